@@ -1,0 +1,44 @@
+"""Installs `basicsr_stvsr`; the version is read from basicsr_stvsr/version.py, the one place that states it."""
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def read_version() -> str:
+    namespace: dict[str, str] = {}
+    exec((ROOT / 'basicsr_stvsr' / 'version.py').read_text(encoding='utf-8'), namespace)
+    return namespace['__version__']
+
+
+setup(
+    name='basicsr_stvsr',
+    version=read_version(),
+    description='Space-time video super-resolution for BasicSR and mmengine: MBNet, FISR, FSTRN, HOFFR, AdaptiveGAN',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['basicsr_stvsr', 'basicsr_stvsr.*']),
+    package_data={'basicsr_stvsr': ['weights/*', 'data/meta_info/*']},
+    python_requires='>=3.10',
+    install_requires=[
+        'av',
+        'basicsr==1.4.2',
+        'lmdb',
+        'numpy',
+        'opencv-python',
+        'pydantic>=2',
+        'pyyaml',
+        'scipy',
+        'torch',
+        'torchvision',
+        'tqdm',
+    ],
+    extras_require={
+        'mm': ['mmengine'],
+        'face': ['facexlib'],
+        'lpips': ['lpips'],
+        'dev': ['pytest', 'pytest-xdist', 'ruff'],
+    },
+)
