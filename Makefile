@@ -1,0 +1,43 @@
+# `make demo` and `make test` are the two commands to know; both first install what they need into .venv.
+#
+# On Linux, PyPI's torch is the CUDA build (several GB). A machine without a GPU is served faster by the CPU build:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+CLIP ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt
+
+.PHONY: help install demo test lint clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## install the package and its tools into .venv
+
+demo: $(INSTALLED)  ## make clips, train and test the small network, show the result; CLIP=my.mp4 takes your own video
+	$(BIN)/python scripts/demo/run_demo.py $(if $(CLIP),--clip '$(CLIP)')
+
+test: lint  ## ruff, then the test suite
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## ruff alone
+	$(BIN)/python -m ruff check .
+
+clean:  ## remove .venv, caches and what the demo wrote; your experiments/ and results/ of other runs stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info build demo_output datasets/demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The order matters: the setup.py of basicsr 1.4.2 asks for torch while it is being built, and pip's isolated build
+# would fetch a second torch for that. With torch in place and no isolation, it is built in a second.
+$(INSTALLED): setup.py pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo 'Python 3.11 is needed, and "$(PYTHON)" is not one; name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) setuptools wheel cython numpy torchvision
+	$(PIP_INSTALL) --no-build-isolation basicsr==1.4.2
+	$(PIP_INSTALL) --no-build-isolation -e '.[dev]'
+	touch $@

@@ -1,0 +1,56 @@
+"""Pieces that several networks share.
+
+Shapes: B images, C channels, H x W pixels, s = scale.
+"""
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border') -> Tensor:
+    """Samples `image` along `flow`: bilinear, align_corners=True.
+
+    With flow = flow_{p->q}, defined on q's grid, `warp(p, flow)` looks like q.
+
+    Args:
+        image: (B, C, H, W).
+        flow: (B, 2, H, W), x then y, in pixels of this grid.
+        padding_mode: what lies outside the image: 'border' (its nearest pixel) or 'zeros'.
+
+    Returns:
+        (B, C, H, W) in the image's dtype; positions are always computed in float32, since bfloat16 cannot tell
+        neighbouring pixels of a large frame apart.
+
+    Raises:
+        ValueError: the flow does not lie on the image's grid.
+    """
+    b, _, h, w = image.shape
+    if flow.shape != (b, 2, h, w):
+        raise ValueError(f'a flow of shape {(b, 2, h, w)} is needed to warp an image of shape {tuple(image.shape)}, '
+                         f'but got {tuple(flow.shape)}')
+    x = torch.arange(w, device=image.device, dtype=torch.float32)
+    y = torch.arange(h, device=image.device, dtype=torch.float32).unsqueeze(1)
+    grid = torch.stack((
+        (x + flow[:, 0].float()) * (2 / max(w - 1, 1)) - 1,
+        (y + flow[:, 1].float()) * (2 / max(h - 1, 1)) - 1,
+    ), dim=3)
+    warped = F.grid_sample(image.float(), grid, mode='bilinear', padding_mode=padding_mode, align_corners=True)
+    return warped.to(image.dtype)
+
+
+def upsample(image: Tensor, factor: int) -> Tensor:
+    """Bilinear upsampling with pixel centres kept in place (align_corners=False): (B, C, H, W) -> (B, C, fH, fW)."""
+    return F.interpolate(image, scale_factor=factor, mode='bilinear', align_corners=False)
+
+
+def upsample_flow(flow: Tensor, factor: int) -> Tensor:
+    """Brings a flow to a grid `factor` times finer, its values in pixels of that grid."""
+    return upsample(flow, factor) * factor
+
+
+def check_size_multiple(lq: Tensor, multiple: int, name: str) -> None:
+    """Raises ValueError unless height and width of (..., H, W) are divisible by `multiple`."""
+    h, w = lq.shape[-2:]
+    if h % multiple or w % multiple:
+        raise ValueError(f'{name} needs a height and width divisible by {multiple}, but got {h}x{w}; '
+                         'basicsr_stvsr.inference.restore_clip pads and crops')

@@ -1,0 +1,44 @@
+"""A trained flow network that supervises others: torchvision's RAFT, from a local weights file."""
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import load_weights, read_state_dict
+
+
+class RAFTTeacher(nn.Module):
+    """RAFT (ECCV 2020) with frozen weights.
+
+    Args:
+        weights: path to a state dict of torchvision's `raft_large`.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it holds something else.
+    """
+
+    def __init__(self, weights: str | Path):
+        super().__init__()
+        from torchvision.models.optical_flow import raft_large  # takes a second to import
+
+        self.net = raft_large(weights=None)
+        state = read_state_dict(
+            weights, what="torchvision's raft_large",
+            published='https://download.pytorch.org/models/raft_large_C_T_SKHT_V2-ff5fadd5.pth')
+        load_weights(self.net, state, path=weights, what="torchvision's raft_large")
+        self.net.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'RAFTTeacher':
+        return self  # its batch norm must keep its statistics
+
+    @torch.no_grad()
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """The textbook flow from `first` to `second` on first's grid, which is our flow_{second->first}.
+
+        Args:
+            first, second: (B, 3, H, W), RGB, 0-1; at least 128 pixels high and wide, divisible by 8.
+
+        Returns:
+            (B, 2, H, W), pixels.
+        """
+        return self.net(2 * first - 1, 2 * second - 1)[-1]

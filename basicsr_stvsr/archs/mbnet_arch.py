@@ -1,0 +1,203 @@
+"""MBNet: video super-resolution and frame interpolation feed each other, x4 in space and x2 in time.
+
+Paper: How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021),
+https://doi.org/10.1145/3474085.3475672.  No official code exists; what the paper leaves open is an option here, and the
+docstrings tell our choices from what was published.
+Shapes: B clips, H x W pixels of the LR grid, s = scale. a and b are the two given frames, t the one halfway between.
+flow_{p->q} lies on q's grid and says where to sample p: warp(p, flow) looks like q.
+"""
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .arch_util import check_size_multiple, upsample, warp
+
+# Named sizes; options/train_mbnet*.yml spell out the same. Parameters by the paper and the specs: headline 30.8 M.
+MBNET_PRESETS: dict[str, dict[str, Any]] = {
+    'headline': {
+        'vsr_net': {'type': 'RDN', 'num_blocks': 16, 'num_layers': 8},
+        'vfi_net': {'type': 'GridNet', 'channels': [32, 96, 192]},
+    },
+    'baseline': {
+        'vsr_net': {'type': 'RDN', 'num_blocks': 8, 'num_layers': 8},
+        'vfi_net': {'type': 'GridNet', 'channels': [32, 64, 96]},
+    },
+    # Ours, for CPUs: every part of the paper at a fraction of its width. Both image nets correct a plain estimate
+    # (residual), so that an hour of training goes into detail; the flow starts small, for motions of a few pixels.
+    'small': {
+        'flow_net': {'type': 'OFRNet', 'num_feat': 64, 'num_res': 4, 'flow_unit': 4.0},
+        'refine_net': {'type': 'PACFlowNet', 'num_feat': 12, 'guide_channels': 4},
+        'vsr_net': {'type': 'RDN', 'num_feat': 32, 'num_grow': 16, 'num_blocks': 4, 'num_layers': 4, 'residual': True},
+        'vfi_net': {'type': 'GridNet', 'channels': [12, 24, 48], 'residual': True},
+    },
+}
+
+
+class MBNetAux(NamedTuple):
+    """What MBNet's losses need besides the frames."""
+
+    rounds: list[Tensor]  # the three SR frames after each round, (B, 3, 3, sH, sW); the last is the net's output
+    lq_flows_ab: list[Tensor]  # flow_{a->b}, coarse to fine, each (B, 2, ...) in pixels of its own grid
+    lq_flows_ba: list[Tensor]  # flow_{b->a}
+    hr_flow_a: Tensor  # flow_{a->t} of the last round, (B, 2, sH, sW), HR pixels
+    hr_flow_b: Tensor  # flow_{b->t}
+
+
+def interpolate_flow(flow_ab: Tensor, flow_ba: Tensor, t: float = 0.5, form: str = 'superslomo') -> tuple[
+        Tensor, Tensor]:
+    """Flows from both frames to time t, by a weighting quadratic in t (eqs. 2 and 3).
+
+    Under the sampling convention that makes the rest of the paper consistent, its printed pair has t and 1 - t
+    swapped; at t = 0.5 the two forms coincide.
+
+    Args:
+        flow_ab, flow_ba: (B, 2, H, W), flow_{a->b} and flow_{b->a}.
+        t: 0 is the time of a, 1 that of b.
+        form: 'superslomo' or 'printed'.
+
+    Returns:
+        flow_{a->t} and flow_{b->t}, both (B, 2, H, W).
+    """
+    near, far = {'superslomo': (t, 1 - t), 'printed': (1 - t, t)}[form]
+    cross = t * (1 - t)
+    return near**2 * flow_ab - cross * flow_ba, far**2 * flow_ba - cross * flow_ab
+
+
+@ARCH_REGISTRY.register()
+class MBNet(nn.Module):
+    """Two LR frames -> three HR frames; each round the VSR net sees what the VFI net made in the round before.
+
+    The parts are chosen by name from BasicSR's ARCH_REGISTRY; docs/adding_a_paper.md shows how to plug in one's own.
+    The defaults are the paper's baseline with 14.85 M parameters (D = 8, C = 8).
+
+    Args:
+        scale: only 4, as in the paper.
+        num_iters: rounds of interaction, with shared weights. The paper uses 2 and sees no gain from more; 1 is
+            Table 2's 'w/o interaction'.
+        feedback: what a round hands to the next one besides its SR frames: 'vfi', the middle frame warped back to both
+            ends (the paper), or 'vsr', each SR frame warped to the other end (Table 1, row 4); 'none' goes with
+            num_iters = 1.
+        vfi_feature: context for the VFI net: 'vsr', a feature of the VSR net (the paper), 'resnet', a net of its own
+            (`context_net`), or 'none' (Table 1, rows 1 to 3).
+        interp: reading of eqs. 2 and 3, see `interpolate_flow`.
+        init_feedback: what stands for the feedback in the first round, which the paper leaves open: 'warped', the
+            neighbouring LR frame warped onto this one and upsampled; 'reference', this frame upsampled; 'zeros'.
+        flow_net, refine_net, vsr_net, vfi_net, context_net: {'type': name in ARCH_REGISTRY, and its arguments}.
+    """
+
+    temporal_scale = 2
+    num_frames = 2
+    color = 'rgb'
+
+    def __init__(self, *, scale: int = 4, num_iters: int = 2, feedback: str = 'vfi', vfi_feature: str = 'vsr',
+                 interp: str = 'superslomo', init_feedback: str = 'warped',
+                 flow_net: Mapping[str, Any] | None = None, refine_net: Mapping[str, Any] | None = None,
+                 vsr_net: Mapping[str, Any] | None = None, vfi_net: Mapping[str, Any] | None = None,
+                 context_net: Mapping[str, Any] | None = None):
+        super().__init__()
+        for name, value, known in (
+            ('feedback', feedback, ('vfi', 'vsr', 'none')),
+            ('vfi_feature', vfi_feature, ('vsr', 'resnet', 'none')),
+            ('interp', interp, ('superslomo', 'printed')),
+            ('init_feedback', init_feedback, ('warped', 'reference', 'zeros')),
+        ):
+            if value not in known:
+                raise ValueError(f'{name} must be one of {", ".join(known)}, but got {value!r}')
+        if num_iters < 1 or (feedback == 'none') != (num_iters == 1):
+            raise ValueError(f"num_iters must be at least 1, and is 1 exactly where feedback is 'none', but got "
+                             f'num_iters {num_iters} and feedback {feedback!r}')
+        if context_net is not None and vfi_feature != 'resnet':
+            raise ValueError(f"context_net is used only with vfi_feature 'resnet', but vfi_feature is {vfi_feature!r}")
+        self.scale, self.num_iters, self.feedback = scale, num_iters, feedback
+        self.vfi_feature, self.interp, self.init_feedback = vfi_feature, interp, init_feedback
+
+        self.flow_net = build_part(flow_net or {'type': 'OFRNet'})
+        self.refine_net = build_part(refine_net or {'type': 'PACFlowNet'}, scale=scale)
+        self.vsr_net = build_part(vsr_net or {'type': 'RDN'}, scale=scale)
+        self.context_net = build_part(context_net or {'type': 'ContextResNet'}) if vfi_feature == 'resnet' else None
+        feature_source = {'vsr': self.vsr_net, 'resnet': self.context_net, 'none': None}[vfi_feature]
+        self.vfi_net = build_part(
+            vfi_net or {'type': 'GridNet', 'channels': [32, 64, 96]}, scale=scale,
+            feature_channels=feature_source.feature_channels if feature_source else 0)
+        # Flow levels at 1/4, 1/2 and 1 of the LR size.
+        self.size_multiple = 4
+
+    def forward(self, lq: Tensor, return_aux: bool = False) -> Tensor | tuple[Tensor, MBNetAux]:
+        """Restores one window of two frames.
+
+        Args:
+            lq: (B, 2, 3, H, W), RGB, 0-1; H and W divisible by `size_multiple`.
+            return_aux: also return what the losses need.
+
+        Returns:
+            (B, 3, 3, sH, sW): SR_a, SR_t, SR_b; with `return_aux`, a pair of it and MBNetAux.
+
+        Raises:
+            ValueError: the input has another shape.
+        """
+        if lq.dim() != 5 or lq.shape[1:3] != (2, 3):
+            raise ValueError(f'MBNet takes two RGB frames, (B, 2, 3, H, W), but got {tuple(lq.shape)}')
+        check_size_multiple(lq, self.size_multiple, 'MBNet')
+        a, b = lq.unbind(1)
+
+        # LR flow (eq. 1), both directions in one batch, and the flows to the middle (eqs. 2, 3)
+        flows = [flow.chunk(2) for flow in self.flow_net(torch.cat((a, b)), torch.cat((b, a)))]
+        flow_ab, flow_ba = flows[-1]
+        warped_a, warped_b = warp(a, flow_ab), warp(b, flow_ba)  # a seen at b's time, b seen at a's
+        mid_flows = torch.cat(interpolate_flow(flow_ab, flow_ba, form=self.interp), dim=1)
+
+        lq_pair = torch.cat((a, b), dim=1)
+        warped_lq = torch.cat((warped_b, warped_a), dim=1)
+        sr_pair = upsample(lq_pair, self.scale)
+        feedback = self.first_feedback(sr_pair, warped_lq)
+        context = self.context_net(lq_pair) if self.context_net else None
+
+        rounds = []
+        for _ in range(self.num_iters):
+            # Super-resolve the given frames (eq. 5) ...
+            sr_pair, feature = self.vsr_net(
+                lq_pair, F.pixel_unshuffle(sr_pair, self.scale), warped_lq,
+                F.pixel_unshuffle(feedback, self.scale), torch.cat((flow_ab, flow_ba), dim=1))
+            sr_a, sr_b = sr_pair.chunk(2, dim=1)
+            # ... bring the flows to HR with their help (eq. 4) ...
+            hr_flow_a, hr_flow_b = self.refine_net(mid_flows, sr_pair).chunk(2, dim=1)
+            # ... and make the frame between them (eq. 6).
+            warped_pair = torch.cat((warp(sr_a, hr_flow_a), warp(sr_b, hr_flow_b)), dim=1)
+            sr_t = self.vfi_net(warped_pair, {'vsr': feature, 'resnet': context, 'none': None}[self.vfi_feature])
+            rounds.append(torch.stack((sr_a, sr_t, sr_b), dim=1))
+            if len(rounds) < self.num_iters:
+                feedback = self.next_feedback(rounds[-1], hr_flow_a, hr_flow_b)
+
+        if return_aux:
+            flows_ab, flows_ba = (list(direction) for direction in zip(*flows, strict=True))
+            return rounds[-1], MBNetAux(rounds, flows_ab, flows_ba, hr_flow_a, hr_flow_b)
+        return rounds[-1]
+
+    def first_feedback(self, upsampled_pair: Tensor, warped_lq: Tensor) -> Tensor:  # -> (B, 6, sH, sW)
+        if self.init_feedback == 'warped':
+            return upsample(warped_lq, self.scale)
+        return upsampled_pair if self.init_feedback == 'reference' else torch.zeros_like(upsampled_pair)
+
+    def next_feedback(self, frames: Tensor, hr_flow_a: Tensor, hr_flow_b: Tensor) -> Tensor:  # -> (B, 6, sH, sW)
+        sr_a, sr_t, sr_b = frames.unbind(1)
+        if self.feedback == 'vfi':
+            # 'Reverse the direction of HR flow' (paper 3.5): the middle frame brought back to a's and to b's time.
+            pair = warp(sr_t, -hr_flow_a), warp(sr_t, -hr_flow_b)
+        else:
+            # Each frame brought to the other's time by the two half flows end to end (our reading of Table 1, row 4).
+            pair = warp(sr_b, hr_flow_b - hr_flow_a), warp(sr_a, hr_flow_a - hr_flow_b)
+        return torch.cat(pair, dim=1)
+
+
+def build_part(opt: Mapping[str, Any], **given: Any) -> nn.Module:
+    """Builds {'type': name, arguments} from ARCH_REGISTRY; `given` are arguments that MBNet itself decides."""
+    arguments = deepcopy(dict(opt))
+    part_type = arguments.pop('type')
+    if part_type not in ARCH_REGISTRY:
+        raise ValueError(f'no network named {part_type!r} is registered in ARCH_REGISTRY')
+    return ARCH_REGISTRY.get(part_type)(**arguments, **given)

@@ -1,0 +1,271 @@
+"""Pixel-adaptive convolution, and MBNet's NET_re built of it: LR flows -> HR flows, guided by the SR frames.
+
+Papers: Pixel-Adaptive Convolutional Neural Networks (CVPR 2019), https://arxiv.org/abs/1904.05373; MBNet (ACM MM 2021)
+section 3.3.  Derived from the formulas of the paper; checked against numeric outputs of the official operators.
+
+    K_ij = exp(-1/2 |g_j - g_i|^2),    out_i = sum_{j in window(i)} K_ij W_{j-i} x_j + b
+
+The usual formulation unfolds guide and x into k*k shifted copies each, which autograd then keeps. Here both passes take
+the guide one copy at a time, and unfold x for a few rows at a time, which stay in the cache.
+Shapes: B clips, C channels in, O channels out, G guide channels, k kernel size, H x W pixels, s = stride; R x S of the
+k x k taps.
+"""
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from .arch_util import upsample, upsample_flow
+
+# Numbers in one unfolded strip: few enough for the cache of a CPU, enough to keep a GPU busy.
+STRIP_NUMEL = {'cpu': 2**21, 'cuda': 2**24}
+
+
+class _PACKernel(Function):
+    """K of the formula above, (B, G, H, W) -> (B, k*k, H, W), keeping only the guide and K for the backward pass."""
+
+    @staticmethod
+    def forward(ctx, guide: Tensor, kernel_size: int) -> Tensor:
+        h, w = guide.shape[2:]
+        padded = F.pad(guide, [kernel_size // 2] * 4)
+        kernel = guide.new_empty(guide.shape[0], kernel_size**2, h, w)
+        for tap in range(kernel_size**2):
+            dy, dx = divmod(tap, kernel_size)
+            difference = padded[:, :, dy:dy + h, dx:dx + w] - guide
+            kernel[:, tap] = difference.square_().sum(1).mul_(-0.5).exp_()
+        ctx.save_for_backward(guide, kernel)
+        ctx.kernel_size = kernel_size
+        return kernel
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_kernel: Tensor) -> tuple[Tensor, None]:
+        guide, kernel = ctx.saved_tensors
+        h, w = guide.shape[2:]
+        pad = ctx.kernel_size // 2
+        padded = F.pad(guide, [pad] * 4)
+        grad_guide, grad_padded = torch.zeros_like(guide), torch.zeros_like(padded)
+        for tap in range(ctx.kernel_size**2):
+            dy, dx = divmod(tap, ctx.kernel_size)
+            neighbour = (slice(None), slice(None), slice(dy, dy + h), slice(dx, dx + w))
+            grad = (padded[neighbour] - guide) * (grad_kernel[:, tap] * kernel[:, tap]).unsqueeze(1)
+            grad_guide += grad
+            grad_padded[neighbour] -= grad
+        return grad_guide + grad_padded[:, :, pad:pad + h, pad:pad + w], None
+
+
+class _Phase(NamedTuple):
+    """Indices of what belongs together in one phase of the output grid, see `_phases`."""
+
+    output: tuple  # of (B, O, sH, sW) -> (B, O, H, W)
+    weight: tuple  # of (O, C, k, k) -> (O, C, R, S), the taps that meet input pixels
+    kernel: tuple  # of (B, k, k, sH, sW) -> (B, R, S, H, W)
+    padded: tuple  # of the input padded by k // 2 -> (B, C, H + R - 1, W + S - 1), its pixels under these taps
+
+
+def _phases(kernel_size: int, stride: int, height: int, width: int) -> Iterator[_Phase]:
+    """Cuts a transposed convolution into stride^2 plain ones.
+
+    It sees its input on every `stride`-th pixel of the output grid, and zeros between. All output pixels of one phase
+    (the same remainder of y and of x by `stride`) meet input pixels under the same taps; under the others they meet
+    zeros, which are left out. At stride 1 there is one phase, with all taps.
+    """
+    pad = kernel_size // 2
+
+    def along(phase: int, size: int) -> tuple[slice, slice, slice]:
+        first_tap = (pad - phase) % stride
+        num_tap = len(range(first_tap, kernel_size, stride))
+        start = (phase + first_tap - pad) // stride + pad
+        return slice(phase, None, stride), slice(first_tap, None, stride), slice(start, start + size + num_tap - 1)
+
+    for phase_y, phase_x in product(range(stride), repeat=2):
+        (out_y, tap_y, in_y), (out_x, tap_x, in_x) = along(phase_y, height), along(phase_x, width)
+        yield _Phase((..., out_y, out_x), (..., tap_y, tap_x), (slice(None), tap_y, tap_x, out_y, out_x),
+                     (..., in_y, in_x))
+
+
+def _strips(padded: Tensor, kernel: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Cuts one phase into strips of rows that are small enough to be unfolded.
+
+    Yields:
+        The rows of a strip; the input pixels under each tap, (B, C, R, S, rows, W), and K there, (B, 1, R, S, rows, W),
+        both as views.
+    """
+    b, r, s, h, w = kernel.shape
+    limit = STRIP_NUMEL.get(padded.device.type, STRIP_NUMEL['cuda'])
+    num_row = max(1, limit // (b * padded.shape[1] * r * s * w))
+    for y in range(0, h, num_row):
+        rows = slice(y, min(y + num_row, h))
+        windows = padded[:, :, y:rows.stop + r - 1].unfold(2, rows.stop - y, 1).unfold(3, w, 1)
+        yield rows, windows, kernel[..., rows, :].unsqueeze(1)
+
+
+def _columns(windows: Tensor, factor: Tensor) -> Tensor:
+    """Their product as a matrix for each clip, (B, C R S, rows W)."""
+    return torch.mul(windows, factor, out=windows.new_empty(windows.shape)).flatten(4).flatten(1, 3)
+
+
+class _PACConv(Function):
+    """sum_j K_ij W_{j-i} x_j without the unfolded x; the weight is (O, C, k, k) and never flipped."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, kernel: Tensor, weight: Tensor, stride: int) -> Tensor:
+        (b, _, h, w), (o, _, k, _) = x.shape, weight.shape
+        ctx.save_for_backward(x, kernel, weight)
+        ctx.stride = stride
+        padded, kernel = F.pad(x, [k // 2] * 4), kernel.unflatten(1, (k, k))
+        out = x.new_zeros(b, o, stride * h, stride * w)
+        for phase in _phases(k, stride, h, w):
+            phase_out = out[phase.output]
+            matrix = weight[phase.weight].flatten(1).expand(b, -1, -1)
+            for rows, windows, factor in _strips(padded[phase.padded], kernel[phase.kernel]):
+                phase_out[:, :, rows] = torch.bmm(matrix, _columns(windows, factor)).unflatten(2, (-1, w))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, kernel, weight = ctx.saved_tensors
+        (b, _, h, w), k = x.shape, weight.shape[2]
+        pad = k // 2
+        padded, kernel = F.pad(x, [pad] * 4), kernel.unflatten(1, (k, k))
+        grad_padded, grad_kernel = torch.zeros_like(padded), torch.zeros_like(kernel)
+        # Many strips add up in it, which bfloat16 would not survive.
+        grad_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+        for phase in _phases(k, ctx.stride, h, w):
+            taps = weight[phase.weight]
+            matrix = taps.flatten(1).t().expand(b, -1, -1)
+            phase_grad_padded, phase_grad_kernel = grad_padded[phase.padded], grad_kernel[phase.kernel]
+            for rows, windows, factor in _strips(padded[phase.padded], kernel[phase.kernel]):
+                grad = grad_out[phase.output][:, :, rows].flatten(2)
+                columns = _columns(windows, factor)
+                grad_weight[phase.weight] += torch.bmm(grad, columns.transpose(1, 2)).sum(0).view(taps.shape)
+                grad_columns = torch.bmm(matrix, grad).view(windows.shape)
+                products = torch.mul(grad_columns, windows, out=columns.view(windows.shape))
+                phase_grad_kernel[..., rows, :] = products.sum(1)
+                strip = phase_grad_padded[:, :, rows.start:rows.stop + taps.shape[2] - 1]
+                strip += F.fold(
+                    grad_columns.mul_(factor).flatten(4).flatten(1, 3), strip.shape[2:], taps.shape[2:])
+        return (grad_padded[:, :, pad:pad + h, pad:pad + w], grad_kernel.flatten(1, 2),
+                grad_weight.to(weight.dtype), None)
+
+
+def pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
+    """The adaptive kernel K, not normalised; a neighbour outside the image has a guide of zeros.
+
+    Args:
+        guide: (B, G, H, W).
+        kernel_size: odd.
+
+    Returns:
+        (B, k*k, H, W), row by row of the window; 1 at its centre.
+    """
+    return _PACKernel.apply(guide, kernel_size)
+
+
+def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
+    """Pixel-adaptive convolution (stride 1) or transposed convolution (stride > 1) with 'same' geometry.
+
+    Args:
+        x: (B, C, H, W).
+        kernel: (B, k*k, sH, sW), K at OUTPUT resolution, see `pac_kernel`.
+        weight: (O, C, k, k), applied as a correlation, also where stride > 1 (on the zero-stuffed input).
+        bias: (O,).
+        stride: how many times larger the output is than the input.
+
+    Returns:
+        (B, O, sH, sW).
+
+    Raises:
+        ValueError: the kernel does not fit the input, the stride or the weight; the stride exceeds the kernel size, so
+            that output pixels between would see no input at all.
+    """
+    b, _, h, w = x.shape
+    expected = (b, weight.shape[2] * weight.shape[3], stride * h, stride * w)
+    if kernel.shape != expected:
+        raise ValueError(f'a kernel of shape {expected} is needed, but got {tuple(kernel.shape)}')
+    if stride > min(weight.shape[2:]):
+        raise ValueError(f'a stride of at most the kernel size is needed, but got stride {stride} with a weight of shape '
+                         f'{tuple(weight.shape)}')
+    # One dtype for the whole walk, also under autocast, whose state does not reach the backward pass.
+    with torch.autocast(x.device.type, enabled=False):
+        out = _PACConv.apply(x, kernel.to(x.dtype), weight.to(x.dtype), stride)
+    return out if bias is None else out + bias.to(x.dtype).view(1, -1, 1, 1)
+
+
+class PACConvTranspose2d(nn.Module):
+    """`stride` times upsampling under a guide at output resolution. The weight is (C, O, k, k), as in the source."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 5, stride: int = 2):
+        super().__init__()
+        self.kernel_size, self.stride = kernel_size, stride
+        self.weight = nn.Parameter(torch.empty(in_channels, out_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.empty(out_channels))
+        bound = (out_channels * kernel_size**2)**-0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor, guide: Tensor) -> Tensor:  # (B, C, H, W), (B, G, sH, sW) -> (B, O, sH, sW)
+        kernel = pac_kernel(guide, self.kernel_size)
+        return pac_conv2d(x, kernel, self.weight.transpose(0, 1), self.bias, self.stride)
+
+
+@ARCH_REGISTRY.register()
+class PACFlowNet(nn.Module):
+    """NET_re: the two LR flows to the middle become HR flows, guided by the two SR frames (MBNet eq. 4, Fig. 4).
+
+    PAC's joint upsampling network, its target branch as the paper's encoder and its PAC layers as the decoder. The
+    figure was not available to us, so the layer table is our reconstruction; 190,692 parameters by default.
+
+    Args:
+        scale: only 4: two PAC layers of x2.
+        num_feat: width of encoder, guide branch and decoder.
+        guide_channels: channels by which one PAC layer compares pixels.
+        residual: adds the bilinearly upsampled flows, so that training starts from them (the last layer is zero then).
+    """
+
+    def __init__(self, *, scale: int = 4, num_feat: int = 32, guide_channels: int = 16, residual: bool = True):
+        super().__init__()
+        if scale != 4:
+            raise ValueError(f'PACFlowNet is built for scale 4, but got {scale}')
+        self.scale, self.guide_channels, self.residual = scale, guide_channels, residual
+
+        def convs(*channels: int) -> nn.Sequential:
+            layers = []
+            for i, o in zip(channels[:-1], channels[1:], strict=True):
+                layers += [nn.Conv2d(i, o, 5, padding=2), nn.ReLU(inplace=True)]
+            return nn.Sequential(*layers[:-1])
+
+        self.encoder = convs(4, num_feat, num_feat, num_feat)
+        self.guide = convs(6, num_feat, num_feat, 2 * guide_channels)
+        self.up1 = PACConvTranspose2d(num_feat, num_feat)
+        self.up2 = PACConvTranspose2d(num_feat, num_feat)
+        self.tail = convs(num_feat, num_feat, 4)
+        if residual:
+            nn.init.zeros_(self.tail[-1].weight)
+            nn.init.zeros_(self.tail[-1].bias)
+
+    def forward(self, flows: Tensor, sr_pair: Tensor) -> Tensor:
+        """Refines the flows.
+
+        Args:
+            flows: (B, 4, H, W), the flows of the earlier and of the later frame to the middle, in LR pixels.
+            sr_pair: (B, 6, sH, sW), the guide.
+
+        Returns:
+            (B, 4, sH, sW), in HR pixels.
+        """
+        guide1, guide2 = self.guide(sr_pair).split(self.guide_channels, dim=1)
+        feat = self.encoder(flows)
+        feat = F.relu(self.up1(feat, F.interpolate(guide1, scale_factor=0.5, mode='bilinear', align_corners=False)))
+        feat = F.relu(self.up2(feat, guide2))
+        refined = self.tail(feat)
+        if self.residual:
+            refined = refined + upsample_flow(flows, self.scale)
+        return refined

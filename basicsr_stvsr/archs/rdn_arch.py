@@ -1,0 +1,99 @@
+"""RDN: residual dense network, here as MBNet's NET_SR, which super-resolves two frames at once.
+
+Paper: Residual Dense Network for Image Super-Resolution (CVPR 2018).  Official code: github.com/yulunzhang/RDN.
+Written from the paper and specs; checked against numeric outputs of a public PyTorch port.
+Shapes: B pairs, G features, H x W pixels of the LR grid, s = scale.
+"""
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .arch_util import upsample
+
+
+class ResidualDenseBlock(nn.Module):
+    """C convolutions, each seeing the outputs of all before it, fused by 1x1 and added to the input (paper 3.2)."""
+
+    def __init__(self, num_feat: int, num_grow: int, num_layers: int):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Conv2d(num_feat + i * num_grow, num_grow, 3, padding=1) for i in range(num_layers))
+        self.fuse = nn.Conv2d(num_feat + num_layers * num_grow, num_feat, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        feats = [x]
+        for layer in self.layers:
+            feats.append(F.relu(layer(torch.cat(feats, dim=1))))
+        return x + self.fuse(torch.cat(feats, dim=1))
+
+
+class ResidualDenseNet(nn.Module):
+    """The whole of RDN at x4, (B, in, H, W) -> (B, out, 4H, 4W), with the feature that MBNet hands to its VFI net."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_feat: int, num_grow: int, num_blocks: int,
+                 num_layers: int):
+        super().__init__()
+        self.shallow1 = nn.Conv2d(in_channels, num_feat, 3, padding=1)
+        self.shallow2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualDenseBlock(num_feat, num_grow, num_layers) for _ in range(num_blocks))
+        self.fuse = nn.Sequential(
+            nn.Conv2d(num_blocks * num_feat, num_feat, 1), nn.Conv2d(num_feat, num_feat, 3, padding=1))
+        self.upscale = nn.Sequential(
+            nn.Conv2d(num_feat, 4 * num_feat, 3, padding=1), nn.PixelShuffle(2),
+            nn.Conv2d(num_feat, 4 * num_feat, 3, padding=1), nn.PixelShuffle(2))
+        self.output = nn.Conv2d(num_feat, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the output image and F_0, the output of the second convolution, (B, num_feat, H, W)."""
+        skip = self.shallow1(x)
+        feature = self.shallow2(skip)
+        feats = [feature]
+        for block in self.blocks:
+            feats.append(block(feats[-1]))
+        deep = skip + self.fuse(torch.cat(feats[1:], dim=1))
+        return self.output(self.upscale(deep)), feature
+
+
+@ARCH_REGISTRY.register()
+class RDN(nn.Module):
+    """Super-resolves a pair of frames from everything that MBNet knows of it (MBNet eq. 5).
+
+    The two frames go in together, and come out together: 'two LR frames as input and two HR frames as output'. With
+    the defaults D = 8, C = 8 it has 11,439,494 parameters; with D = 16, C = 8, 22,388,614.
+
+    Args:
+        scale: only 4, as in the paper.
+        num_feat, num_grow: G0 and G of RDN.
+        num_blocks, num_layers: D and C of RDN (MBNet Table 2).
+        residual: adds the bilinearly upsampled frames to the output. Off, as in RDN; on, a short training starts from
+            a sensible image (our option `sr_residual`).
+    """
+
+    def __init__(self, *, scale: int = 4, num_feat: int = 64, num_grow: int = 64, num_blocks: int = 8,
+                 num_layers: int = 8, residual: bool = False):
+        super().__init__()
+        if scale != 4:
+            raise ValueError(f'RDN is built for scale 4, but got {scale}')
+        self.scale, self.residual, self.feature_channels = scale, residual, num_feat
+        in_channels = 2 * (2 * 3 + 2 * 3 * scale**2)
+        self.net = ResidualDenseNet(in_channels, 2 * 3, num_feat, num_grow, num_blocks, num_layers)
+
+    def forward(self, lq_pair: Tensor, prev_sr: Tensor, warped_lq: Tensor, feedback: Tensor,
+                flows: Tensor) -> tuple[Tensor, Tensor]:
+        """One round of super-resolution. Pairs are stacked along channels, the earlier frame first.
+
+        Args:
+            lq_pair: (B, 6, H, W), the LR frames.
+            prev_sr: (B, 6 s^2, H, W), the SR frames of the last round, space to depth.
+            warped_lq: (B, 6, H, W), each LR frame's neighbour warped onto it.
+            feedback: (B, 6 s^2, H, W), the frames fed back by the VFI net, space to depth.
+            flows: (B, 4, H, W), LR flows; RDN does not use them, other VSR nets do.
+
+        Returns:
+            The SR pair (B, 6, sH, sW) and the feature for the VFI net (B, num_feat, H, W).
+        """
+        sr_pair, feature = self.net(torch.cat((lq_pair, prev_sr, warped_lq, feedback), dim=1))
+        if self.residual:
+            sr_pair = sr_pair + upsample(lq_pair, self.scale)
+        return sr_pair, feature

@@ -1,0 +1,388 @@
+"""Windows of clips for training and whole clips for testing, from folders, LMDBs or videos alike.
+
+Shapes: T GT frames of a window, T' LR frames of it, U output frames of a test clip, s = scale. With temporal_scale 2
+the LR clip has every second frame: T = 2T' - 1.
+"""
+import os
+import random
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from basicsr.data.transforms import augment, mod_crop
+from basicsr.utils import get_root_logger
+from basicsr.utils.registry import DATASET_REGISTRY
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
+
+from .degradations import build_degradation
+from .frames import CachedReader, FrameReader, open_reader
+
+# What BasicSR writes into the options of a data set, or reads from there, besides the data set itself.
+_BASICSR_OPTIONS = frozenset({
+    'name', 'type', 'phase', 'scale', 'use_shuffle', 'num_worker_per_gpu', 'batch_size_per_gpu',
+    'dataset_enlarge_ratio', 'prefetch_mode', 'num_prefetch_queue', 'pin_memory', 'persistent_workers'
+})
+_CLIP_OPTIONS = frozenset({
+    'dataroot_gt', 'dataroot_lq', 'meta_info_file', 'clips', 'num_frame', 'temporal_scale', 'degradation'
+})
+_TRAIN_OPTIONS = frozenset({
+    'interval_list', 'random_reverse', 'use_hflip', 'use_rot', 'gt_size', 'clip_weights', 'cache'
+})
+
+_seeded_process: int | None = None
+
+
+def _seed_worker() -> None:
+    """Seeds Python's `random`, once in every worker process, from the seed that torch gave the worker.
+
+    BasicSR's `worker_init_fn` seeds worker k with the same number at the start of every epoch, so that every epoch
+    would repeat the crops and flips of the one before. Torch's seed of a worker is another one in each epoch and each
+    worker, and follows from the seed of the main process. Without workers `random` simply goes on.
+    """
+    global _seeded_process
+    if get_worker_info() is not None and _seeded_process != os.getpid():
+        _seeded_process = os.getpid()
+        random.seed(torch.initial_seed())
+
+
+def _to_tensor(frames: Sequence[np.ndarray]) -> Tensor:
+    """uint8 BGR frames (h, w, 3) -> float RGB clip (T, 3, h, w), 0-1."""
+    clip = np.stack(frames)[..., ::-1].transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(clip)).float().div_(255)
+
+
+class _ClipDataset(Dataset):
+    """What both data sets share: their options, readers, and the pairing of GT and LR clips.
+
+    Attributes:
+        opt: the options, as given.
+        gt, lq: readers; None where the options name no such data.
+        clips: names of the clips, those of the ground truth where there is one.
+    """
+
+    gt: FrameReader | None = None
+    lq: FrameReader | None = None
+
+    def __init__(self, opt: dict, known_options: frozenset[str]):
+        self.opt = opt
+        self._where = f"data set {opt.get('name', '?')!r} (datasets.{opt.get('phase', '?')})"
+        for key in opt:
+            if key not in known_options:
+                close = get_close_matches(key, known_options, n=1)
+                hint = f'did you mean {close[0]!r}?' if close else f'it knows {sorted(known_options)}'
+                raise ValueError(f'{self._where}: unknown option {key!r}; {hint}')
+
+        self.temporal_scale = opt.get('temporal_scale', 2)
+        if self.temporal_scale not in (1, 2):
+            raise ValueError(f'{self._where}: temporal_scale must be 1 or 2, got {self.temporal_scale}')
+
+        names = self._names_in_meta_info()
+        if opt.get('dataroot_gt'):
+            self.gt = self._open('dataroot_gt', names)
+        if opt.get('dataroot_lq'):
+            self.lq = self._open('dataroot_lq', names)
+        if self.gt is None and self.lq is None:
+            raise ValueError(f'{self._where}: dataroot_gt or dataroot_lq is needed')
+        self.clips = self._filtered((self.gt or self.lq).clips)
+        self._lq_clip = self._pair_clips() if self.gt and self.lq else dict(zip(self.clips, self.clips, strict=True))
+
+    def _open(self, option: str, names: list[str] | None) -> FrameReader:
+        path = Path(self.opt[option]).expanduser()
+        if not path.exists():
+            advice = 'Make'
+            if option == 'dataroot_lq' and self.opt.get('dataroot_gt'):
+                advice = 'Leave the option out, and LR frames are made from dataroot_gt as they are read; or make'
+            raise FileNotFoundError(
+                f'{self._where}: {option} does not exist: {path}\n{advice} an LMDB with\n  '
+                'python scripts/data_preparation/create_lmdb.py --dataset DATASET --input FOLDER --output '
+                f'{path.with_suffix(".lmdb")}\n(--help lists the data sets; a folder of clips or a video file can also '
+                'be given as it is)')
+        return open_reader(path, clips=names)
+
+    def _names_in_meta_info(self) -> list[str] | None:
+        path = self.opt.get('meta_info_file')
+        if not path:
+            return None
+        if not Path(path).is_file():
+            raise FileNotFoundError(f'{self._where}: meta_info_file does not exist: {path}')
+        # BasicSR's format: clip name, number of frames, shape.
+        names = [line.split()[0] for line in Path(path).read_text().splitlines() if line.strip()]
+        return self._filtered(names)
+
+    def _filtered(self, names: Sequence[str]) -> list[str]:
+        pattern = self.opt.get('clips')
+        kept = [name for name in names if not pattern or fnmatchcase(name, pattern)]
+        if not kept:
+            raise ValueError(f'{self._where}: none of {len(names)} clips matches clips: {pattern!r} '
+                             f'(the first is {names[0]!r})' if names else f'{self._where}: no clips')
+        return kept
+
+    def _pair_clips(self) -> dict[str, str]:
+        """GT clip -> LR clip: the one of the same name; a single clip (two video files) needs no equal names."""
+        if len(self.clips) == len(self.lq.clips) == 1:
+            return {self.clips[0]: self.lq.clips[0]}
+        there = set(self.lq.clips)
+        missing = [clip for clip in self.clips if clip not in there]
+        if missing:
+            raise ValueError(f'{self._where}: {len(missing)} clips of dataroot_gt are not in dataroot_lq '
+                             f'({self.lq.path}), the first is {missing[0]!r}')
+        return {clip: clip for clip in self.clips}
+
+    def _check_sizes(self, clip: str, gt: np.ndarray, lq: np.ndarray) -> None:
+        scale = self.opt['scale']
+        if gt.shape[:2] != (scale * lq.shape[0], scale * lq.shape[1]):
+            raise ValueError(f'{self._where}: clip {clip!r} is {gt.shape[0]}x{gt.shape[1]} (h x w) in {self.gt.path} '
+                             f'and {lq.shape[0]}x{lq.shape[1]} in {self.lq.path}, expected {scale} times the size')
+
+
+@DATASET_REGISTRY.register()
+class STVSRClipDataset(_ClipDataset):
+    """Random crops of windows of consecutive frames, for training.
+
+    Every window of every clip is one index. Clips shorter than a window are left out, and counted in the log.
+
+    Args:
+        opt: BasicSR's options of a data set, with these keys:
+            dataroot_gt (str): clips as a folder, an LMDB, a video file or a folder of videos.
+            dataroot_lq (str): the same for the LR clips, at the full frame rate; default: LR frames are made from GT.
+            degradation (dict): how they are made, see `build_degradation`; default `{type: bicubic}`.
+            scale (int): s (BasicSR adds it).
+            meta_info_file (str): a text file with a clip name at the start of each line; default: every clip.
+            clips (str): a pattern such as '00001/*' that the names of the clips must match; default: every clip.
+            num_frame (int): T, default 3; odd where temporal_scale is 2.
+            temporal_scale (int): 2 gives every second LR frame, 1 gives all of them; default 2.
+            interval_list (list[int]): steps between the frames of a window; each gives its own windows; default [1].
+            gt_size (int): side of the GT crop, a multiple of scale; default: the whole frame.
+            random_reverse (bool): play half of the windows backwards; default False.
+            use_hflip, use_rot (bool): as BasicSR's `augment`; default False.
+            clip_weights (dict[str, float]): pattern of clip names -> how often their windows come, relative to 1; the
+                first pattern that matches counts.
+            cache (bool): keep decoded frames (and LR frames made of them) in memory, in each worker by itself; for
+                small sets, with `persistent_workers: true`; default False.
+
+    Raises:
+        FileNotFoundError: a path of the options does not exist; the message says how to make it.
+        FrameReadError: damaged data, see `frames`.
+        ValueError: an unknown or impossible option, no window, or GT and LR clips that do not fit.
+    """
+
+    def __init__(self, opt: dict):
+        super().__init__(opt, _BASICSR_OPTIONS | _CLIP_OPTIONS | _TRAIN_OPTIONS)
+        if self.gt is None:
+            raise ValueError(f'{self._where}: dataroot_gt is needed for training')
+        self.num_frame = opt.get('num_frame', 3)
+        if self.num_frame < 1 or (self.num_frame - 1) % self.temporal_scale:
+            raise ValueError(f'{self._where}: num_frame must be odd and positive with temporal_scale 2, '
+                             f'got {self.num_frame}')
+        self.gt_size, self.scale = opt.get('gt_size'), opt['scale']
+        if self.gt_size is not None and (self.gt_size < 1 or self.gt_size % self.scale):
+            raise ValueError(f'{self._where}: gt_size {self.gt_size} is no multiple of scale {self.scale}')
+
+        self._check_frame_counts()
+        self._windows = self._list_windows()  # rows of (number of the clip, first frame, interval)
+
+        self.degradation = None if self.lq else build_degradation(opt.get('degradation'), self.scale)
+        if opt.get('cache', False):
+            if self.lq:
+                self.gt, self.lq = CachedReader(self.gt), CachedReader(self.lq)
+            else:
+                self.gt = CachedReader(self.gt, partial(mod_crop, scale=self.scale))
+                self.lq = CachedReader(self.gt, self.degradation)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+        """A training sample.
+
+        Returns:
+            lq: (T', 3, h, w) float RGB, 0-1.
+            gt: (T, 3, sh, sw) float RGB, 0-1.
+            key: clip and first frame of the window, 'clip/frame'.
+        """
+        _seed_worker()
+        number, start, interval = self._windows[index].tolist()
+        clip = self.clips[number]
+        indices = range(start, start + self.num_frame * interval, interval)
+        if self.opt.get('random_reverse', False) and random.random() < 0.5:
+            indices = indices[::-1]
+
+        gt = [self.gt.frame(clip, i) for i in indices]
+        if self.lq is None:
+            lq, gt = self._degrade_crop(clip, gt)
+        else:
+            lq = [self.lq.frame(self._lq_clip[clip], i) for i in indices[::self.temporal_scale]]
+            lq, gt = self._crop(clip, lq, gt)
+
+        frames = augment(lq + gt, self.opt.get('use_hflip', False), self.opt.get('use_rot', False))
+        return {
+            'lq': _to_tensor(frames[:len(lq)]),
+            'gt': _to_tensor(frames[len(lq):]),
+            'key': f'{clip}/{self.gt.frame_name(clip, start)}',
+        }
+
+    def _crop(self, clip: str, lq: list[np.ndarray], gt: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The same random crop of LR and GT frames, as copies: `augment` flips in place, a cache must not change."""
+        self._check_sizes(clip, gt[0], lq[0])
+        s, (top, left, height, width) = self.scale, self._random_crop(clip, *lq[0].shape[:2])
+        lq = [frame[top:top + height, left:left + width].copy() for frame in lq]
+        gt = [frame[s * top:s * (top + height), s * left:s * (left + width)].copy() for frame in gt]
+        return lq, gt
+
+    def _degrade_crop(self, clip: str, gt: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """A random crop of GT frames, and what the same crop of their LR frames would be."""
+        s, margin = self.scale, self.degradation.margin // self.scale
+        lq_h, lq_w = gt[0].shape[0] // s, gt[0].shape[1] // s
+        top, left, height, width = self._random_crop(clip, lq_h, lq_w)
+        bottom, right = top + height, left + width
+        # The filter sees what lies around the crop, and the border of the frame only where it really is.
+        y0, y1 = max(0, top - margin), min(lq_h, bottom + margin)
+        x0, x1 = max(0, left - margin), min(lq_w, right + margin)
+        lq = [self.degradation(frame[s * y0:s * y1, s * x0:s * x1])[top - y0:bottom - y0, left - x0:right - x0].copy()
+              for frame in gt[::self.temporal_scale]]
+        return lq, [frame[s * top:s * bottom, s * left:s * right].copy() for frame in gt]
+
+    def _random_crop(self, clip: str, lq_h: int, lq_w: int) -> tuple[int, int, int, int]:
+        """Top, left, height and width of a crop, in LR pixels."""
+        if self.gt_size is None:
+            return 0, 0, lq_h, lq_w
+        size = self.gt_size // self.scale
+        if min(lq_h, lq_w) < size:
+            raise ValueError(f'{self._where}: clip {clip!r} is {self.scale * lq_h}x{self.scale * lq_w} (h x w), '
+                             f'smaller than gt_size {self.gt_size}')
+        return random.randint(0, lq_h - size), random.randint(0, lq_w - size), size, size
+
+    def _check_frame_counts(self) -> None:
+        for clip in self.clips if self.lq else []:
+            gt, lq = self.gt.num_frames(clip), self.lq.num_frames(self._lq_clip[clip])
+            if gt != lq:
+                raise ValueError(f'{self._where}: clip {clip!r} has {gt} frames in {self.gt.path} and {lq} in '
+                                 f'{self.lq.path}')
+
+    def _list_windows(self) -> np.ndarray:
+        """Rows of (number of the clip, first frame, interval); an array, which forked workers share."""
+        intervals = self.opt.get('interval_list', [1])
+        if not intervals or min(intervals) < 1:
+            raise ValueError(f'{self._where}: interval_list must hold numbers >= 1, got {intervals}')
+        weights = self.opt.get('clip_weights') or {}
+        if min(weights.values(), default=0) < 0:
+            raise ValueError(f'{self._where}: clip_weights must not be negative, got {weights}')
+        unused = set(weights)
+        windows, num_short = [], 0
+        for number, clip in enumerate(self.clips):
+            num_frames = self.gt.num_frames(clip)
+            rows = [(number, start, interval) for interval in intervals
+                    for start in range(num_frames - (self.num_frame - 1) * interval)]
+            num_short += not rows
+            pattern = next((pattern for pattern in weights if fnmatchcase(clip, pattern)), None)
+            if pattern is not None:
+                unused.discard(pattern)
+                # Row k comes weight times, rounded so that the sum over the clip is right.
+                rows = [rows[int(k / weights[pattern])] for k in range(round(weights[pattern] * len(rows)))]
+            windows += rows
+        if unused:
+            raise ValueError(f'{self._where}: clip_weights: no clip matches {sorted(unused)}')
+        if not windows:
+            raise ValueError(f'{self._where}: none of {len(self.clips)} clips has a window of {self.num_frame} frames '
+                             f'with intervals {intervals} (the first clip, {self.clips[0]!r}, has '
+                             f'{self.gt.num_frames(self.clips[0])} frames)')
+        if num_short:
+            get_root_logger().warning(f'{self._where}: {num_short} of {len(self.clips)} clips are shorter than a '
+                                      f'window of {self.num_frame} frames and are left out.')
+        return np.array(windows, np.int32)
+
+
+@DATASET_REGISTRY.register()
+class STVSRTestDataset(_ClipDataset):
+    """Whole clips in the order of their names, with or without ground truth.
+
+    With ground truth and temporal_scale 2, the LR clip is every second frame from the first on, and a last GT frame
+    that no output belongs to is dropped: U = 2T' - 1. LR clips that were written with every second frame are
+    recognised by their number of frames. Without ground truth all frames of dataroot_lq are given.
+
+    Args:
+        opt: BasicSR's options of a data set, with these keys:
+            dataroot_gt (str): clips as a folder, an LMDB, a video file or a folder of videos; default: none.
+            dataroot_lq (str): the same for the LR clips; default: made from the GT frames, cut to a multiple of scale.
+            degradation (dict): how they are made, see `build_degradation`; default `{type: bicubic}`.
+            scale (int): s (BasicSR adds it).
+            meta_info_file (str): a text file with a clip name at the start of each line; default: every clip.
+            clips (str): a pattern that the names of the clips must match; default: every clip.
+            num_frame (int): use the first frames only, as many as give at most this many output frames; default: all.
+            temporal_scale (int): 2 gives every second LR frame, 1 gives all of them; default 2.
+
+    Raises:
+        FileNotFoundError: a path of the options does not exist; the message says how to make it.
+        FrameReadError: damaged data, see `frames`.
+        ValueError: an unknown or impossible option, a clip that is too short, or GT and LR clips that do not fit.
+    """
+
+    def __init__(self, opt: dict):
+        super().__init__(opt, _BASICSR_OPTIONS | _CLIP_OPTIONS)
+        self.degradation = None if self.lq else build_degradation(opt.get('degradation'), opt['scale'])
+        for clip in self.clips:
+            self._lq_indices(clip)  # whether the numbers of frames fit, before an evaluation that takes hours
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | str | list[str]]:
+        """A clip.
+
+        Returns:
+            lq: (T', 3, h, w) float RGB, 0-1.
+            gt: (U, 3, sh, sw) float RGB, 0-1; only with ground truth.
+            key, folder: the name of the clip.
+            frame_names: names of the U output frames; where frames without ground truth are to be interpolated, their
+                numbers as '00000000'.
+        """
+        clip = self.clips[index]
+        num_out, lq_indices = self._lq_indices(clip)
+        item = {'key': clip, 'folder': clip}
+        if self.gt is not None:
+            gt = [self.gt.frame(clip, i) for i in range(num_out)]
+            item['frame_names'] = [self.gt.frame_name(clip, i) for i in range(num_out)]
+        elif self.temporal_scale == 1:
+            item['frame_names'] = [self.lq.frame_name(clip, i) for i in lq_indices]
+        else:
+            item['frame_names'] = [f'{i:08d}' for i in range(num_out)]
+
+        if self.lq is not None:
+            lq = [self.lq.frame(self._lq_clip[clip], i) for i in lq_indices]
+            if self.gt is not None:
+                self._check_sizes(clip, gt[0], lq[0])
+        else:
+            gt = [mod_crop(frame, self.opt['scale']) for frame in gt]
+            lq = [self.degradation(gt[i]) for i in lq_indices]
+        item['lq'] = _to_tensor(lq)
+        if self.gt is not None:
+            item['gt'] = _to_tensor(gt)
+        return item
+
+    def _lq_indices(self, clip: str) -> tuple[int, range]:
+        """U, and the numbers of the LR frames to read."""
+        step = self.temporal_scale
+        num_lq = self.lq.num_frames(self._lq_clip[clip]) if self.lq else None
+        if self.gt is None:
+            num_out, stride = step * (num_lq - 1) + 1, 1
+        else:
+            num_gt = self.gt.num_frames(clip)
+            if num_lq is None or num_lq == num_gt:
+                stride = step
+            elif step == 2 and num_lq == (num_gt + 1) // 2:
+                stride = 1
+            else:
+                half = f' or {(num_gt + 1) // 2} (every second frame)' if step == 2 else ''
+                raise ValueError(f'{self._where}: clip {clip!r} has {num_gt} frames in {self.gt.path} and {num_lq} in '
+                                 f'{self.lq.path}, expected {num_gt}{half}')
+            num_out = num_gt
+        num_out = min(num_out, self.opt.get('num_frame') or num_out)
+        num_in = (num_out - 1) // step + 1
+        if num_in < step:  # between one frame and nothing there is nothing to interpolate
+            raise ValueError(f'{self._where}: clip {clip!r} gives {num_in} LR frame, temporal_scale 2 needs two')
+        return step * (num_in - 1) + 1, range(0, num_in * stride, stride)

@@ -1,0 +1,199 @@
+"""Low-resolution and blurred frames from sharp ones: MATLAB's bicubic, Gaussian blur + sampling, synthetic motion blur.
+
+Frames are uint8 `(H, W, C)` or `(H, W)`, in any channel order; s = scale, an integer.
+"""
+import inspect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from basicsr.data.transforms import mod_crop
+
+__all__ = [
+    'Degradation', 'bicubic', 'bicubic_downsample', 'build_degradation', 'gaussian', 'gaussian_downsample',
+    'linear_light_average', 'mod_crop'
+]
+
+# How a rule of the options is called in numpy. MATLAB's imresize mirrors the frame with its border pixel.
+_BORDERS = {'symmetric': 'symmetric', 'reflect': 'reflect', 'replicate': 'edge'}
+_ROUNDINGS = ('round', 'floor')
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """A separable low-pass filter, sampled at every s-th pixel: `(sH, sW, C)` -> `(H, W, C)`, uint8.
+
+    The sums are in float64 and in the same order at every pixel, so that a crop comes out as in the whole frame, bit
+    for bit, when it is extended by `margin` pixels (or up to the border of the frame, where that is nearer).
+
+    Attributes:
+        scale: s; the frame's height and width must be multiples of it.
+        taps: weights of the filter, with the sum 1.
+        first: where the first tap of LR pixel k lies, relative to HR pixel s * k.
+        border: what the filter sees outside of the frame: 'symmetric' (cba|abc), 'reflect' (cb|abc), 'replicate'.
+        rounding: 'round' (halves upwards, as MATLAB's im2uint8) or 'floor'.
+    """
+    scale: int
+    taps: tuple[float, ...]
+    first: int
+    border: str
+    rounding: str
+
+    def __post_init__(self):
+        if self.scale < 1 or self.scale != int(self.scale):
+            raise ValueError(f'scale must be a whole number >= 1, got {self.scale}')
+        if self.border not in _BORDERS:
+            raise ValueError(f'border must be one of {list(_BORDERS)}, got {self.border!r}')
+        if self.rounding not in _ROUNDINGS:
+            raise ValueError(f'rounding must be one of {list(_ROUNDINGS)}, got {self.rounding!r}')
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """HR pixels that the filter needs before the first and after the last s x s block of a crop."""
+        return max(0, -self.first), max(0, self.first + len(self.taps) - self.scale)
+
+    @property
+    def margin(self) -> int:
+        """The longer reach, rounded up to a multiple of s."""
+        return math.ceil(max(self.reach) / self.scale) * self.scale
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """Degrades one frame.
+
+        Raises:
+            ValueError: the frame is not uint8 `(H, W[, C])`, or its size is no multiple of the scale.
+        """
+        if frame.dtype != np.uint8 or frame.ndim not in (2, 3):
+            raise ValueError(f'expected a uint8 frame (H, W) or (H, W, C), got {frame.dtype} {frame.shape}')
+        if frame.shape[0] % self.scale or frame.shape[1] % self.scale:
+            raise ValueError(f'frame size {frame.shape[0]}x{frame.shape[1]} is no multiple of scale {self.scale}; '
+                             'cut it first, e.g. with mod_crop')
+        out = self._along(self._along(frame.astype(np.float64), 0), 1)
+        # The sums carry an error of about 1e-13, which must not turn a whole number into the one below it.
+        out = np.floor(out + (0.5 if self.rounding == 'round' else 0) + 1e-9)
+        return np.clip(out, 0, 255).astype(np.uint8)
+
+    def _along(self, frame: np.ndarray, axis: int) -> np.ndarray:
+        num_out = frame.shape[axis] // self.scale
+        before, after = self.reach
+        padded = np.pad(frame, [(before, after) if i == axis else (0, 0) for i in range(frame.ndim)],
+                        mode=_BORDERS[self.border])
+        padded = np.moveaxis(padded, axis, 0)
+        start = self.first + before
+        stop = start + (num_out - 1) * self.scale + 1
+        out = sum(tap * padded[start + i:stop + i:self.scale] for i, tap in enumerate(self.taps))
+        return np.moveaxis(out, 0, axis)
+
+
+def bicubic(scale: int) -> Degradation:
+    """MATLAB's `imresize(frame, 1 / scale, 'bicubic')` with antialiasing, the LR frames of most papers.
+
+    BasicSR's `imresize` is the same filter in float32, where about one value in 100,000 ends one grey level off.
+    """
+    centre = (scale - 1) / 2
+    offsets = np.arange(math.floor(centre - 2 * scale) + 1, math.ceil(centre + 2 * scale))
+    distance = np.abs(offsets - centre) / scale
+    taps = np.where(distance <= 1, 1.5 * distance**3 - 2.5 * distance**2 + 1,
+                    -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2)  # Keys' cubic, a = -0.5
+    return Degradation(scale, tuple(taps / taps.sum()), int(offsets[0]), border='symmetric', rounding='round')
+
+
+def gaussian(scale: int,
+             *,
+             sigma: float = 1.6,
+             kernel_size: int = 13,
+             border: str = 'reflect',
+             rounding: str = 'round') -> Degradation:
+    """Gaussian blur, then the pixels [0::s, 0::s] ("BD" of the literature).
+
+    Published LR frames differ in the details: DUF's have sigma 1.6, border 'replicate' and rounding 'floor'; those of
+    TecoGAN and FRVSR have sigma 1.5, 'reflect' and 'round'.
+
+    Args:
+        scale: s.
+        sigma: standard deviation, in HR pixels.
+        kernel_size: number of taps, odd.
+        border: see `Degradation`.
+        rounding: see `Degradation`.
+    """
+    if sigma <= 0:
+        raise ValueError(f'sigma must be positive, got {sigma}')
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f'kernel_size must be odd and positive, got {kernel_size}')
+    radius = kernel_size // 2
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma)**2)
+    return Degradation(scale, tuple(taps / taps.sum()), -radius, border=border, rounding=rounding)
+
+
+def bicubic_downsample(frame: np.ndarray, scale: int) -> np.ndarray:
+    """`(sH, sW, C)` -> `(H, W, C)`, uint8, by `bicubic`."""
+    return bicubic(scale)(frame)
+
+
+def gaussian_downsample(frame: np.ndarray,
+                        scale: int,
+                        *,
+                        sigma: float = 1.6,
+                        kernel_size: int = 13,
+                        border: str = 'reflect',
+                        rounding: str = 'round') -> np.ndarray:
+    """`(sH, sW, C)` -> `(H, W, C)`, uint8, by `gaussian`."""
+    return gaussian(scale, sigma=sigma, kernel_size=kernel_size, border=border, rounding=rounding)(frame)
+
+
+_DEGRADATIONS = {'bicubic': bicubic, 'gaussian': gaussian}
+
+
+def build_degradation(opt: dict | None, scale: int) -> Degradation:
+    """Builds the degradation that the options ask for.
+
+    Args:
+        opt: `{type: bicubic}` or `{type: gaussian, sigma, kernel_size, border, rounding}`; None is bicubic.
+        scale: s.
+
+    Raises:
+        ValueError: the type or another key is unknown; the message lists those that exist.
+    """
+    params = dict(opt or {'type': 'bicubic'})
+    kind = params.pop('type', None)
+    if kind not in _DEGRADATIONS:
+        raise ValueError(f'unknown degradation type {kind!r}, expected one of {list(_DEGRADATIONS)}')
+    valid = [name for name in inspect.signature(_DEGRADATIONS[kind]).parameters if name != 'scale']
+    unknown = sorted(set(params) - set(valid))
+    if unknown:
+        raise ValueError(f'unknown keys {unknown} of degradation {kind!r}, which takes {["type", *valid]}')
+    return _DEGRADATIONS[kind](scale, **params)
+
+
+def _srgb_to_linear(value: np.ndarray) -> np.ndarray:
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055)**2.4)
+
+
+def _linear_to_srgb(light: np.ndarray) -> np.ndarray:
+    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light**(1 / 2.4) - 0.055)
+
+
+_LINEAR_OF_LEVEL = _srgb_to_linear(np.arange(256) / 255)
+
+
+def linear_light_average(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean of frames as a longer exposure would record it: taken in linear light, coded as sRGB again (IEC 61966-2-1).
+
+    Args:
+        frames: neighbouring frames, uint8, all of one shape. With an odd number of them, the middle frame is the sharp
+            one that belongs to the result.
+
+    Returns:
+        uint8, the shape of one frame.
+
+    Raises:
+        ValueError: no frame, frames of unequal shape, or frames that are not uint8.
+    """
+    if not frames:
+        raise ValueError('expected at least one frame to average')
+    if any(frame.dtype != np.uint8 or frame.shape != frames[0].shape for frame in frames):
+        raise ValueError('expected uint8 frames of one shape to average, got '
+                         f'{[(str(frame.dtype), frame.shape) for frame in frames]}')
+    light = sum(_LINEAR_OF_LEVEL[frame] for frame in frames) / len(frames)
+    return np.floor(_linear_to_srgb(light) * 255 + 0.5).astype(np.uint8)

@@ -1,0 +1,31 @@
+"""Several processes: BasicSR's launchers, with or without GPUs."""
+import os
+import subprocess
+
+import torch
+from torch import distributed as dist
+
+
+def init_dist(launcher: str, backend: str | None = None, port: int | None = None) -> None:
+    """Joins this process to the others of its job.
+
+    BasicSR's own knows only nccl and divides by the number of GPUs, so that it dies on a machine without one.
+
+    Args:
+        launcher: 'pytorch' (torchrun) or 'slurm'.
+        backend: 'nccl' or 'gloo'; None: nccl where there are GPUs.
+        port: of the first node, slurm only; None: MASTER_PORT of the environment, else 29500.
+    """
+    if launcher == 'slurm':
+        rank, num_gpus = int(os.environ['SLURM_PROCID']), max(torch.cuda.device_count(), 1)
+        first_node = subprocess.run(
+            ['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']],
+            check=True, capture_output=True, text=True).stdout.split()[0]
+        os.environ.update(
+            MASTER_ADDR=first_node, MASTER_PORT=str(port or os.environ.get('MASTER_PORT', 29500)),
+            RANK=str(rank), WORLD_SIZE=os.environ['SLURM_NTASKS'], LOCAL_RANK=str(rank % num_gpus))
+    elif launcher != 'pytorch':
+        raise ValueError(f"launcher must be 'pytorch' or 'slurm', but got {launcher!r}")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', os.environ['RANK'])) % torch.cuda.device_count())
+    dist.init_process_group(backend or ('nccl' if torch.cuda.is_available() else 'gloo'))

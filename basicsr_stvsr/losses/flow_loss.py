@@ -1,0 +1,118 @@
+"""Losses on optical flow, as MBNet trains its flow and refinement nets.
+
+Paper: How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021), section 3.6; its unsupervised
+term is that of SOF-VSR (TIP 2020).
+flow_{p->q} lies on q's grid and makes warp(p, flow) look like q; flows are (B, 2, H, W), in pixels of their own grid.
+"""
+from collections.abc import Sequence
+
+from basicsr.utils.registry import LOSS_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..archs.arch_util import warp
+
+
+def total_variation(flow: Tensor) -> Tensor:
+    """Sum over both components of |difference to the right| + |difference downwards|, averaged over B (H-1) (W-1)."""
+    right = flow[:, :, :-1, 1:] - flow[:, :, :-1, :-1]
+    down = flow[:, :, 1:, :-1] - flow[:, :, :-1, :-1]
+    return (right.abs() + down.abs()).sum(dim=1).mean()
+
+
+def warp_loss(image: Tensor, target: Tensor, flow: Tensor, smooth_weight: float = 0.1,
+              smooth_unit: float = 15.5) -> Tensor:
+    """How badly `image`, sampled along `flow`, matches `target` (L1), plus the flow's total variation.
+
+    Args:
+        image, target: (B, C, H, W).
+        flow: flow_{image->target}.
+        smooth_weight: weight of the total variation (SOF-VSR: 0.1).
+        smooth_unit: pixels in the unit in which the total variation is measured; SOF-VSR's is 15.5.
+    """
+    return F.l1_loss(warp(image, flow), target) + smooth_weight * total_variation(flow) / smooth_unit
+
+
+@LOSS_REGISTRY.register()
+class MultiScaleWarpLoss(nn.Module):
+    """The LR part of L^flow (eq. 8): `warp_loss` at every level of a coarse-to-fine flow, both directions averaged.
+
+    Args:
+        loss_weight: lambda_2 of eq. 8, times lambda_a of eq. 11.
+        level_weights: from coarse to fine. MBNet gives none; these are SOF-VSR's (our choice).
+        smooth_weight, smooth_unit: see `warp_loss`.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, level_weights: Sequence[float] = (0.1, 0.2, 1.0),
+                 smooth_weight: float = 0.1, smooth_unit: float = 15.5):
+        super().__init__()
+        self.loss_weight, self.level_weights = loss_weight, tuple(level_weights)
+        self.smooth_weight, self.smooth_unit = smooth_weight, smooth_unit
+
+    def forward(self, a: Tensor, b: Tensor, flows_ab: Sequence[Tensor], flows_ba: Sequence[Tensor]) -> Tensor:
+        """`a`, `b` (B, C, H, W); flow_{a->b} and flow_{b->a}, coarse to fine, each at H / 2^k x W / 2^k.
+
+        Raises:
+            ValueError: there are not as many flows as level weights.
+        """
+        if not len(flows_ab) == len(flows_ba) == len(self.level_weights):
+            raise ValueError(f'{len(self.level_weights)} level weights are given for {len(flows_ab)} and '
+                             f'{len(flows_ba)} levels of flow')
+        total = 0
+        for weight, flow_ab, flow_ba in zip(self.level_weights, flows_ab, flows_ba, strict=True):
+            factor = a.shape[-1] // flow_ab.shape[-1]
+            small_a, small_b = F.avg_pool2d(a, factor), F.avg_pool2d(b, factor)
+            total = total + weight * (
+                warp_loss(small_a, small_b, flow_ab, self.smooth_weight, self.smooth_unit)
+                + warp_loss(small_b, small_a, flow_ba, self.smooth_weight, self.smooth_unit)) / 2
+        return self.loss_weight * total
+
+
+@LOSS_REGISTRY.register()
+class MiddleFlowLoss(nn.Module):
+    """The HR part of L^flow (eq. 8): the flows to the middle frame, judged on the frames.
+
+    The paper's formula needs a flow from end to end that its network never makes. Two readings (both ours):
+    'adjacent' warps each end to the middle frame; 'compose' takes the difference of the two half flows for the flow
+    from end to end, which keeps the printed frames and is exact for uniform motion only.
+
+    Args:
+        loss_weight: lambda_1 of eq. 8, times lambda_a of eq. 11.
+        mode: 'adjacent' or 'compose'.
+        smooth_weight, smooth_unit: see `warp_loss`.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, mode: str = 'adjacent', smooth_weight: float = 0.1,
+                 smooth_unit: float = 15.5):
+        super().__init__()
+        if mode not in ('adjacent', 'compose'):
+            raise ValueError(f"mode must be 'adjacent' or 'compose', but got {mode!r}")
+        self.loss_weight, self.mode = loss_weight, mode
+        self.smooth_weight, self.smooth_unit = smooth_weight, smooth_unit
+
+    def forward(self, frames: Tensor, flow_a: Tensor, flow_b: Tensor) -> Tensor:
+        """`frames` (B, 3, C, H, W): a, t, b; `flow_a`, `flow_b`: flow_{a->t} and flow_{b->t}, (B, 2, H, W)."""
+        a, middle, b = frames.unbind(1)
+        if self.mode == 'adjacent':
+            terms = [(a, middle, flow_a), (b, middle, flow_b)]
+        else:
+            terms = [(a, b, flow_a - flow_b), (b, a, flow_b - flow_a)]
+        return self.loss_weight * sum(
+            warp_loss(image, target, flow, self.smooth_weight, self.smooth_unit) for image, target, flow in terms) / 2
+
+
+@LOSS_REGISTRY.register()
+class FlowSupervisionLoss(nn.Module):
+    """L^FLOW (eq. 10): L1 distance of the two HR flows to those of a teacher, summed over the two.
+
+    Args:
+        loss_weight: lambda_b of eq. 11.
+    """
+
+    def __init__(self, loss_weight: float = 1.0):
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, flow_a: Tensor, flow_b: Tensor, target_a: Tensor, target_b: Tensor) -> Tensor:
+        """All (B, 2, H, W): flow_{a->t}, flow_{b->t}, and the teacher's."""
+        return self.loss_weight * (F.l1_loss(flow_a, target_a) + F.l1_loss(flow_b, target_b))

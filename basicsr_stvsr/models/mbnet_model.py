@@ -1,0 +1,95 @@
+"""MBNet's recipe: eq. 11 of How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021)."""
+from basicsr.losses import build_loss
+from basicsr.utils import get_root_logger
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import Tensor
+
+from ..archs.flow_teacher import RAFTTeacher
+from .stvsr_model import STVSRModel
+
+
+@MODEL_REGISTRY.register()
+class MBNetModel(STVSRModel):
+    """L = L^SR + lambda_a L^flow + lambda_b L^FLOW.
+
+    Options (`train`), each term off where its block is absent:
+        pixel_opt: L^SR (eq. 7), mean over pixels, summed over the three frames.
+        iter_weights: weight of L^SR after each round; default: the last round only, as eq. 7 has it.
+        lq_flow_opt, hr_flow_opt: the two parts of L^flow (eq. 8), `loss_weight` = lambda_a lambda_2, lambda_a lambda_1.
+        flow_loss_images: frames on which the HR part judges the flow: 'sr_detach' (the output, which gets no gradient
+            from it), 'sr', or 'gt', the safest early in a training.
+        flow_sup_opt: L^FLOW (eq. 10), `loss_weight` = lambda_b. Its target comes with the batch (`flow`, see
+            `dataroot_flow` of STVSRClipDataset) or from RAFT with a local weights file (`raft_weights`).
+        raft_direction: 'sampling', the flows that warp both ends to the middle, or 'printed', eq. 9 to the letter, whose
+            flows have the opposite sign and lie on the other grid; only for the record, and only with RAFT.
+    """
+
+    def init_losses(self) -> None:
+        super().init_losses()
+        train_opt = self.opt['train']
+        num_iters = self.get_bare_model(self.net_g).num_iters
+        self.iter_weights = train_opt.get('iter_weights') or [0] * (num_iters - 1) + [1]
+        if len(self.iter_weights) != num_iters:
+            raise ValueError(f'train.iter_weights must hold {num_iters} numbers, one a round, but is '
+                             f'{self.iter_weights}')
+        self.flow_loss_images = self.choice('flow_loss_images', ('sr_detach', 'sr', 'gt'))
+        self.cri_lq_flow = self.optional_loss('lq_flow_opt')
+        self.cri_hr_flow = self.optional_loss('hr_flow_opt')
+        self.init_supervision()
+
+    def choice(self, name: str, known: tuple[str, ...]) -> str:
+        value = self.opt['train'].get(name, known[0])
+        if value not in known:
+            raise ValueError(f'train.{name} must be one of {", ".join(known)}, but is {value!r}')
+        return value
+
+    def optional_loss(self, name: str):
+        loss_opt = self.opt['train'].get(name)
+        return build_loss(loss_opt).to(self.device) if loss_opt else None
+
+    def init_supervision(self) -> None:
+        """Sets up L^FLOW, or says in the log why it is off."""
+        train_opt = self.opt['train']
+        self.cri_flow_sup = self.optional_loss('flow_sup_opt')
+        self.raft_direction = self.choice('raft_direction', ('sampling', 'printed'))
+        self.teacher = None
+        if self.cri_flow_sup is None:
+            return
+        if train_opt.get('raft_weights'):
+            self.teacher = RAFTTeacher(train_opt['raft_weights']).to(self.device)
+        elif not self.opt['datasets']['train'].get('dataroot_flow'):
+            self.cri_flow_sup = None
+            get_root_logger().warning(
+                'L^FLOW (train.flow_sup_opt) is off: neither train.raft_weights, a weights file of torchvision\'s '
+                'raft_large, nor datasets.train.dataroot_flow, a folder of precomputed flows, is given.')
+
+    def feed_data(self, data: dict) -> None:
+        super().feed_data(data)
+        self.flow = data['flow'].to(self.device) if 'flow' in data else None
+
+    def compute_losses(self) -> dict[str, Tensor]:
+        output, aux = self.net_g(self.lq, return_aux=True)
+        num_frames = self.gt.shape[1]
+        losses = {'l_sr': sum(
+            weight * num_frames * self.cri_pix(frames, self.gt)
+            for weight, frames in zip(self.iter_weights, aux.rounds, strict=True) if weight)}
+        if self.cri_lq_flow:
+            losses['l_flow_lr'] = self.cri_lq_flow(self.lq[:, 0], self.lq[:, 1], aux.lq_flows_ab, aux.lq_flows_ba)
+        if self.cri_hr_flow:
+            images = {'sr_detach': output.detach(), 'sr': output, 'gt': self.gt}[self.flow_loss_images]
+            losses['l_flow_hr'] = self.cri_hr_flow(images, aux.hr_flow_a, aux.hr_flow_b)
+        if self.cri_flow_sup:
+            losses['l_flow_sup'] = self.cri_flow_sup(aux.hr_flow_a, aux.hr_flow_b, *self.target_flows())
+        return losses
+
+    def target_flows(self) -> tuple[Tensor, Tensor]:
+        """The teacher's flow_{a->t} and flow_{b->t} on the ground truth, each (B, 2, sH, sW)."""
+        if self.teacher is None:
+            if self.flow is None:
+                raise ValueError('train.flow_sup_opt needs flows with every batch, but this data set gives none; '
+                                 'set datasets.train.dataroot_flow or train.raft_weights')
+            return self.flow[:, 0], self.flow[:, 1]
+        a, middle, b = self.gt.unbind(1)
+        if self.raft_direction == 'printed':
+            return self.teacher(a, middle), self.teacher(b, middle)
+        return self.teacher(middle, a), self.teacher(middle, b)

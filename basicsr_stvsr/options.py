@@ -1,0 +1,130 @@
+"""Option files and the command line: BasicSR's flags and names, read safely.
+
+BasicSR's own parser loads YAML with a loader that runs code named in the file, takes `2e-4` for text and evaluates what
+`--force_yml` is given. This one does not.
+"""
+import argparse
+import random
+import re
+from collections.abc import Sequence
+from os import path as osp
+from typing import Any
+
+import torch
+import yaml
+from basicsr.utils import set_random_seed
+from basicsr.utils.dist_util import get_dist_info
+
+from .distributed import init_dist
+
+
+class OptionLoader(yaml.SafeLoader):
+    """PyYAML's safe loader that also reads `2e-4` as a number, which YAML 1.1 takes for text."""
+
+
+OptionLoader.add_implicit_resolver(
+    'tag:yaml.org,2002:float', re.compile(r'^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$'), list('-+0123456789'))
+
+
+def load_options(path: str) -> dict[str, Any]:
+    """Reads an option file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not YAML, asks for code to be run, or is not a mapping.
+    """
+    with open(path, encoding='utf-8') as file:
+        try:
+            opt = yaml.load(file, Loader=OptionLoader)
+        except yaml.YAMLError as error:
+            raise ValueError(f'{path} cannot be read as an option file: {error}') from error
+    if not isinstance(opt, dict):
+        raise ValueError(f'{path} must hold option blocks (name: value), but holds {type(opt).__name__}')
+    return opt
+
+
+def set_option(opt: dict[str, Any], assignment: str) -> None:
+    """Applies one `--force_yml` entry, such as `train:optim_g:lr=1e-4`; the value is read as YAML.
+
+    Raises:
+        ValueError: the entry has another form, or names a block that does not exist.
+    """
+    keys, separator, value = assignment.partition('=')
+    *blocks, name = keys.strip().split(':')
+    if not separator or not name:
+        raise ValueError(f'--force_yml takes block:name=value, but got {assignment!r}')
+    for i, block in enumerate(blocks):
+        if not isinstance(opt.get(block), dict):
+            raise ValueError(f'--force_yml {assignment}: the options have no block {":".join(blocks[:i + 1])}')
+        opt = opt[block]
+    opt[name] = yaml.load(value, Loader=OptionLoader)
+
+
+def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = None) -> tuple[
+        dict[str, Any], argparse.Namespace]:
+    """Reads the command line and the option file it names, and sets up processes, seeds and paths as BasicSR does.
+
+    Args:
+        root_path: folder under which experiments/ or results/ are written.
+        is_train: whether to train or to test.
+        argv: command line; None: this process's.
+    """
+    parser = argparse.ArgumentParser(description='Train with BasicSR.' if is_train else 'Test with BasicSR.')
+    parser.add_argument('-opt', required=True, help='path to an option file (YAML)')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='job launcher')
+    parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state, if any')
+    parser.add_argument('--debug', action='store_true', help='log, validate and save every few steps')
+    parser.add_argument('--local_rank', type=int, default=0, help='ignored; old launchers pass it')
+    parser.add_argument('--force_yml', nargs='+', default=[], metavar='BLOCK:NAME=VALUE', help='override options')
+    args = parser.parse_args(argv)
+
+    opt = load_options(args.opt)
+    for assignment in args.force_yml:
+        set_option(opt, assignment)
+
+    opt['dist'] = args.launcher != 'none'
+    if opt['dist']:
+        init_dist(args.launcher, **opt.get('dist_params', {}))
+    opt['rank'], opt['world_size'] = get_dist_info()
+    if opt.get('manual_seed') is None:
+        opt['manual_seed'] = random.randint(1, 10000)
+    set_random_seed(opt['manual_seed'] + opt['rank'])
+
+    opt['is_train'], opt['auto_resume'] = is_train, args.auto_resume
+    if args.debug and not opt['name'].startswith('debug'):
+        opt['name'] = f'debug_{opt["name"]}'
+    if opt['num_gpu'] == 'auto':
+        opt['num_gpu'] = torch.cuda.device_count()
+    complete_datasets(opt)
+    complete_paths(opt, root_path)
+    if is_train and 'debug' in opt['name']:
+        opt['logger'].update(print_freq=1, save_checkpoint_freq=8)
+        opt.get('val', {}).update(val_freq=8)
+    return opt, args
+
+
+def complete_datasets(opt: dict[str, Any]) -> None:
+    """Gives every data set its phase ('train', 'val' of 'val_2', ...), the scale, and paths without '~'."""
+    for name, dataset in opt['datasets'].items():
+        dataset['phase'] = name.split('_')[0]
+        if 'scale' in opt:
+            dataset['scale'] = opt['scale']
+        for key, value in dataset.items():
+            if key.startswith('dataroot') and value is not None:
+                dataset[key] = osp.expanduser(value)
+
+
+def complete_paths(opt: dict[str, Any], root_path: str) -> None:
+    """Fills in where checkpoints, logs and pictures go; `path.experiments_root` may be given in the file."""
+    path = opt.setdefault('path', {})
+    for key, value in path.items():
+        if value is not None and ('resume_state' in key or 'pretrain_network' in key):
+            path[key] = osp.expanduser(value)
+    if opt['is_train']:
+        root = path.get('experiments_root') or osp.join(root_path, 'experiments', opt['name'])
+        path.update(
+            experiments_root=root, models=osp.join(root, 'models'), training_states=osp.join(root, 'training_states'))
+    else:
+        root = path.get('results_root') or osp.join(root_path, 'results', opt['name'])
+        path['results_root'] = root
+    path.update(log=root, visualization=osp.join(root, 'visualization'))

@@ -1,0 +1,102 @@
+"""Pixel-adaptive convolution: time and peak memory of forward and backward, beside the usual formulation by unfolding.
+
+The usual one takes all shifted copies of guide and input at once (F.unfold) and leaves the gradients to autograd. Times
+are of runs that alternate in one process; on a CPU, peak memory is of a fresh process for each.
+
+    python scripts/benchmark/benchmark_pac.py
+    python scripts/benchmark/benchmark_pac.py --check    # exit code 1 if more than 40 % of the memory, or slower
+"""
+import argparse
+import statistics
+import sys
+from collections.abc import Callable
+
+import torch
+from benchmark_util import MIB, describe, in_new_process, memory_growth, seconds
+from torch import Tensor
+from torch.nn import functional as F
+
+import basicsr_stvsr  # noqa: F401  (before anything of basicsr, which it patches)
+from basicsr_stvsr.archs.pacnet_arch import pac_conv2d, pac_kernel
+
+KERNEL_SIZE = 5
+MEMORY_LIMIT = 0.4
+
+
+def tapwise(x: Tensor, guide: Tensor, weight: Tensor) -> Tensor:
+    return pac_conv2d(x, pac_kernel(guide, KERNEL_SIZE), weight)
+
+
+def unfolded(x: Tensor, guide: Tensor, weight: Tensor) -> Tensor:
+    b, c, h, w = x.shape
+
+    def windows(image: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, k*k, H*W)
+        return F.unfold(image, KERNEL_SIZE, padding=KERNEL_SIZE // 2).view(b, image.shape[1], -1, h * w)
+
+    kernel = torch.exp(-0.5 * (windows(guide) - guide.view(b, -1, 1, h * w)).square().sum(1, keepdim=True))
+    return (weight.flatten(1) @ (windows(x) * kernel).flatten(1, 2)).view(b, -1, h, w)
+
+
+FORMULATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {'unfold': unfolded, 'ours': tapwise}
+
+
+def step(name: str, channels: int, guide_channels: int, height: int, width: int, device: torch.device) -> list[Tensor]:
+    """One forward and backward pass on the same random values whatever the formulation; returns the gradients."""
+    generator = torch.Generator(device).manual_seed(0)
+
+    def values(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device).requires_grad_()
+
+    x, guide = values(1, channels, height, width), values(1, guide_channels, height, width)
+    weight = values(channels, channels, KERNEL_SIZE, KERNEL_SIZE)
+    out = FORMULATIONS[name](x, 0.3 * guide, weight)
+    return list(torch.autograd.grad(out.square().mean(), (x, guide, weight)))
+
+
+def peak(name: str, sizes: list[int], device_name: str, num_threads: int) -> int:
+    torch.set_num_threads(num_threads)
+    device = torch.device(device_name)
+    step(name, 4, 4, 16, 16, device)  # what PyTorch loads at the first call is not the formulation's
+    return memory_growth(lambda: step(name, *sizes, device), device)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--channels', type=int, default=64, help='channels in and out (default: %(default)s)')
+    parser.add_argument('--guide-channels', type=int, default=16, help='(default: %(default)s)')
+    parser.add_argument('--size', type=int, default=256, help='height and width (default: %(default)s)')
+    parser.add_argument('--pairs', type=int, default=5, help='alternated pairs of runs (default: %(default)s)')
+    parser.add_argument('--device', default='cpu', help='(default: %(default)s)')
+    parser.add_argument('--check', action='store_true', help='fail unless at most 40 %% of the memory and no slower')
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    sizes = [args.channels, args.guide_channels, args.size, args.size]
+
+    peaks = {name: in_new_process(peak, name, sizes, args.device, torch.get_num_threads()) for name in FORMULATIONS}
+
+    gradients = {name: step(name, *sizes, device) for name in FORMULATIONS}  # warms up, too
+    for ours, theirs in zip(gradients['ours'], gradients['unfold'], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
+    del gradients, ours, theirs
+    times: dict[str, list[float]] = {name: [] for name in FORMULATIONS}
+    for pair in range(args.pairs):
+        for name in FORMULATIONS if pair % 2 == 0 else reversed(FORMULATIONS):
+            times[name].append(seconds(lambda name=name: step(name, *sizes, device), device))
+
+    memory_ratio = peaks['ours'] / peaks['unfold']
+    ratios = [ours / theirs for ours, theirs in zip(times['ours'], times['unfold'], strict=True)]
+    time_ratio = statistics.median(ratios)
+    print(f'forward + backward, {KERNEL_SIZE}x{KERNEL_SIZE}, {args.channels} channels, guide {args.guide_channels}, '
+          f'{args.size}x{args.size}, float32; {describe(device)}')
+    for name in FORMULATIONS:
+        print(f'{name + ":":8}{peaks[name] / MIB:8.0f} MiB {statistics.median(times[name]):8.3f} s')
+    print(f'ours / unfold: memory {memory_ratio:.2f}, time {time_ratio:.2f} (median of {args.pairs} pairs, '
+          f'{min(ratios):.2f} to {max(ratios):.2f})')
+    if args.check and (memory_ratio > MEMORY_LIMIT or time_ratio > 1):
+        print(f'FAILED: at most {MEMORY_LIMIT:.2f} of the memory and 1.00 of the time are allowed', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

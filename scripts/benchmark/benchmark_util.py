@@ -1,0 +1,61 @@
+"""What the benchmarks of networks share: peak memory and time of a step, and what is at hand to run them on."""
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+
+MIB = 2**20
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def seconds(step: Callable[[], Any], device: torch.device) -> float:
+    """Wall-clock seconds of one call."""
+    synchronize(device)
+    start = time.perf_counter()
+    step()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def resident_peak() -> int:
+    """Bytes of the largest resident set that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == 'darwin' else peak * 1024  # KiB everywhere but on macOS
+
+
+def memory_growth(step: Callable[[], Any], device: torch.device) -> int:
+    """Bytes by which one call raises the peak of this process over what it holds already.
+
+    On a CPU it sees growth only: what the process has used and freed before hides as much. Hence `in_new_process`.
+    """
+    if device.type == 'cuda':
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    before = resident_peak()
+    step()
+    return resident_peak() - before
+
+
+def in_new_process(function: Callable[..., Any], *args: Any) -> Any:
+    """Result of a top-level function of a script, called in a fresh Python; all arguments must be picklable."""
+    with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
+        return pool.submit(function, *args).result()
+
+
+def describe(device: torch.device) -> str:
+    if device.type == 'cuda':
+        return f'{torch.cuda.get_device_name(device)}, torch {torch.__version__}'
+    return f'CPU, {torch.get_num_threads()} threads, torch {torch.__version__}'

@@ -1,0 +1,60 @@
+"""What the scripts of this folder share: common options, and errors of one line."""
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import lmdb
+
+from basicsr_stvsr.data.lmdb_io import FolderWriter, FrameSource, LmdbWriter, write_frames
+
+
+def run(main: Callable[[], int]) -> None:
+    """Runs a script; what a user can put right becomes one line on stderr and exit code 1 instead of a traceback."""
+    try:
+        code = main()
+    except (OSError, ValueError, lmdb.Error) as error:
+        print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
+        code = 1
+    sys.exit(code)
+
+
+def positive(text: str) -> int:
+    """Argument type: a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected a whole number >= 1, got {text!r}')
+    return int(text)
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """`--workers` and `--force`, for scripts that write frames."""
+    parser.add_argument('--workers', type=positive, default=min(8, os.cpu_count() or 1), metavar='N',
+                        help='threads that decode and encode (default: %(default)s)')
+    parser.add_argument('--force', action='store_true', help='replace the output if it exists')
+
+
+def open_writer(output: Path, inputs: Iterable[Path], *, force: bool,
+                suffix: str = '.png') -> LmdbWriter | FolderWriter:
+    """A writer for an LMDB if the name ends in `.lmdb`, for a folder of images otherwise.
+
+    Raises:
+        ValueError: `output` is one of `inputs`, or contains it: replacing it would remove what is read.
+        FileExistsError: `output` exists, and is not to be replaced.
+    """
+    for path in inputs:
+        if path.resolve().is_relative_to(output.resolve()):
+            raise ValueError(f'the output {output} would replace the input {path}')
+    try:
+        if output.suffix == '.lmdb':
+            return LmdbWriter(output, overwrite=force)
+        return FolderWriter(output, overwrite=force, suffix=suffix)
+    except FileExistsError as error:
+        raise FileExistsError(f'{error}; --force replaces it') from None
+
+
+def write(writer: LmdbWriter | FolderWriter, frames: Iterable[FrameSource], *, num_frames: int | None,
+          num_workers: int) -> None:
+    """Writes all frames and says how many they were."""
+    count = write_frames(writer, frames, num_frames=num_frames, num_workers=num_workers)
+    print(f'Wrote {count} frames to {writer.path}.')

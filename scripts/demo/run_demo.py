@@ -1,0 +1,287 @@
+"""The project's main job from end to end, on a few clips: data, training, test, pictures. `make demo` runs it.
+
+    python scripts/demo/run_demo.py                  # clips made from photographs, see make_demo_clips.py
+    python scripts/demo/run_demo.py --clip my.mp4    # your own video
+"""
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from basicsr_stvsr.data.frames import FrameReader, FrameReadError, open_reader
+from basicsr_stvsr.options import load_options
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / 'datasets/demo'
+OUTPUT = ROOT / 'demo_output'
+SCALE = 4
+
+TRAIN_OPTION = 'options/demo/train_mbnet_small.yml'
+TEST_OPTIONS = {
+    'bicubic + averaging': 'options/demo/test_bicubic.yml',
+    'MBNet small': 'options/demo/test_mbnet_small.yml',
+}
+METRICS = ('psnr', 'ssim', 'niqe')
+
+# How much of a user's video is used, so that any video takes minutes: whichever limit is reached first.
+MAX_FRAMES, MAX_PIXELS = 300, 150e6
+TEST_SHARE = 0.2
+MIN_CLIP_FRAMES = 3  # two frames to start from, and one between them
+
+FPS = 10  # of the comparison: slow enough to see the frames
+
+
+def run(script: str, *args: str | Path | float) -> None:
+    """Runs a script of the repository; where it fails, the demo ends."""
+    command = [script, *map(str, args)]
+    print(f'$ python {shlex.join(command)}', flush=True)
+    code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
+    if code:
+        sys.exit(f'\nThe demo stopped: {script} ended with code {code}; what it said is above.')
+
+
+def make_clips() -> None:
+    run('scripts/demo/make_demo_clips.py', '--output', DATA / 'clips')
+
+
+def cut_video(video: Path) -> None:
+    """The beginning of the user's video as clips between scene cuts, of which the last part is for testing."""
+    try:
+        with open_reader(video) as reader:
+            copy_beginning(reader, DATA / 'video')
+    except FrameReadError as error:
+        sys.exit(f'The demo stopped: {error}')
+    run('scripts/data_preparation/extract_frames.py', '--input', DATA / 'video', '--output', DATA / 'scenes')
+    hold_out(DATA / 'scenes', DATA / 'clips')
+
+
+def copy_beginning(reader: FrameReader, output: Path) -> None:
+    """Writes as many frames of a video as the limits allow to <output>/<clip>/.
+
+    Frames lose up to three rows and columns, so that their size is a multiple of the scale.
+    """
+    clip = reader.clips[0]
+    height, width = reader.frame_size(clip)
+    num_frames = min(reader.num_frames(clip), MAX_FRAMES, int(MAX_PIXELS / (height * width)))
+    print(f'{reader.path}: taking the first {num_frames} of {reader.num_frames(clip)} frames, {width}x{height}')
+    folder = output / clip
+    folder.mkdir(parents=True)
+    for index in range(num_frames):
+        frame = reader.frame(clip, index)[:height // SCALE * SCALE, :width // SCALE * SCALE]
+        cv2.imwrite(str(folder / f'{index:08d}.png'), frame)
+
+
+def hold_out(scenes: Path, output: Path) -> None:
+    """Moves the last fifth of every scene to <output>/test/<scene>/, what comes before it to <output>/train/<scene>/.
+
+    A scene too short for both is for training.
+    """
+    found = set()
+    for scene in sorted(scenes.iterdir()):
+        frames = sorted(scene.iterdir())
+        num_test = max(round(TEST_SHARE * len(frames)), MIN_CLIP_FRAMES)
+        first_test = len(frames) - num_test if len(frames) - num_test >= MIN_CLIP_FRAMES else len(frames)
+        for split, part in (('train', frames[:first_test]), ('test', frames[first_test:])):
+            if len(part) < MIN_CLIP_FRAMES:
+                continue
+            found.add(split)
+            folder = output / split / scene.name
+            folder.mkdir(parents=True)
+            for frame in part:
+                frame.rename(folder / frame.name)
+            print(f'{split}: frames {part[0].stem} to {part[-1].stem} of {scene.name}')
+    if found != {'train', 'test'}:
+        sys.exit(f'The demo stopped: it needs a video with a scene of at least {2 * MIN_CLIP_FRAMES} frames.')
+
+
+def write_lmdbs() -> None:
+    for split in ('train', 'test'):
+        run('scripts/data_preparation/create_lmdb.py', '--dataset', 'folder', '--input', DATA / 'clips' / split,
+            '--output', DATA / f'{split}_GT.lmdb', '--verify')
+
+
+def make_lr() -> None:
+    for split in ('train', 'test'):
+        run('scripts/data_preparation/make_lr.py', '--input', DATA / f'{split}_GT.lmdb',
+            '--output', DATA / f'{split}_LRx{SCALE}.lmdb', '--scale', SCALE)
+
+
+def train(total_iter: int | None) -> None:
+    forced = () if total_iter is None else ('--force_yml', f'train:total_iter={total_iter}')
+    run('basicsr/train.py', '-opt', TRAIN_OPTION, *forced)
+
+
+def test() -> None:
+    for option in TEST_OPTIONS.values():
+        run('basicsr/test.py', '-opt', option)
+
+
+class Result:
+    """What basicsr/test.py has written for an option file."""
+
+    def __init__(self, option: str):
+        opt = load_options(str(ROOT / option))
+        dataset, = (dataset['name'] for dataset in opt['datasets'].values())
+        self.name = opt['name']
+        folder = ROOT / 'results' / self.name
+        self.scores = json.loads((folder / f'{dataset}.json').read_text(encoding='utf-8'))['average']
+        self.frames = folder / 'visualization' / dataset
+
+    def frame(self, clip: str, frame_name: str) -> np.ndarray:
+        path = self.frames / clip / f'{frame_name}_{self.name}.png'
+        image = cv2.imread(str(path))
+        if image is None:
+            sys.exit(f'The demo stopped: {path} was not written; val: save_img must be true in the test options.')
+        return image
+
+
+def format_table(scores: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The table of `{method: {metric: {'vsr': ..., 'vfi': ...}}}`, one line a method."""
+    titles = ''.join(f'{metric.upper():>8}' for metric in METRICS)
+    lines = [
+        f'{"":22}{"VSR (frames given)":^24}   {"VFI (frames between)":^24}',
+        f'{"":22}{titles}   {titles}',
+    ]
+    for method, values in scores.items():
+        cells = [
+            ''.join(f'{values[metric][kind]:8.{4 if metric == "ssim" else 2}f}' for metric in METRICS)
+            for kind in ('vsr', 'vfi')
+        ]
+        lines.append(f'{method:22}' + '   '.join(cells))
+    return '\n'.join(lines)
+
+
+def label(image: np.ndarray, text: str) -> np.ndarray:
+    """The image below a strip with a text."""
+    size = max(0.45, image.shape[1] / 640)
+    height = 2 * round(22 * size)  # even, as H.264 wants it
+    strip = np.zeros((height, image.shape[1], 3), np.uint8)
+    cv2.putText(strip, text, (6, int(0.68 * height)), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.vstack([strip, image])
+
+
+def zoom(image: np.ndarray, top: int, left: int) -> np.ndarray:
+    """A third of the image, enlarged to its size without smoothing."""
+    height, width = image.shape[:2]
+    crop = image[top:top + height // 3, left:left + width // 3]
+    return cv2.resize(crop, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def richest_corner(image: np.ndarray) -> tuple[int, int]:
+    """Top and left of the third of the image that has the most detail."""
+    height, width = image.shape[0] // 3, image.shape[1] // 3
+    detail = np.abs(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.CV_32F))
+    sums = cv2.integral(detail)
+    boxes = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    top, left = np.unravel_index(boxes.argmax(), boxes.shape)
+    return int(top), int(left)
+
+
+class Comparison:
+    """The four views of every test frame: input, one view a method, ground truth."""
+
+    def __init__(self, results: dict[str, Result]):
+        self.results = results
+        self.gt = open_reader(DATA / 'test_GT.lmdb')
+        self.lq = open_reader(DATA / f'test_LRx{SCALE}.lmdb')
+
+    def views(self, clip: str, index: int) -> dict[str, np.ndarray]:
+        """Title -> frame; where the network got no frame (odd indices), the input is the one before."""
+        frame_name = self.gt.frame_name(clip, index)
+        given = self.lq.frame(clip, index - index % 2)
+        enlarged = cv2.resize(given, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_NEAREST)
+        return {
+            'LR input' if index % 2 == 0 else 'LR input before': enlarged,
+            **{method: result.frame(clip, frame_name) for method, result in self.results.items()},
+            'ground truth': self.gt.frame(clip, index),
+        }
+
+    def picture(self, clip: str) -> np.ndarray:
+        """A frame that was given and one that was not, whole and enlarged, views side by side."""
+        middle = self.gt.num_frames(clip) // 4 * 2
+        rows = []
+        for kind, index in (('VSR', middle), ('VFI', middle - 1)):
+            views = self.views(clip, index)
+            corner = richest_corner(views['ground truth'])
+            rows.append(np.hstack([label(image, f'{kind}: {title}') for title, image in views.items()]))
+            rows.append(np.hstack([zoom(image, *corner) for image in views.values()]))
+        return np.vstack(rows)
+
+    def video_frames(self) -> Iterable[np.ndarray]:
+        """All test clips one after the other, views two by two."""
+        for clip in self.gt.clips:
+            for index in range(last_frame(self.gt, clip) + 1):
+                a, b, c, d = (label(image, title) for title, image in self.views(clip, index).items())
+                yield np.vstack([np.hstack([a, b]), np.hstack([c, d])])
+
+
+def last_frame(reader: FrameReader, clip: str) -> int:
+    """The last frame of a clip that has a result: with an even number of frames, nothing follows the last one."""
+    return (reader.num_frames(clip) - 1) // 2 * 2
+
+
+def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
+    """Writes BGR frames of one even size as H.264."""
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('libx264', rate=FPS, options={'crf': '16'})
+        stream.pix_fmt = 'yuv420p'
+        for image in frames:
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = image.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='bgr24')))
+        container.mux(stream.encode())
+
+
+def show() -> None:
+    """Prints the table; writes the picture and the video."""
+    results = {method: Result(option) for method, option in TEST_OPTIONS.items()}
+    comparison = Comparison(results)
+    OUTPUT.mkdir(exist_ok=True)
+    picture, video = OUTPUT / 'side_by_side.png', OUTPUT / 'side_by_side.mp4'
+    cv2.imwrite(str(picture), comparison.picture(comparison.gt.clips[0]))
+    write_video(video, comparison.video_frames())
+
+    print(format_table({method: result.scores for method, result in results.items()}))
+    print('PSNR and SSIM: higher is better; NIQE: lower is better.\n')
+    print(f'picture: {picture}\nvideo:   {video}')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--clip', type=Path, help='your own video, in place of the clips made from photographs')
+    parser.add_argument('--total_iter', type=int, help='train for so many iterations, not as the options say')
+    args = parser.parse_args()
+    if args.clip is not None and not args.clip.is_file():
+        parser.error(f'--clip {args.clip}: no such file')
+
+    steps = [
+        ('Make clips of known camera motion', make_clips) if args.clip is None else
+        (f'Cut {args.clip.name} into clips', partial(cut_video, args.clip.resolve())),
+        ('Write the frames to LMDBs', write_lmdbs),
+        ('Make the low-resolution frames', make_lr),
+        ('Train the small network', partial(train, args.total_iter)),
+        ('Test it, and bicubic enlargement with frame averaging', test),
+        ('Compare', show),
+    ]
+    start = time.monotonic()
+    shutil.rmtree(DATA, ignore_errors=True)
+    for number, (title, step) in enumerate(steps, 1):
+        step_start = time.monotonic()
+        print(f'\n=== {number}/{len(steps)}  {title}', flush=True)
+        step()
+        print(f'--- {time.monotonic() - step_start:.0f} s', flush=True)
+    print(f'\nDone in {time.monotonic() - start:.0f} s.')
+
+
+if __name__ == '__main__':
+    main()
