@@ -29,6 +29,9 @@ OptionLoader.add_implicit_resolver(
 def load_options(path: str) -> dict[str, Any]:
     """Reads an option file.
 
+    A file may open with `base: FILE`, a path relative to its own: it then states only what differs from that file, as
+    the ablations do. See `merge_options` for how the two are put together.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not YAML, asks for code to be run, or is not a mapping.
@@ -40,7 +43,18 @@ def load_options(path: str) -> dict[str, Any]:
             raise ValueError(f'{path} cannot be read as an option file: {error}') from error
     if not isinstance(opt, dict):
         raise ValueError(f'{path} must hold option blocks (name: value), but holds {type(opt).__name__}')
-    return opt
+    base = opt.pop('base', None)
+    return opt if base is None else merge_options(load_options(osp.join(osp.dirname(path), base)), opt)
+
+
+def merge_options(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Puts `changes` over `base`: block by block; a block of another `type` replaces the old one, and so do lists."""
+    merged = dict(base)
+    for name, value in changes.items():
+        old = merged.get(name)
+        same_kind = isinstance(old, dict) and isinstance(value, dict) and value.get('type') in (None, old.get('type'))
+        merged[name] = merge_options(old, value) if same_kind else value
+    return merged
 
 
 def set_option(opt: dict[str, Any], assignment: str) -> None:

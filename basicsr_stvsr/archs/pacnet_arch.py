@@ -5,12 +5,12 @@ section 3.3.  Derived from the formulas of the paper; checked against numeric ou
 
     K_ij = exp(-1/2 |g_j - g_i|^2),    out_i = sum_{j in window(i)} K_ij W_{j-i} x_j + b
 
-The usual formulation unfolds guide and x into k*k shifted copies each, which autograd then keeps. Here both passes take
-the guide one copy at a time, and unfold x for a few rows at a time, which stay in the cache.
+The usual formulation unfolds guide and x into k*k shifted copies each, which autograd then keeps. Here both passes
+unfold a few rows at a time, which stay in the cache, and keep none of them.
 Shapes: B clips, C channels in, O channels out, G guide channels, k kernel size, H x W pixels, s = stride; R x S of the
 k x k taps.
 """
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import NamedTuple
 
@@ -21,10 +21,47 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .arch_util import upsample, upsample_flow
+from .arch_util import upsample_flow
 
 # Numbers in one unfolded strip: few enough for the cache of a CPU, enough to keep a GPU busy.
 STRIP_NUMEL = {'cpu': 2**21, 'cuda': 2**24}
+
+
+def _strips(padded: Tensor, kernel: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Cuts a plain convolution into strips of rows that are small enough to be unfolded.
+
+    Args:
+        padded: (B, C, H + R - 1, W + S - 1).
+        kernel: (B, R, S, H, W).
+
+    Yields:
+        The rows of a strip; the pixels under each tap, (B, C, R, S, rows, W), and the kernel there,
+        (B, 1, R, S, rows, W), both as views.
+    """
+    b, r, s, h, w = kernel.shape
+    limit = STRIP_NUMEL.get(padded.device.type, STRIP_NUMEL['cuda'])
+    num_row = max(1, limit // (b * padded.shape[1] * r * s * w))
+    for y in range(0, h, num_row):
+        rows = slice(y, min(y + num_row, h))
+        windows = padded[:, :, y:rows.stop + r - 1].unfold(2, rows.stop - y, 1).unfold(3, w, 1)
+        yield rows, windows, kernel[..., rows, :].unsqueeze(1)
+
+
+def _columns(windows: Tensor) -> Tensor:
+    """Windows as a matrix for each clip, (B, C, R, S, rows, W) -> (B, C R S, rows W)."""
+    return windows.flatten(4).flatten(1, 3)
+
+
+def _add_windows(padded: Tensor, rows: slice, windows: Tensor) -> None:
+    """The adjoint of unfolding a strip: adds to each pixel of `padded` what the windows that saw it hold."""
+    r, s = windows.shape[2:4]
+    strip = padded[:, :, rows.start:rows.stop + r - 1]
+    strip += F.fold(_columns(windows), strip.shape[2:], (r, s))
+
+
+def _dense(op: Callable[..., Tensor], windows: Tensor, other: Tensor) -> Tensor:
+    """op(windows, other) in the order of its dimensions; left alone, PyTorch keeps that of the views, which is slow."""
+    return op(windows, other, out=windows.new_empty(windows.shape))
 
 
 class _PACKernel(Function):
@@ -32,32 +69,28 @@ class _PACKernel(Function):
 
     @staticmethod
     def forward(ctx, guide: Tensor, kernel_size: int) -> Tensor:
-        h, w = guide.shape[2:]
+        b, _, h, w = guide.shape
         padded = F.pad(guide, [kernel_size // 2] * 4)
-        kernel = guide.new_empty(guide.shape[0], kernel_size**2, h, w)
-        for tap in range(kernel_size**2):
-            dy, dx = divmod(tap, kernel_size)
-            difference = padded[:, :, dy:dy + h, dx:dx + w] - guide
-            kernel[:, tap] = difference.square_().sum(1).mul_(-0.5).exp_()
+        kernel = guide.new_empty(b, kernel_size, kernel_size, h, w)
+        for rows, windows, _ in _strips(padded, kernel):
+            difference = _dense(torch.sub, windows, guide[:, :, None, None, rows])
+            kernel[..., rows, :] = difference.square_().sum(1).mul_(-0.5).exp_()
         ctx.save_for_backward(guide, kernel)
-        ctx.kernel_size = kernel_size
-        return kernel
+        return kernel.flatten(1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_kernel: Tensor) -> tuple[Tensor, None]:
         guide, kernel = ctx.saved_tensors
-        h, w = guide.shape[2:]
-        pad = ctx.kernel_size // 2
-        padded = F.pad(guide, [pad] * 4)
-        grad_guide, grad_padded = torch.zeros_like(guide), torch.zeros_like(padded)
-        for tap in range(ctx.kernel_size**2):
-            dy, dx = divmod(tap, ctx.kernel_size)
-            neighbour = (slice(None), slice(None), slice(dy, dy + h), slice(dx, dx + w))
-            grad = (padded[neighbour] - guide) * (grad_kernel[:, tap] * kernel[:, tap]).unsqueeze(1)
-            grad_guide += grad
-            grad_padded[neighbour] -= grad
-        return grad_guide + grad_padded[:, :, pad:pad + h, pad:pad + w], None
+        (k, h, w), pad = kernel.shape[2:], kernel.shape[2] // 2
+        padded, grad_kernel = F.pad(guide, [pad] * 4), grad_kernel.unflatten(1, (k, k))
+        grad_guide, grad_padded = torch.empty_like(guide), torch.zeros_like(padded)
+        for rows, windows, factor in _strips(padded, kernel):
+            grad = _dense(torch.sub, windows, guide[:, :, None, None, rows])
+            grad *= factor * grad_kernel[..., rows, :].unsqueeze(1)
+            grad_guide[:, :, rows] = grad.sum((2, 3))
+            _add_windows(grad_padded, rows, grad.neg_())
+        return grad_guide.add_(grad_padded[:, :, pad:pad + h, pad:pad + w]), None
 
 
 class _Phase(NamedTuple):
@@ -90,27 +123,6 @@ def _phases(kernel_size: int, stride: int, height: int, width: int) -> Iterator[
                      (..., in_y, in_x))
 
 
-def _strips(padded: Tensor, kernel: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Cuts one phase into strips of rows that are small enough to be unfolded.
-
-    Yields:
-        The rows of a strip; the input pixels under each tap, (B, C, R, S, rows, W), and K there, (B, 1, R, S, rows, W),
-        both as views.
-    """
-    b, r, s, h, w = kernel.shape
-    limit = STRIP_NUMEL.get(padded.device.type, STRIP_NUMEL['cuda'])
-    num_row = max(1, limit // (b * padded.shape[1] * r * s * w))
-    for y in range(0, h, num_row):
-        rows = slice(y, min(y + num_row, h))
-        windows = padded[:, :, y:rows.stop + r - 1].unfold(2, rows.stop - y, 1).unfold(3, w, 1)
-        yield rows, windows, kernel[..., rows, :].unsqueeze(1)
-
-
-def _columns(windows: Tensor, factor: Tensor) -> Tensor:
-    """Their product as a matrix for each clip, (B, C R S, rows W)."""
-    return torch.mul(windows, factor, out=windows.new_empty(windows.shape)).flatten(4).flatten(1, 3)
-
-
 class _PACConv(Function):
     """sum_j K_ij W_{j-i} x_j without the unfolded x; the weight is (O, C, k, k) and never flipped."""
 
@@ -125,7 +137,8 @@ class _PACConv(Function):
             phase_out = out[phase.output]
             matrix = weight[phase.weight].flatten(1).expand(b, -1, -1)
             for rows, windows, factor in _strips(padded[phase.padded], kernel[phase.kernel]):
-                phase_out[:, :, rows] = torch.bmm(matrix, _columns(windows, factor)).unflatten(2, (-1, w))
+                weighted = _dense(torch.mul, windows, factor)
+                phase_out[:, :, rows] = torch.bmm(matrix, _columns(weighted)).unflatten(2, (-1, w))
         return out
 
     @staticmethod
@@ -144,14 +157,11 @@ class _PACConv(Function):
             phase_grad_padded, phase_grad_kernel = grad_padded[phase.padded], grad_kernel[phase.kernel]
             for rows, windows, factor in _strips(padded[phase.padded], kernel[phase.kernel]):
                 grad = grad_out[phase.output][:, :, rows].flatten(2)
-                columns = _columns(windows, factor)
-                grad_weight[phase.weight] += torch.bmm(grad, columns.transpose(1, 2)).sum(0).view(taps.shape)
-                grad_columns = torch.bmm(matrix, grad).view(windows.shape)
-                products = torch.mul(grad_columns, windows, out=columns.view(windows.shape))
-                phase_grad_kernel[..., rows, :] = products.sum(1)
-                strip = phase_grad_padded[:, :, rows.start:rows.stop + taps.shape[2] - 1]
-                strip += F.fold(
-                    grad_columns.mul_(factor).flatten(4).flatten(1, 3), strip.shape[2:], taps.shape[2:])
+                weighted = _dense(torch.mul, windows, factor)
+                grad_weight[phase.weight] += torch.bmm(grad, _columns(weighted).transpose(1, 2)).sum(0).view(taps.shape)
+                grad_weighted = torch.bmm(matrix, grad).view(windows.shape)
+                phase_grad_kernel[..., rows, :] = torch.mul(grad_weighted, windows, out=weighted).sum(1)
+                _add_windows(phase_grad_padded, rows, grad_weighted.mul_(factor))
         return (grad_padded[:, :, pad:pad + h, pad:pad + w], grad_kernel.flatten(1, 2),
                 grad_weight.to(weight.dtype), None)
 
@@ -191,8 +201,8 @@ def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = 
     if kernel.shape != expected:
         raise ValueError(f'a kernel of shape {expected} is needed, but got {tuple(kernel.shape)}')
     if stride > min(weight.shape[2:]):
-        raise ValueError(f'a stride of at most the kernel size is needed, but got stride {stride} with a weight of shape '
-                         f'{tuple(weight.shape)}')
+        raise ValueError(f'a stride of at most the kernel size is needed, but got stride {stride} with a weight of '
+                         f'shape {tuple(weight.shape)}')
     # One dtype for the whole walk, also under autocast, whose state does not reach the backward pass.
     with torch.autocast(x.device.type, enabled=False):
         out = _PACConv.apply(x, kernel.to(x.dtype), weight.to(x.dtype), stride)

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from .degradations import build_degradation
+from .flows import read_flow
 from .frames import CachedReader, FrameReader, open_reader
 
 # What BasicSR writes into the options of a data set, or reads from there, besides the data set itself.
@@ -31,7 +32,8 @@ _CLIP_OPTIONS = frozenset({
     'dataroot_gt', 'dataroot_lq', 'meta_info_file', 'clips', 'num_frame', 'temporal_scale', 'degradation'
 })
 _TRAIN_OPTIONS = frozenset({
-    'interval_list', 'random_reverse', 'use_hflip', 'use_rot', 'gt_size', 'clip_weights', 'cache'
+    'interval_list', 'random_reverse', 'use_hflip', 'use_rot', 'gt_size', 'clip_weights', 'cache',
+    'dataroot_flow'
 })
 
 _seeded_process: int | None = None
@@ -54,6 +56,12 @@ def _to_tensor(frames: Sequence[np.ndarray]) -> Tensor:
     """uint8 BGR frames (h, w, 3) -> float RGB clip (T, 3, h, w), 0-1."""
     clip = np.stack(frames)[..., ::-1].transpose(0, 3, 1, 2)
     return torch.from_numpy(np.ascontiguousarray(clip)).float().div_(255)
+
+
+def _crop(arrays: Sequence[np.ndarray], box: tuple[int, int, int, int]) -> list[np.ndarray]:
+    """The same crop of all, as copies: BasicSR's `augment` flips in place, and what a cache holds must not change."""
+    top, left, bottom, right = box
+    return [array[top:bottom, left:right].copy() for array in arrays]
 
 
 class _ClipDataset(Dataset):
@@ -164,6 +172,8 @@ class STVSRClipDataset(_ClipDataset):
                 first pattern that matches counts.
             cache (bool): keep decoded frames (and LR frames made of them) in memory, in each worker by itself; for
                 small sets, with `persistent_workers: true`; default False.
+            dataroot_flow (str): folder of precomputed flows to the frames between the LR frames, see `read_flow`; needs
+                interval_list [1]; default: none.
 
     Raises:
         FileNotFoundError: a path of the options does not exist; the message says how to make it.
@@ -182,6 +192,13 @@ class STVSRClipDataset(_ClipDataset):
         self.gt_size, self.scale = opt.get('gt_size'), opt['scale']
         if self.gt_size is not None and (self.gt_size < 1 or self.gt_size % self.scale):
             raise ValueError(f'{self._where}: gt_size {self.gt_size} is no multiple of scale {self.scale}')
+
+        self.flow_root = opt.get('dataroot_flow')
+        if self.flow_root:
+            if not Path(self.flow_root).is_dir():
+                raise FileNotFoundError(f'{self._where}: dataroot_flow does not exist: {self.flow_root}')
+            if opt.get('interval_list', [1]) != [1] or self.temporal_scale != 2:
+                raise ValueError(f'{self._where}: dataroot_flow needs interval_list [1] and temporal_scale 2')
 
         self._check_frame_counts()
         self._windows = self._list_windows()  # rows of (number of the clip, first frame, interval)
@@ -203,6 +220,8 @@ class STVSRClipDataset(_ClipDataset):
         Returns:
             lq: (T', 3, h, w) float RGB, 0-1.
             gt: (T, 3, sh, sw) float RGB, 0-1.
+            flow: (T' - 1, 2, 2, sh, sw) float, pixels; only with dataroot_flow: for every frame between two given ones,
+                the fields by which the one before and the one after are sampled to look like it.
             key: clip and first frame of the window, 'clip/frame'.
         """
         _seed_worker()
@@ -213,49 +232,59 @@ class STVSRClipDataset(_ClipDataset):
             indices = indices[::-1]
 
         gt = [self.gt.frame(clip, i) for i in indices]
+        flows = self._read_flows(clip, indices, gt[0].shape[:2])
         if self.lq is None:
-            lq, gt = self._degrade_crop(clip, gt)
+            box = self._random_crop(clip, gt[0].shape[0] // self.scale, gt[0].shape[1] // self.scale)
+            lq = self._degrade_crop(gt[::self.temporal_scale], box)
         else:
             lq = [self.lq.frame(self._lq_clip[clip], i) for i in indices[::self.temporal_scale]]
-            lq, gt = self._crop(clip, lq, gt)
+            self._check_sizes(clip, gt[0], lq[0])
+            box = self._random_crop(clip, *lq[0].shape[:2])
+            lq = _crop(lq, box)
+        gt_box = tuple(self.scale * edge for edge in box)
 
-        frames = augment(lq + gt, self.opt.get('use_hflip', False), self.opt.get('use_rot', False))
-        return {
+        frames, flows = augment(
+            lq + _crop(gt, gt_box), self.opt.get('use_hflip', False), self.opt.get('use_rot', False),
+            flows=_crop(flows, gt_box))
+        sample = {
             'lq': _to_tensor(frames[:len(lq)]),
             'gt': _to_tensor(frames[len(lq):]),
             'key': f'{clip}/{self.gt.frame_name(clip, start)}',
         }
+        if self.flow_root:
+            pairs = np.stack(flows).transpose(0, 3, 1, 2)
+            sample['flow'] = torch.from_numpy(np.ascontiguousarray(pairs)).unflatten(0, (-1, 2))
+        return sample
 
-    def _crop(self, clip: str, lq: list[np.ndarray], gt: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The same random crop of LR and GT frames, as copies: `augment` flips in place, a cache must not change."""
-        self._check_sizes(clip, gt[0], lq[0])
-        s, (top, left, height, width) = self.scale, self._random_crop(clip, *lq[0].shape[:2])
-        lq = [frame[top:top + height, left:left + width].copy() for frame in lq]
-        gt = [frame[s * top:s * (top + height), s * left:s * (left + width)].copy() for frame in gt]
-        return lq, gt
+    def _read_flows(self, clip: str, indices: Sequence[int], size: tuple[int, int]) -> list[np.ndarray]:
+        """The flows from both neighbours to every frame between, in the order of time of the window."""
+        if not self.flow_root:
+            return []
+        order = ('prev', 'next') if indices[0] < indices[1] else ('next', 'prev')
+        return [read_flow(self.flow_root, clip, self.gt.frame_name(clip, i), neighbour, size)
+                for i in indices[1::2] for neighbour in order]
 
-    def _degrade_crop(self, clip: str, gt: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """A random crop of GT frames, and what the same crop of their LR frames would be."""
+    def _degrade_crop(self, gt: list[np.ndarray], box: tuple[int, int, int, int]) -> list[np.ndarray]:
+        """What a crop of the LR frames of `gt` would be; `box` is in LR pixels."""
         s, margin = self.scale, self.degradation.margin // self.scale
-        lq_h, lq_w = gt[0].shape[0] // s, gt[0].shape[1] // s
-        top, left, height, width = self._random_crop(clip, lq_h, lq_w)
-        bottom, right = top + height, left + width
+        top, left, bottom, right = box
         # The filter sees what lies around the crop, and the border of the frame only where it really is.
+        lq_h, lq_w = gt[0].shape[0] // s, gt[0].shape[1] // s
         y0, y1 = max(0, top - margin), min(lq_h, bottom + margin)
         x0, x1 = max(0, left - margin), min(lq_w, right + margin)
-        lq = [self.degradation(frame[s * y0:s * y1, s * x0:s * x1])[top - y0:bottom - y0, left - x0:right - x0].copy()
-              for frame in gt[::self.temporal_scale]]
-        return lq, [frame[s * top:s * bottom, s * left:s * right].copy() for frame in gt]
+        inner = (top - y0, left - x0, bottom - y0, right - x0)
+        return _crop([self.degradation(frame[s * y0:s * y1, s * x0:s * x1]) for frame in gt], inner)
 
     def _random_crop(self, clip: str, lq_h: int, lq_w: int) -> tuple[int, int, int, int]:
-        """Top, left, height and width of a crop, in LR pixels."""
+        """Top, left, bottom and right of a crop, in LR pixels."""
         if self.gt_size is None:
             return 0, 0, lq_h, lq_w
         size = self.gt_size // self.scale
         if min(lq_h, lq_w) < size:
             raise ValueError(f'{self._where}: clip {clip!r} is {self.scale * lq_h}x{self.scale * lq_w} (h x w), '
                              f'smaller than gt_size {self.gt_size}')
-        return random.randint(0, lq_h - size), random.randint(0, lq_w - size), size, size
+        top, left = random.randint(0, lq_h - size), random.randint(0, lq_w - size)
+        return top, left, top + size, left + size
 
     def _check_frame_counts(self) -> None:
         for clip in self.clips if self.lq else []:

@@ -9,6 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,9 +27,11 @@ class FrameReadError(OSError):
     """A clip or a frame that is missing, damaged or unlike its neighbours; the message says which and why."""
 
 
-def natural_key(name: str) -> list[str | int]:
+@lru_cache(maxsize=4096)  # frames have the same few names in all clips of a large set
+def natural_key(name: str) -> tuple[str | int, ...]:
     """Sort key by which 'im2' comes before 'im10'."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r'([0-9]+)', name)]
+    parts = re.split('([0-9]+)', name)
+    return tuple(int(part) if number % 2 else part for number, part in enumerate(parts))
 
 
 def decode_image(data: bytes) -> np.ndarray:
@@ -250,7 +253,7 @@ class LmdbReader(FrameReader):
                     raise FrameReadError(f'{self.path}: no clip {clip!r} in meta_info.txt')
             self._keys = {clip: self._keys[clip] for clip in self.clips}
         for clip, keys in self._keys.items():
-            keys.sort(key=natural_key)
+            keys.sort(key=lambda key: natural_key(key.rpartition('/')[2]))
             self._size_of[clip] = 0, sizes[keys[0]]
 
     def num_frames(self, clip: str) -> int:

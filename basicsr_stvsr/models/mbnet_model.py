@@ -65,7 +65,8 @@ class MBNetModel(STVSRModel):
 
     def feed_data(self, data: dict) -> None:
         super().feed_data(data)
-        self.flow = data['flow'].to(self.device) if 'flow' in data else None
+        # (B, N, 2, 2, sH, sW): one pair of flows for each of the N windows that the clips were cut into
+        self.flow = data['flow'].to(self.device).flatten(0, 1) if 'flow' in data else None
 
     def compute_losses(self) -> dict[str, Tensor]:
         output, aux = self.net_g(self.lq, return_aux=True)

@@ -1,0 +1,123 @@
+"""What every network of this package keeps to; tests of what each one computes are in files of their own."""
+import pytest
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+
+MBNET = {
+    'flow_net': {'type': 'OFRNet', 'num_feat': 8, 'num_res': 1},
+    'refine_net': {'type': 'PACFlowNet', 'num_feat': 4, 'guide_channels': 2},
+    'vsr_net': {'type': 'RDN', 'num_feat': 16, 'num_grow': 4, 'num_blocks': 1, 'num_layers': 1},
+    'vfi_net': {'type': 'GridNet', 'channels': [4, 4, 4]},
+}
+PAIR = (2, 3, 16, 20)
+# The inputs of a VSR net of MBNet: LR pair, last SR pair and feedback in LR (space to depth), warped LR pair, flows.
+VSR_INPUTS = ((2, 6, 8, 10), (2, 96, 8, 10), (2, 6, 8, 10), (2, 96, 8, 10), (2, 4, 8, 10))
+
+# name -> (smallest useful options, shapes of the inputs, shapes of the outputs); a new arch adds one row.
+# Two clips each, and one size with each multiple that the arch states, but not with twice that.
+CASES = {
+    'ContextResNet': (dict(num_feat=4), ((2, 6, 8, 10),), ((2, 4, 8, 10),)),
+    'GridNet': (
+        dict(feature_channels=16, channels=(4, 6, 8)),
+        ((2, 6, 32, 40), (2, 16, 8, 10)), ((2, 3, 32, 40),)),
+    'MBNet': (MBNET, ((2, 2, 3, 12, 20),), ((2, 3, 3, 48, 80),)),
+    'OFRNet': (dict(num_feat=8, num_res=1), (PAIR, PAIR), ((2, 2, 4, 5), (2, 2, 8, 10), (2, 2, 16, 20))),
+    'PACFlowNet': (
+        dict(num_feat=4, guide_channels=2),
+        ((2, 4, 8, 10), (2, 6, 32, 40)), ((2, 4, 32, 40),)),
+    'PWCNet': (dict(), (PAIR, PAIR), ((2, 2, 4, 5), (2, 2, 8, 10), (2, 2, 16, 20))),
+    'RBPN': (dict(base_filter=8, num_feat=4, num_resblock=1), VSR_INPUTS, ((2, 6, 32, 40), (2, 4, 8, 10))),
+    'RDN': (
+        dict(num_feat=8, num_grow=4, num_blocks=2, num_layers=2), VSR_INPUTS, ((2, 6, 32, 40), (2, 8, 8, 10))),
+    'UNet': (
+        dict(feature_channels=16, channels=(4, 6, 8)),
+        ((2, 6, 32, 40), (2, 16, 8, 10)), ((2, 3, 32, 40),)),
+}
+
+
+def build(name: str) -> nn.Module:
+    return ARCH_REGISTRY.get(name)(**CASES[name][0])
+
+
+def as_tuple(outputs) -> tuple[torch.Tensor, ...]:
+    return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)
+
+
+@pytest.fixture(params=CASES)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def case(name):
+    """The net of a row and its random inputs."""
+    return build(name), [torch.rand(shape) for shape in CASES[name][1]]
+
+
+def test_no_arch_is_left_out():
+    assert {name for name, arch in ARCH_REGISTRY if arch.__module__.startswith('basicsr_stvsr.')} == set(CASES)
+
+
+def test_shapes(name, case):
+    net, inputs = case
+    assert tuple(tuple(output.shape) for output in as_tuple(net(*inputs))) == CASES[name][2]
+
+
+def test_every_parameter_learns(case):
+    net, inputs = case
+    sum(output.square().mean() for output in as_tuple(net(*inputs))).backward()
+    assert not [n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+
+
+def test_every_parameter_matters(case):
+    """A layer may start at zero and keep those before it from learning; once it has moved, nothing is without use."""
+    net, inputs = case
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+    sum(output.square().mean() for output in as_tuple(net(*inputs))).backward()
+    assert not [n for n, p in net.named_parameters() if not p.grad.any()]
+
+
+@torch.no_grad()
+def test_saved_weights_give_the_same_output(name, case, tmp_path):
+    net, inputs = case
+    torch.save({'params': net.state_dict()}, tmp_path / 'net.pth')
+    other = build(name)
+    other.load_state_dict(torch.load(tmp_path / 'net.pth', weights_only=True)['params'])
+    for ours, theirs in zip(as_tuple(net(*inputs)), as_tuple(other(*inputs)), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@torch.no_grad()
+def test_clips_do_not_mix(case):
+    net, inputs = case
+    together, alone = as_tuple(net.eval()(*inputs)), as_tuple(net(*[x[1:] for x in inputs]))
+    for both, second in zip(together, alone, strict=True):
+        torch.testing.assert_close(both[1:], second, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('axis', [-2, -1], ids=['height', 'width'])
+def test_sizes_off_the_multiple_are_refused(name, case, axis):
+    net, inputs = case
+    if getattr(net, 'size_multiple', 1) == 1:
+        pytest.skip(f'{name} takes any size')
+    inputs = [x.narrow(axis, 0, x.shape[axis] - 1) for x in inputs]
+    height, width = inputs[0].shape[-2:]
+    with pytest.raises(ValueError, match=f'{name} .*{net.size_multiple}, but got {height}x{width}'):
+        net(*inputs)
+
+
+@torch.no_grad()
+def test_bfloat16_is_finite(case):
+    net, inputs = case
+    for output in as_tuple(net.bfloat16()(*[x.bfloat16() for x in inputs])):
+        assert output.dtype == torch.bfloat16 and output.isfinite().all()
+
+
+def test_misspelt_options_are_refused(name):
+    with pytest.raises(TypeError, match='num_feet'):
+        ARCH_REGISTRY.get(name)(**CASES[name][0], num_feet=8)

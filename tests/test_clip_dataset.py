@@ -1,0 +1,454 @@
+import copy
+import random
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from basicsr.data import build_dataloader, build_dataset
+from basicsr.data.vimeo90k_dataset import Vimeo90KRecurrentDataset
+from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+from basicsr.utils.matlab_functions import imresize
+
+from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
+from basicsr_stvsr.data.frames import FrameReadError
+
+SCALE, SIZE, NUM_FRAME = 4, 64, 7
+CLIPS = ['00001/0001', '00001/0002', '00002/0001']
+
+
+def write_images(folder, frames):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, frame in enumerate(frames):
+        assert cv2.imwrite(str(folder / f'im{i + 1}.png'), frame)
+
+
+def write_lmdb(folder):
+    files = sorted(str(file.relative_to(folder)) for file in folder.rglob('*.png'))
+    make_lmdb_from_imgs(str(folder), f'{folder}.lmdb', files, [file[:-len('.png')] for file in files])
+
+
+def lr_frame(frame):
+    """By BasicSR's imresize, to the nearest grey level, as an LR file on a disk."""
+    return np.clip(imresize(frame / 255, 1 / SCALE) * 255, 0, 255).round().astype(np.uint8)
+
+
+@pytest.fixture(scope='session')
+def vimeo(tmp_path_factory):
+    """A folder like Vimeo-90K: gt, lq (bicubic) as folders and LMDBs, and a meta info file; smooth, moving noise."""
+    root = tmp_path_factory.mktemp('vimeo')
+    rng = np.random.default_rng(0)
+    for clip in CLIPS:
+        scene = cv2.resize(rng.integers(0, 256, (20, 20, 3), np.uint8), (SIZE + 16, SIZE + 16))
+        frames = [scene[2 * i:2 * i + SIZE, i:i + SIZE] for i in range(NUM_FRAME)]
+        write_images(root / 'gt' / clip, frames)
+        write_images(root / 'lq' / clip, [lr_frame(frame) for frame in frames])
+    write_lmdb(root / 'gt')
+    write_lmdb(root / 'lq')
+    (root / 'meta_info.txt').write_text(''.join(f'{clip} 7 ({SIZE},{SIZE},3)\n' for clip in CLIPS))
+    return root
+
+
+@pytest.fixture
+def folder(vimeo, tmp_path):
+    """A copy of the image folders that a test may spoil."""
+    for name in ('gt', 'lq'):
+        shutil.copytree(vimeo / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def train_opt(vimeo):
+    return {
+        'name': 'Vimeo', 'type': 'STVSRClipDataset', 'phase': 'train', 'scale': SCALE, 'dataroot_gt': vimeo / 'gt.lmdb',
+        'dataroot_lq': vimeo / 'lq.lmdb', 'gt_size': 32, 'batch_size_per_gpu': 2, 'num_worker_per_gpu': 0
+    }
+
+
+@pytest.fixture
+def test_opt(vimeo):
+    return {'name': 'Vimeo', 'type': 'STVSRTestDataset', 'phase': 'val', 'scale': SCALE, 'dataroot_gt': vimeo / 'gt'}
+
+
+def samples(opt, num_epochs=1, seed=0):
+    """The samples of BasicSR's loader, epoch by epoch: a list of (key, lq, gt) each."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+    loader = build_dataloader(build_dataset(opt), {**opt, 'use_shuffle': False}, num_gpu=0, seed=seed)
+    epochs = []
+    for _ in range(num_epochs):
+        epochs.append([(key, lq, gt) for batch in loader
+                       for key, lq, gt in zip(batch['key'], batch['lq'], batch['gt'], strict=True)])
+    return epochs
+
+
+def downscale(gt):
+    """(T, 3, sh, sw) -> (T, 3, h, w), by averaging: rough, but it turns and flips with the frames."""
+    return torch.nn.functional.avg_pool2d(gt, SCALE)
+
+
+# Training
+
+
+def test_sample(train_opt):
+    dataset = build_dataset(train_opt)
+    assert len(dataset) == len(CLIPS) * 5  # windows of three frames in septuplets
+    item = dataset[6]
+    assert item['lq'].shape == (2, 3, 8, 8) and item['gt'].shape == (3, 3, 32, 32)
+    assert item['lq'].dtype == item['gt'].dtype == torch.float32
+    assert item['key'] == '00001/0002/im2'
+    assert 0 <= item['gt'].min() and 0.5 < item['gt'].max() <= 1
+
+
+def test_equals_basicsr_on_the_same_lmdb(vimeo, train_opt):
+    """All seven frames, uncropped, against BasicSR's own data set."""
+    flags = {'gt_size': SIZE, 'num_frame': 7, 'random_reverse': False, 'use_hflip': False, 'use_rot': False}
+    ours = STVSRClipDataset({**train_opt, **flags, 'temporal_scale': 1, 'meta_info_file': vimeo / 'meta_info.txt'})
+    items = [ours[i] for i in range(3)]
+    ours.gt.close()  # LMDB opens a path only once in a process
+    ours.lq.close()
+    stock = Vimeo90KRecurrentDataset({
+        **train_opt, **flags, 'flip_sequence': False, 'meta_info_file': vimeo / 'meta_info.txt',
+        'io_backend': {'type': 'lmdb'}
+    })
+    assert len(ours) == len(stock) == 3
+    for i, item in enumerate(items):
+        expected = stock[i]
+        assert torch.equal(item['lq'], expected['lq']) and torch.equal(item['gt'], expected['gt'])
+        assert item['key'] == expected['key'] + '/im1'
+    for environment in stock.file_client.client._client.values():
+        environment.close()
+
+
+def test_folder_equals_lmdb(vimeo, train_opt):
+    for i in (0, 7):
+        samples = []
+        for suffix in ('', '.lmdb'):
+            random.seed(i)
+            dataset = STVSRClipDataset({
+                **train_opt, 'dataroot_gt': f'{vimeo}/gt{suffix}', 'dataroot_lq': f'{vimeo}/lq{suffix}'
+            })
+            samples.append(dataset[i])
+        assert samples[0]['key'] == samples[1]['key']
+        assert torch.equal(samples[0]['lq'], samples[1]['lq']) and torch.equal(samples[0]['gt'], samples[1]['gt'])
+
+
+@pytest.mark.parametrize('cache', [False, True])
+@pytest.mark.parametrize('gt_size', [8, 32, 64, None])
+def test_lr_made_on_the_fly_equals_lr_from_disk(train_opt, gt_size, cache):
+    """Crops of every place, those at the border included, against the LR frames that BasicSR's imresize made."""
+    train_opt.update(gt_size=gt_size, use_hflip=True, use_rot=True, random_reverse=True)
+    from_disk = STVSRClipDataset(train_opt)
+    on_the_fly = STVSRClipDataset({**train_opt, 'dataroot_lq': None, 'cache': cache})
+    differing = total = 0
+    for i in range(40):
+        random.seed(i)
+        expected = from_disk[i % len(from_disk)]
+        random.seed(i)
+        item = on_the_fly[i % len(from_disk)]
+        assert torch.equal(item['gt'], expected['gt'])
+        difference = (item['lq'] - expected['lq']).abs() * 255
+        assert difference.max() < 1.01
+        differing, total = differing + (difference > 0.5).sum().item(), total + difference.numel()
+    assert differing <= 1e-3 * total  # imresize adds up in float32, which turns some halves
+
+
+def test_on_the_fly_cuts_frames_to_a_multiple_of_the_scale(tmp_path, train_opt):
+    frames = np.random.default_rng(0).integers(0, 256, (3, 38, 47, 3), np.uint8)
+    write_images(tmp_path / 'clip', frames)
+    dataset = STVSRClipDataset({**train_opt, 'dataroot_gt': tmp_path, 'dataroot_lq': None, 'gt_size': None})
+    item = dataset[0]
+    assert item['lq'].shape == (2, 3, 9, 11)
+    expected = lr_frame(frames[2, :36, :44])[..., ::-1].transpose(2, 0, 1) / 255
+    assert np.abs(item['lq'][1].numpy() - expected).max() < 1.01 / 255
+
+
+def test_flips_and_rotations_keep_lr_and_gt_aligned(train_opt):
+    train_opt.update(use_hflip=True, use_rot=True, random_reverse=True)
+    dataset = STVSRClipDataset(train_opt)
+    plain = STVSRClipDataset({**train_opt, 'use_hflip': False, 'use_rot': False, 'random_reverse': False})
+    num_changed = 0
+    for seed in range(30):
+        random.seed(seed)
+        item = dataset[0]
+        # Smooth frames: their mean over blocks is near the bicubic LR frame, and far from a flipped one.
+        assert (downscale(item['gt'])[::2] - item['lq']).abs().mean() < 0.02
+        random.seed(seed)
+        num_changed += not torch.equal(item['gt'], plain[0]['gt'])
+    assert num_changed > 20  # 15 of 16 on average
+
+
+def test_reversal_is_half_and_half_and_leaves_no_trace(train_opt):
+    train_opt.update(gt_size=None, random_reverse=True, num_frame=7, clips=CLIPS[0], cache=True)
+    dataset = STVSRClipDataset(train_opt)
+    random.seed(0)
+    forward = STVSRClipDataset({**train_opt, 'random_reverse': False})[0]
+    order = []
+    for _ in range(200):
+        item = dataset[0]
+        reverse = torch.equal(item['gt'], forward['gt'].flip(0))
+        assert torch.equal(item['gt'], forward['gt'].flip(0) if reverse else forward['gt'])
+        assert torch.equal(item['lq'], forward['lq'].flip(0) if reverse else forward['lq'])
+        order.append(reverse)
+    assert 70 < sum(order) < 130  # four standard deviations
+    # BasicSR turns its list around in place, so that one reversal persists until the next: equal neighbours in 3 of 4.
+    changes = sum(a != b for a, b in zip(order, order[1:], strict=False))
+    assert 70 < changes < 130
+
+
+def test_windows_and_intervals(train_opt):
+    train_opt.update(num_frame=3, interval_list=[1, 3], gt_size=None, clips='00001/*')
+    dataset = STVSRClipDataset(train_opt)
+    assert len(dataset) == 2 * (5 + 1)
+    whole = STVSRClipDataset({**train_opt, 'num_frame': 7, 'interval_list': [1]})[0]
+    assert torch.equal(dataset[2]['gt'], whole['gt'][2:5])
+    assert torch.equal(dataset[5]['gt'], whole['gt'][::3])
+    assert torch.equal(dataset[5]['lq'][1], STVSRClipDataset({**train_opt, 'temporal_scale': 1})[5]['lq'][2])
+
+
+@pytest.mark.parametrize(('weights', 'counts'), [
+    ({'00002/*': 3}, [5, 5, 15]),
+    ({'00001/0001': 0.4, '*': 2}, [2, 10, 10]),
+    ({'00001/*': 0}, [0, 0, 5]),
+])
+def test_clip_weights(train_opt, weights, counts):
+    dataset = STVSRClipDataset({**train_opt, 'clip_weights': weights})
+    keys = [dataset[i]['key'] for i in range(len(dataset))]
+    assert [sum(key.startswith(clip) for key in keys) for clip in CLIPS] == counts
+    if counts == [5, 5, 15]:
+        assert {keys.count(f'00002/0001/im{i}') for i in range(1, 6)} == {3}
+
+
+def test_cached_frames_stay_as_they_are(train_opt):
+    train_opt.update(cache=True, use_hflip=True, use_rot=True, gt_size=None)
+    dataset = STVSRClipDataset(train_opt)
+    before = STVSRClipDataset({**train_opt, 'use_hflip': False, 'use_rot': False})[0]
+    for _ in range(10):
+        dataset[0]
+    dataset.opt = {**dataset.opt, 'use_hflip': False, 'use_rot': False}
+    assert torch.equal(dataset[0]['gt'], before['gt']) and torch.equal(dataset[0]['lq'], before['lq'])
+
+
+def test_short_clips_are_left_out(folder, train_opt, caplog):
+    for i in (6, 7):
+        (folder / 'gt' / '00001' / '0002' / f'im{i}.png').unlink()
+    train_opt.update(dataroot_gt=folder / 'gt', dataroot_lq=None, num_frame=7)
+    with caplog.at_level('WARNING', logger='basicsr'):
+        assert len(STVSRClipDataset(train_opt)) == 2
+    with pytest.raises(ValueError, match=r"none of 1 clips has a window of 7 frames .*'00001/0002', has 5 frames"):
+        STVSRClipDataset({**train_opt, 'clips': '00001/0002'})
+
+
+# Randomness in workers
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_epochs_differ_and_the_seed_decides(train_opt, num_workers):
+    train_opt.update(num_worker_per_gpu=num_workers)
+    first, second = samples(train_opt, num_epochs=2)
+    crops = [{key: gt for key, _, gt in epoch} for epoch in (first, second)]
+    equal = [torch.equal(crops[0][key], crops[1][key]) for key in crops[0].keys() & crops[1].keys()]
+    assert len(equal) > 8 and sum(equal) <= 2  # 81 places for a crop
+    again, = samples(train_opt)
+    other, = samples(train_opt, seed=1)
+    assert all(a[0] == b[0] and torch.equal(a[2], b[2]) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a[2], b[2]) for a, b in zip(first, other, strict=True))
+
+
+def test_workers_differ(train_opt):
+    """Were the workers seeded alike, both would crop the same places of the one window that there is."""
+    train_opt.update(num_worker_per_gpu=2, batch_size_per_gpu=1, num_frame=7, clips=CLIPS[0])
+    dataset = torch.utils.data.ConcatDataset([STVSRClipDataset(train_opt)] * 16)
+    torch.manual_seed(0)
+    crops = [batch['gt'] for batch in build_dataloader(dataset, train_opt, num_gpu=0, seed=0)]
+    pairs = [torch.equal(a, b) for a, b in zip(crops[::2], crops[1::2], strict=True)]  # the workers take turns
+    assert sum(pairs) <= 2
+
+
+# Whole clips
+
+
+@pytest.mark.parametrize('source', ['folder', 'lmdb'])
+def test_clip_with_ground_truth(vimeo, test_opt, source):
+    suffix = '.lmdb' if source == 'lmdb' else ''
+    dataset = build_dataset({**test_opt, 'dataroot_gt': f'{vimeo}/gt{suffix}', 'dataroot_lq': f'{vimeo}/lq{suffix}'})
+    assert len(dataset) == 3
+    item = dataset[2]
+    assert item['key'] == item['folder'] == '00002/0001'
+    assert item['frame_names'] == [f'im{i}' for i in range(1, 8)]
+    assert item['lq'].shape == (4, 3, 16, 16) and item['gt'].shape == (7, 3, 64, 64)
+    for tensor, name, numbers in ((item['lq'], 'lq', (1, 3, 5, 7)), (item['gt'], 'gt', range(1, 8))):
+        for frame, number in zip(tensor, numbers, strict=True):
+            expected = cv2.imread(str(vimeo / name / '00002' / '0001' / f'im{number}.png'))[..., ::-1]
+            np.testing.assert_array_equal((frame * 255).round().byte().permute(1, 2, 0), expected)
+
+
+def test_lr_of_a_clip_made_on_the_fly(vimeo, test_opt):
+    on_the_fly = STVSRTestDataset(test_opt)[0]
+    from_disk = STVSRTestDataset({**test_opt, 'dataroot_lq': vimeo / 'lq'})[0]
+    assert torch.equal(on_the_fly['gt'], from_disk['gt'])
+    assert (on_the_fly['lq'] - from_disk['lq']).abs().max() < 1.01 / 255
+
+
+def test_even_number_of_frames(folder, test_opt):
+    for name in ('gt', 'lq'):
+        (folder / name / '00001' / '0001' / 'im7.png').unlink()
+    for lq in (None, folder / 'lq'):
+        item = STVSRTestDataset({**test_opt, 'dataroot_gt': folder / 'gt', 'dataroot_lq': lq})[0]
+        assert item['lq'].shape[0] == 3 and item['gt'].shape[0] == 5 and item['frame_names'][-1] == 'im5'
+
+
+def test_lr_clip_with_every_second_frame(folder, vimeo, test_opt):
+    expected = STVSRTestDataset({**test_opt, 'dataroot_lq': vimeo / 'lq'})
+    for path in (folder / 'lq').rglob('im[246].png'):
+        path.unlink()
+    dataset = STVSRTestDataset({**test_opt, 'dataroot_lq': folder / 'lq'})
+    for i in range(3):
+        assert torch.equal(dataset[i]['lq'], expected[i]['lq']) and dataset[i]['gt'].shape[0] == 7
+
+
+def test_clip_without_ground_truth(vimeo, test_opt):
+    test_opt.update(dataroot_gt=None, dataroot_lq=vimeo / 'lq')
+    item = STVSRTestDataset(test_opt)[1]
+    assert 'gt' not in item
+    assert item['lq'].shape == (7, 3, 16, 16)
+    assert item['frame_names'] == [f'{i:08d}' for i in range(13)]
+    item = STVSRTestDataset({**test_opt, 'temporal_scale': 1})[1]
+    assert item['lq'].shape[0] == 7 and item['frame_names'] == [f'im{i}' for i in range(1, 8)]
+
+
+def test_first_frames_of_a_clip(vimeo, test_opt):
+    item = STVSRTestDataset({**test_opt, 'num_frame': 4})[0]
+    assert item['lq'].shape[0] == 2 and item['gt'].shape[0] == 3
+    item = STVSRTestDataset({**test_opt, 'num_frame': 4, 'temporal_scale': 1})[0]
+    assert item['lq'].shape[0] == item['gt'].shape[0] == 4
+
+
+def test_two_videos(vimeo, tmp_path, test_opt):
+    """A GT and an LR video need not have the same name."""
+    av = pytest.importorskip('av')
+    for name in ('gt', 'lq'):
+        with av.open(str(tmp_path / f'{name}.mkv'), 'w') as container:
+            frames = [cv2.imread(str(vimeo / name / CLIPS[0] / f'im{i}.png')) for i in range(1, 8)]
+            stream = container.add_stream('ffv1', rate=25)
+            stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], 'bgr0'
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='bgr24').reformat(format='bgr0')))
+            container.mux(stream.encode())
+    dataset = STVSRTestDataset({**test_opt, 'dataroot_gt': tmp_path / 'gt.mkv', 'dataroot_lq': tmp_path / 'lq.mkv'})
+    expected = STVSRTestDataset({**test_opt, 'dataroot_lq': vimeo / 'lq'})
+    assert len(dataset) == 1 and dataset[0]['key'] == 'gt'
+    assert torch.equal(dataset[0]['lq'], expected[0]['lq']) and torch.equal(dataset[0]['gt'], expected[0]['gt'])
+
+
+def test_real_eval_sets(real_data, test_opt):
+    """The numbers of INVENTORY.md."""
+    for name, num_clips, num_frame in (('vid4', 4, 13), ('ucf101_triplets', 22, 3), ('vimeo90k_sample', 1, 7)):
+        dataset = STVSRTestDataset({**test_opt, 'dataroot_gt': real_data / 'eval' / name})
+        assert len(dataset) == num_clips
+        item = dataset[0]
+        assert item['gt'].shape[0] == num_frame and item['lq'].shape[0] == (num_frame + 1) // 2
+        assert item['gt'].shape[-1] == SCALE * item['lq'].shape[-1]
+
+
+def test_real_bicubic_reference(real_data, test_opt):
+    """LR frames as MATLAB makes them: the reference holds the first three of calendar."""
+    path = real_data / 'eval' / 'lr_refs' / 'tdan_calendar_BI'
+    test_opt.update(dataroot_gt=real_data / 'eval' / 'vid4', clips='calendar', num_frame=3)
+    item = STVSRTestDataset(test_opt)[0]
+    for frame, file in zip(item['lq'], sorted(path.iterdir())[:3:2], strict=True):
+        np.testing.assert_array_equal((frame * 255).round().byte().permute(1, 2, 0), cv2.imread(str(file))[..., ::-1])
+
+
+# Bad options and bad data
+
+
+@pytest.mark.parametrize('option', ['dataroot_gt', 'dataroot_lq'])
+@pytest.mark.parametrize('dataset', [STVSRClipDataset, STVSRTestDataset])
+def test_missing_data_set(train_opt, dataset, option, tmp_path):
+    opt = {key: train_opt[key] for key in ('name', 'phase', 'scale', 'dataroot_gt', 'dataroot_lq')}
+    opt[option] = tmp_path / 'vimeo90k_train.lmdb'
+    with pytest.raises(FileNotFoundError) as error:
+        dataset(opt)
+    message = str(error.value)
+    assert f"data set 'Vimeo' (datasets.train): {option} does not exist: {opt[option]}" in message
+    assert 'python scripts/data_preparation/create_lmdb.py --dataset' in message
+    assert f'--output {opt[option]}' in message
+    assert ('Leave the option out' in message) == (option == 'dataroot_lq')
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({'gt_size': 30}, 'gt_size 30 is no multiple of scale 4'),
+    ({'gt_sise': 32}, "unknown option 'gt_sise'; did you mean 'gt_size'"),
+    ({'num_frame': 4}, 'num_frame must be odd'),
+    ({'temporal_scale': 3}, 'temporal_scale must be 1 or 2, got 3'),
+    ({'interval_list': [0]}, 'interval_list'),
+    ({'clips': '00009/*'}, "none of 3 clips matches clips: '00009/\\*'"),
+    ({'clip_weights': {'00009/*': 2}}, r"no clip matches \['00009/\*'\]"),
+    ({'clip_weights': {'*': -1}}, 'must not be negative'),
+    ({'dataroot_gt': None, 'dataroot_lq': None}, 'dataroot_gt or dataroot_lq is needed'),
+    ({'dataroot_gt': None}, 'dataroot_gt is needed for training'),
+    ({'dataroot_lq': None, 'degradation': {'type': 'bicubik'}}, 'bicubik'),
+])
+def test_bad_options(train_opt, change, message):
+    with pytest.raises(ValueError, match=message):
+        STVSRClipDataset({**train_opt, **change})
+
+
+def test_missing_meta_info(train_opt, tmp_path):
+    with pytest.raises(FileNotFoundError, match='meta_info_file does not exist: .*missing.txt'):
+        STVSRClipDataset({**train_opt, 'meta_info_file': tmp_path / 'missing.txt'})
+
+
+def test_options_are_left_alone(train_opt, test_opt):
+    for dataset, opt in ((STVSRClipDataset, train_opt), (STVSRTestDataset, test_opt)):
+        before = copy.deepcopy(opt)
+        assert dataset(opt).opt is opt
+        assert opt == before
+
+
+def test_crop_larger_than_the_frames(train_opt):
+    for lq in (train_opt['dataroot_lq'], None):
+        with pytest.raises(ValueError, match=r"clip '00001/0001' is 64x64 \(h x w\), smaller than gt_size 68"):
+            STVSRClipDataset({**train_opt, 'dataroot_lq': lq, 'gt_size': 68})[0]
+
+
+def test_sizes_that_do_not_fit(folder, train_opt, test_opt):
+    write_images(folder / 'lq' / '00001' / '0001', [np.zeros((16, 15, 3), np.uint8)] * 7)
+    message = r"clip '00001/0001' is 64x64 \(h x w\) in .*gt and 16x15 in .*lq, expected 4 times the size"
+    roots = {'dataroot_gt': folder / 'gt', 'dataroot_lq': folder / 'lq'}
+    with pytest.raises(ValueError, match=message):
+        STVSRClipDataset({**train_opt, **roots})[0]
+    with pytest.raises(ValueError, match=message):
+        STVSRTestDataset({**test_opt, **roots})[0]
+
+
+def test_frame_counts_that_do_not_fit(folder, train_opt, test_opt):
+    (folder / 'lq' / '00001' / '0002' / 'im4.png').unlink()
+    roots = {'dataroot_gt': folder / 'gt', 'dataroot_lq': folder / 'lq'}
+    message = "clip '00001/0002' has 7 frames in .*gt and 6 in .*lq"
+    with pytest.raises(ValueError, match=message):
+        STVSRClipDataset({**train_opt, **roots})
+    with pytest.raises(ValueError, match=message + r', expected 7 or 4 \(every second frame\)'):
+        STVSRTestDataset({**test_opt, **roots})
+
+
+def test_clips_that_lack_lr_frames(folder, train_opt):
+    shutil.rmtree(folder / 'lq' / '00001' / '0002')
+    with pytest.raises(ValueError, match="1 clips of dataroot_gt are not in dataroot_lq .*, the first is '00001/0002'"):
+        STVSRClipDataset({**train_opt, 'dataroot_lq': folder / 'lq'})
+
+
+def test_clip_too_short_to_interpolate(folder, test_opt):
+    for path in (folder / 'gt' / '00001' / '0001').glob('im[3-7].png'):
+        path.unlink()
+    with pytest.raises(ValueError, match="clip '00001/0001' gives 1 LR frame, temporal_scale 2 needs two"):
+        STVSRTestDataset({**test_opt, 'dataroot_gt': folder / 'gt'})
+
+
+def test_damaged_frame_is_named(folder, train_opt):
+    path = folder / 'gt' / '00001' / '0001' / 'im2.png'
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(FrameReadError, match=r"clip '00001/0001', frame 1 \(im2\): .*im2.png: the image is truncated"):
+        STVSRClipDataset({**train_opt, 'dataroot_gt': folder / 'gt'})[0]
