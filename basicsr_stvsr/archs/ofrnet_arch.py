@@ -78,15 +78,15 @@ class OFRNet(nn.Module):
         """
         check_size_multiple(first, self.size_multiple, 'OFRNet')
         b, _, h, w = first.shape
-        flows = []
+        flow, flows = None, []
         for level in reversed(range(self.num_level)):
             image, target = F.avg_pool2d(first, 2**level), F.avg_pool2d(second, 2**level)
-            if flows:
+            if flow is None:
+                flow = self.unit(image, target, first.new_zeros(b, 2, h // 2**level, w // 2**level))
+            else:
                 # Between levels the flow stays in the network's own unit, as the unit's input expects it.
                 flow = 2 * upsample(flow, 2)
                 image = warp(image, flow * self.flow_unit)
                 flow = flow + self.unit(image, target, flow)
-            else:
-                flow = self.unit(image, target, first.new_zeros(b, 2, h // 2**level, w // 2**level))
             flows.append(flow * self.flow_unit)
         return flows

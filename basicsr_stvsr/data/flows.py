@@ -34,7 +34,7 @@ def read_flow(root: str | Path, clip: str, frame_name: str, neighbour: str, size
         raise FrameReadError(f'no flow for frame {frame_name!r} of clip {clip!r}: neither {stem}.flo nor {stem}.npy')
     try:
         flow = flowread(str(path)) if path.suffix == '.flo' else np.load(path).astype(np.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # BasicSR reads a short header as numbers that are none
         raise FrameReadError(f'{path} cannot be read as a flow: {error}') from error
     if flow.shape != (*size, 2):
         raise FrameReadError(f'{path} has shape {flow.shape}, expected {(*size, 2)}, as the frames of clip {clip!r}')

@@ -1,0 +1,485 @@
+"""MBNet and its parts against outputs of the official implementations, known motion and hand-computed numbers."""
+import pytest
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+from torch.nn import functional as F
+
+from basicsr_stvsr.archs import pacnet_arch
+from basicsr_stvsr.archs.arch_util import warp
+from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet, interpolate_flow
+from basicsr_stvsr.archs.ofrnet_arch import OFRNet
+from basicsr_stvsr.archs.pacnet_arch import PACConvTranspose2d, PACFlowNet, pac_conv2d, pac_kernel
+from basicsr_stvsr.archs.rdn_arch import ResidualDenseBlock, ResidualDenseNet
+
+
+def group(reference, prefix):
+    return {key.removeprefix(prefix): value for key, value in reference.items() if key.startswith(prefix)}
+
+
+def assert_equals(actual, expected, tolerance=1e-5):
+    """Largest error relative to the largest value, as a float32 sum leaves it."""
+    assert actual.shape == expected.shape
+    error = ((actual - expected).abs().max() / expected.abs().max()).item()
+    assert error < tolerance, f'relative error {error:.1e}'
+
+
+def check_reference(reference, outputs, leaves):
+    """Compares outputs, and the gradients that the reference's cotangents send to `leaves` (key -> tensor)."""
+    for key, output in outputs.items():
+        assert_equals(output, reference[f'out/{key}'])
+    total = sum((output * reference[f'cot/{key}']).sum() for key, output in outputs.items())
+    for (key, _), grad in zip(leaves.items(), torch.autograd.grad(total, list(leaves.values())), strict=True):
+        assert_equals(grad, reference[f'grad/{key}'])
+
+
+# ---------------------------------------------------------------------------------------------------------- warp
+
+
+def test_warp_equals_sof_vsr(load_reference):
+    reference = load_reference('sof_warp_acTrue')
+    image, flow = (reference[f'in/{key}'].requires_grad_() for key in ('image', 'flow'))
+    # A normalised displacement of 31 / (size - 1) is 15.5 pixels.
+    check_reference(reference, {'y': warp(image, 15.5 * flow)}, {'in/image': image, 'in/flow': flow})
+
+
+@pytest.mark.parametrize(('dx', 'dy'), [(2, 0), (0, -3), (-1, 2)])
+def test_warp_by_whole_pixels_copies_them(dx, dy):
+    scene = torch.rand(2, 3, 20, 24)
+    image, moved = scene[..., 4:16, 4:20], scene[..., 4 + dy:16 + dy, 4 + dx:20 + dx]  # moved[y, x] = image[y+dy, x+dx]
+    flow = torch.tensor([dx, dy]).float().view(1, 2, 1, 1).expand(2, 2, 12, 16)
+    inside = (..., slice(3, -3), slice(3, -3))
+    torch.testing.assert_close(warp(image, flow)[inside], moved[inside], rtol=0, atol=1e-5)
+
+
+def test_warp_between_and_beyond_pixels():
+    image, flow = torch.tensor([[[[0.0, 4.0, 8.0]]]]), torch.zeros(1, 2, 1, 3)
+    flow[:, 0] = 0.25
+    torch.testing.assert_close(warp(image, flow), torch.tensor([[[[1.0, 5.0, 8.0]]]]))
+    torch.testing.assert_close(warp(image, flow, padding_mode='zeros'), torch.tensor([[[[1.0, 5.0, 6.0]]]]))
+
+
+def test_warp_keeps_dtype_and_position_in_bfloat16():
+    image, flow = torch.arange(1024.0).view(1, 1, 1, 1024).bfloat16(), torch.zeros(1, 2, 1, 1024).bfloat16()
+    assert torch.equal(warp(image, flow), image)  # bfloat16 positions would be off by up to two pixels
+
+
+def test_warp_refuses_a_flow_of_another_grid():
+    with pytest.raises(ValueError, match=r'\(1, 2, 8, 8\) is needed .* but got \(1, 2, 4, 4\)'):
+        warp(torch.rand(1, 3, 8, 8), torch.rand(1, 2, 4, 4))
+
+
+# ---------------------------------------------------------------------------------------------------------- OFRNet
+
+
+def test_ofrnet_equals_sof_vsr(load_reference):
+    reference = load_reference('ofrnet_tip_x4_c32_acTrue')
+    net = OFRNet(in_channels=1, num_feat=32, num_res=3, num_level=2)
+    # RNN1 and RNN2 are the recurrent unit; SR, the source's way to HR flow, MBNet has not.
+    weights = {key: value for key, value in group(reference, 'w/').items() if key.startswith('RNN')}
+    net.load_state_dict(dict(zip(net.state_dict(), weights.values(), strict=True)))
+    clip = reference['in/x'].requires_grad_()
+    flows = net(clip[:, :1], clip[:, 1:])
+    assert_equals(flows[0], 15.5 * reference['out/L1'])
+    assert_equals(flows[1], 15.5 * reference['out/L2'])
+
+
+def test_ofrnet_levels_share_their_unit_of_pixels():
+    net, images = OFRNet(num_feat=8, num_res=1), torch.rand(2, 1, 3, 16, 16)
+    nn.init.zeros_(net.unit.tail.weight)
+    net.unit.tail.bias = nn.Parameter(torch.tensor([0.1, -0.2]))
+    # Each level adds (0.1, -0.2) units of 15.5 px to twice the flow of the level before.
+    for flow, levels in zip(net(*images), (1, 3, 7), strict=True):
+        expected = (15.5 * levels * torch.tensor([0.1, -0.2])).view(1, 2, 1, 1).expand_as(flow)
+        torch.testing.assert_close(flow, expected)
+
+
+# ---------------------------------------------------------------------------------------------------------- RDN
+
+
+@pytest.mark.parametrize(('name', 'build'), [
+    ('rdn_rdb', lambda: ResidualDenseBlock(16, 16, 3)),
+    ('rdn_tiny_x4', lambda: ResidualDenseNet(3, 3, 16, 16, num_blocks=2, num_layers=3)),
+])
+def test_rdn_equals_the_public_port(name, build, load_reference):
+    reference, net = load_reference(name), build()
+    weights = group(reference, 'w/')
+    net.load_state_dict(dict(zip(net.state_dict(), weights.values(), strict=True)))
+    x = reference['in/x'].requires_grad_()
+    out = net(x)
+    leaves = {'in/x': x} | {f'w/{key}': value for key, value in zip(weights, net.parameters(), strict=True)}
+    check_reference(reference, {'y': out[0] if isinstance(out, tuple) else out}, leaves)
+
+
+def test_rdn_feature_is_that_of_the_second_convolution():
+    net, x = ResidualDenseNet(5, 6, 8, 4, num_blocks=1, num_layers=1), torch.rand(1, 5, 6, 7)
+    torch.testing.assert_close(net(x)[1], net.shallow2(net.shallow1(x)))
+
+
+# ---------------------------------------------------------------------------------------------------------- PAC
+
+
+@pytest.fixture(params=[2**21, 500], ids=['one strip', 'many strips'])
+def strips(request, monkeypatch):
+    monkeypatch.setitem(pacnet_arch.STRIP_NUMEL, 'cpu', request.param)
+
+
+@pytest.mark.usefixtures('strips')
+def test_pac_kernel_equals_pacnet(load_reference):
+    reference = load_reference('packernel2d_k3_gauss')
+    guide = reference['in/guide'].requires_grad_()
+    check_reference(reference, {'y': pac_kernel(guide, 3).view_as(reference['out/y'])}, {'in/guide': guide})
+
+
+@pytest.mark.usefixtures('strips')
+@pytest.mark.parametrize(('name', 'stride'), [('pacconv2d_k3_gauss', 1), ('pacconvT_k3_s2', 2)])
+def test_pac_conv_equals_pacnet(name, stride, load_reference):
+    reference = load_reference(name)
+    leaves = {key: reference[key].requires_grad_() for key in ('in/x', 'in/guide', 'w/weight', 'w/bias')}
+    x, guide, weight, bias = leaves.values()
+    if stride == 1:
+        out = pac_conv2d(x, pac_kernel(guide, 3), weight, bias)
+    else:
+        net = PACConvTranspose2d(6, 4, kernel_size=3, stride=2)
+        out = torch.func.functional_call(net, {'weight': weight, 'bias': bias}, (x, guide))
+    check_reference(reference, {'y': out}, leaves)
+
+
+@pytest.mark.parametrize('kernel_size', [1, 3, 5])
+def test_pac_under_a_constant_guide_is_a_convolution(kernel_size):
+    pad, x = kernel_size // 2, torch.rand(2, 3, 6, 7)
+    weight, bias = torch.randn(4, 3, kernel_size, kernel_size), torch.randn(4)
+    # Inside, where no window reaches the zeros around the image, all neighbours are equal.
+    kernel = torch.ones(2, kernel_size**2, 6, 7)
+    torch.testing.assert_close(pac_conv2d(x, kernel, weight, bias), F.conv2d(x, weight, bias, padding=pad))
+    inside = (..., slice(pad, 6 - pad), slice(pad, 7 - pad))
+    torch.testing.assert_close(pac_kernel(torch.full((2, 2, 6, 7), 3.0), kernel_size)[inside], kernel[inside])
+
+
+@pytest.mark.usefixtures('strips')
+@pytest.mark.parametrize(('kernel_size', 'stride'), [(3, 2), (5, 2), (3, 3), (5, 4)])
+def test_transposed_pac_under_a_constant_guide_is_a_transposed_convolution(kernel_size, stride):
+    x, weight, bias = torch.rand(2, 3, 5, 6), torch.randn(4, 3, kernel_size, kernel_size), torch.randn(4)
+    kernel = torch.ones(2, kernel_size**2, 5 * stride, 6 * stride)
+    flipped = weight.transpose(0, 1).flip(2, 3)  # PyTorch's spreads the window of an input pixel, PAC's gathers
+    expected = F.conv_transpose2d(
+        x, flipped, bias, stride, padding=kernel_size // 2, output_padding=stride - 1 - (kernel_size - 1) % 2)
+    torch.testing.assert_close(pac_conv2d(x, kernel, weight, bias, stride), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures('strips')
+@pytest.mark.parametrize('stride', [1, 2])
+def test_pac_gradients_equal_finite_differences(stride):
+    def values(*shape):
+        return torch.randn(shape, dtype=torch.double, requires_grad=True)
+
+    def layer(x, guide, weight, bias):
+        return pac_conv2d(x, pac_kernel(guide, 3), weight, bias, stride)
+
+    inputs = values(2, 2, 3, 4), values(2, 2, 3 * stride, 4 * stride), values(3, 2, 3, 3), values(3)
+    assert torch.autograd.gradcheck(layer, inputs)
+
+
+def test_pac_in_bfloat16_stays_close():
+    x, guide, weight = torch.rand(1, 4, 40, 40), torch.rand(1, 2, 40, 40), torch.randn(4, 4, 3, 3)
+    expected = torch.autograd.grad(
+        pac_conv2d(x, pac_kernel(guide, 3), weight.requires_grad_()).square().mean(), weight)[0]
+    half = weight.detach().bfloat16().requires_grad_()
+    out = pac_conv2d(x.bfloat16(), pac_kernel(guide.bfloat16(), 3), half)
+    assert out.dtype == torch.bfloat16
+    grad = torch.autograd.grad(out.float().square().mean(), half)[0]
+    assert_equals(grad.float(), expected, tolerance=2e-2)
+
+
+class SeenTensors(torch.utils._python_dispatch.TorchDispatchMode):
+    """Notes the largest storage that any operation makes, also within an autograd Function."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.untyped_storage().nbytes())
+        return out
+
+
+def test_pac_never_holds_the_unfolded_input():
+    channels, size, taps = 64, 96, 25
+    x, guide = torch.rand(1, channels, size, size, requires_grad=True), torch.rand(1, 16, size, size)
+    weight, kept = torch.rand(channels, channels, 5, 5, requires_grad=True), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        with SeenTensors() as seen:
+            pac_conv2d(x, pac_kernel(guide.requires_grad_(), 5), weight).mean().backward()
+    unfolded = x.nbytes * taps
+    assert seen.largest < 0.2 * unfolded
+    assert sum({tensor.data_ptr(): tensor.nbytes for tensor in kept}.values()) < 0.1 * unfolded
+
+
+def test_pac_refuses_what_does_not_fit():
+    x, weight = torch.rand(1, 2, 4, 4), torch.rand(3, 2, 3, 3)
+    with pytest.raises(ValueError, match=r'kernel of shape \(1, 9, 8, 8\) is needed, but got \(1, 9, 4, 4\)'):
+        pac_conv2d(x, torch.ones(1, 9, 4, 4), weight, stride=2)
+    with pytest.raises(ValueError, match='at most the kernel size .* stride 4'):
+        pac_conv2d(x, torch.ones(1, 9, 16, 16), weight, stride=4)
+
+
+def test_refined_flow_starts_as_the_upsampled_flow():
+    flows = torch.tensor([1.0, -2.0, 0.5, 3.0]).view(1, 4, 1, 1).expand(1, 4, 4, 5)
+    refined = PACFlowNet(num_feat=4, guide_channels=2)(flows, torch.rand(1, 6, 16, 20))
+    # Four times the pixels, so four times the length in pixels.
+    torch.testing.assert_close(refined, 4 * flows[..., :1, :1].expand(1, 4, 16, 20))
+    direct = PACFlowNet(num_feat=4, guide_channels=2, residual=False)(flows, torch.rand(1, 6, 16, 20))
+    assert not torch.allclose(direct, refined, atol=0.5)
+
+
+# ---------------------------------------------------------------------------------------------------------- sizes
+
+
+# Counted by hand from the published layers where there are any (OFRNet's unit, RDN, RBPN), and from our reading of the
+# paper where there are none; the totals are the paper's 0.76 M (OFRNet) and 30.8 M (headline).
+@pytest.mark.parametrize(('name', 'options', 'expected'), [
+    ('OFRNet', dict(num_res=3), 186_720),
+    ('OFRNet', dict(num_res=13), 713_120),
+    ('OFRNet', dict(), 765_760),
+    ('RDN', dict(num_blocks=8, num_layers=4), 3_638_662),
+    ('RDN', dict(), 11_439_494),
+    ('RDN', dict(num_blocks=16, num_layers=8), 22_388_614),
+    ('PACFlowNet', dict(), 190_692),
+    ('GridNet', dict(channels=(32, 64, 96)), 2_449_283),
+    ('GridNet', dict(channels=(48, 96, 192)), 7_762_371),
+    ('GridNet', dict(channels=(32, 96, 192)), 7_504_451),
+    ('GridNet', dict(channels=(56, 112, 168)), 7_394_915),
+    ('MBNet', MBNET_PRESETS['baseline'], 14_845_229),
+    ('MBNet', MBNET_PRESETS['headline'], 30_849_517),
+])
+def test_parameter_counts(name, options, expected):
+    with torch.device('meta'):
+        net = ARCH_REGISTRY.get(name)(**options)
+    assert sum(p.numel() for p in net.parameters()) == expected
+
+
+def test_defaults_are_the_baseline_and_small_is_small():
+    with torch.device('meta'):
+        shapes = {
+            name: {key: value.shape for key, value in MBNet(**options).state_dict().items()}
+            for name, options in {'default': {}, **MBNET_PRESETS}.items()
+        }
+    assert shapes['default'] == shapes['baseline']
+    assert sum(shape.numel() for shape in shapes['small'].values()) < 1_500_000
+
+
+def test_rdn_of_one_rgb_frame_has_its_published_size():
+    with torch.device('meta'):
+        net = ResidualDenseNet(3, 3, 64, 64, num_blocks=16, num_layers=8)
+    assert sum(p.numel() for p in net.parameters()) == 22_271_107  # RDN x4 of the CVPR paper, 22.3 M
+
+
+# ---------------------------------------------------------------------------------------------------------- flow to t
+
+
+def uniform(dx, dy):
+    return torch.tensor([dx, dy]).view(1, 2, 1, 1)
+
+
+@pytest.mark.parametrize('t', [0.0, 0.25, 0.5, 0.8, 1.0])
+def test_uniform_motion_is_divided_exactly(t):
+    # A scene moves by (6, -2) from a to b: b samples a at -(6, -2). At time t it has moved t of the way from a.
+    to_a, to_b = interpolate_flow(uniform(-6.0, 2.0), uniform(6.0, -2.0), t)
+    torch.testing.assert_close(to_a, t * uniform(-6.0, 2.0))
+    torch.testing.assert_close(to_b, (1 - t) * uniform(6.0, -2.0))
+
+
+def test_printed_form_has_the_times_swapped():
+    flows = uniform(-6.0, 0.0), uniform(6.0, 0.0)
+    to_a = {form: interpolate_flow(*flows, 0.25, form)[0][0, 0].item() for form in ('superslomo', 'printed')}
+    assert to_a == {'superslomo': -1.5, 'printed': -4.5}
+    curved = torch.randn(2, 1, 2, 4, 5)  # not each other's reverse
+    for ours, printed in zip(interpolate_flow(*curved), interpolate_flow(*curved, form='printed'), strict=True):
+        torch.testing.assert_close(ours, printed)
+        torch.testing.assert_close(interpolate_flow(*curved)[0], (curved[0] - curved[1]) / 4)
+
+
+# ---------------------------------------------------------------------------------------------------------- MBNet
+
+
+def small_mbnet(**options):
+    """Random in every layer, also where a trained network starts from zero; the same for the same layers."""
+    torch.manual_seed(0)
+    net = MBNet(**{
+        'flow_net': {'type': 'OFRNet', 'num_feat': 8, 'num_res': 1, 'flow_unit': 4.0},
+        'refine_net': {'type': 'PACFlowNet', 'num_feat': 4, 'guide_channels': 2},
+        'vsr_net': {'type': 'RDN', 'num_feat': 16, 'num_grow': 4, 'num_blocks': 1, 'num_layers': 1},
+        'vfi_net': {'type': 'GridNet', 'channels': [4, 4, 4]},
+        **options,
+    }).eval()
+    nn.init.normal_(net.refine_net.tail[-1].weight, std=0.1)
+    return net
+
+
+@pytest.fixture
+def clip():
+    return torch.rand(2, 2, 3, 8, 12, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def test_one_round_is_the_first_of_two(clip):
+    two, one = small_mbnet(), small_mbnet(num_iters=1, feedback='none')
+    one.load_state_dict(two.state_dict())
+    frames, aux = two(clip, return_aux=True)
+    assert torch.equal(one(clip), aux.rounds[0])
+    assert torch.equal(frames, aux.rounds[1])
+    assert not torch.allclose(*aux.rounds)
+    assert len(small_mbnet(num_iters=3)(clip, return_aux=True)[1].rounds) == 3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('option', [
+    dict(feedback='vsr'), dict(init_feedback='reference'), dict(init_feedback='zeros'),
+])
+def test_feedback_options_change_the_output(option, clip):
+    standard, other = small_mbnet(), small_mbnet(**option)
+    other.load_state_dict(standard.state_dict())
+    (frames, aux), (other_frames, other_aux) = (net(clip, return_aux=True) for net in (standard, other))
+    assert not torch.allclose(frames, other_frames, atol=1e-5)
+    # What stands for the feedback before the first round changes that, the kind of feedback only the second.
+    assert torch.equal(aux.rounds[0], other_aux.rounds[0]) == ('feedback' in option)
+
+
+@torch.no_grad()
+def test_first_feedback(clip):
+    lq_pair, warped = clip.flatten(1, 2), torch.rand(2, 6, 8, 12)
+    upsampled = F.interpolate(lq_pair, scale_factor=4, mode='bilinear')
+    for init_feedback, expected in (
+        ('warped', F.interpolate(warped, scale_factor=4, mode='bilinear')),
+        ('reference', upsampled),
+        ('zeros', torch.zeros(2, 6, 32, 48)),
+    ):
+        torch.testing.assert_close(
+            small_mbnet(init_feedback=init_feedback).first_feedback(upsampled, warped), expected)
+
+
+@torch.no_grad()
+def test_interp_makes_no_difference_half_way(clip):
+    torch.testing.assert_close(small_mbnet()(clip), small_mbnet(interp='printed')(clip))
+
+
+def test_vfi_feature_decides_what_the_vfi_net_sees(clip):
+    nets = {feature: small_mbnet(vfi_feature=feature, context_net=context) for feature, context in (
+        ('vsr', None), ('none', None), ('resnet', {'type': 'ContextResNet', 'num_feat': 32}))}
+    row0 = {feature: net.vfi_net.stems[0][0].in_channels for feature, net in nets.items()}
+    assert row0 == {'vsr': 6 + 16 // 16, 'none': 6, 'resnet': 6 + 32 // 16}
+    for feature, net in nets.items():
+        learns = {'vsr': net.vsr_net.net.shallow2, 'resnet': net.context_net}.get(feature)
+        if learns is not None:
+            net(clip)[:, 1].mean().backward()
+            assert all(p.grad.any() for p in learns.parameters())
+    assert nets['vsr'].context_net is None
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(feedback='sr'), "feedback must be one of vfi, vsr, none, but got 'sr'"),
+    (dict(vfi_feature='rdn'), "vfi_feature must be one of vsr, resnet, none, but got 'rdn'"),
+    (dict(interp='linear'), "interp must be one of superslomo, printed, but got 'linear'"),
+    (dict(init_feedback='none'), "init_feedback must be one of warped, reference, zeros, but got 'none'"),
+    (dict(num_iters=0), 'num_iters must be at least 1.*but got num_iters 0'),
+    (dict(num_iters=1), "num_iters 1 and feedback 'vfi'"),
+    (dict(feedback='none'), "num_iters 2 and feedback 'none'"),
+    (dict(context_net={'type': 'ContextResNet'}), "context_net is used only with vfi_feature 'resnet'"),
+    (dict(vsr_net={'type': 'RDNN'}), "no network named 'RDNN'"),
+    (dict(scale=2), 'scale 4, but got 2'),
+])
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        small_mbnet(**options)
+
+
+def test_a_misspelt_option_of_a_part_is_refused():
+    with pytest.raises(TypeError, match='num_block'):
+        small_mbnet(vsr_net={'type': 'RDN', 'num_block': 2})
+
+
+def test_options_are_not_changed():
+    options = {'vsr_net': {'type': 'RDN', 'num_feat': 16, 'num_blocks': 1, 'num_layers': 1}}
+    small_mbnet(**options)
+    assert options['vsr_net']['type'] == 'RDN'
+
+
+@torch.no_grad()
+def test_aux_holds_what_the_losses_need(clip):
+    net = small_mbnet()
+    frames, aux = net(clip, return_aux=True)
+    assert torch.equal(frames, net(clip)) and frames.shape == (2, 3, 3, 32, 48)
+    assert [round_.shape for round_ in aux.rounds] == [frames.shape] * 2
+    a, b = clip.unbind(1)
+    for flows, (first, second) in ((aux.lq_flows_ab, (a, b)), (aux.lq_flows_ba, (b, a))):
+        assert [tuple(flow.shape) for flow in flows] == [(2, 2, 2, 3), (2, 2, 4, 6), (2, 2, 8, 12)]
+        for flow, expected in zip(flows, net.flow_net(first, second), strict=True):
+            torch.testing.assert_close(flow, expected)
+    assert aux.hr_flow_a.shape == aux.hr_flow_b.shape == (2, 2, 32, 48)
+
+
+@pytest.mark.parametrize('shape', [(1, 3, 3, 8, 8), (1, 2, 1, 8, 8), (2, 3, 8, 8)])
+def test_other_inputs_are_refused(shape):
+    with pytest.raises(ValueError, match=r'two RGB frames, \(B, 2, 3, H, W\), but got'):
+        small_mbnet()(torch.rand(shape))
+
+
+class KnownFlow(nn.Module):
+    """A flow net that knows that everything moves right by 2 LR pixels from a to b."""
+
+    def forward(self, first, second):
+        sign = torch.tensor([-1.0, 1.0]).repeat_interleave(len(first) // 2).view(-1, 1, 1, 1)  # of a->b, of b->a
+        flow = torch.zeros_like(first[:, :2])
+        flow[:, :1] = 2 * sign
+        return [flow]
+
+
+class BilinearVSR(nn.Module):
+    """A VSR net that upsamples, and remembers what it was given."""
+
+    feature_channels = 48
+
+    def __init__(self, *, scale, num_feat):
+        super().__init__()
+        self.scale, self.num_feat, self.seen = scale, num_feat, []
+
+    def forward(self, lq_pair, prev_sr, warped_lq, feedback, flows):
+        self.seen.append(dict(prev_sr=prev_sr, warped_lq=warped_lq, feedback=feedback, flows=flows))
+        return F.interpolate(lq_pair, scale_factor=self.scale, mode='bilinear'), prev_sr[:, :48]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('feedback', ['vfi', 'vsr'])
+def test_uniform_motion_through_all_parts(feedback, monkeypatch):
+    """Known flow, bilinear VSR, refinement and VFI as they start: what comes out and goes round is known everywhere.
+
+    The two nets are not ours, and plug in by their names.
+    """
+    for part in (KnownFlow, BilinearVSR):
+        monkeypatch.setitem(ARCH_REGISTRY._obj_map, part.__name__, part)
+    net = MBNet(
+        feedback=feedback, flow_net={'type': 'KnownFlow'}, vsr_net={'type': 'BilinearVSR', 'num_feat': 3},
+        refine_net={'type': 'PACFlowNet', 'num_feat': 4, 'guide_channels': 2},
+        vfi_net={'type': 'GridNet', 'channels': [4, 4, 4], 'residual': True})
+    nn.init.zeros_(net.vfi_net.head[-1].weight)
+    nn.init.zeros_(net.vfi_net.head[-1].bias)
+    assert net.vfi_net.stems[2][0].in_channels == 6 + 48
+    scene = torch.rand(2, 3, 8, 24)
+    a, t, b = (scene[..., 4 - shift:20 - shift] for shift in (0, 1, 2))
+
+    frames, aux = net(torch.stack((a, b), dim=1), return_aux=True)
+
+    def assert_equal_inside(actual, expected):  # 3 LR pixels from the sides nothing has come in from outside
+        edge = 3 * actual.shape[-1] // 16
+        torch.testing.assert_close(actual[..., edge:-edge], expected[..., edge:-edge], rtol=0, atol=1e-5)
+
+    a4, t4, b4 = (F.interpolate(frame, scale_factor=4, mode='bilinear') for frame in (a, t, b))
+    assert_equal_inside(frames, torch.stack((a4, t4, b4), dim=1))
+    for flow, dx in ((aux.hr_flow_a, -4.0), (aux.hr_flow_b, 4.0)):  # half the way, in HR pixels
+        torch.testing.assert_close(flow, uniform(dx, 0.0).expand_as(flow))
+    for round_ in net.vsr_net.seen:
+        assert_equal_inside(round_['warped_lq'], torch.cat((a, b), dim=1))
+        assert_equal_inside(F.pixel_shuffle(round_['prev_sr'], 4), torch.cat((a4, b4), dim=1))
+        assert_equal_inside(F.pixel_shuffle(round_['feedback'], 4), torch.cat((a4, b4), dim=1))
+        assert torch.equal(round_['flows'][0, :, 0, 0], torch.tensor([-2.0, 0.0, 2.0, 0.0]))
