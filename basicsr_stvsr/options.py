@@ -6,7 +6,9 @@ BasicSR's own parser loads YAML with a loader that runs code named in the file, 
 import argparse
 import random
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import path as osp
 from typing import Any
 
@@ -24,6 +26,20 @@ class OptionLoader(yaml.SafeLoader):
 
 OptionLoader.add_implicit_resolver(
     'tag:yaml.org,2002:float', re.compile(r'^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$'), list('-+0123456789'))
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turns what is wrong with options and data into a message without traceback, and exit code 2.
+
+    For the time of setting up, where ValueError and OSError (FileNotFoundError, FrameReadError) speak of what the user
+    gave; later on, and for any other error, the traceback is what one needs.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
 
 
 def load_options(path: str) -> dict[str, Any]:

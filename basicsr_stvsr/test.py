@@ -9,26 +9,28 @@ from basicsr.models import build_model
 from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_dirs
 from basicsr.utils.options import dict2str
 
-from .options import parse_options
+from .options import parse_options, user_errors
 
 
 def test_pipeline(root_path: str) -> None:
     """Tests as the option file on the command line says; results/ goes under `root_path`."""
-    opt, _ = parse_options(root_path, is_train=False)
-    torch.backends.cudnn.benchmark = True
-    make_exp_dirs(opt)
-    log_file = osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log')
-    logger = get_root_logger(logger_name='basicsr', log_level=logging.INFO, log_file=log_file)
-    logger.info(get_env_info())
-    logger.info(dict2str(opt))
+    with user_errors():
+        opt, _ = parse_options(root_path, is_train=False)
+        torch.backends.cudnn.benchmark = True
+        make_exp_dirs(opt)
+        log_file = osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log')
+        logger = get_root_logger(logger_name='basicsr', log_level=logging.INFO, log_file=log_file)
+        logger.info(get_env_info())
+        logger.info(dict2str(opt))
 
-    loaders = []
-    for _, dataset_opt in sorted(opt['datasets'].items()):
-        dataset = build_dataset(dataset_opt)
-        loaders.append(build_dataloader(
-            dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=None, seed=opt['manual_seed']))
-        logger.info(f'Number of clips in {dataset_opt["name"]}: {len(dataset)}')
-    model = build_model(opt)
+        loaders = []
+        for _, dataset_opt in sorted(opt['datasets'].items()):
+            dataset = build_dataset(dataset_opt)
+            loaders.append(build_dataloader(
+                dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=None, seed=opt['manual_seed']))
+            logger.info(f'Number of clips in {dataset_opt["name"]}: {len(dataset)}')
+        model = build_model(opt)
+
     for loader in loaders:
         logger.info(f'Testing {loader.dataset.opt["name"]}...')
         model.validation(loader, current_iter=opt['name'], tb_logger=None, save_img=opt['val']['save_img'])

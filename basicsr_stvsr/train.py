@@ -22,7 +22,7 @@ from basicsr.utils import (
 )
 from basicsr.utils.options import copy_opt_file, dict2str
 
-from .options import parse_options
+from .options import parse_options, user_errors
 
 
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
@@ -58,33 +58,34 @@ def make_prefetcher(opt: dict[str, Any], train_loader: torch.utils.data.DataLoad
 
 def train_pipeline(root_path: str) -> None:
     """Trains as the option file on the command line says; experiments/ goes under `root_path`."""
-    opt, args = parse_options(root_path, is_train=True)
-    opt['root_path'] = root_path
-    torch.backends.cudnn.benchmark = True
+    with user_errors():
+        opt, args = parse_options(root_path, is_train=True)
+        opt['root_path'] = root_path
+        torch.backends.cudnn.benchmark = True
 
-    resume_state = load_resume_state(opt)
-    if resume_state is None:
-        make_exp_dirs(opt)
-        if opt['logger'].get('use_tb_logger') and 'debug' not in opt['name'] and opt['rank'] == 0:
-            mkdir_and_rename(osp.join(root_path, 'tb_logger', opt['name']))
-    copy_opt_file(args.opt, opt['path']['experiments_root'])
+        resume_state = load_resume_state(opt)
+        if resume_state is None:
+            make_exp_dirs(opt)
+            if opt['logger'].get('use_tb_logger') and 'debug' not in opt['name'] and opt['rank'] == 0:
+                mkdir_and_rename(osp.join(root_path, 'tb_logger', opt['name']))
+        copy_opt_file(args.opt, opt['path']['experiments_root'])
 
-    log_file = osp.join(opt['path']['log'], f'train_{opt["name"]}_{get_time_str()}.log')
-    logger = get_root_logger(logger_name='basicsr', log_level=logging.INFO, log_file=log_file)
-    logger.info(get_env_info())
-    logger.info(dict2str(opt))
-    tb_logger = init_tb_loggers(opt)
+        log_file = osp.join(opt['path']['log'], f'train_{opt["name"]}_{get_time_str()}.log')
+        logger = get_root_logger(logger_name='basicsr', log_level=logging.INFO, log_file=log_file)
+        logger.info(get_env_info())
+        logger.info(dict2str(opt))
+        tb_logger = init_tb_loggers(opt)
 
-    train_loader, train_sampler, val_loaders, total_epochs, total_iters = create_train_val_dataloader(opt, logger)
-    model = build_model(opt)
-    start_epoch, current_iter = 0, 0
-    if resume_state:
-        model.resume_training(resume_state)
-        start_epoch, current_iter = resume_state['epoch'], resume_state['iter']
-        logger.info(f'Resuming training from epoch: {start_epoch}, iter: {current_iter}.')
+        train_loader, train_sampler, val_loaders, total_epochs, total_iters = create_train_val_dataloader(opt, logger)
+        model = build_model(opt)
+        start_epoch, current_iter = 0, 0
+        if resume_state:
+            model.resume_training(resume_state)
+            start_epoch, current_iter = resume_state['epoch'], resume_state['iter']
+            logger.info(f'Resuming training from epoch: {start_epoch}, iter: {current_iter}.')
+        prefetcher = make_prefetcher(opt, train_loader)
 
     msg_logger = MessageLogger(opt, current_iter, tb_logger)
-    prefetcher = make_prefetcher(opt, train_loader)
     logger.info(f'Start training from epoch: {start_epoch}, iter: {current_iter}')
     data_timer, iter_timer = AvgTimer(), AvgTimer()
     start_time = time.time()

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,11 +10,33 @@ import basicsr_stvsr  # noqa: F401  (registers the classes, and patches what bas
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'
 
+# The smallest MBNet, for tests of what is around it
+TINY_NET = {
+    'type': 'MBNet',
+    'flow_net': {'type': 'OFRNet', 'num_feat': 8, 'num_res': 1, 'flow_unit': 1.0},
+    'refine_net': {'type': 'PACFlowNet', 'num_feat': 4, 'guide_channels': 2},
+    'vsr_net': {'type': 'RDN', 'num_feat': 16, 'num_grow': 8, 'num_blocks': 1, 'num_layers': 1, 'residual': True},
+    'vfi_net': {'type': 'GridNet', 'channels': [4, 4, 4], 'residual': True},
+}
+
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(scope='session')
+def clips(tmp_path_factory) -> Path:
+    """Two clips of a smooth texture that moves by two pixels a frame, 7 frames of 64 x 72."""
+    root = tmp_path_factory.mktemp('clips')
+    rng = np.random.default_rng(0)
+    for clip in ('first', 'second'):
+        texture = cv2.GaussianBlur(rng.uniform(0, 255, (64, 100, 3)), (0, 0), 2) * 3 - 255
+        (root / clip).mkdir()
+        for i in range(7):
+            cv2.imwrite(str(root / clip / f'im{i + 1}.png'), texture[:, 2 * i:2 * i + 72].clip(0, 255))
+    return root
 
 
 @pytest.fixture(scope='session')

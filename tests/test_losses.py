@@ -77,7 +77,7 @@ def test_middle_flow_loss_by_hand():
 
 
 def test_compose_ignores_a_shift_of_the_middle_and_adjacent_does_not():
-    """The composed flow knows the ends only: motion that is not uniform escapes it, which is why it is not the default."""
+    """The composed flow knows the ends only, so motion that is not uniform escapes it: why it is not the default."""
     frames = torch.stack(moving_texture(0, 1, 6), dim=1)  # the middle frame lies at 1, not at 3
     uneven, even = (constant_flow(1, 0), constant_flow(-5, 0)), (constant_flow(3, 0), constant_flow(-3, 0))
     compose, adjacent = MiddleFlowLoss(mode='compose'), MiddleFlowLoss(mode='adjacent')

@@ -1,7 +1,11 @@
 """MBNet and its parts against outputs of the official implementations, known motion and hand-computed numbers."""
+import subprocess
+import sys
+
 import pytest
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
+from conftest import ROOT
 from torch import nn
 from torch.nn import functional as F
 
@@ -216,6 +220,14 @@ def test_pac_never_holds_the_unfolded_input():
     assert sum({tensor.data_ptr(): tensor.nbytes for tensor in kept}.values()) < 0.1 * unfolded
 
 
+def test_pac_takes_less_memory_and_time_than_unfolding():
+    """The benchmark at a quarter of its size; it also compares the gradients of both formulations."""
+    command = [sys.executable, ROOT / 'scripts/benchmark/benchmark_pac.py', '--size', '128', '--pairs', '3', '--check']
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 'ours / unfold: memory 0.' in done.stdout
+
+
 def test_pac_refuses_what_does_not_fit():
     x, weight = torch.rand(1, 2, 4, 4), torch.rand(3, 2, 3, 3)
     with pytest.raises(ValueError, match=r'kernel of shape \(1, 9, 8, 8\) is needed, but got \(1, 9, 4, 4\)'):
@@ -269,10 +281,13 @@ def test_defaults_are_the_baseline_and_small_is_small():
     assert sum(shape.numel() for shape in shapes['small'].values()) < 1_500_000
 
 
-def test_rdn_of_one_rgb_frame_has_its_published_size():
+def test_rdn_of_one_rgb_frame():
     with torch.device('meta'):
         net = ResidualDenseNet(3, 3, 64, 64, num_blocks=16, num_layers=8)
-    assert sum(p.numel() for p in net.parameters()) == 22_271_107  # RDN x4 of the CVPR paper, 22.3 M
+    blocks = sum(9 * 64 * (i + 1) * 64 + 64 for i in range(8)) + 9 * 64 * 64 + 64  # dense layers, 1x1 fusion
+    convs = [(3, 64, 9), (64, 64, 9), (16 * 64, 64, 1), (64, 64, 9), (64, 256, 9), (64, 256, 9), (64, 3, 9)]
+    expected = 16 * blocks + sum(i * o * taps + o for i, o, taps in convs)
+    assert sum(p.numel() for p in net.parameters()) == expected == 22_271_107
 
 
 # ---------------------------------------------------------------------------------------------------------- flow to t

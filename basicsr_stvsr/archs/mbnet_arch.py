@@ -72,7 +72,7 @@ def interpolate_flow(flow_ab: Tensor, flow_ba: Tensor, t: float = 0.5, form: str
 class MBNet(nn.Module):
     """Two LR frames -> three HR frames; each round the VSR net sees what the VFI net made in the round before.
 
-    The parts are chosen by name from BasicSR's ARCH_REGISTRY; docs/adding_a_paper.md shows how to plug in one's own.
+    The parts are chosen by name from BasicSR's ARCH_REGISTRY; docs/own_network.md shows how to plug in one's own.
     The defaults are the paper's baseline with 14.85 M parameters (D = 8, C = 8).
 
     Args:

@@ -20,8 +20,8 @@ class MBNetModel(STVSRModel):
             from it), 'sr', or 'gt', the safest early in a training.
         flow_sup_opt: L^FLOW (eq. 10), `loss_weight` = lambda_b. Its target comes with the batch (`flow`, see
             `dataroot_flow` of STVSRClipDataset) or from RAFT with a local weights file (`raft_weights`).
-        raft_direction: 'sampling', the flows that warp both ends to the middle, or 'printed', eq. 9 to the letter, whose
-            flows have the opposite sign and lie on the other grid; only for the record, and only with RAFT.
+        raft_direction: 'sampling', the flows that warp both ends to the middle, or 'printed', eq. 9 to the letter,
+            whose flows have the opposite sign and lie on the other grid; only for the record, and only with RAFT.
     """
 
     def init_losses(self) -> None:

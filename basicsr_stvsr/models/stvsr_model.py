@@ -24,7 +24,6 @@ from tqdm import tqdm
 from ..inference import OVERLAP_RULES, join_windows, output_length, restore_windows, window_frames
 
 
-
 @MODEL_REGISTRY.register()
 class STVSRModel(SRModel):
     """Trains `network_g` on clips with `train.pixel_opt`, and scores it clip by clip.
@@ -99,15 +98,15 @@ class STVSRModel(SRModel):
         if gt.shape[1] == num_out + 1:  # an even number of frames: the last lies behind the last given one
             gt = gt[:, :-1]
         if gt.shape[1] != num_out:
-            raise ValueError(f'{type(net).__name__} makes {num_out} frames of the {lq.shape[1]} given to it, but gt has '
-                             f'{gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]})')
-        self.lq, self.gt = self.cut_windows(lq, net.num_frames, 1), self.cut_windows(
-            gt, net.num_frames and output_length(net, net.num_frames), net.temporal_scale)
+            raise ValueError(f'{type(net).__name__} makes {num_out} frames of the {lq.shape[1]} given to it, but gt '
+                             f'has {gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]})')
+        if net.num_frames:
+            lq = self.cut_windows(lq, net.num_frames, 1)
+            gt = self.cut_windows(gt, output_length(net, net.num_frames), net.temporal_scale)
+        self.lq, self.gt = lq, gt
 
     @staticmethod
-    def cut_windows(clip: Tensor, window: int | None, step: int) -> Tensor:  # (B, T, ...) -> (B N, window, ...)
-        if window is None or clip.shape[1] == window:
-            return clip
+    def cut_windows(clip: Tensor, window: int, step: int) -> Tensor:  # (B, T, ...) -> (B N, window, ...)
         starts = range(0, clip.shape[1] - window + 1, step)
         return torch.stack([clip[:, start:start + window] for start in starts], dim=1).flatten(0, 1)
 

@@ -1,7 +1,9 @@
 """Pixel-adaptive convolution: time and peak memory of forward and backward, beside the usual formulation by unfolding.
 
 The usual one takes all shifted copies of guide and input at once (F.unfold) and leaves the gradients to autograd. Times
-are of runs that alternate in one process; on a CPU, peak memory is of a fresh process for each.
+are of runs that alternate in one process; on a CPU, peak memory is of a fresh process for each. One thread is the
+default because its ratio does not depend on what else the machine is doing: ours is many short operations, and with
+more threads each of them waits for the slowest.
 
     python scripts/benchmark/benchmark_pac.py
     python scripts/benchmark/benchmark_pac.py --check    # exit code 1 if more than 40 % of the memory, or slower
@@ -23,7 +25,7 @@ KERNEL_SIZE = 5
 MEMORY_LIMIT = 0.4
 
 
-def tapwise(x: Tensor, guide: Tensor, weight: Tensor) -> Tensor:
+def ours(x: Tensor, guide: Tensor, weight: Tensor) -> Tensor:
     return pac_conv2d(x, pac_kernel(guide, KERNEL_SIZE), weight)
 
 
@@ -37,7 +39,7 @@ def unfolded(x: Tensor, guide: Tensor, weight: Tensor) -> Tensor:
     return (weight.flatten(1) @ (windows(x) * kernel).flatten(1, 2)).view(b, -1, h, w)
 
 
-FORMULATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {'unfold': unfolded, 'ours': tapwise}
+FORMULATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {'unfold': unfolded, 'ours': ours}
 
 
 def step(name: str, channels: int, guide_channels: int, height: int, width: int, device: torch.device) -> list[Tensor]:
@@ -53,8 +55,8 @@ def step(name: str, channels: int, guide_channels: int, height: int, width: int,
     return list(torch.autograd.grad(out.square().mean(), (x, guide, weight)))
 
 
-def peak(name: str, sizes: list[int], device_name: str, num_threads: int) -> int:
-    torch.set_num_threads(num_threads)
+def peak(name: str, sizes: list[int], device_name: str, num_thread: int) -> int:
+    torch.set_num_threads(num_thread)
     device = torch.device(device_name)
     step(name, 4, 4, 16, 16, device)  # what PyTorch loads at the first call is not the formulation's
     return memory_growth(lambda: step(name, *sizes, device), device)
@@ -68,23 +70,25 @@ def main() -> int:
     parser.add_argument('--pairs', type=int, default=5, help='alternated pairs of runs (default: %(default)s)')
     parser.add_argument('--device', default='cpu', help='(default: %(default)s)')
     parser.add_argument('--check', action='store_true', help='fail unless at most 40 %% of the memory and no slower')
+    parser.add_argument('--threads', type=int, default=1, help='of a CPU (default: %(default)s)')
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     sizes = [args.channels, args.guide_channels, args.size, args.size]
 
-    peaks = {name: in_new_process(peak, name, sizes, args.device, torch.get_num_threads()) for name in FORMULATIONS}
+    peaks = {name: in_new_process(peak, name, sizes, args.device, args.threads) for name in FORMULATIONS}
 
     gradients = {name: step(name, *sizes, device) for name in FORMULATIONS}  # warms up, too
-    for ours, theirs in zip(gradients['ours'], gradients['unfold'], strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
-    del gradients, ours, theirs
+    for actual, expected in zip(gradients['ours'], gradients['unfold'], strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+    del gradients, actual, expected
     times: dict[str, list[float]] = {name: [] for name in FORMULATIONS}
     for pair in range(args.pairs):
         for name in FORMULATIONS if pair % 2 == 0 else reversed(FORMULATIONS):
             times[name].append(seconds(lambda name=name: step(name, *sizes, device), device))
 
     memory_ratio = peaks['ours'] / peaks['unfold']
-    ratios = [ours / theirs for ours, theirs in zip(times['ours'], times['unfold'], strict=True)]
+    ratios = [mine / theirs for mine, theirs in zip(times['ours'], times['unfold'], strict=True)]
     time_ratio = statistics.median(ratios)
     print(f'forward + backward, {KERNEL_SIZE}x{KERNEL_SIZE}, {args.channels} channels, guide {args.guide_channels}, '
           f'{args.size}x{args.size}, float32; {describe(device)}')

@@ -58,4 +58,5 @@ def in_new_process(function: Callable[..., Any], *args: Any) -> Any:
 def describe(device: torch.device) -> str:
     if device.type == 'cuda':
         return f'{torch.cuda.get_device_name(device)}, torch {torch.__version__}'
-    return f'CPU, {torch.get_num_threads()} threads, torch {torch.__version__}'
+    threads = torch.get_num_threads()
+    return f'CPU, {threads} thread{"s" if threads > 1 else ""}, torch {torch.__version__}'

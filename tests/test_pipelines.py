@@ -1,0 +1,227 @@
+"""The commands themselves, as a user types them, on a tiny MBNet and tiny clips."""
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from copy import deepcopy
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT, TINY_NET
+
+from basicsr_stvsr.data.degradations import build_degradation
+from basicsr_stvsr.data.frames import open_reader
+from basicsr_stvsr.data.lmdb_io import FrameSource, write_lmdb
+from basicsr_stvsr.options import user_errors
+
+NUM_ITER = 4
+
+
+def run(*command: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """Runs `python *command` on one core without a GPU."""
+    return subprocess.run(
+        [sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=300,
+        env=os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''})
+
+
+def succeed(*command: object, cwd: Path = ROOT) -> str:
+    """Runs `python *command`, which must end well, and returns the log."""
+    process = run(*command, cwd=cwd)
+    assert process.returncode == 0, process.stderr[-3000:]
+    return process.stderr
+
+
+def write(path: Path, opt: dict) -> Path:
+    path.write_text(yaml.safe_dump(opt))
+    return path
+
+
+def train_opt(clips: Path, **path: str) -> dict:
+    def val(name: str) -> dict:
+        return {'name': name, 'type': 'STVSRTestDataset', 'dataroot_gt': str(clips), 'num_frame': 3}
+
+    return {
+        'name': 'tiny', 'model_type': 'MBNetModel', 'scale': 4, 'num_gpu': 0, 'manual_seed': 0,
+        'datasets': {
+            'train': {
+                'name': 'clips', 'type': 'STVSRClipDataset', 'dataroot_gt': str(clips), 'gt_size': 48,
+                'use_hflip': True, 'use_rot': True, 'num_worker_per_gpu': 0, 'batch_size_per_gpu': 2},
+            'val': val('both'), 'val_2': {**val('one'), 'clips': 'second'}},
+        'network_g': deepcopy(TINY_NET),
+        'path': path,
+        'train': {
+            'optim_g': {'type': 'Adam', 'lr': 1e-3},
+            'scheduler': {'type': 'MultiStepLR', 'milestones': [100], 'gamma': 0.5},
+            'total_iter': NUM_ITER,
+            'pixel_opt': {'type': 'L1Loss'},
+            'hr_flow_opt': {'type': 'MiddleFlowLoss', 'loss_weight': 0.01},
+            'lq_flow_opt': {'type': 'MultiScaleWarpLoss', 'loss_weight': 0.005}},
+        'val': {'val_freq': 100, 'save_img': False, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}},
+        'logger': {'print_freq': 1, 'save_checkpoint_freq': NUM_ITER, 'use_tb_logger': False},
+    }
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / 'models' / 'net_g_latest.pth', weights_only=True)['params']
+
+
+@pytest.fixture(scope='module')
+def trained(clips, tmp_path_factory) -> tuple[Path, str]:
+    """Folder and log of a run of basicsr/train.py."""
+    folder = tmp_path_factory.mktemp('trained')
+    options = write(folder / 'train.yml', train_opt(clips, experiments_root=str(folder / 'experiment')))
+    return folder, succeed('basicsr/train.py', '-opt', options)
+
+
+def test_train(trained):
+    folder, log = trained
+    experiment = folder / 'experiment'
+    for iteration in range(1, NUM_ITER + 1):
+        assert re.search(rf'iter: +{iteration}, .*l_sr: .*l_flow_lr: .*l_flow_hr: ', log)
+    assert f'Validation both: 2 clips, iteration {NUM_ITER}' in log
+    assert f'Validation one: 1 clips, iteration {NUM_ITER}' in log
+    assert len(list(experiment.glob('train_tiny_*.log'))) == 1
+    assert (experiment / 'train.yml').is_file()
+    state = torch.load(experiment / 'training_states' / f'{NUM_ITER}.state', weights_only=True)
+    assert state['iter'] == NUM_ITER
+    latest = weights(experiment)
+    numbered = torch.load(experiment / 'models' / f'net_g_{NUM_ITER}.pth', weights_only=True)['params']
+    assert all(torch.equal(latest[name], numbered[name]) for name in numbered)
+
+
+def test_auto_resume_goes_on_without_a_gpu(trained, clips, tmp_path):
+    shutil.copytree(trained[0] / 'experiment', tmp_path / 'experiment')
+    opt = train_opt(clips, experiments_root=str(tmp_path / 'experiment'))
+    opt['train']['total_iter'] = NUM_ITER + 2
+    del opt['datasets']['val'], opt['datasets']['val_2']
+    log = succeed('basicsr/train.py', '-opt', write(tmp_path / 'more.yml', opt), '--auto_resume')
+    assert re.search(rf'Resuming training from epoch: \d+, iter: {NUM_ITER}\.', log)
+    assert re.findall(r'iter: +(\d+), lr', log) == [str(NUM_ITER + 1), str(NUM_ITER + 2)]
+    before, after = weights(trained[0] / 'experiment'), weights(tmp_path / 'experiment')
+    moved = max(float((after[name] - before[name]).abs().max()) for name in before)
+    # Two steps of Adam at 1e-3 from a warm state; from a fresh network the weights would differ by far more.
+    assert 1e-4 < moved < 1e-2
+
+
+def test_module_and_script_train_alike(trained, clips, tmp_path):
+    """`python -m basicsr_stvsr.train` writes under the working directory, and what it learns is the same."""
+    opt = train_opt(clips)
+    del opt['datasets']['val'], opt['datasets']['val_2']
+    succeed('-m', 'basicsr_stvsr.train', '-opt', write(tmp_path / 'train.yml', opt), cwd=tmp_path)
+    by_script, by_module = weights(trained[0] / 'experiment'), weights(tmp_path / 'experiments' / 'tiny')
+    assert by_script.keys() == by_module.keys()
+    assert all(torch.equal(by_script[name], by_module[name]) for name in by_script)
+
+
+def test_test(trained, clips, tmp_path):
+    opt = train_opt(clips, pretrain_network_g=str(trained[0] / 'experiment' / 'models' / 'net_g_latest.pth'),
+                    results_root=str(tmp_path / 'results'))
+    opt['datasets'] = {'test_1': opt['datasets']['val']}
+    opt['val']['save_img'] = True
+    del opt['train'], opt['logger']
+    succeed('basicsr/test.py', '-opt', write(tmp_path / 'test.yml', opt))
+    scores = json.loads((tmp_path / 'results' / 'both.json').read_text())
+    # The last line of the training has the score of the same network on the same clips, by the other command.
+    logged = re.search(r'Validation both: .*\n.*# psnr: vsr ([\d.]+)  vfi ([\d.]+)  all ([\d.]+)', trained[1])
+    for group, value in zip(('vsr', 'vfi', 'all'), logged.groups(), strict=True):
+        assert scores['average']['psnr'][group] == pytest.approx(float(value), abs=1e-4)
+    images = sorted((tmp_path / 'results' / 'visualization' / 'both').rglob('*.png'))
+    assert [f'{path.parent.name}/{path.name}' for path in images] == [
+        f'{clip}/im{i}_tiny.png' for clip in ('first', 'second') for i in (1, 2, 3)]
+    assert cv2.imread(str(images[0])).shape == (64, 72, 3)
+
+
+# ---------------------------------------------------------------- BasicSR's own script and data
+
+@pytest.fixture
+def septuplets(tmp_path) -> Path:
+    """Two clips as BasicSR's Vimeo-90K data set wants them: GT.lmdb, LR.lmdb and a list."""
+    rng = np.random.default_rng(0)
+    shrink = build_degradation(None, 4)
+    frames = {f'00001/000{clip}/im{i}': rng.integers(0, 256, (64, 72, 3), np.uint8)
+              for clip in (1, 2) for i in range(1, 8)}
+    for name, make in (('GT', lambda frame: frame), ('LR', shrink)):
+        write_lmdb(tmp_path / f'{name}.lmdb', [
+            FrameSource(key, key, lambda frame=frame, make=make: make(frame)) for key, frame in frames.items()])
+    (tmp_path / 'meta_info.txt').write_text('00001/0001 7 (64,72,3)\n00001/0002 7 (64,72,3)\n')
+    return tmp_path
+
+
+def test_basicsrs_own_script_and_data_drive_mbnet(septuplets, tmp_path):
+    """BasicSR's data set gives all LR frames; the model drops every second one and cuts three windows a clip."""
+    checkout = tmp_path / 'BasicSR'
+    (checkout / 'basicsr').mkdir(parents=True)
+    shutil.copy(Path(find_spec('basicsr').origin).with_name('train.py'), checkout / 'basicsr')
+    opt = train_opt(tmp_path, pretrain_network_g=None)
+    opt['datasets'] = {
+        'train': {
+            'name': 'vimeo', 'type': 'Vimeo90KRecurrentDataset', 'dataroot_gt': str(septuplets / 'GT.lmdb'),
+            'dataroot_lq': str(septuplets / 'LR.lmdb'), 'meta_info_file': str(septuplets / 'meta_info.txt'),
+            'io_backend': {'type': 'lmdb'}, 'num_frame': 7, 'gt_size': 48, 'random_reverse': True, 'use_hflip': True,
+            'use_rot': True, 'flip_sequence': False, 'num_worker_per_gpu': 0, 'batch_size_per_gpu': 1},
+        'val': {'name': 'ours', 'type': 'STVSRTestDataset', 'dataroot_gt': str(septuplets / 'GT.lmdb'),
+                'dataroot_lq': str(septuplets / 'LR.lmdb'), 'num_frame': 3}}
+    log = succeed('-m', 'basicsr_stvsr.run', checkout / 'basicsr' / 'train.py', '-opt',
+                  write(tmp_path / 'train.yml', opt), cwd=tmp_path)
+    assert re.search(rf'iter: +{NUM_ITER}, .*l_sr: ', log) and 'Validation ours: 2 clips' in log
+    net = weights(checkout / 'experiments' / 'tiny')
+    assert 'vfi_net.head.2.weight' in net and all(value.isfinite().all() for value in net.values())
+
+
+def test_our_lmdb_reads_the_same_through_our_reader(septuplets):
+    reader = open_reader(septuplets / 'GT.lmdb')
+    assert list(reader.clips) == ['00001/0001', '00001/0002'] and reader.num_frames('00001/0001') == 7
+
+
+@pytest.mark.parametrize('argument', [[], ['no/such/script.py']])
+def test_run_tells_its_usage(monkeypatch, argument):
+    monkeypatch.setattr(sys, 'argv', ['basicsr_stvsr.run', *argument])
+    with pytest.raises(SystemExit, match=r'^usage: python -m basicsr_stvsr.run SCRIPT') as error:
+        runpy.run_module('basicsr_stvsr.run', run_name='__main__', alter_sys=True)
+    assert error.value.code not in (None, 0)  # a message becomes exit code 1
+
+
+# ---------------------------------------------------------------- several processes
+
+def test_two_processes_share_training_and_validation(clips, tmp_path):
+    opt = train_opt(clips, experiments_root=str(tmp_path / 'experiment'))
+    opt['train']['total_iter'] = 2
+    del opt['datasets']['val_2']
+    log = succeed('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, 'basicsr/train.py', '-opt',
+                  write(tmp_path / 'train.yml', opt), '--launcher', 'pytorch')
+    assert 'World size (gpu number): 2' in log
+    assert log.count('Validation both: 2 clips, iteration 2') == 1
+    assert all(value.isfinite().all() for value in weights(tmp_path / 'experiment').values())
+
+
+# ---------------------------------------------------------------- what the user got wrong
+
+@pytest.mark.parametrize('command', ['train', 'test'])
+def test_a_missing_data_set_is_one_clear_message(command, clips, tmp_path):
+    missing = tmp_path / 'vimeo90k_train_GT.lmdb'
+    opt = train_opt(clips, experiments_root=str(tmp_path / 'experiment'), results_root=str(tmp_path / 'results'))
+    opt['datasets'] = {command: {**opt['datasets']['train' if command == 'train' else 'val'],
+                                 'dataroot_gt': str(missing)}}
+    process = run(f'basicsr/{command}.py', '-opt', write(tmp_path / 'options.yml', opt))
+    assert process.returncode == 2
+    assert 'Traceback' not in process.stderr
+    message = process.stderr[process.stderr.rindex('error: '):]
+    assert f'(datasets.{command}): dataroot_gt does not exist: {missing}\n' in message
+    assert f'python scripts/data_preparation/create_lmdb.py --dataset DATASET --input FOLDER --output {missing}' in message
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(SystemExit) as exit_, user_errors():
+        raise ValueError('train.iter_weights must hold 2 numbers')
+    assert exit_.value.code == 2
+    for error in (KeyError, RuntimeError, TypeError):
+        with pytest.raises(error), user_errors():
+            raise error('of the program')
