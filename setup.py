@@ -21,7 +21,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['basicsr_stvsr', 'basicsr_stvsr.*']),
     package_data={'basicsr_stvsr': ['weights/*', 'data/meta_info/*']},
-    python_requires='>=3.10',
+    python_requires='>=3.11',
     install_requires=[
         'av',
         'basicsr==1.4.2',

@@ -18,7 +18,6 @@ import yaml
 from conftest import ROOT, TINY_NET
 
 from basicsr_stvsr.data.degradations import build_degradation
-from basicsr_stvsr.data.frames import open_reader
 from basicsr_stvsr.data.lmdb_io import FrameSource, write_lmdb
 from basicsr_stvsr.options import user_errors
 
@@ -155,30 +154,22 @@ def septuplets(tmp_path) -> Path:
     return tmp_path
 
 
-def test_basicsrs_own_script_and_data_drive_mbnet(septuplets, tmp_path):
+def test_basicsrs_own_script_and_data_drive_mbnet(septuplets, clips, tmp_path):
     """BasicSR's data set gives all LR frames; the model drops every second one and cuts three windows a clip."""
     checkout = tmp_path / 'BasicSR'
     (checkout / 'basicsr').mkdir(parents=True)
     shutil.copy(Path(find_spec('basicsr').origin).with_name('train.py'), checkout / 'basicsr')
-    opt = train_opt(tmp_path, pretrain_network_g=None)
-    opt['datasets'] = {
-        'train': {
-            'name': 'vimeo', 'type': 'Vimeo90KRecurrentDataset', 'dataroot_gt': str(septuplets / 'GT.lmdb'),
-            'dataroot_lq': str(septuplets / 'LR.lmdb'), 'meta_info_file': str(septuplets / 'meta_info.txt'),
-            'io_backend': {'type': 'lmdb'}, 'num_frame': 7, 'gt_size': 48, 'random_reverse': True, 'use_hflip': True,
-            'use_rot': True, 'flip_sequence': False, 'num_worker_per_gpu': 0, 'batch_size_per_gpu': 1},
-        'val': {'name': 'ours', 'type': 'STVSRTestDataset', 'dataroot_gt': str(septuplets / 'GT.lmdb'),
-                'dataroot_lq': str(septuplets / 'LR.lmdb'), 'num_frame': 3}}
+    opt = train_opt(clips, pretrain_network_g=None)
+    opt['datasets']['train'] = {
+        'name': 'vimeo', 'type': 'Vimeo90KRecurrentDataset', 'dataroot_gt': str(septuplets / 'GT.lmdb'),
+        'dataroot_lq': str(septuplets / 'LR.lmdb'), 'meta_info_file': str(septuplets / 'meta_info.txt'),
+        'io_backend': {'type': 'lmdb'}, 'num_frame': 7, 'gt_size': 48, 'random_reverse': True, 'use_hflip': True,
+        'use_rot': True, 'flip_sequence': False, 'num_worker_per_gpu': 0, 'batch_size_per_gpu': 1}
     log = succeed('-m', 'basicsr_stvsr.run', checkout / 'basicsr' / 'train.py', '-opt',
                   write(tmp_path / 'train.yml', opt), cwd=tmp_path)
-    assert re.search(rf'iter: +{NUM_ITER}, .*l_sr: ', log) and 'Validation ours: 2 clips' in log
+    assert re.search(rf'iter: +{NUM_ITER}, .*l_sr: ', log) and 'Validation both: 2 clips' in log
     net = weights(checkout / 'experiments' / 'tiny')
     assert 'vfi_net.head.2.weight' in net and all(value.isfinite().all() for value in net.values())
-
-
-def test_our_lmdb_reads_the_same_through_our_reader(septuplets):
-    reader = open_reader(septuplets / 'GT.lmdb')
-    assert list(reader.clips) == ['00001/0001', '00001/0002'] and reader.num_frames('00001/0001') == 7
 
 
 @pytest.mark.parametrize('argument', [[], ['no/such/script.py']])
@@ -215,7 +206,7 @@ def test_a_missing_data_set_is_one_clear_message(command, clips, tmp_path):
     assert 'Traceback' not in process.stderr
     message = process.stderr[process.stderr.rindex('error: '):]
     assert f'(datasets.{command}): dataroot_gt does not exist: {missing}\n' in message
-    assert f'python scripts/data_preparation/create_lmdb.py --dataset DATASET --input FOLDER --output {missing}' in message
+    assert 'python scripts/data_preparation/create_lmdb.py --dataset' in message and f'--output {missing}' in message
 
 
 def test_other_errors_keep_their_traceback():

@@ -1,8 +1,28 @@
 """Loads published weights from a local file; whatever is wrong with the file is told in one error."""
+import hashlib
+import re
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+
+def check_hash(path: str | Path) -> None:
+    """Compares a file named `...-<8 hex digits>.pth` with its sha256, whose first digits these are; others pass.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not the one that was given this name.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'weights {path} do not exist')
+    match = re.search(r'-([0-9a-f]{8})\.pth$', str(path))
+    if match is None:
+        return
+    with open(path, 'rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    if not digest.startswith(match[1]):
+        raise ValueError(f'{path} is damaged or was changed: its sha256 begins with {digest[:8]}, not {match[1]}')
 
 
 def read_state_dict(path: str, *, what: str, published: str) -> dict[str, Tensor]:

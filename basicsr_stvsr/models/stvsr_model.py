@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from tqdm import tqdm
 
+from ..archs.checkpoint import check_hash
 from ..inference import OVERLAP_RULES, join_windows, output_length, restore_windows, window_frames
 
 
@@ -44,6 +45,10 @@ class STVSRModel(SRModel):
             return DistributedDataParallel(
                 net, device_ids=devices, find_unused_parameters=self.opt.get('find_unused_parameters', False))
         return DataParallel(net) if self.opt['num_gpu'] > 1 else net
+
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str = 'params') -> None:
+        check_hash(load_path)
+        super().load_network(net, load_path, strict, param_key)
 
     def init_training_settings(self) -> None:
         self.net_g.train()
@@ -190,8 +195,11 @@ class STVSRModel(SRModel):
         return scores
 
     def usable_metrics(self, has_gt: bool) -> dict[str, dict[str, Any]]:
-        """The metrics of `val.metrics` that can be computed: without ground truth, those that need none."""
-        metrics = self.opt['val'].get('metrics') or {}
+        """The metrics of `val.metrics` that are on and can be computed: without ground truth, those that need none.
+
+        A metric is turned off by `~`, so that `--force_yml val:metrics:niqe=~` saves its time.
+        """
+        metrics = {name: opt for name, opt in (self.opt['val'].get('metrics') or {}).items() if opt}
         return {name: opt for name, opt in metrics.items() if has_gt or not needs_reference(opt['type'])}
 
     def report(self, dataset_name: str, scores: dict[str, dict[str, list[tuple[int, float]]]],

@@ -1,0 +1,207 @@
+"""The documentation is taken at its word: its code runs, its option files build, its paths exist."""
+import ast
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from basicsr.archs import build_network
+from basicsr.data import build_dataset
+from basicsr.models import build_model
+from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
+from conftest import ROOT
+
+import basicsr_stvsr
+from basicsr_stvsr.discovery import import_modules
+from basicsr_stvsr.inference import restore_clip
+from basicsr_stvsr.options import OptionLoader, complete_datasets, complete_paths, load_options
+
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), *sorted((ROOT / 'scripts').rglob('*.md'))]
+every_page = pytest.mark.parametrize('page', PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def code_blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf'^```{language}\n(.*?)^```$', page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def files_of(page: Path) -> dict[str, str]:
+    """The files that a page spells out: blocks that open with their name, such as `# my_networks.py`."""
+    blocks = code_blocks(page, 'python') + code_blocks(page, 'yaml')
+    named = {re.match(r'# (\S+\.(?:py|yml))\n', block): block for block in blocks}
+    return {match[1]: block for match, block in named.items() if match}
+
+
+def write_files(page: Path, root: Path) -> None:
+    for name, text in files_of(page).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+@pytest.fixture
+def scratch_registries(monkeypatch):
+    """Registers classes for the time of one test only."""
+    for registry in (ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY):
+        monkeypatch.setattr(registry, '_obj_map', dict(registry._obj_map))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+# ---------------------------------------------------------------- all pages
+
+@every_page
+def test_links_lead_somewhere(page):
+    links = re.findall(r'\]\(([^)\s]+)\)', page.read_text())
+    relative = [link.split('#')[0] for link in links if not re.match(r'\w+:|#', link)]
+    assert not [link for link in relative if not (page.parent / link).exists()]
+
+
+@every_page
+def test_named_paths_exist(page):
+    """Paths of this repository; not those with placeholders, nor those of files that the page itself spells out."""
+    paths = re.findall(r'(?<![\w/.<>-])(?:basicsr|basicsr_stvsr|docs|options|scripts|tests)/[\w./<>*{},-]*[\w/>*}]',
+                       page.read_text())
+    spelt_out = set(files_of(page))
+    assert not [path for path in paths
+                if not re.search('[<{]', path) and path not in spelt_out and not list(ROOT.glob(path))]
+
+
+@every_page
+def test_code_parses(page):
+    for block in code_blocks(page, 'python'):
+        ast.parse(block)
+    for block in code_blocks(page, 'yaml'):
+        assert isinstance(yaml.load(block, Loader=OptionLoader), dict)
+
+
+def test_pages_have_code():
+    """If the fences were written otherwise, the tests above would see nothing."""
+    assert list(files_of(ROOT / 'docs' / 'own_network.md')) == ['my_networks.py', 'my_train.py', 'my_mbnet.yml']
+    assert len(files_of(ROOT / 'docs' / 'adding_a_paper.md')) == 4
+
+
+# ---------------------------------------------------------------- docs/own_network.md
+
+@pytest.fixture
+def own_files(tmp_path, monkeypatch, scratch_registries) -> Path:
+    """A folder as the root of a checkout would look with the page's three files in it."""
+    write_files(ROOT / 'docs' / 'own_network.md', tmp_path)
+    (tmp_path / 'options').symlink_to(ROOT / 'options')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def own_net(own_files) -> torch.nn.Module:
+    __import__('my_networks')
+    return build_network(load_options('my_mbnet.yml')['network_g'])
+
+
+def test_own_networks_take_part(own_net):
+    """Every part learns, yours and the flow nets around them."""
+    assert type(own_net.vsr_net).__name__ == 'MyEDSR' and type(own_net.vfi_net).__name__ == 'ThreeConvVFI'
+    frames = own_net(torch.rand(2, 2, 3, 12, 16))
+    assert frames.shape == (2, 3, 3, 48, 64)
+    frames.square().mean().backward()
+    assert not [name for name, p in own_net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert all(p.grad.any() for part in (own_net.vsr_net, own_net.vfi_net) for p in part.parameters())
+
+
+@torch.no_grad()
+def test_own_networks_feed_each_other(own_net):
+    """Another VFI net changes the super-resolved frames of the second round, and of the second round only."""
+    lq = torch.rand(1, 2, 3, 12, 16)
+    _, before = own_net(lq, return_aux=True)
+    for parameter in own_net.vfi_net.parameters():
+        parameter.mul_(2)
+    _, after = own_net(lq, return_aux=True)
+    given = slice(None, None, 2)
+    changes = [(new[:, given] - old[:, given]).abs().max() for old, new in
+               zip(before.rounds, after.rounds, strict=True)]
+    assert changes[0] == 0 and changes[1] > 1e-5
+
+
+def test_own_vfi_network_does_without_a_feature(own_files):
+    __import__('my_networks')
+    opt = load_options('my_mbnet.yml')['network_g']
+    net = build_network({**opt, 'vfi_feature': 'none'})
+    assert net.vfi_net.body[0].in_channels == 6
+    assert net(torch.rand(1, 2, 3, 8, 8)).shape == (1, 3, 3, 32, 32)
+
+
+def test_own_script_trains(own_files, clips, monkeypatch):
+    """`python my_train.py -opt my_mbnet.yml`, made small."""
+    small = ['num_gpu=0', 'train:total_iter=1', 'logger:use_tb_logger=false',
+             *(f'datasets:{name}:dataroot_gt={clips}' for name in ('train', 'val')),
+             *(f'datasets:train:{change}' for change in (
+                 'gt_size=48', 'num_worker_per_gpu=0', 'persistent_workers=false', 'batch_size_per_gpu=1'))]
+    monkeypatch.setattr(sys, 'argv', ['my_train.py', '-opt', 'my_mbnet.yml', '--force_yml', *small])
+    runpy.run_path('my_train.py', run_name='__main__')
+    saved = torch.load(own_files / 'experiments' / 'MBNet_my_parts' / 'models' / 'net_g_latest.pth', weights_only=True)
+    assert 'vsr_net.body.3.conv2.weight' in saved['params'] and 'vfi_net.body.4.bias' in saved['params']
+
+
+# ---------------------------------------------------------------- docs/adding_a_paper.md
+
+PAPER = ROOT / 'docs' / 'adding_a_paper.md'
+
+
+@pytest.fixture
+def toy_files(tmp_path, monkeypatch, scratch_registries) -> Path:
+    """The page's files, found by their names in folders that are added to those of the package."""
+    write_files(PAPER, tmp_path)
+    for room, suffix in ((basicsr_stvsr.archs, '_arch'), (basicsr_stvsr.losses, '_loss'),
+                         (basicsr_stvsr.models, '_model')):
+        folder = tmp_path / 'basicsr_stvsr' / room.__name__.split('.')[-1]
+        monkeypatch.setattr(room, '__path__', [*room.__path__, str(folder)])
+        import_modules(room.__name__, room.__path__, suffix)
+    return tmp_path
+
+
+def test_a_new_paper_takes_a_step(toy_files, clips):
+    opt = load_options(str(toy_files / 'options' / 'train_toy.yml'))
+    opt.update(num_gpu=0, dist=False, rank=0, world_size=1, is_train=True)
+    opt['network_g'].update(num_feat=4, num_block=1)
+    for dataset_opt in opt['datasets'].values():
+        dataset_opt['dataroot_gt'] = str(clips)
+    opt['datasets']['train']['gt_size'] = 48
+    complete_datasets(opt)
+    complete_paths(opt, str(toy_files))
+
+    model = build_model(opt)
+    dataset = build_dataset(opt['datasets']['train'])
+    model.feed_data(torch.utils.data.default_collate([dataset[0], dataset[1]]))
+    assert model.lq.shape == (2, 4, 3, 12, 12) and model.gt.shape == (2, 7, 3, 48, 48)
+    losses = model.compute_losses()
+    before = {name: p.detach().clone() for name, p in model.net_g.named_parameters()}
+    model.optimize_parameters(1)
+    log = model.get_current_log()
+    assert list(log) == ['l_pix', 'l_temporal']
+    assert all(log[name] == pytest.approx(losses[name].item(), rel=1e-4) for name in log)
+    assert not [name for name, p in model.net_g.named_parameters() if torch.equal(p, before[name])]
+
+    val_set = build_dataset(opt['datasets']['val'])
+    model.validation(torch.utils.data.DataLoader(val_set), 1, None)
+    assert set(model.best_metric_results) == {'vid4'}
+
+
+def test_the_row_of_a_new_paper_fits(toy_files):
+    table = next(block for block in code_blocks(PAPER, 'python') if block.startswith('CASES = '))
+    values: dict = {}
+    exec(table, values)
+    (name, (arguments, (input_shape,), (output_shape,))), = values['CASES'].items()
+    net = ARCH_REGISTRY.get(name)(**arguments)
+    assert net(torch.rand(input_shape)).shape == output_shape
+    assert restore_clip(net, torch.rand(1, 4, 3, 9, 11)).shape == (1, 7, 3, 36, 44)
+
+
+def test_the_loss_of_a_new_paper_by_hand(toy_files):
+    """From 1 to 4 is a change of 3, from 1 to 2 one of 1: they differ by 2, and half of that is asked for."""
+    loss = LOSS_REGISTRY.get('TemporalDifferenceLoss')(loss_weight=0.5)
+    pred, target = (torch.tensor(values).view(1, 2, 1, 1, 1) for values in ([1., 4.], [1., 2.]))
+    assert float(loss(pred, target)) == 1.0

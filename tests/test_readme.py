@@ -1,0 +1,100 @@
+"""Runs the commands of the README as they stand there, on tiny stand-ins for the data sets.
+
+What is added: fewer steps and a smaller network, and a CPU. `make` commands are run by CI and by the demo.
+"""
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import basicsr
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+
+SMALLER = [
+    'num_gpu=0', 'network_g:flow_net={type: OFRNet, num_feat: 8, num_res: 1}',
+    'network_g:vsr_net={type: RDN, num_feat: 16, num_grow: 8, num_blocks: 1, num_layers: 1}',
+    'network_g:vfi_net={type: GridNet, channels: [4, 4, 4]}',
+]
+FEWER_STEPS = [
+    'datasets:train:num_worker_per_gpu=0', 'datasets:train:batch_size_per_gpu=1', 'datasets:train:gt_size=64',
+    'logger:print_freq=1', 'logger:save_checkpoint_freq=2', 'logger:use_tb_logger=false', 'val=~',
+]
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r'```bash\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+    return [line.split('  #')[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+COMMANDS = readme_commands()
+
+
+def write_frames(folder: Path, names: list[str], seed: int) -> None:
+    folder.mkdir(parents=True)
+    texture = cv2.GaussianBlur(np.random.default_rng(seed).uniform(0, 255, (100, 130, 3)), (0, 0), 2) * 3 - 255
+    for i, name in enumerate(names):
+        cv2.imwrite(str(folder / f'{name}.png'), texture[:96, 2 * i:2 * i + 100].clip(0, 255))
+
+
+@pytest.fixture(scope='module')
+def checkout(tmp_path_factory) -> Path:
+    """A checkout with data sets of the expected layout, one or two clips each."""
+    root = tmp_path_factory.mktemp('checkout')
+    for folder in ('basicsr', 'options', 'scripts'):
+        shutil.copytree(ROOT / folder, root / folder)
+    septuplets = root / 'datasets' / 'vimeo_septuplet'
+    for i, clip in enumerate(('00001/0001', '00001/0002', '00001/0003')):
+        write_frames(septuplets / 'sequences' / clip, [f'im{j}' for j in range(1, 8)], i)
+    (septuplets / 'sep_trainlist.txt').write_text('00001/0001\n00001/0002\n')
+    (septuplets / 'sep_testlist.txt').write_text('00001/0003\n')
+    for clip in ('calendar', 'city', 'foliage', 'walk'):
+        write_frames(root / 'datasets' / 'Vid4' / clip, ['a', 'b', 'c'], 4)
+    write_frames(root / 'datasets' / 'middlebury' / 'other-data' / 'Walking', ['frame10', 'frame11'], 5)
+    write_frames(root / 'datasets' / 'middlebury' / 'other-gt-interp' / 'Walking', ['frame10i11'], 6)
+    write_frames(root / 'datasets' / 'ucf101' / '1', ['frame_00', 'frame_01_gt', 'frame_02'], 7)
+    (root / 'BasicSR').mkdir()
+    (root / 'BasicSR' / 'basicsr').mkdir()
+    shutil.copy(Path(basicsr.__file__).parent / 'train.py', root / 'BasicSR' / 'basicsr')
+    return root
+
+
+def scaled_down(command: str) -> list[str]:
+    """The command's words, its Python this one, and what makes it small."""
+    words = shlex.split(command)
+    if words[0] == 'torchrun':
+        words[0:1] = [sys.executable, '-m', 'torch.distributed.run']
+    elif words[0] == 'python':
+        words[0] = sys.executable
+    if '-opt' in words:
+        is_train = any(word.endswith('train.py') for word in words)
+        steps = 4 if '--auto_resume' in words else 2
+        words += ['--force_yml', *SMALLER, *(FEWER_STEPS if is_train else []),
+                  *([f'train:total_iter={steps}'] if is_train else ['val:metrics:niqe=~'])]
+    return words
+
+
+def test_the_two_commands_and_the_table_are_there():
+    assert COMMANDS[:2] == ['make demo', 'make test']
+    assert len(COMMANDS) > 10
+
+
+@pytest.mark.parametrize('command', [command for command in COMMANDS if not command.startswith('make ')])
+def test_command(checkout, command):
+    result = subprocess.run(
+        scaled_down(command), cwd=checkout, capture_output=True, text=True, timeout=300,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    output = re.search(r'--output (\S+)', command)
+    if output:
+        assert (checkout / output[1] / 'meta_info.txt').is_file()
+    if '--auto_resume' in command:
+        assert re.search(r'Resuming training from epoch: \d+, iter: 2\b', result.stderr)
+    if 'test.py' in command:
+        written = {path.name for path in (checkout / 'results' / 'test_MBNet_x4').glob('*.json')}
+        assert written == {'vid4.json', 'middlebury_other.json', 'ucf101.json', 'vimeo90k.json'}
