@@ -21,7 +21,7 @@ demo: $(INSTALLED)  ## make clips, train and test the small network, show the re
 	$(BIN)/python scripts/demo/run_demo.py $(if $(CLIP),--clip '$(CLIP)')
 
 test: lint  ## ruff, then the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)  ## ruff alone
 	$(BIN)/python -m ruff check .

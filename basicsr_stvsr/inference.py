@@ -27,13 +27,15 @@ def pad_to_multiple(lq: Tensor, multiple: int) -> Tensor:
 def restore_windows(net: nn.Module, lq: Tensor) -> Tensor:
     """Restores a clip window by window.
 
+    The clip may lie in main memory while the network is on a GPU: only one window at a time is brought there.
+
     Args:
         net: a network that states its needs.
         lq: (B, T, C, H, W), 0-1, any H and W.
 
     Returns:
-        (B, N, V, C, sH, sW), clamped to 0-1: the V output frames of each of N windows, which start one input frame
-        apart; window n's frame v is frame `temporal_scale * n + v` of the clip.
+        (B, N, V, C, sH, sW), clamped to 0-1, where `lq` lies: the V output frames of each of N windows, which start one
+        input frame apart; window n's frame v is frame `temporal_scale * n + v` of the clip.
 
     Raises:
         ValueError: the clip is shorter than the network's window.
@@ -42,9 +44,10 @@ def restore_windows(net: nn.Module, lq: Tensor) -> Tensor:
     window = net.num_frames or num_frames
     if num_frames < window:
         raise ValueError(f'{type(net).__name__} works on windows of {window} frames, but the clip has {num_frames}')
-    lq = pad_to_multiple(lq, net.size_multiple)
+    device = next((parameter.device for parameter in net.parameters()), lq.device)
+    padded = pad_to_multiple(lq, net.size_multiple)
     outputs = [
-        net(lq[:, start:start + window])[..., :net.scale * h, :net.scale * w].clamp(0, 1)
+        net(padded[:, start:start + window].to(device))[..., :net.scale * h, :net.scale * w].clamp(0, 1).to(lq.device)
         for start in range(num_frames - window + 1)
     ]
     return torch.stack(outputs, dim=1)

@@ -134,7 +134,11 @@ def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = N
 
 
 def complete_datasets(opt: dict[str, Any]) -> None:
-    """Gives every data set its phase ('train', 'val' of 'val_2', ...), the scale, and paths without '~'."""
+    """Gives every data set its phase ('train', 'val' of 'val_2', ...), the scale, and paths without '~'.
+
+    A data set that is turned off (null) is left out.
+    """
+    opt['datasets'] = {name: dataset for name, dataset in opt['datasets'].items() if dataset}
     for name, dataset in opt['datasets'].items():
         dataset['phase'] = name.split('_')[0]
         if 'scale' in opt:

@@ -1,5 +1,6 @@
 """The documentation is taken at its word: its code runs, its option files build, its paths exist."""
 import ast
+import importlib
 import re
 import runpy
 import sys
@@ -41,14 +42,14 @@ def write_files(page: Path, root: Path) -> None:
 
 
 @pytest.fixture
-def scratch_registries(monkeypatch):
-    """Registers classes for the time of one test only."""
+def scratch_registries(monkeypatch, tmp_path):
+    """Classes and modules of the pages stay for the time of one test only."""
     for registry in (ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY):
         monkeypatch.setattr(registry, '_obj_map', dict(registry._obj_map))
-    before = set(sys.modules)
     yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, '__file__', None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 # ---------------------------------------------------------------- all pages
@@ -98,7 +99,7 @@ def own_files(tmp_path, monkeypatch, scratch_registries) -> Path:
 
 @pytest.fixture
 def own_net(own_files) -> torch.nn.Module:
-    __import__('my_networks')
+    importlib.import_module('my_networks')
     return build_network(load_options('my_mbnet.yml')['network_g'])
 
 
@@ -127,7 +128,7 @@ def test_own_networks_feed_each_other(own_net):
 
 
 def test_own_vfi_network_does_without_a_feature(own_files):
-    __import__('my_networks')
+    importlib.import_module('my_networks')
     opt = load_options('my_mbnet.yml')['network_g']
     net = build_network({**opt, 'vfi_feature': 'none'})
     assert net.vfi_net.body[0].in_channels == 6
@@ -139,7 +140,7 @@ def test_own_script_trains(own_files, clips, monkeypatch):
     small = ['num_gpu=0', 'train:total_iter=1', 'logger:use_tb_logger=false',
              *(f'datasets:{name}:dataroot_gt={clips}' for name in ('train', 'val')),
              *(f'datasets:train:{change}' for change in (
-                 'gt_size=48', 'num_worker_per_gpu=0', 'persistent_workers=false', 'batch_size_per_gpu=1'))]
+                 'dataroot_lq=~', 'gt_size=48', 'num_worker_per_gpu=0', 'batch_size_per_gpu=1'))]
     monkeypatch.setattr(sys, 'argv', ['my_train.py', '-opt', 'my_mbnet.yml', '--force_yml', *small])
     runpy.run_path('my_train.py', run_name='__main__')
     saved = torch.load(own_files / 'experiments' / 'MBNet_my_parts' / 'models' / 'net_g_latest.pth', weights_only=True)

@@ -63,12 +63,13 @@ def test_parse_options_fills_in_what_basicsr_expects(tmp_path):
 name: x
 scale: 4
 num_gpu: 0
-datasets: {train: {name: t, dataroot_gt: ~/gt}, val_2: {name: v}}
+datasets: {train: {name: t, dataroot_gt: ~/gt}, val: ~, val_2: {name: v}}
 logger: {print_freq: 9, save_checkpoint_freq: 9}
 path: {experiments_root: ~}
 ''')
     opt, _ = parse_options(str(tmp_path), True, ['-opt', path, '--force_yml', 'logger:print_freq=3'])
     assert (opt['dist'], opt['rank'], opt['world_size'], opt['is_train']) == (False, 0, 1, True)
+    assert list(opt['datasets']) == ['train', 'val_2']
     assert opt['datasets']['val_2']['phase'] == 'val' and opt['datasets']['train']['scale'] == 4
     assert not opt['datasets']['train']['dataroot_gt'].startswith('~')
     assert opt['logger']['print_freq'] == 3

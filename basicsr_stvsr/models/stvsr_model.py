@@ -174,7 +174,7 @@ class STVSRModel(SRModel):
         lq, gt = item['lq'], item.get('gt')
         if net.temporal_scale == 2 and gt is not None and lq.shape[0] == gt.shape[0]:
             lq = lq[::2]
-        windows = restore_windows(net, lq.unsqueeze(0).to(self.device))
+        windows = restore_windows(net, lq.unsqueeze(0))
         frames = join_windows(windows, net.temporal_scale, overlap)[0]
         numbers = window_frames(windows.shape[1], windows.shape[2], net.temporal_scale, overlap)
         names = item.get('frame_names') or [f'{i:08d}' for i in range(max(numbers) + 1)]

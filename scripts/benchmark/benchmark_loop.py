@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument('--net', choices=MBNET_PRESETS, default='small', help='(default: %(default)s)')
     parser.add_argument('--batch', type=int, default=4, help='(default: %(default)s)')
     parser.add_argument('--patch', type=int, default=128, help='side of the HR crop (default: %(default)s)')
-    parser.add_argument('--pairs', type=int, default=10, help='alternated pairs of steps (default: %(default)s)')
+    parser.add_argument('--pairs', type=int, default=20, help='alternated pairs of steps (default: %(default)s)')
     parser.add_argument('--device', default='cpu', help='(default: %(default)s)')
     parser.add_argument('--threads', type=int, default=1, help='of a CPU (default: %(default)s)')
     parser.add_argument('--check', action='store_true', help=f'fail where the ratio is above {TIME_LIMIT}')
@@ -92,10 +92,10 @@ def main() -> int:
     for pair in range(args.pairs):
         for name in steps if pair % 2 == 0 else reversed(steps):
             times[name].append(seconds(steps[name], device))
-    for (name, ours), theirs in zip(model.net_g.named_parameters(), bare_net.parameters(), strict=True):
-        # To rounding: on a GPU the order of additions is not fixed, and Adam turns that into steps of its own size.
-        limit = 1e-6 if device.type == 'cpu' else 2 * (args.pairs + 1) * LEARNING_RATE
-        assert (ours - theirs).abs().max() <= limit, f'the two loops have not trained alike: {name}'
+    # To rounding; on a GPU the order of additions is not fixed, and Adam makes whole steps of that.
+    tolerance = 1e-6 if device.type == 'cpu' else 2 * (args.pairs + 1) * LEARNING_RATE
+    for ours, theirs in zip(model.net_g.parameters(), bare_net.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
 
     ratios = [ours / bare for ours, bare in zip(times['optimize_parameters'], times['bare loop'], strict=True)]
     ratio = statistics.median(ratios)
