@@ -3,7 +3,8 @@
 # On Linux, PyPI's torch is the CUDA build (several GB). A machine without a GPU is served faster by the CPU build:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-CLIP ?=
+# Exported, so that the shell takes it as it is, with quotes and blanks.
+export CLIP ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +19,7 @@ help:  ## list the targets
 install: $(INSTALLED)  ## install the package and its tools into .venv
 
 demo: $(INSTALLED)  ## make clips, train and test the small network, show the result; CLIP=my.mp4 takes your own video
-	$(BIN)/python scripts/demo/run_demo.py $(if $(CLIP),--clip '$(CLIP)')
+	$(BIN)/python scripts/demo/run_demo.py $(if $(CLIP),--clip "$$CLIP")
 
 test: lint  ## ruff, then the test suite
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
@@ -35,9 +36,11 @@ clean:  ## remove .venv, caches and what the demo wrote; your experiments/ and r
 $(INSTALLED): setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo 'Python 3.11 is needed, and "$(PYTHON)" is not one; name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)'; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { echo '$(PYTHON) makes no virtual environment; on Debian: apt-get install python3.11-venv'; exit 1; }
 	$(PIP_INSTALL) torch
 	$(PIP_INSTALL) setuptools wheel cython numpy torchvision
 	$(PIP_INSTALL) --no-build-isolation basicsr==1.4.2
 	$(PIP_INSTALL) --no-build-isolation -e '.[dev]'
+	@$(BIN)/python -c 'import cv2' || \
+		{ echo 'OpenCV lacks libraries of the system; on Debian: apt-get install libgl1 libglib2.0-0'; exit 1; }
 	touch $@

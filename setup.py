@@ -15,7 +15,7 @@ def read_version() -> str:
 setup(
     name='basicsr_stvsr',
     version=read_version(),
-    description='Space-time video super-resolution for BasicSR and mmengine: MBNet, FISR, FSTRN, HOFFR, AdaptiveGAN',
+    description='Space-time video super-resolution for BasicSR',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
@@ -30,6 +30,7 @@ setup(
         'opencv-python',
         'pydantic>=2',
         'pyyaml',
+        'scikit-image',
         'scipy',
         'torch',
         'torchvision',

@@ -1,9 +1,13 @@
 """Several processes: BasicSR's launchers, with or without GPUs."""
+import datetime
 import os
 import subprocess
 
 import torch
 from torch import distributed as dist
+
+# Validation shares clips over processes, and those without one wait for the others.
+TIMEOUT = datetime.timedelta(hours=2)
 
 
 def init_dist(launcher: str, backend: str | None = None, port: int | None = None) -> None:
@@ -26,6 +30,7 @@ def init_dist(launcher: str, backend: str | None = None, port: int | None = None
             RANK=str(rank), WORLD_SIZE=os.environ['SLURM_NTASKS'], LOCAL_RANK=str(rank % num_gpus))
     elif launcher != 'pytorch':
         raise ValueError(f"launcher must be 'pytorch' or 'slurm', but got {launcher!r}")
-    if torch.cuda.is_available():
+    backend = backend or ('nccl' if torch.cuda.is_available() else 'gloo')
+    if backend == 'nccl':
         torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', os.environ['RANK'])) % torch.cuda.device_count())
-    dist.init_process_group(backend or ('nccl' if torch.cuda.is_available() else 'gloo'))
+    dist.init_process_group(backend, timeout=TIMEOUT)

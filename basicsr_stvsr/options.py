@@ -6,10 +6,14 @@ BasicSR's own parser loads YAML with a loader that runs code named in the file, 
 import argparse
 import random
 import re
+import shlex
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from os import path as osp
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -111,10 +115,15 @@ def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = N
     opt = load_options(args.opt)
     for assignment in args.force_yml:
         set_option(opt, assignment)
+    args.given = deepcopy(opt)  # what `save_options` keeps
 
+    if opt['num_gpu'] == 'auto':
+        opt['num_gpu'] = torch.cuda.device_count()
     opt['dist'] = args.launcher != 'none'
     if opt['dist']:
-        init_dist(args.launcher, **opt.get('dist_params', {}))
+        # Without GPUs in use, tensors are in main memory, where nccl does not reach.
+        backend = {} if opt['num_gpu'] else {'backend': 'gloo'}
+        init_dist(args.launcher, **{**backend, **(opt.get('dist_params') or {})})
     opt['rank'], opt['world_size'] = get_dist_info()
     if opt.get('manual_seed') is None:
         opt['manual_seed'] = random.randint(1, 10000)
@@ -123,24 +132,25 @@ def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = N
     opt['is_train'], opt['auto_resume'] = is_train, args.auto_resume
     if args.debug and not opt['name'].startswith('debug'):
         opt['name'] = f'debug_{opt["name"]}'
-    if opt['num_gpu'] == 'auto':
-        opt['num_gpu'] = torch.cuda.device_count()
     complete_datasets(opt)
     complete_paths(opt, root_path)
+    metrics = (opt.get('val') or {}).get('metrics')
+    if metrics:  # `niqe: ~` turns a metric off
+        opt['val']['metrics'] = {name: metric for name, metric in metrics.items() if metric}
     if is_train and 'debug' in opt['name']:
         opt['logger'].update(print_freq=1, save_checkpoint_freq=8)
-        opt.get('val', {}).update(val_freq=8)
+        (opt.get('val') or {}).update(val_freq=8)
     return opt, args
 
 
 def complete_datasets(opt: dict[str, Any]) -> None:
-    """Gives every data set its phase ('train', 'val' of 'val_2', ...), the scale, and paths without '~'.
+    """Gives every data set its name in the file, its phase ('val' of 'val_2'), the scale, and paths without '~'.
 
     A data set that is turned off (null) is left out.
     """
     opt['datasets'] = {name: dataset for name, dataset in opt['datasets'].items() if dataset}
     for name, dataset in opt['datasets'].items():
-        dataset['phase'] = name.split('_')[0]
+        dataset['key'], dataset['phase'] = name, name.split('_')[0]
         if 'scale' in opt:
             dataset['scale'] = opt['scale']
         for key, value in dataset.items():
@@ -154,6 +164,10 @@ def complete_paths(opt: dict[str, Any], root_path: str) -> None:
     for key, value in path.items():
         if value is not None and ('resume_state' in key or 'pretrain_network' in key):
             path[key] = osp.expanduser(value)
+            # Weights that ship with the package are found from any folder.
+            in_package = Path(__file__).parent.parent / value
+            if value.startswith('basicsr_stvsr/') and not osp.exists(value) and in_package.is_file():
+                path[key] = str(in_package)
     if opt['is_train']:
         root = path.get('experiments_root') or osp.join(root_path, 'experiments', opt['name'])
         path.update(
@@ -162,3 +176,10 @@ def complete_paths(opt: dict[str, Any], root_path: str) -> None:
         root = path.get('results_root') or osp.join(root_path, 'results', opt['name'])
         path['results_root'] = root
     path.update(log=root, visualization=osp.join(root, 'visualization'))
+
+
+def save_options(given: dict[str, Any], path: str) -> None:
+    """Writes the options of a run as one file: with what it took from `base`, and what --force_yml changed."""
+    with open(path, 'w', encoding='utf-8') as file:
+        file.write(f'# {time.asctime()}: {shlex.join(sys.argv)}\n')
+        yaml.safe_dump(given, file, sort_keys=False, allow_unicode=True)

@@ -11,6 +11,7 @@ from basicsr.data.vimeo90k_dataset import Vimeo90KRecurrentDataset
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from basicsr.utils.matlab_functions import imresize
 
+from basicsr_stvsr.data import clip_dataset
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
 from basicsr_stvsr.data.frames import FrameReadError
 
@@ -364,18 +365,63 @@ def test_real_bicubic_reference(real_data, test_opt):
 # Bad options and bad data
 
 
-@pytest.mark.parametrize('option', ['dataroot_gt', 'dataroot_lq'])
 @pytest.mark.parametrize('dataset', [STVSRClipDataset, STVSRTestDataset])
-def test_missing_data_set(train_opt, dataset, option, tmp_path):
-    opt = {key: train_opt[key] for key in ('name', 'phase', 'scale', 'dataroot_gt', 'dataroot_lq')}
-    opt[option] = tmp_path / 'vimeo90k_train.lmdb'
+def test_all_missing_paths_are_reported_together(train_opt, dataset, tmp_path):
+    opt = {key: train_opt[key] for key in ('name', 'phase', 'scale')}
+    gt, lq = tmp_path / 'vimeo90k_train.lmdb', tmp_path / 'my LR.lmdb'
+    opt.update(key='train_3', dataroot_gt=gt, dataroot_lq=lq, meta_info_file=tmp_path / 'clips.txt')
     with pytest.raises(FileNotFoundError) as error:
         dataset(opt)
-    message = str(error.value)
-    assert f"data set 'Vimeo' (datasets.train): {option} does not exist: {opt[option]}" in message
-    assert 'python scripts/data_preparation/create_lmdb.py --dataset' in message
-    assert f'--output {opt[option]}' in message
-    assert ('Leave the option out' in message) == (option == 'dataroot_lq')
+    assert str(error.value).splitlines() == [
+        f"data set 'Vimeo' (datasets.train_3): dataroot_gt does not exist: {gt}",
+        'Make it with',
+        f'  python scripts/data_preparation/create_lmdb.py --dataset vimeo90k --input FOLDER --output {gt}',
+        '(--help lists the data sets; docs/datasets.md shows the folders that each has)',
+        f"data set 'Vimeo' (datasets.train_3): dataroot_lq does not exist: {lq}",
+        'Make it with',
+        f"  python scripts/data_preparation/make_lr.py --scale 4 --input {gt} --output '{lq}'",
+        'or leave the option out, and LR frames are made from dataroot_gt as they are read.',
+        f"data set 'Vimeo' (datasets.train_3): meta_info_file does not exist: {tmp_path / 'clips.txt'}",
+    ]
+
+
+@pytest.mark.parametrize(('name', 'advice'), [
+    ('vimeo90k_test_GT.lmdb', '--dataset vimeo90k --split test --input FOLDER --output {path}'),
+    ('Vimeo_triplet.lmdb', '--dataset vimeo90k_triplet --input FOLDER --output {path}'),
+    ('reds4.lmdb', '--dataset reds --split reds4 --input'),
+    ('dvd_train_blur.lmdb', '--dataset dvd --input'),
+    ('vid4_GT.lmdb', '--dataset vid4 --input'),
+    ('ucf101_triplets.lmdb', '--dataset ucf101 --input'),
+    ('middlebury_other.lmdb', '--dataset middlebury --input'),
+    ('hundreds.lmdb', '--dataset folder --input'),
+    ('holiday_v1.0', '--dataset folder --input FOLDER --output {path}.lmdb'),
+])
+def test_advice_follows_the_name(test_opt, name, advice, tmp_path):
+    test_opt['dataroot_gt'] = path = tmp_path / name
+    with pytest.raises(FileNotFoundError) as error:
+        STVSRTestDataset(test_opt)
+    assert 'create_lmdb.py ' + advice.format(path=path) in str(error.value)
+    # Otherwise the option would still not point at what the command makes.
+    assert (f'name {path}.lmdb in the option' in str(error.value)) == (path.suffix != '.lmdb')
+
+
+def test_missing_flows(train_opt, tmp_path):
+    train_opt['dataroot_flow'] = tmp_path / 'flows'
+    with pytest.raises(FileNotFoundError, match=r'\(datasets.train\): dataroot_flow does not exist: .*flows$'):
+        STVSRClipDataset(train_opt)
+
+
+def test_no_lmdb_is_advised_for_a_missing_video(test_opt, tmp_path):
+    test_opt['dataroot_gt'] = tmp_path / 'holiday.mp4'
+    with pytest.raises(FileNotFoundError, match=r'dataroot_gt does not exist: .*holiday\.mp4$'):
+        STVSRTestDataset(test_opt)
+
+
+def test_missing_lr_clips_without_ground_truth(test_opt, tmp_path):
+    test_opt.update(dataroot_gt=None, dataroot_lq=tmp_path / 'clips.lmdb')
+    with pytest.raises(FileNotFoundError, match='create_lmdb.py --dataset folder') as error:
+        STVSRTestDataset(test_opt)
+    assert 'leave the option out' not in str(error.value)
 
 
 @pytest.mark.parametrize(('change', 'message'), [
@@ -396,9 +442,28 @@ def test_bad_options(train_opt, change, message):
         STVSRClipDataset({**train_opt, **change})
 
 
-def test_missing_meta_info(train_opt, tmp_path):
-    with pytest.raises(FileNotFoundError, match='meta_info_file does not exist: .*missing.txt'):
-        STVSRClipDataset({**train_opt, 'meta_info_file': tmp_path / 'missing.txt'})
+def test_meta_info_file(vimeo, train_opt, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'clips.txt').write_text(f'{CLIPS[1]} 7 (64,64,3)\n')
+    assert STVSRClipDataset({**train_opt, 'meta_info_file': '~/clips.txt'}).clips == [CLIPS[1]]
+    (tmp_path / 'clips.txt').write_text(f'{CLIPS[0]}\n{CLIPS[1]} 7 (64,64,3)\n{CLIPS[1]} 7 (64,64,3)\n')
+    with pytest.raises(ValueError, match=r"clips.txt lists the clip '00001/0002' more than once"):
+        STVSRClipDataset({**train_opt, 'meta_info_file': '~/clips.txt'})
+
+
+@pytest.mark.parametrize(('workers', 'short_by'), [(0, -1), (0, 1), (2, -1), (2, 1)])
+def test_cache_is_limited_to_half_of_the_memory(train_opt, monkeypatch, workers, short_by):
+    gt_bytes = 3 * 7 * 64 * 64 * 3
+    needed = (gt_bytes + gt_bytes // SCALE**2) * max(1, workers)
+    monkeypatch.setattr(clip_dataset, '_physical_memory', lambda: 2 * needed - short_by)
+    train_opt.update(cache=True, num_worker_per_gpu=workers)
+    if short_by < 0:
+        STVSRClipDataset(train_opt)
+        return
+    message = rf"'Vimeo' .*would keep about 0.0 GB of frames in each of {max(1, workers)} workers; .*Set cache: false"
+    with pytest.raises(ValueError, match=message):
+        STVSRClipDataset(train_opt)
+    STVSRClipDataset({**train_opt, 'cache': False})
 
 
 def test_options_are_left_alone(train_opt, test_opt):
@@ -422,6 +487,20 @@ def test_sizes_that_do_not_fit(folder, train_opt, test_opt):
         STVSRClipDataset({**train_opt, **roots})[0]
     with pytest.raises(ValueError, match=message):
         STVSRTestDataset({**test_opt, **roots})[0]
+
+
+def test_own_sizes_off_the_scale(tmp_path, train_opt, test_opt):
+    """As make_lr.py leaves them: LR frames of the cut ground truth, beside the ground truth as it was."""
+    frames = np.random.default_rng(0).integers(0, 256, (3, 38, 47, 3), np.uint8)
+    write_images(tmp_path / 'gt' / 'clip', frames)
+    write_images(tmp_path / 'lq' / 'clip', [lr_frame(frame[:36, :44]) for frame in frames])
+    roots = {'dataroot_gt': tmp_path / 'gt', 'dataroot_lq': tmp_path / 'lq'}
+    whole = STVSRTestDataset({**test_opt, **roots})[0]
+    expected = frames[:, :36, :44, ::-1].transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal((whole['gt'] * 255).round().byte(), expected)
+    item = STVSRClipDataset({**train_opt, **roots, 'gt_size': None})[0]
+    assert torch.equal(item['gt'], whole['gt']) and torch.equal(item['lq'], whole['lq'])
+    assert STVSRClipDataset({**train_opt, **roots})[0]['gt'].shape[-2:] == (32, 32)
 
 
 def test_frame_counts_that_do_not_fit(folder, train_opt, test_opt):

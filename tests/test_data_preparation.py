@@ -17,7 +17,7 @@ from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
 from basicsr_stvsr.data.degradations import bicubic_downsample, linear_light_average
 from basicsr_stvsr.data.frames import FrameReadError
-from basicsr_stvsr.data.lmdb_io import FrameSource, bounded_map, verify_lmdb, write_lmdb
+from basicsr_stvsr.data.lmdb_io import FrameSource, LmdbWriter, bounded_map, verify_lmdb, write_lmdb
 from basicsr_stvsr.data.scene_cuts import find_cuts
 
 SCRIPTS = Path(__file__).resolve().parent.parent / 'scripts' / 'data_preparation'
@@ -179,6 +179,24 @@ def test_verify_finds_what_is_damaged(script, tmp_path, capsys):
     assert '3 damaged frames' in capsys.readouterr().err
 
 
+def test_verify_does_not_rely_on_opencv(tmp_path, monkeypatch):
+    """OpenCV 4 decodes what there is of a truncated image, and only warns."""
+    path = tmp_path / 'x.lmdb'
+    write_lmdb(path, sources(3))
+    with lmdb.open(str(path)) as env, env.begin(write=True) as txn:
+        txn.put(b'clip/0001', txn.get(b'clip/0001')[:-20])
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: noise(0, 16, 16))
+    problem, = verify_lmdb(path)
+    assert "x.lmdb: key 'clip/0001': the image is truncated" in problem
+
+
+def test_verify_takes_grey_images(tmp_path):
+    path = tmp_path / 'x.lmdb'
+    write_lmdb(path, [FrameSource('clip/0000', 'x', lambda: noise(0)[..., 0])])
+    assert (path / 'meta_info.txt').read_text() == 'clip/0000.png (32,48,1) 1\n'
+    assert verify_lmdb(path) == []
+
+
 def test_verify_refuses_a_truncated_lmdb(tmp_path):
     path = tmp_path / 'x.lmdb'
     write_lmdb(path, sources(20, 64, 64))
@@ -202,7 +220,32 @@ def test_killed_run_never_looks_finished(script, tmp_path, capsys):
 
     assert script('create_lmdb', *args) == 0
     assert 'unfinished run' in capsys.readouterr().out
-    assert len(read_lmdb(target)) == 60 and not part.exists()
+    assert len(read_lmdb(target)) == 60
+    assert sorted(child.name for child in tmp_path.iterdir()) == ['clips', 'x.lmdb']
+
+
+def test_two_runs_with_one_output(script, tmp_path, capsys):
+    """The second stops, and leaves the `.part` of the first alone."""
+    root, target = write_images(tmp_path / 'clips', ['a/0.png']), tmp_path / 'x.lmdb'
+
+    def second_run(i):
+        args = '--dataset', 'folder', '--input', root, '--output', target, '--force'
+        assert script('create_lmdb', *args) == 1
+        assert 'x.lmdb.part is being written by another run' in capsys.readouterr().err
+        return noise(i)
+
+    assert write_lmdb(target, [*sources(2), FrameSource('clip/0002', 'x', lambda: second_run(2))]) == 3
+    assert sorted(read_lmdb(target)) == ['clip/0000', 'clip/0001', 'clip/0002']
+    assert sorted(child.name for child in tmp_path.iterdir()) == ['clips', 'x.lmdb']
+
+
+def test_target_that_another_run_has_made_meanwhile(tmp_path):
+    path = tmp_path / 'x.lmdb'
+    late = LmdbWriter(path)
+    write_lmdb(path, sources(2))
+    with pytest.raises(FileExistsError, match='exists already'), late:
+        pass
+    assert len(read_lmdb(path)) == 2 and [child.name for child in tmp_path.iterdir()] == ['x.lmdb']
 
 
 def test_memory_does_not_grow_with_the_data(tmp_path):

@@ -3,12 +3,16 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import av
 import cv2
 import lmdb
 import numpy as np
 import pytest
+from basicsr.utils import FileClient
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
 from basicsr_stvsr.data import frames as frames_module
@@ -328,6 +332,76 @@ def test_unfinished_lmdb(lmdb_path):
         open_reader(lmdb_path.with_suffix('.lmdb.part'))
 
 
+def test_lmdb_with_a_line_twice(lmdb_path):
+    with open(lmdb_path / 'meta_info.txt', 'a') as file:
+        file.write('a/2/im3.png (32,48,3) 1\n')
+    with pytest.raises(FrameReadError, match="line 9 of meta_info.txt lists the key 'a/2/im3' again"):
+        open_reader(lmdb_path)
+
+
+def test_threads_open_an_lmdb_at_once(lmdb_path, monkeypatch):
+    """The library refuses a second opening."""
+    def slow_open(*args, **kwargs):
+        time.sleep(0.05)
+        return open_(*args, **kwargs)
+
+    open_ = lmdb.open
+    reader = open_reader(lmdb_path)
+    monkeypatch.setattr(lmdb, 'open', slow_open)
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(lambda i: reader.frame('a/2', i), range(5)))
+    np.testing.assert_array_equal(read, [reader.frame('a/2', i) for i in range(5)])
+
+
+def test_fork_while_a_thread_opens_an_lmdb(lmdb_path, monkeypatch):
+    """The forked process has the thread's lock without the thread."""
+    opening, forked = threading.Event(), threading.Event()
+
+    def slow_open(*args, **kwargs):
+        opening.set()
+        forked.wait(20)
+        return open_(*args, **kwargs)
+
+    open_ = lmdb.open
+    reader = open_reader(lmdb_path)
+    monkeypatch.setattr(lmdb, 'open', slow_open)
+    thread = threading.Thread(target=reader.frame, args=('a/2', 0))
+    thread.start()
+    opening.wait(20)
+    monkeypatch.setattr(lmdb, 'open', open_)
+    process = multiprocessing.get_context('fork').Process(target=reader.frame, args=('a/2', 1))
+    process.start()
+    process.join(timeout=20)
+    forked.set()
+    thread.join()
+    process.kill()
+    assert process.exitcode == 0
+
+
+def test_lmdb_that_somebody_else_has_open(lmdb_path):
+    reader = open_reader(lmdb_path)
+    stock = FileClient('lmdb', db_paths=[str(lmdb_path)], client_keys=['gt'])  # as BasicSR's data sets read
+    with pytest.raises(FrameReadError, match='only once in a process.*num_worker_per_gpu: 0.*STVSRClipDataset'):
+        reader.frame('a/2', 0)
+    stock.client._client['gt'].close()
+    assert reader.frame('a/2', 0).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_forked_process_may_open_what_ours_has_open(lmdb_path):
+    """A worker of a stock data set, forked after one of our readers has read the same LMDB."""
+    def read():
+        stock = FileClient('lmdb', db_paths=[str(lmdb_path)], client_keys=['gt'])
+        assert stock.get('a/2/im1', 'gt')
+
+    reader = open_reader(lmdb_path)
+    expected = reader.frame('a/2', 0)
+    process = multiprocessing.get_context('fork').Process(target=read)
+    process.start()
+    process.join(timeout=20)
+    assert process.exitcode == 0
+    np.testing.assert_array_equal(reader.frame('a/2', 0), expected)
+
+
 def change_lmdb(path, change):
     with lmdb.open(str(path)) as environment, environment.begin(write=True) as transaction:
         change(transaction)
@@ -443,6 +517,44 @@ def test_truncated_mp4(tmp_path, movflags, kept):
     os.truncate(path, int(kept * path.stat().st_size))
     with pytest.raises(FrameReadError, match=r'clip.mp4: (not a readable video|the video is truncated)'):
         open_reader(path).num_frames('clip')
+
+
+@pytest.mark.parametrize(('name', 'codec', 'pix_fmt'), [
+    ('clip.mkv', 'ffv1', 'bgr0'), ('clip.mkv', 'libx264', 'yuv420p'), ('clip.webm', 'libvpx-vp9', 'yuv420p')])
+@pytest.mark.parametrize('kept', [0.4, 0.8, 0.999])
+def test_truncated_matroska(tmp_path, name, codec, pix_fmt, kept):
+    """FFmpeg ends the clip where the file ends, without an error."""
+    write_video(tmp_path / name, make_clip(30), codec, pix_fmt)
+    assert open_reader(tmp_path / name).num_frames('clip') == 30
+    size = (tmp_path / name).stat().st_size
+    os.truncate(tmp_path / name, int(kept * size))
+    message = rf'clip\.{name[5:]}: the video is truncated, it has {int(kept * size)} of {size} bytes'
+    with pytest.raises(FrameReadError, match=message):
+        open_reader(tmp_path / name).num_frames('clip')
+
+
+def test_matroska_of_unknown_length(tmp_path):
+    """A live stream, or a recording that was never closed, states no size: what is there is the clip."""
+    path = tmp_path / 'clip.mkv'
+    write_video(path, make_clip(30), container_options={'live': '1'})
+    assert b'\x18S\x80g\x01\xff\xff\xff\xff\xff\xff\xff' in path.read_bytes()[:100]
+    assert open_reader(path).num_frames('clip') == 30
+    os.truncate(path, int(0.5 * path.stat().st_size))
+    assert 0 < open_reader(path).num_frames('clip') < 30
+
+
+def test_sound_that_goes_on_after_the_video(tmp_path):
+    path = tmp_path / 'clip.mkv'
+    with av.open(str(path), 'w') as container:
+        video, sound = container.add_stream('ffv1', rate=25), container.add_stream('pcm_s16le', rate=8000)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, 'bgr0'
+        for frame in make_clip(5):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format='bgr24').reformat(format='bgr0')))
+        container.mux(video.encode())
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), layout='stereo')
+        silence.sample_rate = 8000
+        container.mux(sound.encode(silence))
+    assert open_reader(path).num_frames('clip') == 5
 
 
 def test_damaged_video(tmp_path):

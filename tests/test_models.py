@@ -284,6 +284,21 @@ def test_averages_by_hand():
     assert average_groups(frames, 1) == {'vsr': 14.0, 'all': 14.0}
 
 
+def test_scores_that_are_not_finite_are_left_out(tmp_path, clips, caplog):
+    """Black frames come out exactly, with an infinite PSNR: the mean is that of the other clip, and JSON stays JSON."""
+    import shutil
+    mixed = tmp_path / 'mixed'
+    shutil.copytree(clips / 'first', mixed / 'first')
+    (mixed / 'black').mkdir()
+    for i in range(3):
+        cv2.imwrite(str(mixed / 'black' / f'{i}.png'), np.zeros((64, 72, 3), np.uint8))
+    logging.getLogger('basicsr').propagate = True
+    _, result = validate(tmp_path, mixed, **BASELINE, val={
+        'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}})
+    assert result['clips']['black']['psnr']['all'] is None
+    assert result['average']['psnr']['all'] == pytest.approx(result['clips']['first']['psnr']['all'])
+
+
 def test_average_over_frames_weighs_long_clips_more(tmp_path, clips):
     import shutil
     uneven = tmp_path / 'uneven'

@@ -1,5 +1,6 @@
 """The commands themselves, as a user types them, on a tiny MBNet and tiny clips."""
 import json
+import logging
 import os
 import re
 import runpy
@@ -19,7 +20,8 @@ from conftest import ROOT, TINY_NET
 
 from basicsr_stvsr.data.degradations import build_degradation
 from basicsr_stvsr.data.lmdb_io import FrameSource, write_lmdb
-from basicsr_stvsr.options import user_errors
+from basicsr_stvsr.options import load_options, user_errors
+from basicsr_stvsr.train import train_pipeline
 
 NUM_ITER = 4
 
@@ -219,3 +221,74 @@ def test_other_errors_keep_their_traceback():
     for error in (KeyError, RuntimeError, TypeError):
         with pytest.raises(error), user_errors():
             raise error('of the program')
+
+
+@pytest.fixture
+def train_here(monkeypatch, tmp_path):
+    """Runs train_pipeline in this process; experiments/ is written under tmp_path."""
+    def train(opt: dict, *flags: str) -> Path:
+        monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(write(tmp_path / 'options.yml', opt)), *flags])
+        train_pipeline(str(tmp_path))
+        return tmp_path / 'experiments' / opt['name']
+
+    yield train
+    # The log files of these runs
+    logger = logging.getLogger('basicsr')
+    for handler in list(logger.handlers):
+        if isinstance(handler, logging.FileHandler):
+            logger.removeHandler(handler)
+
+
+def small_train_opt(clips: Path) -> dict:
+    opt = train_opt(clips)
+    del opt['datasets']['val'], opt['datasets']['val_2'], opt['val']
+    return opt
+
+
+def test_epochs_of_a_few_windows_do_not_end_the_training_early(train_here, clips):
+    """5 windows and batches of 4 make epochs of one step; BasicSR counts two and stops at half of the iterations."""
+    opt = small_train_opt(clips)
+    opt['datasets']['train'].update(clips='first', batch_size_per_gpu=4)
+    opt['train']['total_iter'] = 5
+    opt['logger']['save_checkpoint_freq'] = 5
+    assert (train_here(opt) / 'models' / 'net_g_5.pth').is_file()
+
+
+def test_less_than_a_batch_of_windows_is_refused(train_here, clips, capsys):
+    opt = small_train_opt(clips)
+    opt['datasets']['train'].update(clips='first', batch_size_per_gpu=8)
+    with pytest.raises(SystemExit):
+        train_here(opt)
+    assert 'datasets.train has 5 windows, which is less than one batch of 8' in capsys.readouterr().err
+
+
+def test_a_failed_start_leaves_older_experiments_alone(train_here, clips, tmp_path):
+    opt = small_train_opt(clips)
+    folder = train_here(opt)
+    written = sorted(folder.rglob('*'))
+    opt['datasets']['train']['dataroot_gt'] = str(tmp_path / 'mistyped')
+    with pytest.raises(SystemExit):
+        train_here(opt)
+    assert sorted(folder.rglob('*')) == written
+    assert [path.name for path in folder.parent.iterdir()] == ['tiny']
+
+
+def test_auto_resume_passes_over_a_truncated_state(train_here, clips, capsys):
+    opt = small_train_opt(clips)
+    opt['logger']['save_checkpoint_freq'] = 2
+    folder = train_here(opt)
+    newest = folder / 'training_states' / '4.state'
+    newest.write_bytes(newest.read_bytes()[:1000])
+    opt['train']['total_iter'] = 6
+    train_here(opt, '--auto_resume')
+    assert f'{newest} cannot be read as a training state and is left out' in capsys.readouterr().err
+    state = torch.load(folder / 'training_states' / '6.state', weights_only=True)
+    assert {int(adam['step']) for adam in state['optimizers'][0]['state'].values()} == {6}
+
+
+def test_a_run_keeps_its_options_in_one_file(train_here, clips):
+    opt = small_train_opt(clips)
+    folder = train_here(opt, '--force_yml', 'train:optim_g:lr=2e-4')
+    kept = load_options(str(folder / 'options.yml'))
+    opt['train']['optim_g']['lr'] = 2e-4
+    assert kept == opt

@@ -1,6 +1,6 @@
 """Runs the commands of the README as they stand there, on tiny stand-ins for the data sets.
 
-What is added: fewer steps and a smaller network, and a CPU. `make` commands are run by CI and by the demo.
+What is added: fewer steps and a smaller network, and a CPU. `make test` runs this, and tests/test_run_demo.py the demo.
 """
 import os
 import re

@@ -1,15 +1,24 @@
 """What scripts/demo/run_demo.py does itself; the scripts that it calls have tests of their own."""
 import importlib
+import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import skimage
+import torch
+from basicsr.metrics import calculate_niqe
 from conftest import ROOT
+from skimage.metrics import peak_signal_noise_ratio
 
-from basicsr_stvsr.data.frames import open_reader
+from basicsr_stvsr.data.frames import FrameReader, open_reader
+from basicsr_stvsr.models.stvsr_model import STVSRModel
+from basicsr_stvsr.options import load_options, set_option
 
 
 @pytest.fixture
@@ -30,6 +39,31 @@ def scenes(tmp_path):
     return tmp_path / 'scenes'
 
 
+class NoiseVideo(FrameReader):
+    """A video of noise of any size and length."""
+
+    def __init__(self, num_frames, height, width):
+        super().__init__('noise.mp4')
+        self.clips, self.size, self.length = ['noise'], (height, width), num_frames
+
+    def num_frames(self, clip):
+        return self.length
+
+    def frame_name(self, clip, index):
+        return f'{index:08d}'
+
+    def _read(self, clip, index):
+        return np.random.default_rng(index).integers(0, 256, (*self.size, 3), np.uint8)
+
+
+@pytest.fixture
+def small_limits(run_demo, monkeypatch):
+    """As for videos a tenth as wide and high."""
+    monkeypatch.setattr(run_demo, 'MIN_SHORT_SIDE', 12)
+    monkeypatch.setattr(run_demo, 'MIN_LONG_SIDE', 20)
+    monkeypatch.setattr(run_demo, 'MAX_PIXELS', 1.5e6)
+
+
 def frame_names(folder):
     return {clip.name: sorted(int(frame.stem) for frame in clip.iterdir()) for clip in folder.iterdir()}
 
@@ -42,18 +76,48 @@ def test_the_last_fifth_of_a_scene_is_held_out(run_demo, scenes, tmp_path):
 
 def test_a_video_without_enough_frames_is_refused(run_demo, scenes, tmp_path):
     shutil.rmtree(scenes / 'scene_1')
-    with pytest.raises(SystemExit, match='a scene of at least 6 frames'):
+    with pytest.raises(SystemExit, match='a scene of at least 6 frames; .* the longest has 5'):
         run_demo.hold_out(scenes, tmp_path / 'clips')
 
 
-def test_of_a_video_the_beginning_is_taken(run_demo, scenes, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_demo, 'MAX_PIXELS', 10 * 18 * 22)
-    reader = open_reader(scenes / 'scene_1')
-    run_demo.copy_beginning(reader, tmp_path / 'video')
+def test_of_a_video_the_beginning_is_taken(run_demo, small_limits, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_demo, 'MAX_PIXELS', 30 * 16 * 20)
+    video = NoiseVideo(num_frames=40, height=18, width=22)
+    run_demo.copy_beginning(video, tmp_path / 'video')
     copy = open_reader(tmp_path / 'video')
-    assert copy.num_frames('scene_1') == 10
-    for index in range(10):  # cut to multiples of 4, not rescaled
-        np.testing.assert_array_equal(copy.frame('scene_1', index), reader.frame('scene_1', index)[:16, :20])
+    assert copy.num_frames('noise') == 30
+    for index in (0, 29):  # cut to multiples of 4, not rescaled
+        np.testing.assert_array_equal(copy.frame('noise', index), video.frame('noise', index)[:16, :20])
+
+
+def test_of_a_huge_video_enough_frames_are_taken(run_demo, small_limits, tmp_path, capsys):
+    video = NoiseVideo(num_frames=30, height=432, width=768)  # 4 frames of which are all that MAX_PIXELS lets through
+    run_demo.copy_beginning(video, tmp_path / 'video')
+    assert 'the first 30 of 30 frames, 768x432, made smaller to 256x144' in capsys.readouterr().out
+    copy = open_reader(tmp_path / 'video')
+    assert copy.num_frames('noise') == 30 >= run_demo.MIN_FRAMES
+    expected = video.frame('noise', 7).reshape(144, 3, 256, 3, 3).mean(axis=(1, 3))
+    assert np.abs(copy.frame('noise', 7) - expected).max() <= 0.5
+
+
+@pytest.mark.parametrize(('num_frames', 'height', 'width', 'message'), [
+    (30, 120, 320, r'the frames of noise\.mp4 are 320x120; it needs at least 192x128 or 128x192'),
+    (30, 131, 191, r'are 191x131; it needs at least 192x128'),
+    (30, 191, 131, r'are 131x191; it needs at least 192x128'),
+    (5, 128, 192, r'noise\.mp4 has 5 frames; it needs at least 6'),
+], ids=['one side too small', 'lying', 'standing', 'too short'])
+def test_a_video_too_small_for_the_demo_is_refused(run_demo, tmp_path, num_frames, height, width, message):
+    with pytest.raises(SystemExit, match=message):
+        run_demo.copy_beginning(NoiseVideo(num_frames, height, width), tmp_path / 'video')
+    assert not (tmp_path / 'video').exists()
+
+
+def test_the_smallest_video_suits_the_training_and_the_metrics(run_demo):
+    assert run_demo.MIN_SHORT_SIDE == load_options(str(ROOT / run_demo.TRAIN_OPTION))['datasets']['train']['gt_size']
+    frame = NoiseVideo(1, run_demo.MIN_SHORT_SIDE, run_demo.MIN_LONG_SIDE).frame('noise', 0)
+    assert np.isfinite(calculate_niqe(frame, crop_border=0))
+    with pytest.raises(np.linalg.LinAlgError):  # what comes of a single block
+        calculate_niqe(frame[:, :-1], crop_border=0)
 
 
 def test_what_is_no_video_is_refused(run_demo, monkeypatch, tmp_path):
@@ -78,16 +142,89 @@ def test_a_video_that_is_not_there_is_named_before_anything_is_removed(run_demo,
     assert tmp_path.is_dir()
 
 
+@pytest.mark.parametrize('folder', ['DATA', 'OUTPUT'])
+@pytest.mark.parametrize('is_link', [False, True])
+def test_a_video_that_the_demo_would_remove_is_refused(run_demo, monkeypatch, tmp_path, capsys, folder, is_link):
+    for name in ('DATA', 'OUTPUT'):
+        monkeypatch.setattr(run_demo, name, tmp_path / name)
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(run_demo, 'run', lambda *command: sys.exit('the demo has begun'))
+    video = tmp_path / folder / 'my.mp4'
+    (tmp_path / 'elsewhere.mp4' if is_link else video).write_text('precious')
+    if is_link:
+        video.symlink_to(tmp_path / 'elsewhere.mp4')
+    monkeypatch.chdir(tmp_path / folder)  # so that the path as given names no folder
+    monkeypatch.setattr(sys, 'argv', ['run_demo.py', '--clip', 'my.mp4'])
+    with pytest.raises(SystemExit):
+        run_demo.main()
+    assert f'my.mp4: the demo replaces what is in {tmp_path / folder}' in capsys.readouterr().err
+    assert video.read_text() == 'precious'
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(run_demo, monkeypatch, tmp_path):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.setattr(run_demo, 'DATA', tmp_path / 'data')
+    (tmp_path / 'notes.mp4').write_text('not a video')
+    monkeypatch.setattr(sys, 'argv', ['run_demo.py', '--clip', '~/notes.mp4'])
+    with pytest.raises(SystemExit, match=re.escape(f'The demo stopped: {tmp_path}/notes.mp4')):
+        run_demo.main()
+
+
+@pytest.mark.skipif(shutil.which('make') is None, reason='no make')
+@pytest.mark.parametrize('given_as', ['argument', 'environment'])
+def test_make_hands_the_name_of_a_video_on_as_it_is(tmp_path, given_as):
+    name = "Anna's \"first\" film.mp4"
+    python = tmp_path / '.venv/bin/python'
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / '.venv/.installed').touch()
+    command = ['make', '--silent', '--makefile', ROOT / 'Makefile', '--old-file', '.venv/.installed', 'demo']
+    for source in ('setup.py', 'pyproject.toml', 'constraints.txt'):
+        (tmp_path / source).touch()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith('MAKE')}
+    if given_as == 'argument':
+        command.append(f'CLIP={name}')
+    else:
+        environment['CLIP'] = name
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ['scripts/demo/run_demo.py', '--clip', name]
+
+
+@pytest.mark.parametrize('total_iter', [2, 250])
+def test_any_number_of_iterations_can_be_asked_for(run_demo, monkeypatch, total_iter):
+    commands = []
+    monkeypatch.setattr(run_demo, 'run', lambda *command: commands.append(command))
+    run_demo.train(total_iter)
+    (_, _, option, flag, *assignments), = commands
+    opt = load_options(str(ROOT / option))
+    assert flag == '--force_yml'
+    for assignment in assignments:
+        set_option(opt, assignment)
+    assert opt['train']['total_iter'] == total_iter
+
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    model = STVSRModel.__new__(STVSRModel)
+    model.opt, model.schedulers = opt, []
+    model.optimizers = [torch.optim.Adam([parameter], lr=opt['train']['optim_g']['lr'])]
+    model.setup_schedulers()
+    for current_iter in range(1, total_iter + 1):
+        model.optimizers[0].step()
+        model.update_learning_rate(current_iter)
+    # The last step is one before the end of the period, by which the learning rate has fallen to the lowest.
+    assert model.get_current_learning_rate()[0] < 0.6 * opt['train']['optim_g']['lr']
+
+
 def test_table(run_demo):
     scores = {
         'psnr': {'vsr': 27.123, 'vfi': 25.871, 'all': 26.5},
         'ssim': {'vsr': 0.81236, 'vfi': 0.7, 'all': 0.8},
-        'niqe': {'vsr': 6.5, 'vfi': 11.25, 'all': 8.0},
+        'niqe': {'vsr': 6.5, 'vfi': None, 'all': 6.5},  # what stands in the file for a mean of nothing
     }
     head, titles, row = run_demo.format_table({'bicubic': scores}).splitlines()
     assert head.index('VSR') < head.index('VFI')
     assert titles.split() == ['PSNR', 'SSIM', 'NIQE'] * 2
-    assert row.split() == ['bicubic', '27.12', '0.8124', '6.50', '25.87', '0.7000', '11.25']
+    assert row.split() == ['bicubic', '27.12', '0.8124', '6.50', '25.87', '0.7000', 'none']
 
 
 def test_the_enlarged_part_is_where_the_detail_is(run_demo):
@@ -106,3 +243,87 @@ def test_the_video_shows_what_was_written(run_demo, tmp_path):
     assert video.num_frames('colours') == 3 and video.frame_size('colours') == (64, 96)
     for index, colour in enumerate(colours):
         assert video.frame('colours', index).mean(axis=(0, 1)) == pytest.approx(colour, abs=12)
+
+
+@pytest.mark.parametrize('num_frames', [3, 4, 5, 7, 8, 9, 60])
+def test_the_picture_shows_a_given_frame_and_a_new_one(run_demo, num_frames):
+    comparison = run_demo.Comparison.__new__(run_demo.Comparison)
+    comparison.gt = NoiseVideo(num_frames, 48, 64)
+    shown = []
+
+    def views(clip, index):
+        shown.append(index)
+        return {'ground truth': comparison.gt.frame(clip, index)}
+
+    comparison.views = views
+    assert comparison.picture('noise').shape == (4 * 48 + 2 * 20, 64, 3)
+    vsr, vfi = shown
+    assert vsr % 2 == 0 and vfi % 2 == 1
+    assert 0 <= vfi < vsr <= run_demo.last_frame(comparison.gt, 'noise') < num_frames
+
+
+@pytest.fixture
+def checkout(run_demo, tmp_path, monkeypatch):
+    """A copy of what the demo runs, in which it writes."""
+    for folder in ('basicsr', 'options', 'scripts', 'basicsr_stvsr/weights'):
+        if (ROOT / folder).is_dir():
+            shutil.copytree(ROOT / folder, tmp_path / folder)
+    monkeypatch.setattr(run_demo, 'ROOT', tmp_path)
+    monkeypatch.setattr(run_demo, 'DATA', tmp_path / 'datasets/demo')
+    monkeypatch.setattr(run_demo, 'OUTPUT', tmp_path / 'demo_output')
+    return tmp_path
+
+
+def write_pan(path: Path, run_demo, num_frames: int) -> None:
+    """A video of 192 x 128 in which a photograph moves by (4, 2) pixels a frame."""
+    photo = skimage.data.astronaut()[..., ::-1]
+    frames = (photo[50 + 2 * i:178 + 2 * i, 100 + 4 * i:292 + 4 * i] for i in range(num_frames))
+    run_demo.write_video(path, map(np.ascontiguousarray, frames))
+
+
+@pytest.mark.parametrize('source', ['video', 'photographs'])
+def test_from_end_to_end(run_demo, checkout, monkeypatch, capfd, source):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    smaller = {
+        'make_demo_clips.py': ['--num_frames', 3, '--height', 128, '--width', 192],
+        'train.py': ['datasets:train:batch_size_per_gpu=1', 'datasets:train:num_worker_per_gpu=0'],
+    }
+    if not list((ROOT / 'basicsr_stvsr/weights').glob('*.pth')):
+        smaller['train.py'].append('path:pretrain_network_g=~')
+    run = run_demo.run
+    monkeypatch.setattr(run_demo, 'run', lambda script, *args: run(script, *args, *smaller.get(Path(script).name, ())))
+    arguments = ['--total_iter', '2']
+    if source == 'video':
+        write_pan(checkout / "Anna's film.mp4", run_demo, num_frames=12)
+        arguments += ['--clip', str(checkout / "Anna's film.mp4")]
+    monkeypatch.setattr(sys, 'argv', ['run_demo.py', *arguments])
+    run_demo.main()
+
+    if source == 'video':  # the first nine frames are for training
+        video = open_reader(checkout / "Anna's film.mp4")
+        truth = {'Anna_s_film_000': {f'{i:08d}': video.frame("Anna's film", i) for i in (9, 10, 11)}}
+    else:
+        truth = {clip.name: {frame.stem: cv2.imread(str(frame)) for frame in sorted(clip.iterdir())}
+                 for clip in sorted((checkout / 'datasets/demo/clips/test').iterdir())}
+    assert [len(frames) for frames in truth.values()] == [3] * (1 if source == 'video' else 4)
+
+    # The table says what another library computes from the frames that were written.
+    output = capfd.readouterr().out
+    restored = {}
+    for method, name in (('bicubic + averaging', 'demo_test_bicubic_x4'), ('MBNet small', 'demo_test_MBNet_small_x4')):
+        folder = checkout / 'results' / name / 'visualization/demo'
+        psnr = {'vsr': [], 'vfi': []}
+        for clip, frames in truth.items():
+            for number, (frame_name, expected) in enumerate(frames.items()):
+                restored[method] = cv2.imread(str(folder / clip / f'{frame_name}_{name}.png'))
+                psnr['vfi' if number % 2 else 'vsr'].append(peak_signal_noise_ratio(expected, restored[method]))
+        row = re.search(rf'^{re.escape(method)} +(.+)$', output, re.MULTILINE)[1].split()
+        assert [float(row[0]), float(row[3])] == pytest.approx([np.mean(psnr['vsr']), np.mean(psnr['vfi'])], abs=0.006)
+    assert not np.array_equal(*restored.values())
+
+    picture = cv2.imread(str(checkout / 'demo_output/side_by_side.png'))
+    last_of_first_clip = list(next(iter(truth.values())).values())[-1]
+    np.testing.assert_array_equal(picture[20:148, -192:], last_of_first_clip)
+    video = open_reader(checkout / 'demo_output/side_by_side.mp4')
+    assert video.num_frames('side_by_side') == 3 * len(truth)
+    assert video.frame_size('side_by_side') == (2 * (20 + 128), 2 * 192)

@@ -38,6 +38,11 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border') -> Tensor:
     return warped.to(image.dtype)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Brings half precision to float32, and leaves wider types alone."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def upsample(image: Tensor, factor: int) -> Tensor:
     """Bilinear upsampling with pixel centres kept in place (align_corners=False): (B, C, H, W) -> (B, C, fH, fW)."""
     return F.interpolate(image, scale_factor=factor, mode='bilinear', align_corners=False)

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 
 def check_hash(path: str | Path) -> None:
-    """Compares a file named `...-<8 hex digits>.pth` with its sha256, whose first digits these are; others pass.
+    """Compares a published file, `<Method>_<train set>_x<scale>-<8 hex digits>.pth`, with its sha256.
+
+    The digits are the first ones of the sha256, as in BasicSR's zoo; a file that is not named so passes.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -16,7 +18,7 @@ def check_hash(path: str | Path) -> None:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'weights {path} do not exist')
-    match = re.search(r'-([0-9a-f]{8})\.pth$', str(path))
+    match = re.search(r'_x\d+-([0-9a-f]{8})\.pth$', str(path))
     if match is None:
         return
     with open(path, 'rb') as file:

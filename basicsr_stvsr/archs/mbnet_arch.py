@@ -6,6 +6,7 @@ docstrings tell our choices from what was published.
 Shapes: B clips, H x W pixels of the LR grid, s = scale. a and b are the two given frames, t the one halfway between.
 flow_{p->q} lies on q's grid and says where to sample p: warp(p, flow) looks like q.
 """
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -15,9 +16,10 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arch_util import check_size_multiple, upsample, warp
+from .arch_util import at_least_float32, check_size_multiple, upsample, warp
 
-# Named sizes; options/train_mbnet*.yml spell out the same. Parameters by the paper and the specs: headline 30.8 M.
+# Named sizes; options/train_mbnet*.yml spell out the same. 'headline' is our reading of Table 3: of the sizes in
+# Table 2, D = 16, C = 8 is the one that leads to the printed 30.8 M.
 MBNET_PRESETS: dict[str, dict[str, Any]] = {
     'headline': {
         'vsr_net': {'type': 'RDN', 'num_blocks': 16, 'num_layers': 8},
@@ -124,8 +126,8 @@ class MBNet(nn.Module):
         self.vfi_net = build_part(
             vfi_net or {'type': 'GridNet', 'channels': [32, 64, 96]}, scale=scale,
             feature_channels=feature_source.feature_channels if feature_source else 0)
-        # Flow levels at 1/4, 1/2 and 1 of the LR size.
-        self.size_multiple = 4
+        # 4: the grid of the VFI net, and the flow levels at 1/4, 1/2 and 1 of the LR size; a part may ask for more.
+        self.size_multiple = math.lcm(4, *(getattr(part, 'size_multiple', 1) for part in self.children()))
 
     def forward(self, lq: Tensor, return_aux: bool = False) -> Tensor | tuple[Tensor, MBNetAux]:
         """Restores one window of two frames.
@@ -146,7 +148,8 @@ class MBNet(nn.Module):
         a, b = lq.unbind(1)
 
         # LR flow (eq. 1), both directions in one batch, and the flows to the middle (eqs. 2, 3)
-        flows = [flow.chunk(2) for flow in self.flow_net(torch.cat((a, b)), torch.cat((b, a)))]
+        # Flows stay in float32 whatever the frames are: bfloat16 rounds a motion of 20 pixels to eighths of one.
+        flows = [at_least_float32(flow).chunk(2) for flow in self.flow_net(torch.cat((a, b)), torch.cat((b, a)))]
         flow_ab, flow_ba = flows[-1]
         warped_a, warped_b = warp(a, flow_ab), warp(b, flow_ba)  # a seen at b's time, b seen at a's
         mid_flows = torch.cat(interpolate_flow(flow_ab, flow_ba, form=self.interp), dim=1)
@@ -162,10 +165,10 @@ class MBNet(nn.Module):
             # Super-resolve the given frames (eq. 5) ...
             sr_pair, feature = self.vsr_net(
                 lq_pair, F.pixel_unshuffle(sr_pair, self.scale), warped_lq,
-                F.pixel_unshuffle(feedback, self.scale), torch.cat((flow_ab, flow_ba), dim=1))
+                F.pixel_unshuffle(feedback, self.scale), torch.cat((flow_ab, flow_ba), dim=1).to(lq.dtype))
             sr_a, sr_b = sr_pair.chunk(2, dim=1)
             # ... bring the flows to HR with their help (eq. 4) ...
-            hr_flow_a, hr_flow_b = self.refine_net(mid_flows, sr_pair).chunk(2, dim=1)
+            hr_flow_a, hr_flow_b = at_least_float32(self.refine_net(mid_flows, sr_pair)).chunk(2, dim=1)
             # ... and make the frame between them (eq. 6).
             warped_pair = torch.cat((warp(sr_a, hr_flow_a), warp(sr_b, hr_flow_b)), dim=1)
             sr_t = self.vfi_net(warped_pair, {'vsr': feature, 'resnet': context, 'none': None}[self.vfi_feature])

@@ -1,7 +1,7 @@
 """OFRNet: coarse-to-fine optical flow with one small unit shared by all levels.
 
 Paper: Deep Video Super-Resolution using HR Optical Flow Estimation (TIP 2020), the network that MBNet names as its
-NET_flow.  Official code: github.com/LongguangWang/SOF-VSR (MIT).  Written from the paper and specs; checked against
+NET_flow.  Official code: github.com/LongguangWang/SOF-VSR (MIT).  Written from the paper; checked against
 numeric outputs of the official network.
 Shapes: B pairs, C channels of an image, F features, H x W pixels.
 """
@@ -10,7 +10,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arch_util import check_size_multiple, upsample, warp
+from .arch_util import at_least_float32, check_size_multiple, upsample, warp
 
 
 class ShuffleResBlock(nn.Module):
@@ -74,7 +74,8 @@ class OFRNet(nn.Module):
             first, second: (B, C, H, W), 0-1.
 
         Returns:
-            Flows from coarse to fine, each (B, 2, H / 2^k, W / 2^k) in pixels of its own grid.
+            Flows from coarse to fine, each (B, 2, H / 2^k, W / 2^k) in pixels of its own grid; float32 also where the
+            images are of half precision.
         """
         check_size_multiple(first, self.size_multiple, 'OFRNet')
         b, _, h, w = first.shape
@@ -82,11 +83,12 @@ class OFRNet(nn.Module):
         for level in reversed(range(self.num_level)):
             image, target = F.avg_pool2d(first, 2**level), F.avg_pool2d(second, 2**level)
             if flow is None:
-                flow = self.unit(image, target, first.new_zeros(b, 2, h // 2**level, w // 2**level))
+                zero = first.new_zeros(b, 2, h // 2**level, w // 2**level)
+                flow = at_least_float32(self.unit(image, target, zero))
             else:
                 # Between levels the flow stays in the network's own unit, as the unit's input expects it.
                 flow = 2 * upsample(flow, 2)
                 image = warp(image, flow * self.flow_unit)
-                flow = flow + self.unit(image, target, flow)
+                flow = flow + self.unit(image, target, flow.to(image.dtype))
             flows.append(flow * self.flow_unit)
         return flows

@@ -265,14 +265,15 @@ class PACFlowNet(nn.Module):
         """Refines the flows.
 
         Args:
-            flows: (B, 4, H, W), the flows of the earlier and of the later frame to the middle, in LR pixels.
+            flows: (B, 4, H, W), the flows of the earlier and of the later frame to the middle, in LR pixels; float32
+                also where the frames are of half precision, and so is the result then.
             sr_pair: (B, 6, sH, sW), the guide.
 
         Returns:
             (B, 4, sH, sW), in HR pixels.
         """
         guide1, guide2 = self.guide(sr_pair).split(self.guide_channels, dim=1)
-        feat = self.encoder(flows)
+        feat = self.encoder(flows.to(sr_pair.dtype))
         feat = F.relu(self.up1(feat, F.interpolate(guide1, scale_factor=0.5, mode='bilinear', align_corners=False)))
         feat = F.relu(self.up2(feat, guide2))
         refined = self.tail(feat)

@@ -1,7 +1,7 @@
 """RDN: residual dense network, here as MBNet's NET_SR, which super-resolves two frames at once.
 
 Paper: Residual Dense Network for Image Super-Resolution (CVPR 2018).  Official code: github.com/yulunzhang/RDN.
-Written from the paper and specs; checked against numeric outputs of a public PyTorch port.
+Written from the paper; checked against numeric outputs of a public PyTorch port.
 Shapes: B pairs, G features, H x W pixels of the LR grid, s = scale.
 """
 import torch

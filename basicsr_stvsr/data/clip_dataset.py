@@ -5,7 +5,10 @@ the LR clip has every second frame: T = 2T' - 1.
 """
 import os
 import random
-from collections.abc import Sequence
+import re
+import shlex
+from collections import Counter
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
@@ -21,11 +24,11 @@ from torch.utils.data import Dataset, get_worker_info
 
 from .degradations import build_degradation
 from .flows import read_flow
-from .frames import CachedReader, FrameReader, open_reader
+from .frames import VIDEO_SUFFIXES, CachedReader, FrameReader, open_reader
 
 # What BasicSR writes into the options of a data set, or reads from there, besides the data set itself.
 _BASICSR_OPTIONS = frozenset({
-    'name', 'type', 'phase', 'scale', 'use_shuffle', 'num_worker_per_gpu', 'batch_size_per_gpu',
+    'name', 'type', 'key', 'phase', 'scale', 'use_shuffle', 'num_worker_per_gpu', 'batch_size_per_gpu',
     'dataset_enlarge_ratio', 'prefetch_mode', 'num_prefetch_queue', 'pin_memory', 'persistent_workers'
 })
 _CLIP_OPTIONS = frozenset({
@@ -35,6 +38,18 @@ _TRAIN_OPTIONS = frozenset({
     'interval_list', 'random_reverse', 'use_hflip', 'use_rot', 'gt_size', 'clip_weights', 'cache',
     'dataroot_flow'
 })
+
+_NUM_SAMPLED = 16  # clips whose frames are looked at, to guess the size of all
+# What each path must be.
+_PATHS: dict[str, Callable[[Path], bool]] = {
+    'dataroot_gt': Path.exists, 'dataroot_lq': Path.exists, 'meta_info_file': Path.is_file, 'dataroot_flow': Path.is_dir
+}
+# Pattern of the name of an LMDB -> data set of create_lmdb.py, and those of its splits that such a name may hold.
+_DATASETS = {
+    'vimeo.*triplet': ('vimeo90k_triplet', ('test',)), 'vimeo': ('vimeo90k', ('test',)),
+    'reds': ('reds', ('reds4', 'val')), 'dvd': ('dvd', ('test',)), 'vid4': ('vid4', ()), 'ucf': ('ucf101', ()),
+    'middlebury': ('middlebury', ())
+}
 
 _seeded_process: int | None = None
 
@@ -64,6 +79,22 @@ def _crop(arrays: Sequence[np.ndarray], box: tuple[int, int, int, int]) -> list[
     return [array[top:bottom, left:right].copy() for array in arrays]
 
 
+def _guess_dataset(path: Path) -> str:
+    """Arguments of create_lmdb.py by which a data set of this name is made."""
+    def is_named(pattern: str) -> bool:
+        return re.search(f'(?<![a-z]){pattern}', path.name.lower()) is not None
+
+    dataset, splits = next((row for pattern, row in _DATASETS.items() if is_named(pattern)), ('folder', ()))
+    return ' '.join([dataset, *(f'--split {split}' for split in splits if is_named(split))])
+
+
+def _physical_memory() -> int | None:
+    """Bytes of main memory, where the system tells."""
+    if 'SC_PHYS_PAGES' not in getattr(os, 'sysconf_names', ()):
+        return None
+    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+
+
 class _ClipDataset(Dataset):
     """What both data sets share: their options, readers, and the pairing of GT and LR clips.
 
@@ -78,7 +109,7 @@ class _ClipDataset(Dataset):
 
     def __init__(self, opt: dict, known_options: frozenset[str]):
         self.opt = opt
-        self._where = f"data set {opt.get('name', '?')!r} (datasets.{opt.get('phase', '?')})"
+        self._where = f"data set {opt.get('name', '?')!r} (datasets.{opt.get('key', opt.get('phase', '?'))})"
         for key in opt:
             if key not in known_options:
                 close = get_close_matches(key, known_options, n=1)
@@ -89,37 +120,56 @@ class _ClipDataset(Dataset):
         if self.temporal_scale not in (1, 2):
             raise ValueError(f'{self._where}: temporal_scale must be 1 or 2, got {self.temporal_scale}')
 
+        self._check_paths()
         names = self._names_in_meta_info()
         if opt.get('dataroot_gt'):
-            self.gt = self._open('dataroot_gt', names)
+            self.gt = open_reader(self._path('dataroot_gt'), clips=names)
         if opt.get('dataroot_lq'):
-            self.lq = self._open('dataroot_lq', names)
+            self.lq = open_reader(self._path('dataroot_lq'), clips=names)
         if self.gt is None and self.lq is None:
             raise ValueError(f'{self._where}: dataroot_gt or dataroot_lq is needed')
         self.clips = self._filtered((self.gt or self.lq).clips)
         self._lq_clip = self._pair_clips() if self.gt and self.lq else dict(zip(self.clips, self.clips, strict=True))
 
-    def _open(self, option: str, names: list[str] | None) -> FrameReader:
-        path = Path(self.opt[option]).expanduser()
-        if not path.exists():
-            advice = 'Make'
-            if option == 'dataroot_lq' and self.opt.get('dataroot_gt'):
-                advice = 'Leave the option out, and LR frames are made from dataroot_gt as they are read; or make'
-            raise FileNotFoundError(
-                f'{self._where}: {option} does not exist: {path}\n{advice} an LMDB with\n  '
-                'python scripts/data_preparation/create_lmdb.py --dataset DATASET --input FOLDER --output '
-                f'{path.with_suffix(".lmdb")}\n(--help lists the data sets; a folder of clips or a video file can also '
-                'be given as it is)')
-        return open_reader(path, clips=names)
+    def _path(self, option: str) -> Path:
+        return Path(self.opt[option]).expanduser()
+
+    def _check_paths(self) -> None:
+        """One FileNotFoundError for all paths that are missing."""
+        missing = [option for option, is_there in _PATHS.items()
+                   if self.opt.get(option) and not is_there(self._path(option))]
+        if missing:
+            raise FileNotFoundError('\n'.join(
+                f'{self._where}: {option} does not exist: {self._path(option)}{self._advice(option)}'
+                for option in missing))
+
+    def _advice(self, option: str) -> str:
+        """How to make the clips that are missing; empty where they are a video, a list or flows."""
+        path = self._path(option)
+        if option not in ('dataroot_gt', 'dataroot_lq') or path.suffix.lower() in VIDEO_SUFFIXES:
+            return ''
+        script, output = 'python scripts/data_preparation', shlex.quote(str(path))
+        if option == 'dataroot_lq' and self.opt.get('dataroot_gt'):
+            gt = shlex.quote(str(self._path('dataroot_gt')))
+            return ('\nMake it with\n  '
+                    f"{script}/make_lr.py --scale {self.opt['scale']} --input {gt} --output {output}\n"
+                    'or leave the option out, and LR frames are made from dataroot_gt as they are read.')
+        place = 'Make it'
+        if path.suffix != '.lmdb':
+            output = shlex.quote(f'{path}.lmdb')
+            place = f'Put the clips there, a folder of images each; or name {output} in the option and make it'
+        return (f'\n{place} with\n  {script}/create_lmdb.py --dataset {_guess_dataset(path)} --input FOLDER '
+                f'--output {output}\n(--help lists the data sets; docs/datasets.md shows the folders that each has)')
 
     def _names_in_meta_info(self) -> list[str] | None:
-        path = self.opt.get('meta_info_file')
-        if not path:
+        if not self.opt.get('meta_info_file'):
             return None
-        if not Path(path).is_file():
-            raise FileNotFoundError(f'{self._where}: meta_info_file does not exist: {path}')
+        path = self._path('meta_info_file')
         # BasicSR's format: clip name, number of frames, shape.
-        names = [line.split()[0] for line in Path(path).read_text().splitlines() if line.strip()]
+        names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+        if len(set(names)) < len(names):
+            twice = Counter(names).most_common(1)[0][0]
+            raise ValueError(f'{self._where}: meta_info_file {path} lists the clip {twice!r} more than once')
         return self._filtered(names)
 
     def _filtered(self, names: Sequence[str]) -> list[str]:
@@ -143,7 +193,7 @@ class _ClipDataset(Dataset):
 
     def _check_sizes(self, clip: str, gt: np.ndarray, lq: np.ndarray) -> None:
         scale = self.opt['scale']
-        if gt.shape[:2] != (scale * lq.shape[0], scale * lq.shape[1]):
+        if (gt.shape[0] // scale, gt.shape[1] // scale) != lq.shape[:2]:  # what is over, mod_crop cuts off
             raise ValueError(f'{self._where}: clip {clip!r} is {gt.shape[0]}x{gt.shape[1]} (h x w) in {self.gt.path} '
                              f'and {lq.shape[0]}x{lq.shape[1]} in {self.lq.path}, expected {scale} times the size')
 
@@ -171,7 +221,8 @@ class STVSRClipDataset(_ClipDataset):
             clip_weights (dict[str, float]): pattern of clip names -> how often their windows come, relative to 1; the
                 first pattern that matches counts.
             cache (bool): keep decoded frames (and LR frames made of them) in memory, in each worker by itself; for
-                small sets, with `persistent_workers: true`; default False.
+                small sets, with `persistent_workers: true`; all workers of a process may take half of the main memory;
+                default False.
             dataroot_flow (str): folder of precomputed flows to the frames between the LR frames, see `read_flow`; needs
                 interval_list [1]; default: none.
 
@@ -193,10 +244,8 @@ class STVSRClipDataset(_ClipDataset):
         if self.gt_size is not None and (self.gt_size < 1 or self.gt_size % self.scale):
             raise ValueError(f'{self._where}: gt_size {self.gt_size} is no multiple of scale {self.scale}')
 
-        self.flow_root = opt.get('dataroot_flow')
+        self.flow_root = self._path('dataroot_flow') if opt.get('dataroot_flow') else None
         if self.flow_root:
-            if not Path(self.flow_root).is_dir():
-                raise FileNotFoundError(f'{self._where}: dataroot_flow does not exist: {self.flow_root}')
             if opt.get('interval_list', [1]) != [1] or self.temporal_scale != 2:
                 raise ValueError(f'{self._where}: dataroot_flow needs interval_list [1] and temporal_scale 2')
 
@@ -205,6 +254,7 @@ class STVSRClipDataset(_ClipDataset):
 
         self.degradation = None if self.lq else build_degradation(opt.get('degradation'), self.scale)
         if opt.get('cache', False):
+            self._check_memory()
             if self.lq:
                 self.gt, self.lq = CachedReader(self.gt), CachedReader(self.lq)
             else:
@@ -293,6 +343,22 @@ class STVSRClipDataset(_ClipDataset):
                 raise ValueError(f'{self._where}: clip {clip!r} has {gt} frames in {self.gt.path} and {lq} in '
                                  f'{self.lq.path}')
 
+    def _check_memory(self) -> None:
+        """Raises ValueError if the caches of all workers would take more than half of the main memory."""
+        memory = _physical_memory()
+        clips = [self.clips[number] for number in np.unique(self._windows[:, 0])]
+        # A frame of a few clips tells enough: decoding one of each would take minutes for a large set.
+        sizes = [self.gt.frame_size(clip) for clip in clips[::-(-len(clips) // _NUM_SAMPLED)]]
+        frame_bytes = 3 * np.mean([height * width for height, width in sizes]) * (1 + 1 / self.scale**2)
+        needed = frame_bytes * sum(map(self.gt.num_frames, clips))
+        num_workers = max(1, self.opt.get('num_worker_per_gpu') or 0)
+        if memory and needed * num_workers > memory / 2:
+            limit = memory / 2 / num_workers
+            raise ValueError(
+                f'{self._where}: cache: true would keep about {needed / 1e9:.1f} GB of frames in each of {num_workers} '
+                f'workers; the limit is {limit / 1e9:.1f} GB each, together half of the main memory. '
+                'Set cache: false, or use fewer clips or workers')
+
     def _list_windows(self) -> np.ndarray:
         """Rows of (number of the clip, first frame, interval); an array, which forked workers share."""
         intervals = self.opt.get('interval_list', [1])
@@ -374,7 +440,7 @@ class STVSRTestDataset(_ClipDataset):
         num_out, lq_indices = self._lq_indices(clip)
         item = {'key': clip, 'folder': clip}
         if self.gt is not None:
-            gt = [self.gt.frame(clip, i) for i in range(num_out)]
+            gt = [mod_crop(self.gt.frame(clip, i), self.opt['scale']) for i in range(num_out)]
             item['frame_names'] = [self.gt.frame_name(clip, i) for i in range(num_out)]
         elif self.temporal_scale == 1:
             item['frame_names'] = [self.lq.frame_name(clip, i) for i in lq_indices]
@@ -386,7 +452,6 @@ class STVSRTestDataset(_ClipDataset):
             if self.gt is not None:
                 self._check_sizes(clip, gt[0], lq[0])
         else:
-            gt = [mod_crop(frame, self.opt['scale']) for frame in gt]
             lq = [self.degradation(gt[i]) for i in lq_indices]
         item['lq'] = _to_tensor(lq)
         if self.gt is not None:

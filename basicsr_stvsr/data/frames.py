@@ -6,12 +6,13 @@ whatever is tied to a process is opened on the first read in that process.
 """
 import os
 import re
+import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ VIDEO_SUFFIXES = frozenset({'.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.m
                             '.flv', '.ogv', '.y4m', '.264', '.h264', '.265', '.hevc'})
 # Freeing a decoder waits for its threads. A forked DataLoader worker inherits the decoder without them, and would hang.
 NUM_THREADS = 1
+_EBML_HEADER, _MATROSKA_SEGMENT = b'\x1aE\xdf\xa3', b'\x18S\x80g'
 
 
 class FrameReadError(OSError):
@@ -34,11 +36,12 @@ def natural_key(name: str) -> tuple[str | int, ...]:
     return tuple(int(part) if number % 2 else part for number, part in enumerate(parts))
 
 
-def decode_image(data: bytes) -> np.ndarray:
+def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     """Decodes an image file held in memory as BasicSR does (8 bits, alpha dropped, grey copied to three channels).
 
     Args:
         data: the bytes of a png, jpg, webp, bmp or tif file.
+        flags: of OpenCV; IMREAD_UNCHANGED gives the channels and bits as they are stored.
 
     Returns:
         uint8 array (h, w, 3), BGR.
@@ -52,7 +55,7 @@ def decode_image(data: bytes) -> np.ndarray:
     if not _is_whole(data):
         raise ValueError(f'the image is truncated (its end is missing after {len(data)} bytes)')
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ValueError(f'OpenCV cannot decode the image ({error})') from error
     if image is None:
@@ -283,6 +286,8 @@ class LmdbReader(FrameReader):
             if match is None:
                 raise FrameReadError(f'{self.path}: line {number} of meta_info.txt is {line!r}, '
                                      'expected "<key>.png (h,w,c) <level>"')
+            if match[1] in sizes:
+                raise FrameReadError(f'{self.path}: line {number} of meta_info.txt lists the key {match[1]!r} again')
             sizes[match[1]] = int(match[2]), int(match[3])
         return sizes
 
@@ -305,30 +310,48 @@ class LmdbReader(FrameReader):
 class _LmdbEnvironments:
     """The LMDB environments of this process: the library opens a path only once in a process, however many read it."""
 
-    _opened: dict[Path, tuple[int, Any]] = {}  # resolved path -> process id and environment
+    _opened: dict[Path, Any] = {}  # by resolved path
+    _lock = threading.Lock()
 
     @classmethod
     def get(cls, path: Path) -> Any:
-        owner, environment = cls._opened.get(path, (None, None))
-        if owner == os.getpid():
-            return environment
-        if environment is not None:  # inherited by a fork
-            environment.close()
-        import lmdb  # here, because importing the package should not cost what only its readers need
-
-        try:
-            environment = lmdb.open(str(path), readonly=True, create=False, lock=False, readahead=False, meminit=False)
-        except lmdb.Error as error:
-            raise FrameReadError(f'{path}: LMDB cannot open it ({error}); data.mdb has '
-                                 f'{(path / "data.mdb").stat().st_size} bytes') from error
-        cls._opened[path] = os.getpid(), environment
-        return environment
+        with cls._lock:
+            if path not in cls._opened:
+                cls._opened[path] = cls._open(path)
+            return cls._opened[path]
 
     @classmethod
     def close(cls, path: Path) -> None:
-        _, environment = cls._opened.pop(path, (None, None))
-        if environment is not None:
-            environment.close()
+        with cls._lock:
+            environment = cls._opened.pop(path, None)
+            if environment is not None:
+                environment.close()
+
+    @classmethod
+    def forget_parent(cls) -> None:
+        """In a forked process: an environment must not be used across a fork, and a thread may have held the lock."""
+        cls._lock = threading.Lock()
+        while cls._opened:
+            cls._opened.popitem()[1].close()
+
+    @staticmethod
+    def _open(path: Path) -> Any:
+        import lmdb  # here, because importing the package should not cost what only its readers need
+
+        try:
+            return lmdb.open(str(path), readonly=True, create=False, lock=False, readahead=False, meminit=False)
+        except lmdb.Error as error:
+            if 'already open in this process' in str(error):
+                raise FrameReadError(
+                    f'{path}: LMDB opens a path only once in a process, and something else than this project has it '
+                    'open. If that is a data set of BasicSR with num_worker_per_gpu: 0, give it 1 or more, so that it '
+                    'reads in processes of its own, or use STVSRClipDataset in its place') from error
+            raise FrameReadError(f'{path}: LMDB cannot open it ({error}); data.mdb has '
+                                 f'{(path / "data.mdb").stat().st_size} bytes') from error
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_LmdbEnvironments.forget_parent)
 
 
 class VideoReader(FrameReader):
@@ -336,6 +359,9 @@ class VideoReader(FrameReader):
 
     Frames are counted in the order in which they are shown. A rotation tag is not applied. Reading forward decodes each
     frame once; any other frame is reached from the keyframe before it.
+
+    Whether a file is truncated shows where its format states how long it is (MP4, AVI, Matroska, WebM). Transport,
+    program and raw streams do not: what is left of one is a shorter clip.
 
     Args:
         path: the video file or the folder.
@@ -439,6 +465,7 @@ def _index_packets(path: Path) -> dict[int, bool] | None:
     """Time stamp of each frame -> whether it is a keyframe; None where packets do not tell which frames are shown."""
     container, stream = _open_video(path)
     with container:
+        _check_matroska_size(path)
         packets = [packet for packet in container.demux(stream) if packet.size]
         # The announced number is 0 in containers that have no such field.
         if len(packets) < stream.frames:
@@ -448,6 +475,34 @@ def _index_packets(path: Path) -> dict[int, bool] | None:
     packets = [packet for packet in packets if not packet.is_discard]
     shown = {packet.pts: packet.is_keyframe for packet in packets}
     return None if None in shown or len(shown) < len(packets) else shown  # raw streams have no time stamps
+
+
+def _check_matroska_size(path: Path) -> None:
+    """Raises FrameReadError if a Matroska or WebM file ends before its segment does; FFmpeg just ends the clip there.
+
+    EBML (RFC 8794): a file is a row of elements, each an identifier, the size of its content, and the content.
+    """
+    with open(path, 'rb') as file:
+        if file.read(4) != _EBML_HEADER:
+            return
+        file.seek(0)
+        while identifier := _read_ebml_number(file):
+            field = _read_ebml_number(file)
+            unknown = 2**(7 * len(field)) - 1  # as in a recording that was never closed
+            size = int.from_bytes(field) & unknown
+            end = file.tell() + size
+            if identifier == _MATROSKA_SEGMENT:
+                actual = path.stat().st_size
+                if size != unknown and actual < end:
+                    raise FrameReadError(f'{path}: the video is truncated, it has {actual} of {end} bytes')
+                return
+            file.seek(end)
+
+
+def _read_ebml_number(file: BinaryIO) -> bytes:
+    """An identifier or a size: as many bytes follow the first as that has leading zero bits."""
+    first = file.read(1)
+    return first + file.read(8 - first[0].bit_length()) if first and first[0] else b''
 
 
 class _VideoDecoder:

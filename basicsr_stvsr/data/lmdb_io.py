@@ -19,6 +19,11 @@ from tqdm import tqdm
 
 from .frames import FrameReader, FrameReadError, LmdbReader, VideoReader, decode_image
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 Item, Result = TypeVar('Item'), TypeVar('Result')
 
 META_INFO = 'meta_info.txt'
@@ -59,8 +64,6 @@ def _read_image(path: Path) -> np.ndarray:
 def clip_frames(reader: FrameReader, clip: str) -> Iterator[FrameSource]:
     """The frames of a clip of a reader, in order, with keys `<clip>/<frame name>`."""
     in_threads = not isinstance(reader, VideoReader)  # a video is decoded from front to back
-    if clip == reader.clips[0]:
-        reader.frame(clip, 0)  # readers open their files on the first read, which threads must not do at once
     for index in range(reader.num_frames(clip)):
         key = f'{clip}/{reader.frame_name(clip, index)}'
         source = f'{reader.path}, clip {clip!r}, frame {index}'
@@ -86,7 +89,8 @@ def bounded_map(function: Callable[[Item], Result], items: Iterable[Item], num_w
 class _Writer:
     """Context manager that writes `<path>.part` and renames it to `path` when the `with` block has ended well.
 
-    A `.part` that a killed run left is removed first; an error inside of the block removes it, too.
+    A `.part` that a killed run left is removed first; an error inside of the block removes it, too. A lock on
+    `<path>.part.lock`, which ends with its process, tells such a `.part` from that of a run which still writes it.
     """
 
     def __init__(self, path: str | os.PathLike, *, overwrite: bool = False):
@@ -98,18 +102,27 @@ class _Writer:
         Raises:
             FileExistsError: the target exists, and `overwrite` is off.
         """
-        self.path = Path(path)
-        if self.path.exists() and not overwrite:
-            raise FileExistsError(f'{self.path} exists already')
+        self.path, self.overwrite = Path(path), overwrite
+        self._check_target()
         self.part = self.path.with_name(self.path.name + '.part')
         self.num_frames = 0
 
     def __enter__(self) -> '_Writer':
-        if self.part.exists():
-            print(f'Removing {self.part}, which an unfinished run has left.')
-            shutil.rmtree(self.part)
-        self.part.mkdir(parents=True)
-        self._open()
+        """Raises FileExistsError where another run is writing the same target, or has done so since."""
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _FileLock(self.part.with_name(self.part.name + '.lock'))
+        if not self._lock.acquire():
+            raise FileExistsError(f'{self.part} is being written by another run; wait until it has ended, or stop it')
+        try:
+            self._check_target()
+            if self.part.exists():
+                print(f'Removing {self.part}, which an unfinished run has left.')
+                shutil.rmtree(self.part)
+            self.part.mkdir()
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
     def __exit__(self, exception_type, *_) -> None:
@@ -122,6 +135,11 @@ class _Writer:
         finally:
             self._close()
             shutil.rmtree(self.part, ignore_errors=True)  # it is still there only if something went wrong
+            self._lock.release()
+
+    def _check_target(self) -> None:
+        if self.path.exists() and not self.overwrite:
+            raise FileExistsError(f'{self.path} exists already')
 
     def encode(self, frame: np.ndarray) -> bytes:
         """The bytes that stand for this frame in the target; may be called from several threads."""
@@ -158,6 +176,36 @@ class _Writer:
             self.path.unlink(missing_ok=True)
         self.part.rename(self.path)
         _sync_folder(self.path.parent)
+
+
+class _FileLock:
+    """An exclusive lock on a file of its own, which `release` removes; the lock also ends with its process."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def acquire(self) -> bool:
+        """Whether the lock is free, and ours now; always True on systems that have no such locks."""
+        if fcntl is None:
+            return True
+        while True:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(self._descriptor)
+                return False
+            except OSError:  # some network file systems
+                return True
+            # Its last owner may have removed it after it was opened here, and then the next run locks another file.
+            if os.fstat(self._descriptor).st_nlink:
+                return True
+            os.close(self._descriptor)
+
+    def release(self) -> None:
+        if fcntl is not None:
+            self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -364,9 +412,10 @@ def _check_frame(env: lmdb.Environment, line: str) -> str | None:
         png = txn.get(key.encode('utf-8'))
     if png is None:
         return f'key {key!r} is listed in {META_INFO} but not stored'
-    image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED) if png else None
-    if image is None:
-        return f'key {key!r} holds {len(png)} bytes that are no whole image'
+    try:
+        image = decode_image(png, cv2.IMREAD_UNCHANGED)
+    except ValueError as error:
+        return f'key {key!r}: {error}'
     stored = '({},{},{})'.format(*_shape(image))
     if stored != listed:
         return f'key {key!r} holds an image of shape {stored}, {META_INFO} says {listed}'

@@ -94,7 +94,7 @@ class STVSRModel(SRModel):
             ValueError: lq and gt do not fit the network or each other.
         """
         net = self.get_bare_model(self.net_g)
-        lq, gt = data['lq'].to(self.device), data['gt'].to(self.device)
+        lq, gt = (data[name].to(self.device, non_blocking=True) for name in ('lq', 'gt'))
         if lq.dim() != 5 or gt.dim() != 5:
             raise ValueError(f'lq and gt must be clips, (B, T, C, H, W), but are {tuple(lq.shape)}, {tuple(gt.shape)}')
         if net.temporal_scale == 2 and lq.shape[1] == gt.shape[1]:
@@ -180,12 +180,13 @@ class STVSRModel(SRModel):
         names = item.get('frame_names') or [f'{i:08d}' for i in range(max(numbers) + 1)]
 
         metrics = self.usable_metrics(has_gt=gt is not None)
-        scores = {name: [] for name in metrics}
+        scores, saved = {name: [] for name in metrics}, set()
         for frame, number in zip(frames, numbers, strict=True):
             data = {'img': tensor2img(frame)}
             if gt is not None:
                 data['img2'] = tensor2img(gt[number])
-            if save_img:
+            if save_img and number not in saved:
+                saved.add(number)  # of several copies the first
                 suffix = current_iter if self.is_train else self.opt['val'].get('suffix') or self.opt['name']
                 imwrite(data['img'], osp.join(
                     self.opt['path']['visualization'], dataset_name, clip, f'{names[number]}_{suffix}.png'))
@@ -195,11 +196,8 @@ class STVSRModel(SRModel):
         return scores
 
     def usable_metrics(self, has_gt: bool) -> dict[str, dict[str, Any]]:
-        """The metrics of `val.metrics` that are on and can be computed: without ground truth, those that need none.
-
-        A metric is turned off by `~`, so that `--force_yml val:metrics:niqe=~` saves its time.
-        """
-        metrics = {name: opt for name, opt in (self.opt['val'].get('metrics') or {}).items() if opt}
+        """The metrics of `val.metrics` that can be computed: without ground truth, those that need none."""
+        metrics = self.opt['val'].get('metrics') or {}
         return {name: opt for name, opt in metrics.items() if has_gt or not needs_reference(opt['type'])}
 
     def report(self, dataset_name: str, scores: dict[str, dict[str, list[tuple[int, float]]]],
@@ -213,6 +211,10 @@ class STVSRModel(SRModel):
         average = {name: self.average(scores, clips, name) for name in next(iter(scores.values()))}
 
         lines = [f'Validation {dataset_name}: {len(clips)} clips, iteration {current_iter}']
+        unusable = sum(not math.isfinite(value) for metrics in scores.values() for values in metrics.values()
+                       for _, value in values)
+        if unusable:
+            lines.append(f'\t {unusable} scores of single frames are not finite and left out of the means')
         for name, groups in average.items():
             line = f'\t # {name}: ' + '  '.join(f'{group} {value:.4f}' for group, value in groups.items())
             if self.is_train:
@@ -227,8 +229,8 @@ class STVSRModel(SRModel):
         if not self.is_train:
             path = osp.join(self.opt['path']['results_root'], f'{dataset_name}.json')
             with open(path, 'w', encoding='utf-8') as file:
-                json.dump({'dataset': dataset_name, 'model': self.opt['name'], 'average': average, 'clips': clips,
-                           'frames': scores}, file, indent=1)
+                json.dump(finite_or_null({'dataset': dataset_name, 'model': self.opt['name'], 'average': average,
+                                          'clips': clips, 'frames': scores}), file, indent=1)
             get_root_logger().info(f'Scores of every clip and frame: {path}')
 
     def average(self, scores: dict, clips: dict, name: str) -> dict[str, float]:
@@ -255,7 +257,18 @@ def needs_reference(metric_type: str) -> bool:
 
 
 def mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
+    """Mean of the finite values: equal frames have an infinite PSNR, flat ones no NIQE; NaN where nothing is left."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def finite_or_null(value: Any) -> Any:
+    """Replaces what JSON has no word for, infinity and NaN, by None, however deep."""
+    if isinstance(value, dict):
+        return {key: finite_or_null(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_null(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def average_groups(values: list[tuple[int, float]], temporal_scale: int) -> dict[str, float]:

@@ -5,6 +5,8 @@
 """
 import argparse
 import json
+import math
+import os
 import shlex
 import shutil
 import subprocess
@@ -35,6 +37,8 @@ METRICS = ('psnr', 'ssim', 'niqe')
 
 # How much of a user's video is used, so that any video takes minutes: whichever limit is reached first.
 MAX_FRAMES, MAX_PIXELS = 300, 150e6
+MIN_FRAMES = 24  # frames so large that fewer than these keep to the limit are made smaller
+MIN_SHORT_SIDE, MIN_LONG_SIDE = 128, 192  # pixels: gt_size of the training; two blocks of 96, without which NIQE fails
 TEST_SHARE = 0.2
 MIN_CLIP_FRAMES = 3  # two frames to start from, and one between them
 
@@ -68,16 +72,29 @@ def cut_video(video: Path) -> None:
 def copy_beginning(reader: FrameReader, output: Path) -> None:
     """Writes as many frames of a video as the limits allow to <output>/<clip>/.
 
-    Frames lose up to three rows and columns, so that their size is a multiple of the scale.
+    Where the limits leave too few frames, squares of pixels are averaged. Rows and columns beyond a multiple of the
+    scale are cut off. The demo ends if there are too few frames, or if they are too small.
     """
     clip = reader.clips[0]
-    height, width = reader.frame_size(clip)
-    num_frames = min(reader.num_frames(clip), MAX_FRAMES, int(MAX_PIXELS / (height * width)))
-    print(f'{reader.path}: taking the first {num_frames} of {reader.num_frames(clip)} frames, {width}x{height}')
+    available, (full_height, full_width) = reader.num_frames(clip), reader.frame_size(clip)
+    side = math.ceil(math.sqrt(MIN_FRAMES * full_height * full_width / MAX_PIXELS))  # of a square, in pixels
+    height, width = (length // (side * SCALE) * SCALE for length in (full_height, full_width))
+    if min(height, width) < MIN_SHORT_SIDE or max(height, width) < MIN_LONG_SIDE:
+        shrunk = f', cut and made smaller to {width}x{height}' if side > 1 else ''
+        sys.exit(f'The demo stopped: the frames of {reader.path} are {full_width}x{full_height}{shrunk}; it needs '
+                 f'at least {MIN_LONG_SIDE}x{MIN_SHORT_SIDE} or {MIN_SHORT_SIDE}x{MIN_LONG_SIDE}.')
+    if available < 2 * MIN_CLIP_FRAMES:
+        sys.exit(f'The demo stopped: {reader.path} has {available} frames; it needs at least {2 * MIN_CLIP_FRAMES}, '
+                 'some to train on and some to test on.')
+
+    num_frames = min(available, MAX_FRAMES, int(MAX_PIXELS / (height * width)))
+    resized = f', made smaller to {width}x{height}' if side > 1 else ''
+    print(f'{reader.path}: taking the first {num_frames} of {available} frames, {full_width}x{full_height}{resized}')
     folder = output / clip
     folder.mkdir(parents=True)
     for index in range(num_frames):
-        frame = reader.frame(clip, index)[:height // SCALE * SCALE, :width // SCALE * SCALE]
+        frame = reader.frame(clip, index)[:height * side, :width * side]
+        frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(folder / f'{index:08d}.png'), frame)
 
 
@@ -86,9 +103,10 @@ def hold_out(scenes: Path, output: Path) -> None:
 
     A scene too short for both is for training.
     """
-    found = set()
+    found, longest = set(), 0
     for scene in sorted(scenes.iterdir()):
         frames = sorted(scene.iterdir())
+        longest = max(longest, len(frames))
         num_test = max(round(TEST_SHARE * len(frames)), MIN_CLIP_FRAMES)
         first_test = len(frames) - num_test if len(frames) - num_test >= MIN_CLIP_FRAMES else len(frames)
         for split, part in (('train', frames[:first_test]), ('test', frames[first_test:])):
@@ -101,7 +119,8 @@ def hold_out(scenes: Path, output: Path) -> None:
                 frame.rename(folder / frame.name)
             print(f'{split}: frames {part[0].stem} to {part[-1].stem} of {scene.name}')
     if found != {'train', 'test'}:
-        sys.exit(f'The demo stopped: it needs a video with a scene of at least {2 * MIN_CLIP_FRAMES} frames.')
+        sys.exit(f'The demo stopped: it needs a video with a scene of at least {2 * MIN_CLIP_FRAMES} frames; '
+                 f'between the cuts found in this one, the longest has {longest}.')
 
 
 def write_lmdbs() -> None:
@@ -117,7 +136,9 @@ def make_lr() -> None:
 
 
 def train(total_iter: int | None) -> None:
-    forced = () if total_iter is None else ('--force_yml', f'train:total_iter={total_iter}')
+    # The learning rate falls over all iterations; BasicSR's scheduler knows of none behind its last period.
+    forced = () if total_iter is None else (
+        '--force_yml', f'train:total_iter={total_iter}', f'train:scheduler:periods=[{total_iter}]')
     run('basicsr/train.py', '-opt', TRAIN_OPTION, *forced)
 
 
@@ -145,18 +166,18 @@ class Result:
         return image
 
 
-def format_table(scores: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The table of `{method: {metric: {'vsr': ..., 'vfi': ...}}}`, one line a method."""
+def format_table(scores: dict[str, dict[str, dict[str, float | None]]]) -> str:
+    """The table of `{method: {metric: {'vsr': ..., 'vfi': ...}}}`, one line a method; None: no frame had a score."""
+    def cell(metric: str, value: float | None) -> str:
+        return f'{"none":>8}' if value is None else f'{value:8.{4 if metric == "ssim" else 2}f}'
+
     titles = ''.join(f'{metric.upper():>8}' for metric in METRICS)
     lines = [
         f'{"":22}{"VSR (frames given)":^24}   {"VFI (frames between)":^24}',
         f'{"":22}{titles}   {titles}',
     ]
     for method, values in scores.items():
-        cells = [
-            ''.join(f'{values[metric][kind]:8.{4 if metric == "ssim" else 2}f}' for metric in METRICS)
-            for kind in ('vsr', 'vfi')
-        ]
+        cells = [''.join(cell(metric, values[metric][kind]) for metric in METRICS) for kind in ('vsr', 'vfi')]
         lines.append(f'{method:22}' + '   '.join(cells))
     return '\n'.join(lines)
 
@@ -208,7 +229,7 @@ class Comparison:
 
     def picture(self, clip: str) -> np.ndarray:
         """A frame that was given and one that was not, whole and enlarged, views side by side."""
-        middle = self.gt.num_frames(clip) // 4 * 2
+        middle = max(2, self.gt.num_frames(clip) // 4 * 2)  # even, with a frame between it and the one before
         rows = []
         for kind, index in (('VSR', middle), ('VFI', middle - 1)):
             views = self.views(clip, index)
@@ -256,13 +277,28 @@ def show() -> None:
     print(f'picture: {picture}\nvideo:   {video}')
 
 
+def user_path(text: str) -> Path:
+    return Path(os.path.expanduser(text))
+
+
+def is_within(path: Path, folder: Path) -> bool:
+    """Whether removing `folder` would remove `path`, be it a file or a link, or what it links to."""
+    places = path.resolve(), path.parent.resolve() / path.name
+    return any(place.is_relative_to(folder.resolve()) for place in places)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--clip', type=Path, help='your own video, in place of the clips made from photographs')
+    parser.add_argument('--clip', type=user_path, help='your own video, in place of the clips made from photographs')
     parser.add_argument('--total_iter', type=int, help='train for so many iterations, not as the options say')
     args = parser.parse_args()
     if args.clip is not None and not args.clip.is_file():
         parser.error(f'--clip {args.clip}: no such file')
+    for folder in (DATA, OUTPUT):
+        if args.clip is not None and is_within(args.clip, folder):
+            parser.error(f'--clip {args.clip}: the demo replaces what is in {folder}; move the file elsewhere')
+    if args.total_iter is not None and args.total_iter < 1:
+        parser.error(f'--total_iter must be at least 1, got {args.total_iter}')
 
     steps = [
         ('Make clips of known camera motion', make_clips) if args.clip is None else
