@@ -20,7 +20,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['basicsr_stvsr', 'basicsr_stvsr.*']),
-    package_data={'basicsr_stvsr': ['weights/*', 'data/meta_info/*']},
+    package_data={'basicsr_stvsr': ['weights/*']},
     python_requires='>=3.11',
     install_requires=[
         'av',
