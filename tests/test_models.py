@@ -13,7 +13,7 @@ from basicsr.models import build_model
 from conftest import ROOT, TINY_NET
 
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
-from basicsr_stvsr.models.stvsr_model import average_groups, needs_reference
+from basicsr_stvsr.models.stvsr_model import average_groups, needs_reference, score
 from basicsr_stvsr.options import complete_paths, load_options
 
 
@@ -297,6 +297,14 @@ def test_scores_that_are_not_finite_are_left_out(tmp_path, clips, caplog):
         'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}})
     assert result['clips']['black']['psnr']['all'] is None
     assert result['average']['psnr']['all'] == pytest.approx(result['clips']['first']['psnr']['all'])
+
+
+def test_niqe_of_a_flat_frame_is_left_out():
+    opt = {'type': 'calculate_niqe', 'crop_border': 0}
+    assert np.isnan(score({'img': np.zeros((192, 320, 3), np.uint8)}, opt))
+    with pytest.raises(AssertionError, match='Image shapes are different'):  # other errors are errors
+        score({'img': np.zeros((8, 8, 3), np.uint8), 'img2': np.zeros((8, 9, 3), np.uint8)},
+              {'type': 'calculate_psnr', 'crop_border': 0})
 
 
 def test_average_over_frames_weighs_long_clips_more(tmp_path, clips):

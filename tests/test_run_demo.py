@@ -170,25 +170,44 @@ def test_the_home_folder_may_be_written_as_a_tilde(run_demo, monkeypatch, tmp_pa
         run_demo.main()
 
 
+def make(folder, *arguments, **variables):
+    """Runs a target of the Makefile in a folder of empty files."""
+    for source in ('setup.py', 'pyproject.toml', 'constraints.txt'):
+        (folder / source).touch()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith('MAKE')}
+    return subprocess.run(['make', '--makefile', ROOT / 'Makefile', *arguments], cwd=folder,
+                          env=environment | variables, capture_output=True, text=True)
+
+
+def write_script(path, *lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('\n'.join(['#!/bin/sh', *lines, '']))
+    path.chmod(0o755)
+
+
 @pytest.mark.skipif(shutil.which('make') is None, reason='no make')
 @pytest.mark.parametrize('given_as', ['argument', 'environment'])
 def test_make_hands_the_name_of_a_video_on_as_it_is(tmp_path, given_as):
     name = "Anna's \"first\" film.mp4"
-    python = tmp_path / '.venv/bin/python'
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    python.chmod(0o755)
+    write_script(tmp_path / '.venv/bin/python', 'printf "%s\\n" "$@"')
     (tmp_path / '.venv/.installed').touch()
-    command = ['make', '--silent', '--makefile', ROOT / 'Makefile', '--old-file', '.venv/.installed', 'demo']
-    for source in ('setup.py', 'pyproject.toml', 'constraints.txt'):
-        (tmp_path / source).touch()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith('MAKE')}
-    if given_as == 'argument':
-        command.append(f'CLIP={name}')
-    else:
-        environment['CLIP'] = name
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    command = ['--silent', '--old-file', '.venv/.installed', 'demo']
+    result = make(tmp_path, *command, f'CLIP={name}') if given_as == 'argument' else make(tmp_path, *command, CLIP=name)
     assert result.stdout.splitlines() == ['scripts/demo/run_demo.py', '--clip', name]
+
+
+@pytest.mark.skipif(shutil.which('make') is None, reason='no make')
+@pytest.mark.parametrize(('failing', 'message'), [
+    ('-m venv .venv', 'apt-get install python3.11-venv'),
+    ('-c import cv2', 'OpenCV lacks libraries of the system; on Debian: apt-get install libgl1 libglib2.0-0'),
+])
+def test_make_says_what_the_system_lacks(tmp_path, failing, message):
+    python = tmp_path / 'python3.11'
+    write_script(python, f'test "$*" != "{failing}" || exit 1',
+                 'test "$*" != "-m venv .venv" || { mkdir -p .venv/bin && cp "$0" .venv/bin/python; }')
+    result = make(tmp_path, '--silent', 'install', f'PYTHON={python}')
+    assert result.returncode and result.stdout.splitlines()[-1].endswith(message)
+    assert not (tmp_path / '.venv/.installed').exists()
 
 
 @pytest.mark.parametrize('total_iter', [2, 250])

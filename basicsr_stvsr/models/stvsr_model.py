@@ -9,6 +9,7 @@ from collections import OrderedDict
 from os import path as osp
 from typing import Any
 
+import numpy as np
 import torch
 from basicsr.archs import build_network
 from basicsr.losses import build_loss
@@ -192,7 +193,7 @@ class STVSRModel(SRModel):
                     self.opt['path']['visualization'], dataset_name, clip, f'{names[number]}_{suffix}.png'))
             for name, metric_opt in metrics.items():
                 wanted = data if needs_reference(metric_opt['type']) else {'img': data['img']}
-                scores[name].append((number, float(calculate_metric(wanted, metric_opt))))
+                scores[name].append((number, score(wanted, metric_opt)))
         return scores
 
     def usable_metrics(self, has_gt: bool) -> dict[str, dict[str, Any]]:
@@ -254,6 +255,14 @@ class STVSRModel(SRModel):
 def needs_reference(metric_type: str) -> bool:
     """Whether a metric compares with ground truth, as its parameters say."""
     return 'img2' in inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters
+
+
+def score(data: dict[str, np.ndarray], metric_opt: dict[str, Any]) -> float:
+    """One metric of one frame; NaN where it has no value, as NIQE of a flat frame, whose statistics are singular."""
+    try:
+        return float(calculate_metric(data, metric_opt))
+    except np.linalg.LinAlgError:
+        return math.nan
 
 
 def mean(values: list[float]) -> float:
