@@ -1,5 +1,6 @@
 """Several processes: BasicSR's launchers, with or without GPUs."""
 import datetime
+import gc
 import os
 import subprocess
 
@@ -8,6 +9,17 @@ from torch import distributed as dist
 
 # Validation shares clips over processes, and those without one wait for the others.
 TIMEOUT = datetime.timedelta(hours=2)
+
+
+def leave_dist() -> None:
+    """Leaves the job; nothing happens outside of one.
+
+    To be called when the caller has let go of its networks: the reducer of a DistributedDataParallel that outlives the
+    group destroys it later while holding Python's lock, for which a thread of gloo may wait, and the process hangs.
+    """
+    if dist.is_initialized():
+        gc.collect()  # networks are parts of cycles
+        dist.destroy_process_group()
 
 
 def init_dist(launcher: str, backend: str | None = None, port: int | None = None) -> None:

@@ -9,6 +9,7 @@ from basicsr.models import build_model
 from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_dirs
 from basicsr.utils.options import dict2str
 
+from .distributed import leave_dist
 from .options import parse_options, user_errors
 
 
@@ -34,8 +35,8 @@ def test_pipeline(root_path: str) -> None:
     for loader in loaders:
         logger.info(f'Testing {loader.dataset.opt["name"]}...')
         model.validation(loader, current_iter=opt['name'], tb_logger=None, save_img=opt['val']['save_img'])
-    if opt['dist']:
-        torch.distributed.destroy_process_group()
+    del model
+    leave_dist()
 
 
 if __name__ == '__main__':

@@ -28,6 +28,7 @@ from basicsr.utils import (
 )
 from basicsr.utils.options import copy_opt_file, dict2str
 
+from .distributed import leave_dist
 from .options import parse_options, save_options, user_errors
 
 
@@ -175,8 +176,8 @@ def train_pipeline(root_path: str) -> None:
             model.validation(val_loader, current_iter, tb_logger, opt['val']['save_img'])
     if tb_logger:
         tb_logger.close()
-    if opt['dist']:
-        torch.distributed.destroy_process_group()
+    del model
+    leave_dist()
 
 
 if __name__ == '__main__':
