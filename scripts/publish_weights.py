@@ -23,6 +23,7 @@ def publish(checkpoint: Path, name: Path, key: str) -> Path:
     if key not in weights:
         raise ValueError(f'{checkpoint} holds {", ".join(weights)}, but no {key}')
     half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights[key].items()}
+    name.parent.mkdir(parents=True, exist_ok=True)
     part = name.with_name(f'{name.name}.part')
     torch.save({'params': half}, part)
     digest = hashlib.sha256(part.read_bytes()).hexdigest()
