@@ -26,6 +26,7 @@ setup(
         'av',
         'basicsr==1.4.2',
         'lmdb',
+        'matplotlib',
         'numpy',
         'opencv-python',
         'pydantic>=2',
@@ -40,6 +41,6 @@ setup(
         'mm': ['mmengine'],
         'face': ['facexlib'],
         'lpips': ['lpips'],
-        'dev': ['pytest', 'pytest-xdist', 'ruff'],
+        'dev': ['jsonschema', 'pytest', 'pytest-xdist', 'ruff'],
     },
 )

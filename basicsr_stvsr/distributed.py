@@ -3,9 +3,13 @@ import datetime
 import gc
 import os
 import subprocess
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import distributed as dist
+
+T = TypeVar('T')
 
 # Validation shares clips over processes, and those without one wait for the others.
 TIMEOUT = datetime.timedelta(hours=2)
@@ -20,6 +24,43 @@ def leave_dist() -> None:
     if dist.is_initialized():
         gc.collect()  # networks are parts of cycles
         dist.destroy_process_group()
+
+
+def on_first_rank(action: Callable[[], T]) -> T:
+    """Calls `action` on rank 0 alone, and gives every rank what it returned or raised; nothing else in one process.
+
+    So all ranks end together where one fails, instead of waiting for it.
+    """
+    if not dist.is_initialized():
+        return action()
+    outcome = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            outcome[0] = action()
+        except Exception as error:
+            outcome[1] = error
+    dist.broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def gather(value: T) -> list[T]:
+    """The value of every rank, on every rank; any picklable one."""
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank; the same answer on all."""
+    if not dist.is_initialized():
+        return flag
+    flags = torch.tensor(float(flag), device=device)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags)
 
 
 def init_dist(launcher: str, backend: str | None = None, port: int | None = None) -> None:

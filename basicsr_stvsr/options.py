@@ -21,15 +21,61 @@ import yaml
 from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
 
-from .distributed import init_dist
+from .distributed import gather, init_dist
+from .schema import check_options, has_schema
+from .schema.block import nearest, shown
 
 
 class OptionLoader(yaml.SafeLoader):
-    """PyYAML's safe loader that also reads `2e-4` as a number, which YAML 1.1 takes for text."""
+    """PyYAML's safe loader that reads `2e-4` as a number, and refuses a key that stands twice in one block.
+
+    YAML 1.1 takes `2e-4` for text; of a key that stands twice PyYAML takes the last.
+    """
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != '<<':
+                line = key.start_mark.line + 1
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        problem=f'{key.value} stands in this block already, in line {seen[key.value]}',
+                        problem_mark=key.start_mark)
+                seen[key.value] = line
+        return node
+
+    def refuse_tag(self, node: yaml.Node) -> None:
+        tag = node.tag.replace('tag:yaml.org,2002:', '!!')
+        raise yaml.constructor.ConstructorError(
+            problem=f'the tag {tag} is not allowed: an option file holds values and runs no code',
+            problem_mark=node.start_mark)
 
 
 OptionLoader.add_implicit_resolver(
     'tag:yaml.org,2002:float', re.compile(r'^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$'), list('-+0123456789'))
+OptionLoader.add_constructor(None, OptionLoader.refuse_tag)
+
+
+def load_yaml(text: str, where: str) -> Any:
+    """Reads YAML.
+
+    Args:
+        text: the YAML.
+        where: where it stands, for messages.
+
+    Raises:
+        ValueError: it is not YAML, or asks for code to be run; the message tells line and column.
+    """
+    try:
+        return yaml.load(text, Loader=OptionLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        context = f' ({error.context})' if error.context else ''
+        place = f'line {mark.line + 1}, column {mark.column + 1}'
+        raise ValueError(f'{where}, {place}: {error.problem}{context}') from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(f'{where} is not YAML: {" ".join(str(error).split())}') from error
 
 
 @contextmanager
@@ -54,17 +100,34 @@ def load_options(path: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not YAML, asks for code to be run, or is not a mapping.
+        ValueError: it is not YAML, asks for code to be run, or does not hold blocks.
     """
-    with open(path, encoding='utf-8') as file:
-        try:
-            opt = yaml.load(file, Loader=OptionLoader)
-        except yaml.YAMLError as error:
-            raise ValueError(f'{path} cannot be read as an option file: {error}') from error
+    return load_with_bases(Path(path), ())
+
+
+def load_with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """`load_options`; `above` are the files that lead to this one by their `base`."""
+    named = f', which {above[-1]} names as its base,' if above else ''
+    if not path.exists():
+        others = [str(file) for file in path.parent.glob('*.yml')]
+        raise FileNotFoundError(f'option file {path}{named} does not exist. {nearest(path, others)}'.strip())
+    if path.resolve() in (file.resolve() for file in above):
+        raise ValueError(f'option file {path}{named} is based on itself')
+    if path.is_dir():
+        raise ValueError(f'{path}{named} is a folder; an option file is needed')
+    try:
+        opt = load_yaml(path.read_text(encoding='utf-8'), str(path))
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path}{named} is not UTF-8 text (byte {error.start + 1}); is it an option file?') from error
     if not isinstance(opt, dict):
-        raise ValueError(f'{path} must hold option blocks (name: value), but holds {type(opt).__name__}')
+        seen = 'is empty' if opt is None else f'holds {type(opt).__name__}'
+        raise ValueError(f'{path}{named} must hold option blocks (name: value), but {seen}')
     base = opt.pop('base', None)
-    return opt if base is None else merge_options(load_options(osp.join(osp.dirname(path), base)), opt)
+    if base is None:
+        return opt
+    if not isinstance(base, str):
+        raise ValueError(f'{path}: base must be the path of an option file, but is {shown(base)}')
+    return merge_options(load_with_bases(path.parent / base, (*above, path)), opt)
 
 
 def merge_options(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -77,21 +140,29 @@ def merge_options(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, An
     return merged
 
 
-def set_option(opt: dict[str, Any], assignment: str) -> None:
+def set_option(opt: dict[str, Any], assignment: str, new_blocks: bool = False) -> None:
     """Applies one `--force_yml` entry, such as `train:optim_g:lr=1e-4`; the value is read as YAML.
+
+    Args:
+        opt: options, changed in place.
+        assignment: the entry.
+        new_blocks: whether to make blocks that are not there; for options that are checked afterwards.
 
     Raises:
         ValueError: the entry has another form, or names a block that does not exist.
     """
-    keys, separator, value = assignment.partition('=')
-    *blocks, name = keys.strip().split(':')
+    path, separator, value = assignment.partition('=')
+    *blocks, name = (key.strip() for key in path.split(':'))
     if not separator or not name:
         raise ValueError(f'--force_yml takes block:name=value, but got {assignment!r}')
     for i, block in enumerate(blocks):
+        if new_blocks and opt.get(block) is None:
+            opt[block] = {}
         if not isinstance(opt.get(block), dict):
-            raise ValueError(f'--force_yml {assignment}: the options have no block {":".join(blocks[:i + 1])}')
+            raise ValueError(f'--force_yml {assignment}: the options have no block {":".join(blocks[:i + 1])}. '
+                             f'{nearest(block, opt)}'.strip())
         opt = opt[block]
-    opt[name] = yaml.load(value, Loader=OptionLoader)
+    opt[name] = load_yaml(value, f'--force_yml {assignment}')
 
 
 def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = None) -> tuple[
@@ -110,14 +181,17 @@ def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = N
     parser.add_argument('--debug', action='store_true', help='log, validate and save every few steps')
     parser.add_argument('--local_rank', type=int, default=0, help='ignored; old launchers pass it')
     parser.add_argument('--force_yml', nargs='+', default=[], metavar='BLOCK:NAME=VALUE', help='override options')
+    if is_train:
+        parser.add_argument('--check', action='store_true', help='take one step, tell what it needs, write nothing')
     args = parser.parse_args(argv)
 
     opt = load_options(args.opt)
     for assignment in args.force_yml:
-        set_option(opt, assignment)
+        set_option(opt, assignment, new_blocks=has_schema(opt))
+    check_options(opt, is_train)
     args.given = deepcopy(opt)  # what `save_options` keeps
 
-    if opt['num_gpu'] == 'auto':
+    if opt.setdefault('num_gpu', 'auto') == 'auto':
         opt['num_gpu'] = torch.cuda.device_count()
     opt['dist'] = args.launcher != 'none'
     if opt['dist']:
@@ -126,7 +200,7 @@ def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = N
         init_dist(args.launcher, **{**backend, **(opt.get('dist_params') or {})})
     opt['rank'], opt['world_size'] = get_dist_info()
     if opt.get('manual_seed') is None:
-        opt['manual_seed'] = random.randint(1, 10000)
+        opt['manual_seed'] = gather(random.randint(1, 10000))[0]  # the same for all, who share the samples
     set_random_seed(opt['manual_seed'] + opt['rank'])
 
     opt['is_train'], opt['auto_resume'] = is_train, args.auto_resume
@@ -134,6 +208,8 @@ def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = N
         opt['name'] = f'debug_{opt["name"]}'
     complete_datasets(opt)
     complete_paths(opt, root_path)
+    if not is_train:
+        opt['val'] = opt.get('val') or {}
     metrics = (opt.get('val') or {}).get('metrics')
     if metrics:  # `niqe: ~` turns a metric off
         opt['val']['metrics'] = {name: metric for name, metric in metrics.items() if metric}
@@ -160,7 +236,7 @@ def complete_datasets(opt: dict[str, Any]) -> None:
 
 def complete_paths(opt: dict[str, Any], root_path: str) -> None:
     """Fills in where checkpoints, logs and pictures go; `path.experiments_root` may be given in the file."""
-    path = opt.setdefault('path', {})
+    path = opt['path'] = opt.get('path') or {}
     for key, value in path.items():
         if value is not None and ('resume_state' in key or 'pretrain_network' in key):
             path[key] = osp.expanduser(value)

@@ -34,7 +34,7 @@ def test_pipeline(root_path: str) -> None:
 
     for loader in loaders:
         logger.info(f'Testing {loader.dataset.opt["name"]}...')
-        model.validation(loader, current_iter=opt['name'], tb_logger=None, save_img=opt['val']['save_img'])
+        model.validation(loader, current_iter=opt['name'], tb_logger=None, save_img=opt['val'].get('save_img', False))
     del model
     leave_dist()
 

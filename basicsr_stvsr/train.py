@@ -1,10 +1,10 @@
 """BasicSR's training loop, with this plugin's classes registered: `python -m basicsr_stvsr.train -opt FILE`."""
 import datetime
-import itertools
 import logging
+import math
 import os
-import pickle
-import re
+import resource
+import signal
 import sys
 import time
 from argparse import Namespace
@@ -13,61 +13,85 @@ from os import path as osp
 from typing import Any
 
 import torch
-from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
+from basicsr.data import build_dataloader, build_dataset
 from basicsr.models import build_model
-from basicsr.train import create_train_val_dataloader, init_tb_loggers
-from basicsr.utils import (
-    AvgTimer,
-    MessageLogger,
-    check_resume,
-    get_env_info,
-    get_root_logger,
-    get_time_str,
-    make_exp_dirs,
-    mkdir_and_rename,
-)
+from basicsr.models.base_model import BaseModel
+from basicsr.train import init_tb_loggers
+from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_dirs, mkdir_and_rename
 from basicsr.utils.options import copy_opt_file, dict2str
+from torch.utils.data import DataLoader, Dataset
 
-from .distributed import leave_dist
+from .data.sampling import SampleStream
+from .data.train_loader import fetch, make_train_loader, num_shares
+from .distributed import any_rank, leave_dist, on_first_rank
+from .models.stvsr_model import NonFiniteError, STVSRModel
 from .options import parse_options, save_options, user_errors
+from .training_log import TrainingLog
+from .training_state import CheckpointError, find_resume_state, restore_rng_of_rank
+
+# What a scheduler may take as a wish to be started again: 'temporary failure' of sysexits.h.
+EXIT_STOPPED = 75
 
 
-def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
-    """Loads the training state to go on from: the newest one with --auto_resume, else path.resume_state, if any.
+class StopRequest:
+    """Within its block SIGTERM and SIGINT are noted instead of ending the process; a second SIGINT does end it."""
 
-    BasicSR's own looks under ./experiments whatever the options say, needs a GPU, and dies of a file that a killed run
-    has left unfinished.
-    """
-    paths, optional = [opt['path'].get('resume_state')], False
-    if opt['auto_resume'] and osp.isdir(opt['path']['training_states']):
-        states = [name for name in os.listdir(opt['path']['training_states']) if re.fullmatch(r'\d+\.state', name)]
-        if states:
-            states.sort(key=lambda name: int(name.removesuffix('.state')), reverse=True)
-            paths, optional = [osp.join(opt['path']['training_states'], name) for name in states], True
-    for path in filter(None, paths):
-        try:
-            state = torch.load(path, map_location='cpu', weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            if not optional:
-                raise ValueError(f'path.resume_state: {path} cannot be read as a training state: {error}') from error
-            print(f'warning: {path} cannot be read as a training state and is left out: {error}', file=sys.stderr)
-            continue
-        opt['path']['resume_state'] = path
-        check_resume(opt, state['iter'])
-        return state
-    return None
+    signals = signal.SIGTERM, signal.SIGINT
+
+    def __init__(self):
+        self.received: signal.Signals | None = None
+
+    def __enter__(self) -> 'StopRequest':
+        self.before = {number: signal.signal(number, self.note) for number in self.signals}
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def note(self, number: int, _frame: Any) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+
+    def __bool__(self) -> bool:
+        return self.received is not None
 
 
-def make_prefetcher(opt: dict[str, Any], train_loader: torch.utils.data.DataLoader) -> CPUPrefetcher | CUDAPrefetcher:
-    """Wraps the loader as `datasets.train.prefetch_mode` says: absent or 'cpu', or 'cuda'."""
-    mode = opt['datasets']['train'].get('prefetch_mode')
-    if mode not in (None, 'cpu', 'cuda'):
-        raise ValueError(f"datasets.train.prefetch_mode must be absent, 'cpu' or 'cuda', but is {mode!r}")
-    if mode == 'cuda':
-        if not opt['datasets']['train'].get('pin_memory'):
-            raise ValueError("datasets.train.prefetch_mode 'cuda' needs datasets.train.pin_memory: true")
-        return CUDAPrefetcher(train_loader, opt)
-    return CPUPrefetcher(train_loader)
+class Position:
+    """How far a training is, in steps of the optimiser and in samples of all processes together."""
+
+    def __init__(self, opt: dict[str, Any], batches: SampleStream, resume_state: dict[str, Any] | None):
+        self.iter, self.samples = (resume_state['iter'], resume_state['samples']) if resume_state else (0, 0)
+        self.batches = batches
+        self.last_iter = int(opt['train']['total_iter'])
+        if opt['train'].get('unit') == 'samples':
+            self.last_iter = self.iter + math.ceil((self.last_iter - self.samples) / batches.global_batch)
+
+    @property
+    def epoch(self) -> int:
+        return self.samples // self.batches.epoch_length
+
+    def advance(self) -> None:
+        self.iter += 1
+        self.samples += self.batches.global_batch
+
+
+# ---------------------------------------------------------------- setting up
+
+def open_data(opt: dict[str, Any]) -> tuple[Dataset, list[DataLoader]]:
+    """The set to train on, and loaders of those to validate on."""
+    train_set, val_loaders = None, []
+    for name, dataset_opt in opt['datasets'].items():
+        dataset = build_dataset(dataset_opt)
+        get_root_logger().info(f'Number of samples in {dataset_opt["name"]} (datasets.{name}): {len(dataset)}')
+        if dataset_opt['phase'] == 'train':
+            train_set = dataset
+        elif dataset_opt['phase'] == 'val':
+            val_loaders.append(build_dataloader(dataset, dataset_opt))
+    if train_set is None:
+        raise ValueError('datasets.train is missing: the data to train on')
+    return train_set, val_loaders
 
 
 def log_to_file(opt: dict[str, Any]) -> tuple[logging.Logger, MemoryHandler]:
@@ -91,13 +115,94 @@ def open_log_file(logger: logging.Logger, memory: MemoryHandler, path: str) -> N
 
 
 def make_folders(opt: dict[str, Any], args: Namespace, is_new: bool) -> None:
-    """Makes the folders of the experiment, of which a new run moves older ones of the same name away; rank 0 only."""
+    """Makes the folders of the experiment, of which a new run moves older ones of the same name away."""
     if is_new:
         make_exp_dirs(opt)
         if opt['logger'].get('use_tb_logger') and 'debug' not in opt['name']:
             mkdir_and_rename(osp.join(opt['root_path'], 'tb_logger', opt['name']))
     copy_opt_file(args.opt, opt['path']['experiments_root'])
     save_options(args.given, osp.join(opt['path']['experiments_root'], 'options.yml'))
+
+
+def describe_training(opt: dict[str, Any], train_set: Dataset, position: Position) -> str:
+    batches = position.batches
+    return (f'Training statistics:\n\tNumber of train samples: {len(train_set)}'
+            f'\n\tBatch size per process: {batches.batch_size}\n\tWorld size (processes): {opt["world_size"]}'
+            f'\n\tIterations per epoch: {batches.epoch_length / batches.global_batch:.4g}'
+            f'\n\tTotal iterations: {position.last_iter}')
+
+
+# ---------------------------------------------------------------- the loop
+
+def train(opt: dict[str, Any], model: BaseModel, loader: DataLoader, position: Position, val_loaders: list[DataLoader],
+          tb_logger: Any, rng: list[dict[str, Any]] | None) -> signal.Signals | None:
+    """Trains to the last iteration, or to the end of the step in which the process is asked to stop.
+
+    Args:
+        rng: states of the random number generators to go on from, see `restore_rng_of_rank`.
+
+    Returns:
+        the signal that asked to stop, on the rank that got it; all ranks return together.
+
+    Raises:
+        CheckpointError: a checkpoint could not be written.
+        NonFiniteError: too many losses in a row were not finite; a checkpoint was saved.
+    """
+    logger, start_time = get_root_logger(), time.time()
+    logger.info(f'Start training from epoch: {position.epoch}, iter: {position.iter}')
+    val_freq = opt['val'].get('val_freq') if opt.get('val') else None
+    saved_iter = None
+
+    def save() -> None:
+        nonlocal saved_iter
+        if saved_iter != position.iter:
+            logger.info('Saving models and training states.')
+            model.save(position.epoch, position.iter)
+            saved_iter = position.iter
+
+    def validate() -> None:
+        for val_loader in val_loaders:
+            model.validation(val_loader, position.iter, tb_logger, opt['val'].get('save_img', False))
+        log.validation(position.iter, getattr(model, 'validation_results', {}))
+
+    with StopRequest() as stop, TrainingLog(
+            opt, start_iter=position.iter, total_iter=position.last_iter, tb_logger=tb_logger) as log:
+        model.stop_requested = lambda: bool(stop)
+        batches = fetch(loader, opt)
+        if rng:
+            restore_rng_of_rank(rng)
+        while position.iter < position.last_iter:
+            start = time.perf_counter()
+            batch = next(batches)
+            data_time = time.perf_counter() - start
+            epoch = position.epoch
+            position.advance()
+            model.feed_data(batch)
+            model.update_learning_rate(position.iter, warmup_iter=opt['train'].get('warmup_iter', -1))
+            try:
+                model.optimize_parameters(position.iter)
+            except NonFiniteError:
+                save()
+                raise
+            log.step(position.iter, data_time=data_time, iter_time=time.perf_counter() - start)
+            if position.iter % opt['logger']['print_freq'] == 0:
+                log.log(position.iter, epoch=epoch, lrs=model.get_current_learning_rate(),
+                        values=model.get_current_log())
+            if position.iter % opt['logger']['save_checkpoint_freq'] == 0:
+                save()
+            if val_freq and position.iter % val_freq == 0 and position.iter < position.last_iter:
+                validate()
+            if any_rank(bool(stop), model.device):
+                save()
+                return stop.received or signal.SIGTERM
+
+        logger.info(f'End of training. Time consumed: {datetime.timedelta(seconds=int(time.time() - start_time))}')
+        save()
+        logger.info('Save the latest model.')
+        model.save(epoch=-1, current_iter=-1)  # BasicSR's mark for 'latest'
+        if val_freq:
+            validate()
+        return (stop.received or signal.SIGTERM) if any_rank(bool(stop), model.device) else None
 
 
 def train_pipeline(root_path: str) -> None:
@@ -111,73 +216,93 @@ def train_pipeline(root_path: str) -> None:
         logger.info(dict2str(opt))
 
         # Data and network before any folder: a mistyped path must not move an older experiment away.
-        resume_state = load_resume_state(opt)
-        train_loader, train_sampler, val_loaders, _, total_iters = create_train_val_dataloader(opt, logger)
-        if len(train_loader) == 0:
-            raise ValueError(f'datasets.train has {len(train_loader.dataset)} windows, which is less than one batch of '
-                             f'{train_loader.batch_size}; raise datasets.train.dataset_enlarge_ratio')
+        resume_state = find_resume_state(opt)
+        train_set, val_loaders = open_data(opt)
         model = build_model(opt)
-        start_epoch, current_iter = 0, 0
+        if isinstance(model, STVSRModel):
+            model.check_data(train_set, [loader.dataset for loader in val_loaders])
         if resume_state:
-            model.resume_training(resume_state)
-            start_epoch, current_iter = resume_state['epoch'], resume_state['iter']
-            logger.info(f'Resuming training from epoch: {start_epoch}, iter: {current_iter}.')
-        prefetcher = make_prefetcher(opt, train_loader)
+            take_over(opt, model, resume_state)
+        loader = make_train_loader(opt, train_set, start=resume_state['samples'] if resume_state else 0)
+        position = Position(opt, loader.batch_sampler, resume_state)
+        logger.info(describe_training(opt, train_set, position))
+        if args.check:
+            check(opt, model, loader, position)
+            del model
+            leave_dist()
+            return
 
+        on_first_rank(lambda: make_folders(opt, args, is_new=resume_state is None))
         if opt['rank'] == 0:
-            make_folders(opt, args, is_new=resume_state is None)
             open_log_file(logger, memory, osp.join(opt['path']['log'], f'train_{opt["name"]}_{get_time_str()}.log'))
-        if opt['dist']:
-            torch.distributed.barrier()
         tb_logger = init_tb_loggers(opt)
 
-    msg_logger = MessageLogger(opt, current_iter, tb_logger)
-    logger.info(f'Start training from epoch: {start_epoch}, iter: {current_iter}')
-    data_timer, iter_timer = AvgTimer(), AvgTimer()
-    start_time = time.time()
-    val_freq = opt['val']['val_freq'] if opt.get('val') else 0
-
-    # BasicSR computes the number of epochs as if the last, incomplete batch of each were used, and stops too early.
-    for epoch in itertools.count(start_epoch):
-        if current_iter >= total_iters:
-            break
-        train_sampler.set_epoch(epoch)
-        prefetcher.reset()
-        train_data = prefetcher.next()
-        while train_data is not None and current_iter < total_iters:
-            data_timer.record()
-            current_iter += 1
-            model.update_learning_rate(current_iter, warmup_iter=opt['train'].get('warmup_iter', -1))
-            model.feed_data(train_data)
-            model.optimize_parameters(current_iter)
-            iter_timer.record()
-            if current_iter == 1:
-                msg_logger.reset_start_time()
-            if current_iter % opt['logger']['print_freq'] == 0:
-                msg_logger({
-                    'epoch': epoch, 'iter': current_iter, 'lrs': model.get_current_learning_rate(),
-                    'time': iter_timer.get_avg_time(), 'data_time': data_timer.get_avg_time(),
-                    **model.get_current_log()})
-            if current_iter % opt['logger']['save_checkpoint_freq'] == 0:
-                logger.info('Saving models and training states.')
-                model.save(epoch, current_iter)
-            if val_freq and current_iter % val_freq == 0 and current_iter < total_iters:
-                for val_loader in val_loaders:
-                    model.validation(val_loader, current_iter, tb_logger, opt['val']['save_img'])
-            data_timer.start()
-            iter_timer.start()
-            train_data = prefetcher.next()
-
-    logger.info(f'End of training. Time consumed: {datetime.timedelta(seconds=int(time.time() - start_time))}')
-    logger.info('Save the latest model.')
-    model.save(epoch=-1, current_iter=-1)  # BasicSR's mark for 'latest'
-    if val_freq:
-        for val_loader in val_loaders:
-            model.validation(val_loader, current_iter, tb_logger, opt['val']['save_img'])
-    if tb_logger:
-        tb_logger.close()
+    try:
+        stopped_by = train(opt, model, loader, position, val_loaders, tb_logger, (resume_state or {}).get('rng'))
+    except (CheckpointError, NonFiniteError) as error:
+        logger.error(str(error))
+        sys.exit(1)
+    finally:
+        if tb_logger:
+            tb_logger.close()
     del model
     leave_dist()
+    if stopped_by:
+        print(f'Stopped by {stopped_by.name} after iteration {position.iter} of {position.last_iter}, and saved; '
+              '--auto_resume goes on from there.', file=sys.stderr)
+        sys.exit(EXIT_STOPPED)
+
+
+def take_over(opt: dict[str, Any], model: BaseModel, resume_state: dict[str, Any]) -> None:
+    """Gives the model what a training state holds, and the order of the samples its seed."""
+    # BasicSR's states tell neither samples nor seed.
+    resume_state.setdefault('samples', resume_state['iter'] * opt['world_size'] * num_shares(opt)
+                            * opt['datasets']['train']['batch_size_per_gpu'])
+    opt['manual_seed'] = resume_state.get('seed', opt['manual_seed'])
+    model.resume_training(resume_state)
+    get_root_logger().info(f'Resuming training from epoch: {resume_state["epoch"]}, iter: {resume_state["iter"]}.')
+
+
+# ---------------------------------------------------------------- --check
+
+def check(opt: dict[str, Any], model: BaseModel, loader: DataLoader, position: Position) -> None:
+    """Tries a step, then two more for the time, and prints what the training will take; writes nothing."""
+    net = model.get_bare_model(model.net_g)
+    batches, times, waits = fetch(loader, opt), [], []
+    for number in range(1, 4):
+        start = time.perf_counter()
+        batch = next(batches)
+        waits.append(time.perf_counter() - start)
+        model.feed_data(batch)
+        model.update_learning_rate(number, warmup_iter=opt['train'].get('warmup_iter', -1))
+        model.optimize_parameters(number)
+        log = model.get_current_log()
+        times.append(time.perf_counter() - start)
+        if number == 1:
+            losses = ', '.join(f'{name} {value:.4g}' for name, value in log.items())
+    if opt['rank'] != 0:
+        return
+    iter_time, wait = sum(times[1:]) / 2, sum(waits[1:]) / 2
+    num_left = position.last_iter - position.iter
+    shapes = ', '.join(f'{name} {tuple(value.shape)}' for name, value in batch.items() if torch.is_tensor(value))
+    num_parameters = sum(parameter.numel() for parameter in net.parameters())
+    print(f'''\
+network     {type(net).__name__}, {num_parameters:,} parameters
+batch       {shapes}, on each of {opt["world_size"]} processes
+first step  {losses}
+memory      {describe_memory(model.device)}
+time        {iter_time:.3g} s an iteration, of which {wait:.2g} s waiting for data; the first took {times[0]:.3g} s
+duration    {datetime.timedelta(seconds=int(num_left * iter_time))} for {num_left:,} iterations, without validation
+Nothing was written.''')
+
+
+def describe_memory(device: torch.device) -> str:
+    if device.type == 'cuda':
+        free, total = torch.cuda.mem_get_info(device)
+        return (f'{torch.cuda.max_memory_reserved(device) / 2**30:.2f} GiB of the {total / 2**30:.1f} GiB of '
+                f'{torch.cuda.get_device_name(device)}, {free / 2**30:.1f} GiB of which are free')
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+    return f'{peak / 2**30:.2f} GiB at most in this process, without its workers'
 
 
 if __name__ == '__main__':

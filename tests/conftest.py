@@ -1,4 +1,6 @@
+import logging
 import os
+import sys
 from pathlib import Path
 
 # Tiny networks on several threads wait for each other most of the time. Commands that the tests start inherit this.
@@ -8,8 +10,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import basicsr_stvsr  # noqa: F401  (registers the classes, and patches what basicsr needs)
+
+# isort: split
+from basicsr.utils import get_root_logger
+
+from basicsr_stvsr.train import train_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'
@@ -28,6 +36,14 @@ TINY_NET = {
 def fixed_seed():
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture
+def log(caplog, monkeypatch):
+    """pytest's caplog of what BasicSR's logger is told."""
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
+    caplog.set_level(logging.INFO)
+    return caplog
 
 
 @pytest.fixture(scope='session')
@@ -65,3 +81,21 @@ def load_reference():
             return {key: torch.from_numpy(arrays[key]) for key in arrays.files if key != 'meta'}
 
     return load
+
+
+@pytest.fixture
+def train_here(monkeypatch, tmp_path):
+    """Runs train_pipeline in this process; experiments/ is written under tmp_path."""
+    def train(opt: dict, *flags: str) -> Path:
+        options = tmp_path / 'options.yml'
+        options.write_text(yaml.safe_dump(opt))
+        monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(options), *flags])
+        train_pipeline(str(tmp_path))
+        return tmp_path / 'experiments' / opt['name']
+
+    yield train
+    # The log files of these runs
+    logger = logging.getLogger('basicsr')
+    for handler in list(logger.handlers):
+        if isinstance(handler, logging.FileHandler):
+            logger.removeHandler(handler)

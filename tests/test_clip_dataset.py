@@ -227,7 +227,7 @@ def test_cached_frames_stay_as_they_are(train_opt):
     before = STVSRClipDataset({**train_opt, 'use_hflip': False, 'use_rot': False})[0]
     for _ in range(10):
         dataset[0]
-    dataset.opt = {**dataset.opt, 'use_hflip': False, 'use_rot': False}
+    dataset.settings = dataset.settings.model_copy(update={'use_hflip': False, 'use_rot': False})
     assert torch.equal(dataset[0]['gt'], before['gt']) and torch.equal(dataset[0]['lq'], before['lq'])
 
 
@@ -425,21 +425,27 @@ def test_missing_lr_clips_without_ground_truth(test_opt, tmp_path):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    ({'gt_size': 30}, 'gt_size 30 is no multiple of scale 4'),
-    ({'gt_sise': 32}, "unknown option 'gt_sise'; did you mean 'gt_size'"),
-    ({'num_frame': 4}, 'num_frame must be odd'),
-    ({'temporal_scale': 3}, 'temporal_scale must be 1 or 2, got 3'),
-    ({'interval_list': [0]}, 'interval_list'),
+    ({'gt_size': 30}, r'^datasets\.train\.gt_size must be a multiple of scale 4, but is 30$'),
+    ({'gt_sise': 32}, r'datasets.train.gt_sise is not an option \(its value here is 32\). Did you mean gt_size\? '),
+    ({'num_frame': 4}, 'datasets.train.num_frame must be odd with temporal_scale 2, but is 4'),
+    ({'temporal_scale': 3}, 'datasets.train.temporal_scale must be one of 1, 2, but is 3'),
+    ({'interval_list': [0]}, r'datasets.train.interval_list\[0\] must be >= 1, but is 0'),
     ({'clips': '00009/*'}, "none of 3 clips matches clips: '00009/\\*'"),
     ({'clip_weights': {'00009/*': 2}}, r"no clip matches \['00009/\*'\]"),
-    ({'clip_weights': {'*': -1}}, 'must not be negative'),
-    ({'dataroot_gt': None, 'dataroot_lq': None}, 'dataroot_gt or dataroot_lq is needed'),
-    ({'dataroot_gt': None}, 'dataroot_gt is needed for training'),
+    ({'clip_weights': {'*': -1}}, r'datasets.train.clip_weights.\* must be >= 0, but is -1'),
+    ({'dataroot_gt': None}, 'datasets.train.dataroot_gt is missing: Clips as a folder'),
+    ({'dataroot_flow': '.', 'interval_list': [2]}, r'_flow needs interval_list \[1\] .* but they are \[2\] and 2'),
+    ({'prefetch_mode': 'cuda'}, "prefetch_mode is 'cuda', which needs pin_memory: true"),
     ({'dataroot_lq': None, 'degradation': {'type': 'bicubik'}}, 'bicubik'),
 ])
 def test_bad_options(train_opt, change, message):
     with pytest.raises(ValueError, match=message):
         STVSRClipDataset({**train_opt, **change})
+
+
+def test_no_data_to_test_on(test_opt):
+    with pytest.raises(ValueError, match='datasets.val.dataroot_gt is missing, and dataroot_lq too'):
+        STVSRTestDataset({**test_opt, 'dataroot_gt': None})
 
 
 def test_meta_info_file(vimeo, train_opt, tmp_path, monkeypatch):

@@ -95,7 +95,7 @@ def test_wrong_checkpoints_are_refused(net, tmp_path):
     with pytest.raises(FileNotFoundError, match=r'weights\.pth does not exist.*pwc_net\.pth\.tar in NVlabs/PWC-Net'):
         PWCNet(pretrained=str(path))
     path.write_bytes(b'<html>not found</html>')
-    with pytest.raises(ValueError, match=r'weights\.pth cannot be read as a PyTorch checkpoint.*PWC-Net'):
+    with pytest.raises(ValueError, match=r'weights\.pth is a web page.*PWC-Net'):
         PWCNet(pretrained=str(path))
     torch.save([1, 2], path)
     with pytest.raises(ValueError, match='holds no tensors by name'):

@@ -1,5 +1,6 @@
 """Published weights: what is in the package, and the script that makes such files."""
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from basicsr_stvsr.archs.checkpoint import check_hash
+from basicsr_stvsr.archs.checkpoint import check_hash, load_weights, read_state_dict
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
 from basicsr_stvsr.options import load_options
 
@@ -61,5 +62,52 @@ def test_damaged_weights_are_refused(tmp_path):
         file.write(b'x')
     with pytest.raises(ValueError, match='is damaged or was changed: its sha256 begins with'):
         check_hash(path)
-    with pytest.raises(FileNotFoundError, match='weights .*nothing.pth do not exist'):
-        check_hash(tmp_path / 'nothing.pth')
+
+
+@pytest.mark.parametrize('content, seen', [
+    (b'', 'is empty'),
+    (b'\n<!DOCTYPE html>\n<html><body>404</body></html>', 'is a web page'),
+    (b'version https://git-lfs.github.com/spec/v1\noid sha256:0\n', 'is a pointer of Git LFS'),
+    (b'GIF89a', "is no PyTorch file: it begins with b'GIF89a'"),
+])
+def test_what_is_no_weights_file_is_told(tmp_path, content, seen):
+    path = tmp_path / 'net.pth'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f'net.pth {seen}.*; expected the weights of MBNet$'):
+        read_state_dict(path, what='MBNet')
+
+
+def test_a_truncated_weights_file_is_told(tmp_path):
+    path = tmp_path / 'net.pth'
+    torch.save({'params': {'w': torch.ones(1000)}}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match='net.pth is cut off after 2,000 bytes: its end is missing; expected the weig'):
+        read_state_dict(path, what='MBNet')
+
+
+def test_code_in_a_weights_file_does_not_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'trapped'),)
+
+    torch.save({'params': {'w': Trap()}}, tmp_path / 'net.pth')
+    with pytest.raises(ValueError, match='is a PyTorch file that is damaged, or holds more than tensors'):
+        read_state_dict(tmp_path / 'net.pth', what='MBNet')
+    assert not (tmp_path / 'trapped').exists()
+    torch.save({'epoch': 3, 'model': torch.nn.Linear(1, 1).state_dict()}, tmp_path / 'net.pth')
+    with pytest.raises(ValueError, match='holds no tensors by name, but a block of epoch, model; expected'):
+        read_state_dict(tmp_path / 'net.pth', what='MBNet')
+
+
+def test_weights_that_fit_in_part(log):
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
+    state = {'0.weight': torch.full((3, 2), 7.0), '1.weight': torch.zeros(2, 2), 'other': torch.zeros(1)}
+    wrong = ("net.pth does not hold the weights of Net, 4 tensors: 2 missing \\(first: 0.bias\\); 1 unknown "
+             '\\(first: other\\); 1 of another shape \\(first: 1.weight \\(2, 2\\), expected \\(1, 3\\)\\)')
+    with pytest.raises(ValueError, match=wrong):
+        load_weights(net, state, path='net.pth', what='Net')
+    assert not (net[0].weight == 7).any()
+    load_weights(net, state, path='net.pth', what='Net', strict=False)
+    assert (net[0].weight == 7).all() and 'fits Net in 1 of 4 tensors: 2 missing' in log.text
+    with pytest.raises(ValueError, match='does not hold the weights of Net'):  # another network altogether
+        load_weights(net, {'other': torch.zeros(1)}, path='net.pth', what='Net', strict=False)

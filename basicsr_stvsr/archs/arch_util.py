@@ -2,9 +2,13 @@
 
 Shapes: B images, C channels, H x W pixels, s = scale.
 """
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border') -> Tensor:
@@ -59,3 +63,18 @@ def check_size_multiple(lq: Tensor, multiple: int, name: str) -> None:
     if h % multiple or w % multiple:
         raise ValueError(f'{name} needs a height and width divisible by {multiple}, but got {h}x{w}; '
                          'basicsr_stvsr.inference.restore_clip pads and crops')
+
+
+def run_part(part: Callable[..., Any], *inputs: Any, recompute: bool) -> Any:
+    """Calls `part(*inputs)`; with `recompute`, by gradient checkpointing.
+
+    Then nothing that is made within the part is kept for the backward pass, which runs the part once more instead,
+    with the random numbers and the autocast of the first time. Outputs and gradients stay the same, provided that the
+    part's outputs depend on its inputs and weights alone. Without gradients there is nothing to keep, and the part
+    runs as it is.
+    """
+    if recompute and torch.is_grad_enabled():
+        # The reentrant form refuses inputs without a gradient, as LR frames are, and weights that serve in two rounds
+        # of a distributed training.
+        return checkpoint(part, *inputs, use_reentrant=False)
+    return part(*inputs)

@@ -10,6 +10,7 @@ unfold a few rows at a time, which stay in the cache, and keep none of them.
 Shapes: B clips, C channels in, O channels out, G guide channels, k kernel size, H x W pixels, s = stride; R x S of the
 k x k taps.
 """
+import math
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import NamedTuple
@@ -17,8 +18,6 @@ from typing import NamedTuple
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .arch_util import upsample_flow
@@ -64,33 +63,48 @@ def _dense(op: Callable[..., Tensor], windows: Tensor, other: Tensor) -> Tensor:
     return op(windows, other, out=windows.new_empty(windows.shape))
 
 
-class _PACKernel(Function):
-    """K of the formula above, (B, G, H, W) -> (B, k*k, H, W), keeping only the guide and K for the backward pass."""
+# Both operators, and their backward passes, are PyTorch operators of their own: torch.compile then takes each as one step
+# of its graph, instead of unrolling the strips into thousands of them.
+@torch.library.custom_op('basicsr_stvsr::pac_kernel', mutates_args=())
+def _pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
+    """K of the formula above, (B, G, H, W) -> (B, k*k, H, W)."""
+    b, _, h, w = guide.shape
+    padded = F.pad(guide, [kernel_size // 2] * 4)
+    kernel = guide.new_empty(b, kernel_size, kernel_size, h, w)
+    for rows, windows, _ in _strips(padded, kernel):
+        difference = _dense(torch.sub, windows, guide[:, :, None, None, rows])
+        kernel[..., rows, :] = difference.square_().sum(1).mul_(-0.5).exp_()
+    return kernel.flatten(1, 2)
 
-    @staticmethod
-    def forward(ctx, guide: Tensor, kernel_size: int) -> Tensor:
-        b, _, h, w = guide.shape
-        padded = F.pad(guide, [kernel_size // 2] * 4)
-        kernel = guide.new_empty(b, kernel_size, kernel_size, h, w)
-        for rows, windows, _ in _strips(padded, kernel):
-            difference = _dense(torch.sub, windows, guide[:, :, None, None, rows])
-            kernel[..., rows, :] = difference.square_().sum(1).mul_(-0.5).exp_()
-        ctx.save_for_backward(guide, kernel)
-        return kernel.flatten(1, 2)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_kernel: Tensor) -> tuple[Tensor, None]:
-        guide, kernel = ctx.saved_tensors
-        (k, h, w), pad = kernel.shape[2:], kernel.shape[2] // 2
-        padded, grad_kernel = F.pad(guide, [pad] * 4), grad_kernel.unflatten(1, (k, k))
-        grad_guide, grad_padded = torch.empty_like(guide), torch.zeros_like(padded)
-        for rows, windows, factor in _strips(padded, kernel):
-            grad = _dense(torch.sub, windows, guide[:, :, None, None, rows])
-            grad *= factor * grad_kernel[..., rows, :].unsqueeze(1)
-            grad_guide[:, :, rows] = grad.sum((2, 3))
-            _add_windows(grad_padded, rows, grad.neg_())
-        return grad_guide.add_(grad_padded[:, :, pad:pad + h, pad:pad + w]), None
+@torch.library.custom_op('basicsr_stvsr::pac_kernel_backward', mutates_args=())
+def _pac_kernel_backward(guide: Tensor, kernel: Tensor, grad_kernel: Tensor) -> Tensor:
+    (h, w), k = guide.shape[2:], math.isqrt(kernel.shape[1])
+    pad = k // 2
+    padded, kernel, grad_kernel = F.pad(guide, [pad] * 4), *(x.unflatten(1, (k, k)) for x in (kernel, grad_kernel))
+    grad_guide, grad_padded = torch.empty_like(guide), torch.zeros_like(padded)
+    for rows, windows, factor in _strips(padded, kernel):
+        grad = _dense(torch.sub, windows, guide[:, :, None, None, rows])
+        grad *= factor * grad_kernel[..., rows, :].unsqueeze(1)
+        grad_guide[:, :, rows] = grad.sum((2, 3))
+        _add_windows(grad_padded, rows, grad.neg_())
+    return grad_guide.add_(grad_padded[:, :, pad:pad + h, pad:pad + w])
+
+
+@_pac_kernel.register_fake
+def _(guide: Tensor, kernel_size: int) -> Tensor:
+    b, _, h, w = guide.shape
+    return guide.new_empty(b, kernel_size**2, h, w)
+
+
+@_pac_kernel_backward.register_fake
+def _(guide: Tensor, kernel: Tensor, grad_kernel: Tensor) -> Tensor:
+    return torch.empty_like(guide)
+
+
+_pac_kernel.register_autograd(
+    lambda ctx, grad_kernel: (_pac_kernel_backward(*ctx.saved_tensors, grad_kernel), None),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0], output))
 
 
 class _Phase(NamedTuple):
@@ -123,47 +137,65 @@ def _phases(kernel_size: int, stride: int, height: int, width: int) -> Iterator[
                      (..., in_y, in_x))
 
 
-class _PACConv(Function):
+@torch.library.custom_op('basicsr_stvsr::pac_conv', mutates_args=())
+def _pac_conv(x: Tensor, kernel: Tensor, weight: Tensor, stride: int) -> Tensor:
     """sum_j K_ij W_{j-i} x_j without the unfolded x; the weight is (O, C, k, k) and never flipped."""
+    (b, _, h, w), (o, _, k, _) = x.shape, weight.shape
+    padded, kernel = F.pad(x, [k // 2] * 4), kernel.unflatten(1, (k, k))
+    out = x.new_empty(b, o, stride * h, stride * w)
+    for phase in _phases(k, stride, h, w):
+        phase_out = out[phase.output]
+        matrix = weight[phase.weight].flatten(1).expand(b, -1, -1)
+        for rows, windows, factor in _strips(padded[phase.padded], kernel[phase.kernel]):
+            weighted = _dense(torch.mul, windows, factor)
+            phase_out[:, :, rows] = torch.bmm(matrix, _columns(weighted)).unflatten(2, (-1, w))
+    return out
 
-    @staticmethod
-    def forward(ctx, x: Tensor, kernel: Tensor, weight: Tensor, stride: int) -> Tensor:
-        (b, _, h, w), (o, _, k, _) = x.shape, weight.shape
-        ctx.save_for_backward(x, kernel, weight)
-        ctx.stride = stride
-        padded, kernel = F.pad(x, [k // 2] * 4), kernel.unflatten(1, (k, k))
-        out = x.new_zeros(b, o, stride * h, stride * w)
-        for phase in _phases(k, stride, h, w):
-            phase_out = out[phase.output]
-            matrix = weight[phase.weight].flatten(1).expand(b, -1, -1)
-            for rows, windows, factor in _strips(padded[phase.padded], kernel[phase.kernel]):
-                weighted = _dense(torch.mul, windows, factor)
-                phase_out[:, :, rows] = torch.bmm(matrix, _columns(weighted)).unflatten(2, (-1, w))
-        return out
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, kernel, weight = ctx.saved_tensors
-        (b, _, h, w), k = x.shape, weight.shape[2]
-        pad = k // 2
-        padded, kernel = F.pad(x, [pad] * 4), kernel.unflatten(1, (k, k))
-        grad_padded, grad_kernel = torch.zeros_like(padded), torch.zeros_like(kernel)
-        # Many strips add up in it, which bfloat16 would not survive.
-        grad_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
-        for phase in _phases(k, ctx.stride, h, w):
-            taps = weight[phase.weight]
-            matrix = taps.flatten(1).t().expand(b, -1, -1)
-            phase_grad_padded, phase_grad_kernel = grad_padded[phase.padded], grad_kernel[phase.kernel]
-            for rows, windows, factor in _strips(padded[phase.padded], kernel[phase.kernel]):
-                grad = grad_out[phase.output][:, :, rows].flatten(2)
-                weighted = _dense(torch.mul, windows, factor)
-                grad_weight[phase.weight] += torch.bmm(grad, _columns(weighted).transpose(1, 2)).sum(0).view(taps.shape)
-                grad_weighted = torch.bmm(matrix, grad).view(windows.shape)
-                phase_grad_kernel[..., rows, :] = torch.mul(grad_weighted, windows, out=weighted).sum(1)
-                _add_windows(phase_grad_padded, rows, grad_weighted.mul_(factor))
-        return (grad_padded[:, :, pad:pad + h, pad:pad + w], grad_kernel.flatten(1, 2),
-                grad_weight.to(weight.dtype), None)
+@torch.library.custom_op('basicsr_stvsr::pac_conv_backward', mutates_args=())
+def _pac_conv_backward(x: Tensor, kernel: Tensor, weight: Tensor, stride: int,
+                       grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    (b, _, h, w), k = x.shape, weight.shape[2]
+    pad = k // 2
+    padded, kernel = F.pad(x, [pad] * 4), kernel.unflatten(1, (k, k))
+    grad_padded, grad_kernel = torch.zeros_like(padded), torch.zeros_like(kernel)
+    # Many strips add up in it, which bfloat16 would not survive.
+    grad_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+    for phase in _phases(k, stride, h, w):
+        taps = weight[phase.weight]
+        matrix = taps.flatten(1).t().expand(b, -1, -1)
+        phase_grad_padded, phase_grad_kernel = grad_padded[phase.padded], grad_kernel[phase.kernel]
+        for rows, windows, factor in _strips(padded[phase.padded], kernel[phase.kernel]):
+            grad = grad_out[phase.output][:, :, rows].flatten(2)
+            weighted = _dense(torch.mul, windows, factor)
+            grad_weight[phase.weight] += torch.bmm(grad, _columns(weighted).transpose(1, 2)).sum(0).view(taps.shape)
+            grad_weighted = torch.bmm(matrix, grad).view(windows.shape)
+            phase_grad_kernel[..., rows, :] = torch.mul(grad_weighted, windows, out=weighted).sum(1)
+            _add_windows(phase_grad_padded, rows, grad_weighted.mul_(factor))
+    # In one layout whatever the inputs', as the operator promises below.
+    grads = grad_padded[:, :, pad:pad + h, pad:pad + w], grad_kernel.flatten(1, 2), grad_weight.to(weight.dtype)
+    return tuple(grad.contiguous() for grad in grads)
+
+
+@_pac_conv.register_fake
+def _(x: Tensor, kernel: Tensor, weight: Tensor, stride: int) -> Tensor:
+    b, _, h, w = x.shape
+    return x.new_empty(b, weight.shape[0], stride * h, stride * w)
+
+
+@_pac_conv_backward.register_fake
+def _(x: Tensor, kernel: Tensor, weight: Tensor, stride: int, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(tensor.new_empty(tensor.shape) for tensor in (x, kernel, weight))
+
+
+def _save_pac_conv(ctx, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
+    *tensors, ctx.stride = inputs
+    ctx.save_for_backward(*tensors)
+
+
+_pac_conv.register_autograd(
+    lambda ctx, grad_out: (*_pac_conv_backward(*ctx.saved_tensors, ctx.stride, grad_out), None),
+    setup_context=_save_pac_conv)
 
 
 def pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
@@ -176,7 +208,8 @@ def pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
     Returns:
         (B, k*k, H, W), row by row of the window; 1 at its centre.
     """
-    return _PACKernel.apply(guide, kernel_size)
+    with torch.autocast(guide.device.type, enabled=False):
+        return _pac_kernel(guide, kernel_size)
 
 
 def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
@@ -205,7 +238,7 @@ def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = 
                          f'shape {tuple(weight.shape)}')
     # One dtype for the whole walk, also under autocast, whose state does not reach the backward pass.
     with torch.autocast(x.device.type, enabled=False):
-        out = _PACConv.apply(x, kernel.to(x.dtype), weight.to(x.dtype), stride)
+        out = _pac_conv(x, kernel.to(x.dtype), weight.to(x.dtype), stride)
     return out if bias is None else out + bias.to(x.dtype).view(1, -1, 1, 1)
 
 

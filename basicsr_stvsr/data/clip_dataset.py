@@ -9,35 +9,25 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 from basicsr.data.transforms import augment, mod_crop
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import DATASET_REGISTRY
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from .degradations import build_degradation
+from ..schema import DatasetOptions, Positive
+from ..schema.block import refuse_field
+from .degradations import DegradationBlock, build_degradation
 from .flows import read_flow
 from .frames import VIDEO_SUFFIXES, CachedReader, FrameReader, open_reader
-
-# What BasicSR writes into the options of a data set, or reads from there, besides the data set itself.
-_BASICSR_OPTIONS = frozenset({
-    'name', 'type', 'key', 'phase', 'scale', 'use_shuffle', 'num_worker_per_gpu', 'batch_size_per_gpu',
-    'dataset_enlarge_ratio', 'prefetch_mode', 'num_prefetch_queue', 'pin_memory', 'persistent_workers'
-})
-_CLIP_OPTIONS = frozenset({
-    'dataroot_gt', 'dataroot_lq', 'meta_info_file', 'clips', 'num_frame', 'temporal_scale', 'degradation'
-})
-_TRAIN_OPTIONS = frozenset({
-    'interval_list', 'random_reverse', 'use_hflip', 'use_rot', 'gt_size', 'clip_weights', 'cache',
-    'dataroot_flow'
-})
 
 _NUM_SAMPLED = 16  # clips whose frames are looked at, to guess the size of all
 # What each path must be.
@@ -95,49 +85,114 @@ def _physical_memory() -> int | None:
     return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
 
 
+class ClipOptions(DatasetOptions):
+    """`datasets.<name>` of this package: what both data sets share."""
+
+    dataroot_gt: str | Path | None = None
+    """Clips as a folder, an LMDB, a video file or a folder of videos."""
+    dataroot_lq: str | Path | None = None
+    """The same for the LR clips; default: LR frames are made from dataroot_gt, cut to a multiple of scale."""
+    degradation: DegradationBlock | None = None
+    """How they are made: {type: bicubic}, MATLAB's, or {type: gaussian, sigma, kernel_size, border, rounding}; default:
+    bicubic."""
+    meta_info_file: str | Path | None = None
+    """A text file with a clip name at the start of each line; default: every clip."""
+    clips: str | None = None
+    """A pattern such as '00001/*' that the names of the clips must match; default: every clip."""
+    temporal_scale: Literal[1, 2] = 2
+    """2 gives every second LR frame, 1 gives all of them."""
+
+
+class ClipTrainOptions(ClipOptions):
+    """`datasets.<name>` of type STVSRClipDataset: random crops of windows of consecutive frames, for training."""
+
+    dataroot_gt: str | Path
+    """Clips as a folder, an LMDB, a video file or a folder of videos."""
+    dataroot_lq: str | Path | None = None
+    """The same for the LR clips, at the full frame rate; default: LR frames are made from dataroot_gt."""
+    num_frame: Positive = 3
+    """Frames of a window, T; odd where temporal_scale is 2."""
+    interval_list: list[Positive] = Field([1], min_length=1)
+    """Steps between the frames of a window; each gives its own windows."""
+    gt_size: Positive | None = None
+    """Side of the GT crop, a multiple of scale; default: the whole frame."""
+    random_reverse: bool = False
+    """Whether half of the windows are played backwards."""
+    use_hflip: bool = False
+    """Whether half of the windows are mirrored, as BasicSR's `augment` does."""
+    use_rot: bool = False
+    """Whether windows are also flipped upside down and turned by 90 degrees, each half of the time."""
+    clip_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Pattern of clip names -> how often their windows come, relative to 1; the first pattern that matches counts."""
+    cache: bool = False
+    """Whether decoded frames, and LR frames made of them, stay in memory, in each worker by itself; for small sets. All
+    workers of a process may take half of the main memory."""
+    dataroot_flow: str | Path | None = None
+    """Folder of precomputed flows to the frames between the LR frames, as docs/datasets.md tells; needs interval_list
+    [1] and temporal_scale 2."""
+
+    @model_validator(mode='after')
+    def check_window(self) -> Self:
+        if (self.num_frame - 1) % self.temporal_scale:
+            raise refuse_field('num_frame', f'must be odd with temporal_scale 2, but is {self.num_frame}')
+        if self.gt_size and self.gt_size % self.scale:
+            raise refuse_field('gt_size', f'must be a multiple of scale {self.scale}, but is {self.gt_size}')
+        if self.dataroot_flow and (self.interval_list != [1] or self.temporal_scale != 2):
+            raise refuse_field('dataroot_flow', 'needs interval_list [1] and temporal_scale 2, but they are '
+                               f'{self.interval_list} and {self.temporal_scale}')
+        return self
+
+
+class ClipTestOptions(ClipOptions):
+    """`datasets.<name>` of type STVSRTestDataset: whole clips, for validation and testing."""
+
+    num_frame: Positive | None = None
+    """Use the first frames only, as many as give at most this many output frames; default: all."""
+
+    @model_validator(mode='after')
+    def check_data(self) -> Self:
+        if self.dataroot_gt is None and self.dataroot_lq is None:
+            raise refuse_field('dataroot_gt', 'is missing, and dataroot_lq too; one of them is needed')
+        return self
+
+
 class _ClipDataset(Dataset):
     """What both data sets share: their options, readers, and the pairing of GT and LR clips.
 
     Attributes:
         opt: the options, as given.
+        settings: the same with defaults filled in, read by `options`, the class of the block.
         gt, lq: readers; None where the options name no such data.
         clips: names of the clips, those of the ground truth where there is one.
     """
 
+    options: type[ClipOptions]
     gt: FrameReader | None = None
     lq: FrameReader | None = None
 
-    def __init__(self, opt: dict, known_options: frozenset[str]):
+    def __init__(self, opt: dict):
         self.opt = opt
-        self._where = f"data set {opt.get('name', '?')!r} (datasets.{opt.get('key', opt.get('phase', '?'))})"
-        for key in opt:
-            if key not in known_options:
-                close = get_close_matches(key, known_options, n=1)
-                hint = f'did you mean {close[0]!r}?' if close else f'it knows {sorted(known_options)}'
-                raise ValueError(f'{self._where}: unknown option {key!r}; {hint}')
-
-        self.temporal_scale = opt.get('temporal_scale', 2)
-        if self.temporal_scale not in (1, 2):
-            raise ValueError(f'{self._where}: temporal_scale must be 1 or 2, got {self.temporal_scale}')
+        key = opt.get('key', opt.get('phase', '?'))
+        self.settings = self.options.read(opt, f'datasets.{key}.')
+        self.scale, self.temporal_scale = self.settings.scale, self.settings.temporal_scale
+        self._where = f'data set {self.settings.name!r} (datasets.{key})'
 
         self._check_paths()
         names = self._names_in_meta_info()
-        if opt.get('dataroot_gt'):
+        if self.settings.dataroot_gt:
             self.gt = open_reader(self._path('dataroot_gt'), clips=names)
-        if opt.get('dataroot_lq'):
+        if self.settings.dataroot_lq:
             self.lq = open_reader(self._path('dataroot_lq'), clips=names)
-        if self.gt is None and self.lq is None:
-            raise ValueError(f'{self._where}: dataroot_gt or dataroot_lq is needed')
         self.clips = self._filtered((self.gt or self.lq).clips)
         self._lq_clip = self._pair_clips() if self.gt and self.lq else dict(zip(self.clips, self.clips, strict=True))
 
     def _path(self, option: str) -> Path:
-        return Path(self.opt[option]).expanduser()
+        return Path(getattr(self.settings, option)).expanduser()
 
     def _check_paths(self) -> None:
         """One FileNotFoundError for all paths that are missing."""
         missing = [option for option, is_there in _PATHS.items()
-                   if self.opt.get(option) and not is_there(self._path(option))]
+                   if getattr(self.settings, option, None) and not is_there(self._path(option))]
         if missing:
             raise FileNotFoundError('\n'.join(
                 f'{self._where}: {option} does not exist: {self._path(option)}{self._advice(option)}'
@@ -149,10 +204,10 @@ class _ClipDataset(Dataset):
         if option not in ('dataroot_gt', 'dataroot_lq') or path.suffix.lower() in VIDEO_SUFFIXES:
             return ''
         script, output = 'python scripts/data_preparation', shlex.quote(str(path))
-        if option == 'dataroot_lq' and self.opt.get('dataroot_gt'):
+        if option == 'dataroot_lq' and self.settings.dataroot_gt:
             gt = shlex.quote(str(self._path('dataroot_gt')))
             return ('\nMake it with\n  '
-                    f"{script}/make_lr.py --scale {self.opt['scale']} --input {gt} --output {output}\n"
+                    f"{script}/make_lr.py --scale {self.scale} --input {gt} --output {output}\n"
                     'or leave the option out, and LR frames are made from dataroot_gt as they are read.')
         place = 'Make it'
         if path.suffix != '.lmdb':
@@ -162,7 +217,7 @@ class _ClipDataset(Dataset):
                 f'--output {output}\n(--help lists the data sets; docs/datasets.md shows the folders that each has)')
 
     def _names_in_meta_info(self) -> list[str] | None:
-        if not self.opt.get('meta_info_file'):
+        if not self.settings.meta_info_file:
             return None
         path = self._path('meta_info_file')
         # BasicSR's format: clip name, number of frames, shape.
@@ -173,7 +228,7 @@ class _ClipDataset(Dataset):
         return self._filtered(names)
 
     def _filtered(self, names: Sequence[str]) -> list[str]:
-        pattern = self.opt.get('clips')
+        pattern = self.settings.clips
         kept = [name for name in names if not pattern or fnmatchcase(name, pattern)]
         if not kept:
             raise ValueError(f'{self._where}: none of {len(names)} clips matches clips: {pattern!r} '
@@ -192,7 +247,7 @@ class _ClipDataset(Dataset):
         return {clip: clip for clip in self.clips}
 
     def _check_sizes(self, clip: str, gt: np.ndarray, lq: np.ndarray) -> None:
-        scale = self.opt['scale']
+        scale = self.scale
         if (gt.shape[0] // scale, gt.shape[1] // scale) != lq.shape[:2]:  # what is over, mod_crop cuts off
             raise ValueError(f'{self._where}: clip {clip!r} is {gt.shape[0]}x{gt.shape[1]} (h x w) in {self.gt.path} '
                              f'and {lq.shape[0]}x{lq.shape[1]} in {self.lq.path}, expected {scale} times the size')
@@ -205,26 +260,7 @@ class STVSRClipDataset(_ClipDataset):
     Every window of every clip is one index. Clips shorter than a window are left out, and counted in the log.
 
     Args:
-        opt: BasicSR's options of a data set, with these keys:
-            dataroot_gt (str): clips as a folder, an LMDB, a video file or a folder of videos.
-            dataroot_lq (str): the same for the LR clips, at the full frame rate; default: LR frames are made from GT.
-            degradation (dict): how they are made, see `build_degradation`; default `{type: bicubic}`.
-            scale (int): s (BasicSR adds it).
-            meta_info_file (str): a text file with a clip name at the start of each line; default: every clip.
-            clips (str): a pattern such as '00001/*' that the names of the clips must match; default: every clip.
-            num_frame (int): T, default 3; odd where temporal_scale is 2.
-            temporal_scale (int): 2 gives every second LR frame, 1 gives all of them; default 2.
-            interval_list (list[int]): steps between the frames of a window; each gives its own windows; default [1].
-            gt_size (int): side of the GT crop, a multiple of scale; default: the whole frame.
-            random_reverse (bool): play half of the windows backwards; default False.
-            use_hflip, use_rot (bool): as BasicSR's `augment`; default False.
-            clip_weights (dict[str, float]): pattern of clip names -> how often their windows come, relative to 1; the
-                first pattern that matches counts.
-            cache (bool): keep decoded frames (and LR frames made of them) in memory, in each worker by itself; for
-                small sets, with `persistent_workers: true`; all workers of a process may take half of the main memory;
-                default False.
-            dataroot_flow (str): folder of precomputed flows to the frames between the LR frames, see `read_flow`; needs
-                interval_list [1]; default: none.
+        opt: see `ClipTrainOptions`.
 
     Raises:
         FileNotFoundError: a path of the options does not exist; the message says how to make it.
@@ -232,28 +268,17 @@ class STVSRClipDataset(_ClipDataset):
         ValueError: an unknown or impossible option, no window, or GT and LR clips that do not fit.
     """
 
+    options = ClipTrainOptions
+
     def __init__(self, opt: dict):
-        super().__init__(opt, _BASICSR_OPTIONS | _CLIP_OPTIONS | _TRAIN_OPTIONS)
-        if self.gt is None:
-            raise ValueError(f'{self._where}: dataroot_gt is needed for training')
-        self.num_frame = opt.get('num_frame', 3)
-        if self.num_frame < 1 or (self.num_frame - 1) % self.temporal_scale:
-            raise ValueError(f'{self._where}: num_frame must be odd and positive with temporal_scale 2, '
-                             f'got {self.num_frame}')
-        self.gt_size, self.scale = opt.get('gt_size'), opt['scale']
-        if self.gt_size is not None and (self.gt_size < 1 or self.gt_size % self.scale):
-            raise ValueError(f'{self._where}: gt_size {self.gt_size} is no multiple of scale {self.scale}')
-
-        self.flow_root = self._path('dataroot_flow') if opt.get('dataroot_flow') else None
-        if self.flow_root:
-            if opt.get('interval_list', [1]) != [1] or self.temporal_scale != 2:
-                raise ValueError(f'{self._where}: dataroot_flow needs interval_list [1] and temporal_scale 2')
-
+        super().__init__(opt)
+        self.num_frame, self.gt_size = self.settings.num_frame, self.settings.gt_size
+        self.flow_root = self._path('dataroot_flow') if self.settings.dataroot_flow else None
         self._check_frame_counts()
         self._windows = self._list_windows()  # rows of (number of the clip, first frame, interval)
 
-        self.degradation = None if self.lq else build_degradation(opt.get('degradation'), self.scale)
-        if opt.get('cache', False):
+        self.degradation = None if self.lq else build_degradation(self.settings.degradation, self.scale)
+        if self.settings.cache:
             self._check_memory()
             if self.lq:
                 self.gt, self.lq = CachedReader(self.gt), CachedReader(self.lq)
@@ -278,7 +303,7 @@ class STVSRClipDataset(_ClipDataset):
         number, start, interval = self._windows[index].tolist()
         clip = self.clips[number]
         indices = range(start, start + self.num_frame * interval, interval)
-        if self.opt.get('random_reverse', False) and random.random() < 0.5:
+        if self.settings.random_reverse and random.random() < 0.5:
             indices = indices[::-1]
 
         gt = [self.gt.frame(clip, i) for i in indices]
@@ -294,7 +319,7 @@ class STVSRClipDataset(_ClipDataset):
         gt_box = tuple(self.scale * edge for edge in box)
 
         frames, flows = augment(
-            lq + _crop(gt, gt_box), self.opt.get('use_hflip', False), self.opt.get('use_rot', False),
+            lq + _crop(gt, gt_box), self.settings.use_hflip, self.settings.use_rot,
             flows=_crop(flows, gt_box))
         sample = {
             'lq': _to_tensor(frames[:len(lq)]),
@@ -351,7 +376,7 @@ class STVSRClipDataset(_ClipDataset):
         sizes = [self.gt.frame_size(clip) for clip in clips[::-(-len(clips) // _NUM_SAMPLED)]]
         frame_bytes = 3 * np.mean([height * width for height, width in sizes]) * (1 + 1 / self.scale**2)
         needed = frame_bytes * sum(map(self.gt.num_frames, clips))
-        num_workers = max(1, self.opt.get('num_worker_per_gpu') or 0)
+        num_workers = max(1, self.settings.num_worker_per_gpu)
         if memory and needed * num_workers > memory / 2:
             limit = memory / 2 / num_workers
             raise ValueError(
@@ -361,12 +386,7 @@ class STVSRClipDataset(_ClipDataset):
 
     def _list_windows(self) -> np.ndarray:
         """Rows of (number of the clip, first frame, interval); an array, which forked workers share."""
-        intervals = self.opt.get('interval_list', [1])
-        if not intervals or min(intervals) < 1:
-            raise ValueError(f'{self._where}: interval_list must hold numbers >= 1, got {intervals}')
-        weights = self.opt.get('clip_weights') or {}
-        if min(weights.values(), default=0) < 0:
-            raise ValueError(f'{self._where}: clip_weights must not be negative, got {weights}')
+        intervals, weights = self.settings.interval_list, self.settings.clip_weights
         unused = set(weights)
         windows, num_short = [], 0
         for number, clip in enumerate(self.clips):
@@ -401,15 +421,7 @@ class STVSRTestDataset(_ClipDataset):
     recognised by their number of frames. Without ground truth all frames of dataroot_lq are given.
 
     Args:
-        opt: BasicSR's options of a data set, with these keys:
-            dataroot_gt (str): clips as a folder, an LMDB, a video file or a folder of videos; default: none.
-            dataroot_lq (str): the same for the LR clips; default: made from the GT frames, cut to a multiple of scale.
-            degradation (dict): how they are made, see `build_degradation`; default `{type: bicubic}`.
-            scale (int): s (BasicSR adds it).
-            meta_info_file (str): a text file with a clip name at the start of each line; default: every clip.
-            clips (str): a pattern that the names of the clips must match; default: every clip.
-            num_frame (int): use the first frames only, as many as give at most this many output frames; default: all.
-            temporal_scale (int): 2 gives every second LR frame, 1 gives all of them; default 2.
+        opt: see `ClipTestOptions`.
 
     Raises:
         FileNotFoundError: a path of the options does not exist; the message says how to make it.
@@ -417,14 +429,20 @@ class STVSRTestDataset(_ClipDataset):
         ValueError: an unknown or impossible option, a clip that is too short, or GT and LR clips that do not fit.
     """
 
+    options = ClipTestOptions
+
     def __init__(self, opt: dict):
-        super().__init__(opt, _BASICSR_OPTIONS | _CLIP_OPTIONS)
-        self.degradation = None if self.lq else build_degradation(opt.get('degradation'), opt['scale'])
+        super().__init__(opt)
+        self.degradation = None if self.lq else build_degradation(self.settings.degradation, self.scale)
         for clip in self.clips:
             self._lq_indices(clip)  # whether the numbers of frames fit, before an evaluation that takes hours
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def num_input_frames(self, index: int) -> int:
+        """T' of a clip, without reading it."""
+        return len(self._lq_indices(self.clips[index])[1])
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str | list[str]]:
         """A clip.
@@ -440,7 +458,7 @@ class STVSRTestDataset(_ClipDataset):
         num_out, lq_indices = self._lq_indices(clip)
         item = {'key': clip, 'folder': clip}
         if self.gt is not None:
-            gt = [mod_crop(self.gt.frame(clip, i), self.opt['scale']) for i in range(num_out)]
+            gt = [mod_crop(self.gt.frame(clip, i), self.scale) for i in range(num_out)]
             item['frame_names'] = [self.gt.frame_name(clip, i) for i in range(num_out)]
         elif self.temporal_scale == 1:
             item['frame_names'] = [self.lq.frame_name(clip, i) for i in lq_indices]
@@ -475,7 +493,7 @@ class STVSRTestDataset(_ClipDataset):
                 raise ValueError(f'{self._where}: clip {clip!r} has {num_gt} frames in {self.gt.path} and {num_lq} in '
                                  f'{self.lq.path}, expected {num_gt}{half}')
             num_out = num_gt
-        num_out = min(num_out, self.opt.get('num_frame') or num_out)
+        num_out = min(num_out, self.settings.num_frame or num_out)
         num_in = (num_out - 1) // step + 1
         if num_in < step:  # between one frame and nothing there is nothing to interpolate
             raise ValueError(f'{self._where}: clip {clip!r} gives {num_in} LR frame, temporal_scale 2 needs two')

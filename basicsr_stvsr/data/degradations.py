@@ -2,17 +2,20 @@
 
 Frames are uint8 `(H, W, C)` or `(H, W)`, in any channel order; s = scale, an integer.
 """
-import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
 
 import numpy as np
 from basicsr.data.transforms import mod_crop
 
+from ..schema.registered import Registered, arguments_of
+
 __all__ = [
-    'Degradation', 'bicubic', 'bicubic_downsample', 'build_degradation', 'gaussian', 'gaussian_downsample',
-    'linear_light_average', 'mod_crop'
+    'Degradation', 'DegradationBlock', 'bicubic', 'bicubic_downsample', 'build_degradation', 'gaussian',
+    'gaussian_downsample', 'linear_light_average', 'mod_crop'
 ]
 
 # How a rule of the options is called in numpy. MATLAB's imresize mirrors the frame with its border pixel.
@@ -143,6 +146,10 @@ def gaussian_downsample(frame: np.ndarray,
 
 
 _DEGRADATIONS = {'bicubic': bicubic, 'gaussian': gaussian}
+_OPTIONS = Registered(
+    'degradation', lambda: _DEGRADATIONS, partial(arguments_of, given=frozenset({'scale'})),
+    trial=lambda degradation, arguments: degradation(4, **arguments))
+DegradationBlock = Annotated[dict[str, Any], _OPTIONS]  # in the options of a data set
 
 
 def build_degradation(opt: dict | None, scale: int) -> Degradation:
@@ -153,17 +160,10 @@ def build_degradation(opt: dict | None, scale: int) -> Degradation:
         scale: s.
 
     Raises:
-        ValueError: the type or another key is unknown; the message lists those that exist.
+        ValueError: the type or another key is unknown, or a value is wrong; the message lists what there is.
     """
-    params = dict(opt or {'type': 'bicubic'})
-    kind = params.pop('type', None)
-    if kind not in _DEGRADATIONS:
-        raise ValueError(f'unknown degradation type {kind!r}, expected one of {list(_DEGRADATIONS)}')
-    valid = [name for name in inspect.signature(_DEGRADATIONS[kind]).parameters if name != 'scale']
-    unknown = sorted(set(params) - set(valid))
-    if unknown:
-        raise ValueError(f'unknown keys {unknown} of degradation {kind!r}, which takes {["type", *valid]}')
-    return _DEGRADATIONS[kind](scale, **params)
+    arguments = dict(_OPTIONS.read(opt or {'type': 'bicubic'}, 'degradation.'))
+    return _DEGRADATIONS[arguments.pop('type')](scale, **arguments)
 
 
 def _srgb_to_linear(value: np.ndarray) -> np.ndarray:

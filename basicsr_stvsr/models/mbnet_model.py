@@ -1,70 +1,84 @@
 """MBNet's recipe: eq. 11 of How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021)."""
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
 from basicsr.losses import build_loss
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..archs.flow_teacher import RAFTTeacher
+from ..inference import pad_to_multiple
+from ..schema import Loss, TrainOptions
 from .stvsr_model import STVSRModel
+
+
+class MBNetTrainOptions(TrainOptions):
+    """`train` of MBNetModel: each term of the loss is off where its block is absent."""
+
+    pixel_opt: Loss
+    """L^SR (eq. 7), mean over pixels, summed over the three frames."""
+    iter_weights: list[float] | None = None
+    """Weight of L^SR after each round; default: the last round only, as eq. 7 has it."""
+    lq_flow_opt: Loss | None = None
+    """The LR part of L^flow (eq. 8), loss_weight = lambda_a lambda_2."""
+    hr_flow_opt: Loss | None = None
+    """The HR part of L^flow (eq. 8), loss_weight = lambda_a lambda_1."""
+    flow_loss_images: Literal['sr_detach', 'sr', 'gt'] = 'sr_detach'
+    """Frames on which the HR part judges the flow: sr_detach (the output, which gets no gradient from it), sr, or gt,
+    the safest early in a training."""
+    flow_sup_opt: Loss | None = None
+    """L^FLOW (eq. 10), loss_weight = lambda_b. Its target comes with the batch (datasets.train.dataroot_flow) or from
+    RAFT (raft_weights); without either it is off, and the log says so."""
+    raft_weights: str | None = None
+    """Weights file of torchvision's raft_large."""
+    raft_direction: Literal['sampling', 'printed'] = 'sampling'
+    """The flows of RAFT that are the target: sampling, those that warp both ends to the middle, or printed, eq. 9 to
+    the letter, whose flows have the opposite sign and lie on the other grid; only for the record."""
+
+    def check_network(self, net: nn.Module) -> None:
+        if self.iter_weights and len(self.iter_weights) != net.num_iters:
+            raise ValueError(f'train.iter_weights must hold {net.num_iters} numbers, one a round, but is '
+                             f'{self.iter_weights}')
 
 
 @MODEL_REGISTRY.register()
 class MBNetModel(STVSRModel):
-    """L = L^SR + lambda_a L^flow + lambda_b L^FLOW.
+    """L = L^SR + lambda_a L^flow + lambda_b L^FLOW, as `MBNetTrainOptions` says."""
 
-    Options (`train`), each term off where its block is absent:
-        pixel_opt: L^SR (eq. 7), mean over pixels, summed over the three frames.
-        iter_weights: weight of L^SR after each round; default: the last round only, as eq. 7 has it.
-        lq_flow_opt, hr_flow_opt: the two parts of L^flow (eq. 8), `loss_weight` = lambda_a lambda_2, lambda_a lambda_1.
-        flow_loss_images: frames on which the HR part judges the flow: 'sr_detach' (the output, which gets no gradient
-            from it), 'sr', or 'gt', the safest early in a training.
-        flow_sup_opt: L^FLOW (eq. 10), `loss_weight` = lambda_b. Its target comes with the batch (`flow`, see
-            `dataroot_flow` of STVSRClipDataset) or from RAFT with a local weights file (`raft_weights`).
-        raft_direction: 'sampling', the flows that warp both ends to the middle, or 'printed', eq. 9 to the letter,
-            whose flows have the opposite sign and lie on the other grid; only for the record, and only with RAFT.
-    """
+    train_options = MBNetTrainOptions
 
     def init_losses(self) -> None:
         super().init_losses()
-        train_opt = self.opt['train']
-        num_iters = self.get_bare_model(self.net_g).num_iters
-        self.iter_weights = train_opt.get('iter_weights') or [0] * (num_iters - 1) + [1]
-        if len(self.iter_weights) != num_iters:
-            raise ValueError(f'train.iter_weights must hold {num_iters} numbers, one a round, but is '
-                             f'{self.iter_weights}')
-        self.flow_loss_images = self.choice('flow_loss_images', ('sr_detach', 'sr', 'gt'))
-        self.cri_lq_flow = self.optional_loss('lq_flow_opt')
-        self.cri_hr_flow = self.optional_loss('hr_flow_opt')
+        net = self.get_bare_model(self.net_g)
+        self.train_opt.check_network(net)
+        self.iter_weights = self.train_opt.iter_weights or [0] * (net.num_iters - 1) + [1]
+        self.flow_loss_images = self.train_opt.flow_loss_images
+        self.cri_lq_flow = self.optional_loss(self.train_opt.lq_flow_opt)
+        self.cri_hr_flow = self.optional_loss(self.train_opt.hr_flow_opt)
         self.init_supervision()
 
-    def choice(self, name: str, known: tuple[str, ...]) -> str:
-        value = self.opt['train'].get(name, known[0])
-        if value not in known:
-            raise ValueError(f'train.{name} must be one of {", ".join(known)}, but is {value!r}')
-        return value
-
-    def optional_loss(self, name: str):
-        loss_opt = self.opt['train'].get(name)
+    def optional_loss(self, loss_opt: dict[str, Any] | None) -> nn.Module | None:
         return build_loss(loss_opt).to(self.device) if loss_opt else None
 
     def init_supervision(self) -> None:
         """Sets up L^FLOW, or says in the log why it is off."""
-        train_opt = self.opt['train']
-        self.cri_flow_sup = self.optional_loss('flow_sup_opt')
-        self.raft_direction = self.choice('raft_direction', ('sampling', 'printed'))
+        self.cri_flow_sup = self.optional_loss(self.train_opt.flow_sup_opt)
+        self.raft_direction = self.train_opt.raft_direction
         self.teacher = None
         if self.cri_flow_sup is None:
             return
-        if train_opt.get('raft_weights'):
-            self.teacher = RAFTTeacher(train_opt['raft_weights']).to(self.device)
+        if self.train_opt.raft_weights:
+            self.teacher = RAFTTeacher(self.train_opt.raft_weights).to(self.device)
         elif not self.opt['datasets']['train'].get('dataroot_flow'):
             self.cri_flow_sup = None
             get_root_logger().warning(
                 'L^FLOW (train.flow_sup_opt) is off: neither train.raft_weights, a weights file of torchvision\'s '
                 'raft_large, nor datasets.train.dataroot_flow, a folder of precomputed flows, is given.')
 
-    def feed_data(self, data: dict) -> None:
-        super().feed_data(data)
+    def prepare_batch(self, data: Mapping[str, Any]) -> None:
+        super().prepare_batch(data)
         # (B, N, 2, 2, sH, sW): one pair of flows for each of the N windows that the clips were cut into
         self.flow = data['flow'].to(self.device).flatten(0, 1) if 'flow' in data else None
 
@@ -94,3 +108,11 @@ class MBNetModel(STVSRModel):
         if self.raft_direction == 'printed':
             return self.teacher(a, middle), self.teacher(b, middle)
         return self.teacher(middle, a), self.teacher(middle, b)
+
+    @torch.no_grad()
+    def flow_to_show(self, net: nn.Module, window: Tensor) -> Tensor:
+        """The flow by which the frame before is sampled for the frame between, at HR."""
+        lq = pad_to_multiple(window, net.size_multiple).to(self.device)
+        _, aux = net(lq, return_aux=True)
+        h, w = (side * net.scale for side in window.shape[-2:])
+        return aux.hr_flow_a[0, :, :h, :w]

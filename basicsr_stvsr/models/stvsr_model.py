@@ -2,59 +2,103 @@
 
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale.
 """
-import inspect
-import json
-import math
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from fnmatch import fnmatchcase
+from functools import cache
 from os import path as osp
 from typing import Any
 
-import numpy as np
 import torch
 from basicsr.archs import build_network
 from basicsr.losses import build_loss
-from basicsr.metrics import calculate_metric
-from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite, tensor2img
-from basicsr.utils.dist_util import get_dist_info
-from basicsr.utils.registry import METRIC_REGISTRY, MODEL_REGISTRY
+from basicsr.utils import get_root_logger
+from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from tqdm import tqdm
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.utils.data import Dataset, default_collate
 
-from ..archs.checkpoint import check_hash
-from ..inference import OVERLAP_RULES, join_windows, output_length, restore_windows, window_frames
+from ..archs.checkpoint import check_hash, load_weights, read_state_dict
+from ..data.sampling import SeededDataset, SeededIndex
+from ..distributed import any_rank, gather, on_first_rank
+from ..inference import output_length
+from ..schema import TrainOptions
+from ..training_state import rng_state, write_whole
+from .clip_model import ClipModel
+
+AMP_DTYPES = {'none': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+
+class NonFiniteError(RuntimeError):
+    """Losses or gradients were not finite for so many steps that training on makes no sense."""
 
 
 @MODEL_REGISTRY.register()
-class STVSRModel(SRModel):
+class STVSRModel(ClipModel):
     """Trains `network_g` on clips with `train.pixel_opt`, and scores it clip by clip.
 
     Batches come from this package's data sets or from BasicSR's recurrent ones: `lq` (B, T, C, H, W) and `gt`
     (B, U, C, sH, sW). Where the network doubles the frame rate and `lq` has all frames, every second one is dropped.
 
-    Options it reads besides BasicSR's (`val`): `overlap`, which copy of a frame that two windows made is scored
-    ('first'; 'last', 'mean'; 'all' scores every copy, that is by triplets); `average`, over 'clips' (first within each,
-    then over all; the default) or over 'frames'.
+    A paper's model overrides `compute_losses`, with `init_losses`, and `train_options`, the class of its options.
+
+    Attributes:
+        samples: Samples that all processes together have trained on.
     """
 
-    # BasicSR's model_to_device passes a GPU's number to DistributedDataParallel also where there is none.
+    train_options: type[TrainOptions] = TrainOptions
+
+    def __init__(self, opt: dict[str, Any]):
+        if opt['is_train']:
+            self.train_opt = self.train_options.read(opt['train'], 'train.')
+        self.samples, self.batch_size = 0, 1
+        self.skipped, self.skipped_in_a_row = 0, 0
+        self.saved_networks: dict[str, str] = {}  # 'net_g' -> sha256 of the file last written
+        super().__init__(opt)
+
+    # ---------------------------------------------------------------- setting up
+
+    # BasicSR's passes a GPU's number to DistributedDataParallel also where there is none.
     def model_to_device(self, net: nn.Module) -> nn.Module:
         net = net.to(self.device)
+        if self.is_train and self.train_opt.channels_last:
+            net = net.to(memory_format=torch.channels_last)
+        if self.is_train and self.train_opt.compile:
+            self.compile(net)
         if self.opt['dist']:
             devices = [torch.cuda.current_device()] if self.device.type == 'cuda' else None
             return DistributedDataParallel(
                 net, device_ids=devices, find_unused_parameters=self.opt.get('find_unused_parameters', False))
         return DataParallel(net) if self.opt['num_gpu'] > 1 else net
 
-    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str = 'params') -> None:
+    def compile(self, net: nn.Module) -> None:
+        """Compiles the network's forward pass, or says in the log why not."""
+        if not self.opt['dist'] and self.opt['num_gpu'] > 1:
+            problem = 'it needs one process a GPU, as torchrun starts them'
+        else:
+            problem = compiler_problem(self.device)
+        if problem:
+            get_root_logger().warning(f'train.compile is off: {problem}')
+        else:
+            torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is, with a warning
+            net.compile()
+
+    # BasicSR's loads code from the file, and of a file of other weights it prints every name.
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True,
+                     param_key: str | None = 'params') -> None:
+        net = self.get_bare_model(net)
         check_hash(load_path)
-        super().load_network(net, load_path, strict, param_key)
+        what = f'{type(net).__name__} with these options'
+        keys = () if param_key is None else (param_key, 'params', 'params_ema')
+        state = read_state_dict(load_path, what=what, keys=keys)
+        load_weights(net, state, path=load_path, what=what, strict=strict)
+        get_root_logger().info(f'Loaded {type(net).__name__} from {load_path} ({param_key}).')
 
     def init_training_settings(self) -> None:
         self.net_g.train()
-        train_opt = self.opt['train']
-        self.ema_decay = train_opt.get('ema_decay', 0)
+        self.ema_decay = self.train_opt.ema_decay
         if self.ema_decay > 0:
             self.net_g_ema = build_network(self.opt['network_g']).to(self.device).eval()
             load_path = self.opt['path'].get('pretrain_network_g')
@@ -63,22 +107,49 @@ class STVSRModel(SRModel):
             else:
                 self.load_network(
                     self.net_g_ema, load_path, self.opt['path'].get('strict_load_g', True), 'params_ema')
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.train_opt.amp == 'fp16')
         self.init_losses()
         self.setup_optimizers()
         self.setup_schedulers()
 
     def init_losses(self) -> None:
         """Builds what `compute_losses` uses."""
-        if not self.opt['train'].get('pixel_opt'):
+        if not self.train_opt.pixel_opt:
             raise ValueError('train.pixel_opt is missing: the loss on the frames, such as {type: L1Loss}')
-        self.cri_pix = build_loss(self.opt['train']['pixel_opt']).to(self.device)
+        self.cri_pix = build_loss(self.train_opt.pixel_opt).to(self.device)
 
     # BasicSR pops 'type' out of the options here and in setup_schedulers.
     def setup_optimizers(self) -> None:
-        arguments = dict(self.opt['train']['optim_g'])
-        parameters = [p for p in self.net_g.parameters() if p.requires_grad]
-        self.optimizer_g = self.get_optimizer(arguments.pop('type'), parameters, **arguments)
+        arguments = dict(self.train_opt.optim_g)
+        groups = self.parameter_groups(self.net_g, arguments['lr'])
+        self.optimizer_g = self.get_optimizer(arguments.pop('type'), groups, **arguments)
         self.optimizers.append(self.optimizer_g)
+
+    def parameter_groups(self, net: nn.Module, lr: float) -> list[dict[str, Any]]:
+        """The parameters to train, those of a pattern of `train.lr_mul` in a group with a learning rate of their own.
+
+        Raises:
+            ValueError: a pattern fits no parameter.
+        """
+        net = self.get_bare_model(net)
+        patterns = self.train_opt.lr_mul
+        groups: dict[str | None, list[nn.Parameter]] = {None: [], **{pattern: [] for pattern in patterns}}
+        for name, parameter in net.named_parameters():
+            if parameter.requires_grad:
+                groups[next((pattern for pattern in patterns if is_called(name, pattern)), None)].append(parameter)
+        for pattern in patterns:
+            if not groups[pattern]:
+                parts = ', '.join(name for name, _ in net.named_children())
+                raise ValueError(f'train.lr_mul.{pattern} fits no parameter of {type(net).__name__} that another '
+                                 f'pattern has not taken; its parts are {parts}')
+        return [{'params': parameters, 'lr': lr * patterns.get(pattern, 1)}
+                for pattern, parameters in groups.items() if parameters]
+
+    # BasicSR's knows only some of torch's optimisers, and none of them fused.
+    def get_optimizer(self, optim_type: str, params: Iterable[Any], lr: float, **kwargs: Any) -> torch.optim.Optimizer:
+        if optim_type in ('Adam', 'AdamW') and not kwargs.keys() & {'foreach', 'differentiable', 'capturable'}:
+            kwargs.setdefault('fused', True)  # torch has it for CPUs and GPUs
+        return getattr(torch.optim, optim_type)(params, lr, **kwargs)
 
     def setup_schedulers(self) -> None:
         scheduler_opt = self.opt['train']['scheduler']
@@ -86,14 +157,34 @@ class STVSRModel(SRModel):
         super().setup_schedulers()
         self.opt['train']['scheduler'] = scheduler_opt
 
-    # ---------------------------------------------------------------- training
-
-    def feed_data(self, data: dict[str, Any]) -> None:
-        """Takes a batch: drops every second LR frame where `lq` has all, and cuts clips into the network's windows.
+    def check_data(self, train_set: Dataset, val_sets: Iterable[Dataset]) -> None:
+        """Finds out before a training whether its data fit the network, instead of in the first validation.
 
         Raises:
-            ValueError: lq and gt do not fit the network or each other.
+            ValueError: they do not; the message says what to change.
         """
+        sample = SeededDataset(train_set)[SeededIndex(0, seed=0)]
+        try:
+            self.feed_data(default_collate([sample] * self.train_opt.accumulate))
+        except ValueError as error:
+            raise ValueError(f'datasets.train: {error}') from error
+        for dataset in val_sets:
+            self.check_clips(dataset)
+
+    # ---------------------------------------------------------------- training
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Takes a batch, which goes through the network in `train.accumulate` parts.
+
+        Raises:
+            ValueError: lq and gt do not fit the network or each other, or the batch cannot be divided.
+        """
+        self.batch_size = len(data['gt'])
+        self.parts = split_batch(data, self.train_opt.accumulate if self.is_train else 1)
+        self.prepare_batch(self.parts[0])
+
+    def prepare_batch(self, data: Mapping[str, Any]) -> None:
+        """Drops every second LR frame where `lq` has all, and cuts clips into the network's windows."""
         net = self.get_bare_model(self.net_g)
         lq, gt = (data[name].to(self.device, non_blocking=True) for name in ('lq', 'gt'))
         if lq.dim() != 5 or gt.dim() != 5:
@@ -107,8 +198,19 @@ class STVSRModel(SRModel):
             raise ValueError(f'{type(net).__name__} makes {num_out} frames of the {lq.shape[1]} given to it, but gt '
                              f'has {gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]})')
         if net.num_frames:
+            if lq.shape[1] < net.num_frames:
+                raise ValueError(f'{type(net).__name__} works on windows of {net.num_frames} LR frames, but a sample '
+                                 f'has {lq.shape[1]}; see num_frame of the data set')
             lq = self.cut_windows(lq, net.num_frames, 1)
             gt = self.cut_windows(gt, output_length(net, net.num_frames), net.temporal_scale)
+        h, w = lq.shape[-2:]
+        if h % net.size_multiple or w % net.size_multiple:
+            raise ValueError(f'{type(net).__name__} trains on LR frames whose sides are divisible by '
+                             f'{net.size_multiple}, but these are {h}x{w}: gt_size of the data set must be a multiple '
+                             f'of {net.size_multiple * net.scale}')
+        if gt.shape[-2:] != (h * net.scale, w * net.scale):
+            raise ValueError(f'{type(net).__name__} makes {h * net.scale}x{w * net.scale} of LR frames of {h}x{w}, but '
+                             f'gt is {gt.shape[-2]}x{gt.shape[-1]}')
         self.lq, self.gt = lq, gt
 
     @staticmethod
@@ -121,171 +223,190 @@ class STVSRModel(SRModel):
         return {'l_pix': self.cri_pix(self.net_g(self.lq), self.gt)}
 
     def optimize_parameters(self, current_iter: int) -> None:
+        """One step on the batch.
+
+        Raises:
+            NonFiniteError: the loss or its gradient was not finite `train.max_nonfinite` times in a row; the weights
+                are those from before.
+        """
+        self.samples += self.batch_size * self.opt['world_size']
         self.optimizer_g.zero_grad(set_to_none=True)
-        losses = self.compute_losses()
-        sum(losses.values()).backward()
-        self.optimizer_g.step()
-        if self.ema_decay > 0:
+        losses = self.backward(self.net_g, self.compute_losses)
+        if self.step(self.optimizer_g, losses, current_iter) and self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
-        self.losses = {name: value.detach() for name, value in losses.items()}
+        self.scaler.update()
+
+    def backward(self, net: nn.Module, compute_losses: Callable[[], dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """Adds up the gradients of all parts of the batch, as if it had gone through at once.
+
+        Returns:
+            the loss terms of each part.
+        """
+        losses_of_parts = []
+        for number, part in enumerate(self.parts, start=1):
+            if len(self.parts) > 1:
+                self.prepare_batch(part)
+            with self.without_sync(net, number < len(self.parts)):
+                with torch.autocast(self.device.type, AMP_DTYPES[self.train_opt.amp], self.train_opt.amp != 'none'):
+                    losses = compute_losses()
+                self.scaler.scale(sum(losses.values()) / len(self.parts)).backward()
+            losses_of_parts.append({name: value.detach() for name, value in losses.items()})
+        self.losses = {
+            name: sum(losses[name] for losses in losses_of_parts) / len(self.parts) for name in losses_of_parts[0]}
+        return losses_of_parts
+
+    @staticmethod
+    def without_sync(net: nn.Module, wanted: bool) -> AbstractContextManager:
+        """Several processes add their gradients once a step, not once a part."""
+        return net.no_sync() if wanted and isinstance(net, DistributedDataParallel) else nullcontext()
+
+    def step(self, optimizer: torch.optim.Optimizer, losses_of_parts: list[dict[str, Tensor]],
+             current_iter: int) -> bool:
+        """Clips the gradients and changes the weights, unless something is not finite; returns whether it did."""
+        self.scaler.unscale_(optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
+        self.grad_norm = get_total_norm([p.grad for p in parameters])
+        numbers = torch.stack([self.grad_norm.float(), *(value.float() for value in self.losses.values())])
+        # Reading it waits for the GPU; so does every GradScaler, and the next batch is on its way meanwhile.
+        if any_rank(not bool(numbers.isfinite().all()), self.device):
+            self.skip(losses_of_parts, current_iter)
+            return False
+        self.skipped_in_a_row = 0
+        if self.train_opt.grad_clip:
+            clip_grads_with_norm_(parameters, self.train_opt.grad_clip, self.grad_norm)
+        self.scaler.step(optimizer)
+        return True
+
+    def skip(self, losses_of_parts: list[dict[str, Tensor]], current_iter: int) -> None:
+        """Counts and tells of a step that is not taken; to be called on all ranks."""
+        reasons = [name_nonfinite(losses, part) for losses, part in zip(losses_of_parts, self.parts, strict=True)]
+        reasons = [reason for of_rank in gather(reasons) for reason in of_rank if reason]
+        if not reasons and self.scaler.get_scale() > 1:
+            return  # float16 overflows until GradScaler has found its scale: nothing is wrong
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        if not reasons:
+            samples = ', '.join(str(key) for keys in gather(sample_keys(self.parts)) for key in keys)
+            reasons = [f'all losses are finite, but the norm of the gradient is {float(self.grad_norm)}: {samples}']
+        message = (f'Iteration {current_iter} is skipped ({self.skipped_in_a_row} in a row, {self.skipped} in all): '
+                   + '; '.join(reasons))
+        if self.skipped_in_a_row >= self.train_opt.max_nonfinite:
+            self.skipped_in_a_row = 0  # for a training that goes on from here
+            raise NonFiniteError(f'{message}. train.max_nonfinite is {self.train_opt.max_nonfinite}: a smaller '
+                                 'train.optim_g.lr, train.grad_clip, or amp: bf16 may help; look at these samples too')
+        get_root_logger().warning(message)
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Sets the learning rate of the coming step; `warmup_iter` and the schedule are in `train.unit`s.
+
+        The warm-up reaches the full rate, where BasicSR's stays a step below it.
+        """
+        counts_samples = self.train_opt.unit == 'samples'
+        done = self.samples if counts_samples else current_iter - 1
+        after = done + (self.batch_size * self.opt['world_size'] if counts_samples else 1)
+        for scheduler in self.schedulers:
+            while scheduler.last_epoch < done:
+                scheduler.step()
+        if done < warmup_iter:
+            factor = min(after / warmup_iter, 1)
+            self._set_lr([[rate * factor for rate in rates] for rates in self._get_init_lr()])
 
     def get_current_log(self) -> OrderedDict:
         # Reduced here, not in every step as in BasicSR: reading a number from a GPU waits until all its work is done.
-        return self.reduce_loss_dict(OrderedDict(self.losses))
+        log = OrderedDict(self.losses, grad_norm=self.grad_norm.float())
+        if self.skipped:
+            log['skipped'] = self.grad_norm.new_tensor(self.skipped, dtype=torch.float32)
+        return self.reduce_loss_dict(log)
 
-    # ---------------------------------------------------------------- validation
+    # ---------------------------------------------------------------- checkpoints
 
-    def validation(self, dataloader: torch.utils.data.DataLoader, current_iter: int | str, tb_logger: Any,
-                   save_img: bool = False) -> None:
-        """Restores and scores every clip of a data set; ranks share the clips.
+    # BasicSR's writes in place, and goes on with a warning where it could not.
+    def save_network(self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int,
+                     param_key: str | list[str] = 'params') -> None:
+        """Writes `models/<net_label>_<current_iter>.pth`, -1 as 'latest'; to be called on all ranks.
 
-        When testing, the scores are also written to `results/<name>/<data set>.json`.
+        Raises:
+            CheckpointError: it could not be written.
         """
-        dataset = dataloader.dataset
-        rank, world_size = get_dist_info()
-        net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
-        net.eval()
-        scores = {}
-        progress = tqdm(range(rank, len(dataset), world_size), unit='clip', desc=dataset.opt['name'],
-                        disable=rank != 0 or not self.opt['val'].get('pbar', False))
-        for index in progress:
-            item = dataset[index]
-            clip = item.get('folder', item.get('key', str(index)))
-            scores[clip] = self.validate_clip(net, clip, item, dataset.opt['name'], current_iter, save_img)
-        if net is not getattr(self, 'net_g_ema', None) and self.is_train:
-            net.train()
+        name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
+        nets, keys = (value if isinstance(value, list) else [value] for value in (net, param_key))
+        weights = {key: self.get_bare_model(net).state_dict() for key, net in zip(keys, nets, strict=True)}
+        content = {key: {k: v.cpu().contiguous() for k, v in state.items()} for key, state in weights.items()}
+        self.saved_networks[net_label] = on_first_rank(
+            lambda: write_whole(osp.join(self.opt['path']['models'], name), content))
 
-        if world_size > 1:
-            parts = [None] * world_size
-            torch.distributed.all_gather_object(parts, scores)
-            scores = {clip: score for part in parts for clip, score in part.items()}
-        if rank == 0 and any(scores.values()):
-            self.report(dataset.opt['name'], dict(sorted(scores.items())), current_iter, tb_logger)
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Writes `training_states/<current_iter>.state`, unless it is -1; to be called on all ranks.
 
-    def validate_clip(self, net: nn.Module, clip: str, item: dict[str, Any], dataset_name: str,
-                      current_iter: int | str, save_img: bool) -> dict[str, list[tuple[int, float]]]:
-        """Restores one clip, saves its frames if asked, and scores them.
-
-        Returns:
-            metric name -> (number of the frame, score) for every scored frame.
+        Raises:
+            CheckpointError: it could not be written.
         """
-        overlap = self.opt['val'].get('overlap', 'first')
-        if overlap not in OVERLAP_RULES:
-            raise ValueError(f'val.overlap must be one of {", ".join(OVERLAP_RULES)}, but is {overlap!r}')
-        lq, gt = item['lq'], item.get('gt')
-        if net.temporal_scale == 2 and gt is not None and lq.shape[0] == gt.shape[0]:
-            lq = lq[::2]
-        windows = restore_windows(net, lq.unsqueeze(0))
-        frames = join_windows(windows, net.temporal_scale, overlap)[0]
-        numbers = window_frames(windows.shape[1], windows.shape[2], net.temporal_scale, overlap)
-        names = item.get('frame_names') or [f'{i:08d}' for i in range(max(numbers) + 1)]
-
-        metrics = self.usable_metrics(has_gt=gt is not None)
-        scores, saved = {name: [] for name in metrics}, set()
-        for frame, number in zip(frames, numbers, strict=True):
-            data = {'img': tensor2img(frame)}
-            if gt is not None:
-                data['img2'] = tensor2img(gt[number])
-            if save_img and number not in saved:
-                saved.add(number)  # of several copies the first
-                suffix = current_iter if self.is_train else self.opt['val'].get('suffix') or self.opt['name']
-                imwrite(data['img'], osp.join(
-                    self.opt['path']['visualization'], dataset_name, clip, f'{names[number]}_{suffix}.png'))
-            for name, metric_opt in metrics.items():
-                wanted = data if needs_reference(metric_opt['type']) else {'img': data['img']}
-                scores[name].append((number, score(wanted, metric_opt)))
-        return scores
-
-    def usable_metrics(self, has_gt: bool) -> dict[str, dict[str, Any]]:
-        """The metrics of `val.metrics` that can be computed: without ground truth, those that need none."""
-        metrics = self.opt['val'].get('metrics') or {}
-        return {name: opt for name, opt in metrics.items() if has_gt or not needs_reference(opt['type'])}
-
-    def report(self, dataset_name: str, scores: dict[str, dict[str, list[tuple[int, float]]]],
-               current_iter: int | str, tb_logger: Any) -> None:
-        """Averages the scores, logs them as a table, and writes them to tensorboard or to a file."""
-        temporal_scale = self.get_bare_model(self.net_g).temporal_scale
-        clips = {
-            clip: {name: average_groups(values, temporal_scale) for name, values in metrics.items()}
-            for clip, metrics in scores.items()
+        if current_iter == -1:
+            return
+        rng = gather(rng_state())
+        state = {
+            'epoch': epoch, 'iter': current_iter, 'samples': self.samples, 'seed': self.opt['manual_seed'],
+            'networks': self.saved_networks,
+            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
+            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
+            'scaler': self.scaler.state_dict(), 'skipped': [self.skipped, self.skipped_in_a_row], 'rng': rng,
+            'best_metric_results': getattr(self, 'best_metric_results', {}),
         }
-        average = {name: self.average(scores, clips, name) for name in next(iter(scores.values()))}
+        path = osp.join(self.opt['path']['training_states'], f'{current_iter}.state')
+        on_first_rank(lambda: write_whole(path, state))
 
-        lines = [f'Validation {dataset_name}: {len(clips)} clips, iteration {current_iter}']
-        unusable = sum(not math.isfinite(value) for metrics in scores.values() for values in metrics.values()
-                       for _, value in values)
-        if unusable:
-            lines.append(f'\t {unusable} scores of single frames are not finite and left out of the means')
-        for name, groups in average.items():
-            line = f'\t # {name}: ' + '  '.join(f'{group} {value:.4f}' for group, value in groups.items())
-            if self.is_train:
-                best = self.best_so_far(dataset_name, name, groups['all'], current_iter)
-                line += f'\tBest all: {best["val"]:.4f} @ {best["iter"]} iter'
-            lines.append(line)
-        get_root_logger().info('\n'.join(lines))
-        if tb_logger:
-            for name, groups in average.items():
-                for group, value in groups.items():
-                    tb_logger.add_scalar(f'metrics/{dataset_name}/{name}_{group}', value, current_iter)
-        if not self.is_train:
-            path = osp.join(self.opt['path']['results_root'], f'{dataset_name}.json')
-            with open(path, 'w', encoding='utf-8') as file:
-                json.dump(finite_or_null({'dataset': dataset_name, 'model': self.opt['name'], 'average': average,
-                                          'clips': clips, 'frames': scores}), file, indent=1)
-            get_root_logger().info(f'Scores of every clip and frame: {path}')
+    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+        """Takes over a state of `save_training_state`, or of BasicSR; random numbers are left to the caller.
 
-    def average(self, scores: dict, clips: dict, name: str) -> dict[str, float]:
-        """The data set's score by group, averaged as `val.average` says."""
-        rule = self.opt['val'].get('average', 'clips')
-        if rule == 'frames':
-            values = [value for metrics in scores.values() for value in metrics[name]]
-            return average_groups(values, self.get_bare_model(self.net_g).temporal_scale)
-        if rule != 'clips':
-            raise ValueError(f"val.average must be 'clips' or 'frames', but is {rule!r}")
-        groups = next(iter(clips.values()))[name]
-        return {group: mean([metrics[name][group] for metrics in clips.values()]) for group in groups}
-
-    def best_so_far(self, dataset_name: str, metric: str, value: float, current_iter: int | str) -> dict[str, Any]:
-        # For every data set; BasicSR's video models keep the results of the first one only.
-        self._initialize_best_metric_results(dataset_name)
-        self._update_best_metric_result(dataset_name, metric, value, current_iter)
-        return self.best_metric_results[dataset_name][metric]
+        Raises:
+            ValueError: it is the state of another network or of other optimisers.
+        """
+        for optimizer, saved in zip(self.optimizers, resume_state['optimizers'], strict=True):
+            own_sizes, sizes = ([len(group['params']) for group in state['param_groups']]
+                                for state in (optimizer.state_dict(), saved))
+            if own_sizes != sizes:
+                raise ValueError(f'{self.opt["path"].get("resume_state")} was saved for groups of {sizes} parameters, '
+                                 f'but the optimiser has {own_sizes}: another network, or other train.lr_mul')
+        super().resume_training(resume_state)
+        self.samples = resume_state.get('samples', self.samples)
+        self.skipped, self.skipped_in_a_row = resume_state.get('skipped', (0, 0))
+        if self.scaler.is_enabled() and resume_state.get('scaler'):
+            self.scaler.load_state_dict(resume_state['scaler'])
+        if resume_state.get('best_metric_results'):
+            self.best_metric_results = resume_state['best_metric_results']
 
 
-def needs_reference(metric_type: str) -> bool:
-    """Whether a metric compares with ground truth, as its parameters say."""
-    return 'img2' in inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters
-
-
-def score(data: dict[str, np.ndarray], metric_opt: dict[str, Any]) -> float:
-    """One metric of one frame; NaN where it has no value, as NIQE of a flat frame, whose statistics are singular."""
+@cache
+def compiler_problem(device: torch.device) -> str | None:
+    """Why torch.compile does not work here; None: it does."""
     try:
-        return float(calculate_metric(data, metric_opt))
-    except np.linalg.LinAlgError:
-        return math.nan
+        torch.compile(torch.sin)(torch.zeros(8, device=device))
+    except Exception as error:  # of the compiler, of Triton, of the system: anything
+        return f'torch.compile does not work here: {type(error).__name__}: {str(error).strip().splitlines()[0]}'
+    return None
 
 
-def mean(values: list[float]) -> float:
-    """Mean of the finite values: equal frames have an infinite PSNR, flat ones no NIQE; NaN where nothing is left."""
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.nan
+def is_called(name: str, pattern: str) -> bool:
+    """Whether a parameter is the pattern's, lies within the part of that name, or matches with * and ?."""
+    return name == pattern or name.startswith(f'{pattern}.') or fnmatchcase(name, pattern)
 
 
-def finite_or_null(value: Any) -> Any:
-    """Replaces what JSON has no word for, infinity and NaN, by None, however deep."""
-    if isinstance(value, dict):
-        return {key: finite_or_null(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite_or_null(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def split_batch(data: Mapping[str, Any], num_parts: int) -> list[Mapping[str, Any]]:
+    """Divides tensors and lists of a batch into equal parts, one behind the other."""
+    if num_parts == 1:
+        return [data]
+    size, rest = divmod(len(data['gt']), num_parts)
+    if rest:
+        raise ValueError(f'train.accumulate {num_parts} does not divide a batch of {len(data["gt"])} samples')
+    return [{name: values[start:start + size] for name, values in data.items()}
+            for start in range(0, num_parts * size, size)]
 
 
-def average_groups(values: list[tuple[int, float]], temporal_scale: int) -> dict[str, float]:
-    """Mean score of the given frames, of the frames made between them (odd numbers), and of all."""
-    if temporal_scale == 1:
-        return {'vsr': mean([score for _, score in values]), 'all': mean([score for _, score in values])}
-    return {
-        'vsr': mean([score for number, score in values if number % 2 == 0]),
-        'vfi': mean([score for number, score in values if number % 2 == 1]),
-        'all': mean([score for _, score in values]),
-    }
+def sample_keys(parts: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [str(key) for part in parts for key in part.get('key', [])]
+
+
+def name_nonfinite(losses: Mapping[str, Tensor], part: Mapping[str, Any]) -> str:
+    """'l_sr is nan on clip/3, clip/7': the terms that are not finite, and on which samples; empty: all are."""
+    terms = [f'{name} is {float(value)}' for name, value in losses.items() if not value.isfinite()]
+    return f'{", ".join(terms)} on {", ".join(sample_keys([part])) or "samples without keys"}' if terms else ''

@@ -1,0 +1,103 @@
+"""Which samples a training sees in which order, and what chance does to each.
+
+Everything follows from the seed and from the position of a sample in an endless stream: not from how many processes
+and workers share the work, and not from what was drawn before. So a training that is stopped goes on exactly.
+"""
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+
+class SeededIndex(int):
+    """The index of a sample, and the seed of what is random in it: crop, flips, noise."""
+
+    seed: int
+
+    def __new__(cls, index: int, seed: int) -> 'SeededIndex':
+        self = super().__new__(cls, index)
+        self.seed = seed
+        return self
+
+    def __getnewargs__(self) -> tuple[int, int]:  # on its way to a worker
+        return int(self), self.seed
+
+
+class SampleStream(Sampler[list[SeededIndex]]):
+    """Endless batches of one process: epoch after epoch, each in an order of its own.
+
+    Batch k of all processes together is the samples k n to (k + 1) n - 1 of the stream, n = batch_size * world_size,
+    whatever world_size is. A batch may reach from one epoch into the next.
+
+    Args:
+        num_samples: samples of the data set.
+        batch_size: samples of a batch of this process.
+        rank, world_size: this process, of how many.
+        seed: of the order and of the samples.
+        enlarge_ratio: an epoch has every sample so many times, as BasicSR's dataset_enlarge_ratio.
+        shuffle: False: in the order of the data set.
+        start: number of samples that all processes together have already seen.
+
+    Attributes:
+        global_batch: samples of a batch of all processes together.
+        epoch_length: samples of an epoch.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, *, rank: int = 0, world_size: int = 1, seed: int = 0,
+                 enlarge_ratio: float = 1, shuffle: bool = True, start: int = 0):
+        self.num_samples, self.batch_size, self.rank, self.world_size = num_samples, batch_size, rank, world_size
+        self.global_batch = batch_size * world_size
+        self.epoch_length = int(num_samples * enlarge_ratio)
+        self.seed, self.shuffle, self.start = seed, shuffle, start
+
+    def __iter__(self) -> Iterator[list[SeededIndex]]:
+        order = lru_cache(maxsize=2)(self.epoch_order)
+        position = self.start
+        while True:
+            end = position + self.global_batch
+            yield [self.sample(place, order) for place in range(position + self.rank, end, self.world_size)]
+            position = end
+
+    def epoch_order(self, epoch: int) -> np.ndarray:
+        order = np.arange(self.epoch_length)
+        return np.random.default_rng((self.seed, epoch)).permutation(order) if self.shuffle else order
+
+    def sample(self, place: int, order: Any) -> SeededIndex:
+        epoch, offset = divmod(place, self.epoch_length)
+        # One more number than for the order of an epoch, so that the two never share a seed.
+        seed = int(np.random.SeedSequence((self.seed, place, 1)).generate_state(1)[0])
+        return SeededIndex(order(epoch)[offset] % self.num_samples, seed)
+
+
+class SeededDataset(Dataset):
+    """Any data set, ours or BasicSR's, whose samples are drawn by the seeds of their indices."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: SeededIndex) -> Any:
+        with seeded(index.seed):
+            return self.dataset[int(index)]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seeds Python, numpy and torch (on the CPU) for a while; afterwards they go on as if nothing had been."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

@@ -1,0 +1,44 @@
+"""JSON that every reader takes, which knows no NaN and infinity, and files of one JSON object a line."""
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+
+def finite_or_null(value: Any) -> Any:
+    """Replaces what JSON has no word for, infinity and NaN, by None, however deep."""
+    if isinstance(value, Mapping):
+        return {key: finite_or_null(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_null(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_rows(path: str) -> list[dict[str, Any]]:
+    """The objects of a file that have a number 'iter', without lines that are none, as a killed run leaves them."""
+    with open(path, 'rb') as file:
+        return [row for row in map(parse_row, file) if row is not None]
+
+
+def drop_later_rows(path: str, last_iter: int) -> None:
+    """Keeps the rows up to an iteration; the file is replaced whole or not at all."""
+    rows = [row for row in read_rows(path) if row['iter'] <= last_iter]
+    temporary = f'{path}.tmp'
+    with open(temporary, 'wb') as file:
+        file.writelines(row_to_line(row) for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def row_to_line(row: Mapping[str, Any]) -> bytes:
+    return (json.dumps(finite_or_null(row), allow_nan=False) + '\n').encode()
+
+
+def parse_row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get('iter'), int) else None

@@ -1,0 +1,199 @@
+"""How a model restores and scores whole clips, while it is trained or when it is tested.
+
+Shapes: T frames in, U frames out, H x W pixels of the LR grid, s = scale.
+"""
+import json
+import math
+from collections.abc import Callable, Mapping
+from os import path as osp
+from typing import Any
+
+import torch
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils.dist_util import get_dist_info
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from ..distributed import gather
+from ..inference import join_windows, restore_windows, window_frames
+from ..json_files import finite_or_null
+from ..visuals import write_images
+from .clip_scores import FrameScores, average_groups, mean, needs_reference, score
+
+
+class ClipModel(SRModel):
+    """The half of `STVSRModel` that restores and scores.
+
+    Of the options (`val`) it reads, besides BasicSR's, `overlap`, the copy that is scored of a frame that two windows
+    made, and `average`, the order in which means are taken; see `schema.ValOptions`.
+
+    Attributes:
+        stop_requested: Asked before every clip of a validation, which is cut short where the answer is yes.
+        validation_results: data set -> metric -> group -> mean score, of the last validation of each; on rank 0.
+    """
+
+    def __init__(self, opt: dict[str, Any]):
+        self.stop_requested: Callable[[], bool] = lambda: False
+        self.validation_results: dict[str, Any] = {}
+        super().__init__(opt)
+
+    def validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any,
+                   save_img: bool = False) -> None:
+        """Restores and scores every clip of a data set; ranks share the clips.
+
+        When testing, the scores are also written to `results/<name>/<data set>.json`. When a training is asked to stop
+        meanwhile, the clips that are left, and all scores, are left out.
+        """
+        dataset = dataloader.dataset
+        rank, world_size = get_dist_info()
+        net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
+        net.eval()
+        self.validation_results.pop(dataset.opt['name'], None)
+        scores, is_complete = {}, True
+        progress = tqdm(range(rank, len(dataset), world_size), unit='clip', desc=dataset.opt['name'],
+                        disable=rank != 0 or not self.opt['val'].get('pbar', False))
+        for index in progress:
+            if self.stop_requested():
+                is_complete = False
+                break
+            item = dataset[index]
+            clip = item.get('folder', item.get('key', str(index)))
+            with torch.compiler.set_stance('force_eager'):  # compiling for every size of frames takes minutes each
+                scores[clip] = self.validate_clip(net, clip, item, dataset.opt['name'], current_iter, save_img)
+                if index == 0:
+                    self.show_clip(net, item, f'{dataset.opt["name"]}/{clip}', current_iter, tb_logger)
+        if net is not getattr(self, 'net_g_ema', None) and self.is_train:
+            net.train()
+
+        scores = {clip: score for of_rank in gather(scores) for clip, score in of_rank.items()}
+        if not all(gather(is_complete)):
+            get_root_logger().warning(f'Validation {dataset.opt["name"]} at iteration {current_iter} is left out.')
+        elif rank == 0 and any(scores.values()):
+            self.report(dataset.opt['name'], dict(sorted(scores.items())), current_iter, tb_logger)
+
+    def validate_clip(self, net: nn.Module, clip: str, item: dict[str, Any], dataset_name: str,
+                      current_iter: int | str, save_img: bool) -> dict[str, FrameScores]:
+        """Restores one clip, saves its frames if asked, and scores them.
+
+        Returns:
+            metric name -> (number of the frame, score) for every scored frame.
+        """
+        overlap = self.opt['val'].get('overlap', 'first')
+        gt = item.get('gt')
+        lq = self.given_frames(net, item)
+        windows = restore_windows(net, lq.unsqueeze(0))
+        frames = join_windows(windows, net.temporal_scale, overlap)[0]
+        numbers = window_frames(windows.shape[1], windows.shape[2], net.temporal_scale, overlap)
+        names = item.get('frame_names') or [f'{i:08d}' for i in range(max(numbers) + 1)]
+
+        metrics = self.usable_metrics(has_gt=gt is not None)
+        scores, saved = {name: [] for name in metrics}, set()
+        for frame, number in zip(frames, numbers, strict=True):
+            data = {'img': tensor2img(frame)}
+            if gt is not None:
+                data['img2'] = tensor2img(gt[number])
+            if save_img and number not in saved:
+                saved.add(number)  # of several copies the first
+                suffix = current_iter if self.is_train else self.opt['val'].get('suffix') or self.opt['name']
+                imwrite(data['img'], osp.join(
+                    self.opt['path']['visualization'], dataset_name, clip, f'{names[number]}_{suffix}.png'))
+            for name, metric_opt in metrics.items():
+                wanted = data if needs_reference(metric_opt['type']) else {'img': data['img']}
+                scores[name].append((number, score(wanted, metric_opt)))
+        return scores
+
+    @staticmethod
+    def given_frames(net: nn.Module, item: Mapping[str, Any]) -> Tensor:  # (T, C, H, W)
+        """The LR frames of a clip without those that the network is to make."""
+        has_all = 'gt' in item and len(item['lq']) == len(item['gt'])
+        return item['lq'][::2] if net.temporal_scale == 2 and has_all else item['lq']
+
+    def show_clip(self, net: nn.Module, item: Mapping[str, Any], tag: str, current_iter: int | str,
+                  tb_logger: Any) -> None:
+        """Writes one frame of a clip to tensorboard: the first that the network adds, or else the first."""
+        if tb_logger is None:
+            return
+        window = self.given_frames(net, item)[:net.num_frames].unsqueeze(0)
+        number = int(net.temporal_scale == 2)
+        write_images(
+            tb_logger, tag, current_iter, lq=window[0, 0], result=restore_windows(net, window)[0, 0, number],
+            gt=item['gt'][number] if 'gt' in item else None, flow=self.flow_to_show(net, window))
+
+    def flow_to_show(self, net: nn.Module, window: Tensor) -> Tensor | None:
+        """The flow of a window that tensorboard shows, (2, H, W) in pixels; None: the network makes none.
+
+        Args:
+            window: (1, T, C, H, W), 0-1, of any size.
+        """
+        return None
+
+    def usable_metrics(self, has_gt: bool) -> dict[str, dict[str, Any]]:
+        """The metrics of `val.metrics` that can be computed: without ground truth, those that need none."""
+        metrics = self.opt['val'].get('metrics') or {}
+        return {name: opt for name, opt in metrics.items() if has_gt or not needs_reference(opt['type'])}
+
+    def report(self, dataset_name: str, scores: dict[str, dict[str, FrameScores]],
+               current_iter: int | str, tb_logger: Any) -> None:
+        """Averages the scores, logs them as a table, and writes them to tensorboard or to a file."""
+        temporal_scale = self.get_bare_model(self.net_g).temporal_scale
+        clips = {
+            clip: {name: average_groups(values, temporal_scale) for name, values in metrics.items()}
+            for clip, metrics in scores.items()
+        }
+        average = {name: self.average(scores, clips, name) for name in next(iter(scores.values()))}
+
+        lines = [f'Validation {dataset_name}: {len(clips)} clips, iteration {current_iter}']
+        unusable = sum(not math.isfinite(value) for metrics in scores.values() for values in metrics.values()
+                       for _, value in values)
+        if unusable:
+            lines.append(f'\t {unusable} scores of single frames are not finite and left out of the means')
+        for name, groups in average.items():
+            line = f'\t # {name}: ' + '  '.join(f'{group} {value:.4f}' for group, value in groups.items())
+            if self.is_train:
+                best = self.best_so_far(dataset_name, name, groups['all'], current_iter)
+                line += f'\tBest all: {best["val"]:.4f} @ {best["iter"]} iter'
+            lines.append(line)
+        get_root_logger().info('\n'.join(lines))
+        self.validation_results[dataset_name] = average
+        if tb_logger:
+            for name, groups in average.items():
+                for group, value in groups.items():
+                    tb_logger.add_scalar(f'metrics/{dataset_name}/{name}_{group}', value, current_iter)
+        if not self.is_train:
+            path = osp.join(self.opt['path']['results_root'], f'{dataset_name}.json')
+            with open(path, 'w', encoding='utf-8') as file:
+                json.dump(finite_or_null({'dataset': dataset_name, 'model': self.opt['name'], 'average': average,
+                                          'clips': clips, 'frames': scores}), file, indent=1)
+            get_root_logger().info(f'Scores of every clip and frame: {path}')
+
+    def average(self, scores: Mapping[str, Any], clips: Mapping[str, Any], name: str) -> dict[str, float]:
+        """The data set's score by group, averaged as `val.average` says."""
+        rule = self.opt['val'].get('average', 'clips')
+        if rule == 'frames':
+            values = [value for metrics in scores.values() for value in metrics[name]]
+            return average_groups(values, self.get_bare_model(self.net_g).temporal_scale)
+        if rule != 'clips':
+            raise ValueError(f"val.average must be 'clips' or 'frames', but is {rule!r}")
+        groups = next(iter(clips.values()))[name]
+        return {group: mean([metrics[name][group] for metrics in clips.values()]) for group in groups}
+
+    def best_so_far(self, dataset_name: str, metric: str, value: float, current_iter: int | str) -> dict[str, Any]:
+        # For every data set; BasicSR's video models keep the results of the first one only.
+        self._initialize_best_metric_results(dataset_name)
+        self._update_best_metric_result(dataset_name, metric, value, current_iter)
+        return self.best_metric_results[dataset_name][metric]
+
+    def check_clips(self, dataset: Dataset) -> None:
+        """Raises ValueError where a clip of a test set is shorter than the network's window."""
+        net = self.get_bare_model(self.net_g)
+        if not net.num_frames or not hasattr(dataset, 'num_input_frames'):  # BasicSR's own do not tell
+            return
+        for index, clip in enumerate(dataset.clips):
+            given = dataset.num_input_frames(index)
+            if net.temporal_scale == 2 and dataset.temporal_scale == 1 and dataset.gt is not None:
+                given = (given + 1) // 2  # see `given_frames`
+            if given < net.num_frames:
+                raise ValueError(f'datasets.{dataset.opt["key"]}: clip {clip!r} gives {given} LR frames, but '
+                                 f'{type(net).__name__} works on windows of {net.num_frames}')

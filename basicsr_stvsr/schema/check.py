@@ -1,0 +1,101 @@
+"""The check of all options of a run, before any data is opened."""
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+from pydantic_core import PydanticCustomError
+from torch import nn
+
+from .block import shown
+from .options import BasicSROptions, Options
+from .registered import entries, is_from, try_out
+
+
+def has_schema(opt: Mapping[str, Any]) -> bool:
+    """Whether the options are for a model of this package, of which all keys are known; BasicSR's own are not."""
+    return hasattr(entries(MODEL_REGISTRY).get(opt.get('model_type')), 'train_options')
+
+
+def check_options(opt: dict[str, Any], is_train: bool) -> None:
+    """Checks the options of a run: keys, types, values, and what must fit between blocks.
+
+    Args:
+        opt: as the file and the command line have them.
+        is_train: whether to train or to test.
+
+    Raises:
+        ValueError: something is wrong; a line for each problem, which begins with the path of the option.
+    """
+    if not has_schema(opt):
+        BasicSROptions.read(opt)
+        return
+    options = Options.read(opt)
+    problems = [*missing_blocks(opt, options, is_train), *misfits(opt, options)]
+    if problems:
+        raise ValueError('\n'.join(problems))
+
+
+def missing_blocks(opt: Mapping[str, Any], options: Options, is_train: bool) -> Iterator[str]:
+    """What training or testing needs besides what every file has."""
+    phases = {name: name.split('_')[0] for name, dataset in opt['datasets'].items() if dataset}
+    for name, phase in phases.items():
+        if is_train and phase == 'test':
+            yield f'datasets.{name} is for testing; a training takes train, val, val_2, ...'
+        if not is_train and phase == 'train':
+            yield f'datasets.{name} is for training; a test takes test, test_1, ..., val, val_2, ...'
+    if not is_train:
+        if not phases:
+            yield 'datasets.test is missing: what to test on'
+        return
+    for name in ('train', 'logger'):
+        if getattr(options, name) is None:
+            yield f'{name} is missing{Options.purpose(name)}'
+    if 'train' not in phases:
+        yield 'datasets.train is missing: what to train on'
+    # A block that is turned off by `~` is meant so; one that is not there may be forgotten.
+    val_freq, val_sets = options.val and options.val.val_freq, [name for name in phases if phases[name] == 'val']
+    if val_sets and not val_freq and opt.get('val', {}) is not None:
+        yield (f'val.val_freq is missing, which says how often to validate on datasets.{val_sets[0]}; '
+               'val: ~ turns validation off')
+    if val_freq and not any(name.split('_')[0] == 'val' for name in opt['datasets']):
+        yield f'val.val_freq is {val_freq}, but there is no data set to validate on: datasets.val is missing'
+
+
+def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
+    """What does not fit between blocks, and what the network itself refuses."""
+    names: dict[str, str] = {}
+    for key, dataset in opt['datasets'].items():
+        if not dataset:
+            continue
+        if dataset.get('scale', options.scale) != options.scale:
+            yield f'datasets.{key}.scale is {shown(dataset["scale"])}, but scale is {options.scale}; leave it out'
+        if dataset.get('prefetch_mode') == 'cuda' and options.num_gpu == 0:
+            yield f"datasets.{key}.prefetch_mode is 'cuda', which needs a GPU, but num_gpu is 0"
+        if key != 'train' and 'name' in dataset and names.setdefault(dataset['name'], key) != key:
+            yield (f'datasets.{key}.name is {shown(dataset["name"])}, as datasets.{names[dataset["name"]]}.name is; '
+                   'their results would overwrite each other')
+    train_set = opt['datasets'].get('train')
+    if options.train and train_set and train_set.get('batch_size_per_gpu', 1) % options.train.accumulate:
+        yield (f'train.accumulate must divide datasets.train.batch_size_per_gpu '
+               f'{train_set.get("batch_size_per_gpu", 1)}, but is {options.train.accumulate}')
+    try:
+        net = network_without_weights(options.network_g)
+        if net is not None and getattr(net, 'scale', options.scale) != options.scale:
+            yield f'network_g.scale is {net.scale}, but scale is {options.scale}'
+        if net is not None and options.train:
+            options.train.check_network(net)
+    except PydanticCustomError as error:
+        yield f'network_g{error}'
+    except ValueError as error:
+        yield str(error)
+
+
+def network_without_weights(network_opt: Mapping[str, Any]) -> nn.Module | None:
+    """The network as it will be, on the meta device; None where it cannot be built so.
+
+    Raises:
+        PydanticCustomError: it refuses its arguments.
+    """
+    arguments = dict(network_opt)
+    arch = ARCH_REGISTRY.get(arguments.pop('type'))
+    return None if is_from(arch, 'basicsr') else try_out(lambda: arch(**arguments))
