@@ -1,4 +1,4 @@
-"""Draws `curves.png` from the `metrics.jsonl` beside it, as a training does: `python -m basicsr_stvsr.curves FOLDER`."""
+"""Draws curves.png from the metrics.jsonl beside it, as a training does: `python -m basicsr_stvsr.curves FOLDER`."""
 import math
 import os
 import sys

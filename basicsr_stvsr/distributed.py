@@ -86,4 +86,7 @@ def init_dist(launcher: str, backend: str | None = None, port: int | None = None
     backend = backend or ('nccl' if torch.cuda.is_available() else 'gloo')
     if backend == 'nccl':
         torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', os.environ['RANK'])) % torch.cuda.device_count())
-    dist.init_process_group(backend, timeout=TIMEOUT)
+    store, rank, world_size = next(dist.rendezvous('env://', timeout=TIMEOUT))
+    # torchrun keeps one store for all attempts: restarted processes would find the addresses of the dead ones.
+    store = dist.PrefixStore(f'attempt_{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=TIMEOUT)

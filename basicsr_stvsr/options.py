@@ -20,6 +20,7 @@ import torch
 import yaml
 from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
+from torch.distributed import is_torchelastic_launched
 
 from .distributed import gather, init_dist
 from .schema import check_options, has_schema
@@ -68,7 +69,7 @@ def load_yaml(text: str, where: str) -> Any:
         ValueError: it is not YAML, or asks for code to be run; the message tells line and column.
     """
     try:
-        return yaml.load(text, Loader=OptionLoader)
+        return unshared(yaml.load(text, Loader=OptionLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         context = f' ({error.context})' if error.context else ''
@@ -76,6 +77,13 @@ def load_yaml(text: str, where: str) -> Any:
         raise ValueError(f'{where}, {place}: {error.problem}{context}') from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ValueError(f'{where} is not YAML: {" ".join(str(error).split())}') from error
+
+
+def unshared(value: Any) -> Any:
+    """A copy in which every `*name` has a block of its own: programs change options, BasicSR's data sets their own."""
+    if isinstance(value, dict):
+        return {key: unshared(item) for key, item in value.items()}
+    return [unshared(item) for item in value] if isinstance(value, list) else value
 
 
 @contextmanager
@@ -176,7 +184,9 @@ def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = N
     """
     parser = argparse.ArgumentParser(description='Train with BasicSR.' if is_train else 'Test with BasicSR.')
     parser.add_argument('-opt', required=True, help='path to an option file (YAML)')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='job launcher')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'],
+                        default='pytorch' if is_torchelastic_launched() else 'none',
+                        help='job launcher; torchrun is recognised (default: %(default)s)')
     parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state, if any')
     parser.add_argument('--debug', action='store_true', help='log, validate and save every few steps')
     parser.add_argument('--local_rank', type=int, default=0, help='ignored; old launchers pass it')
@@ -188,8 +198,8 @@ def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = N
     opt = load_options(args.opt)
     for assignment in args.force_yml:
         set_option(opt, assignment, new_blocks=has_schema(opt))
-    check_options(opt, is_train)
     args.given = deepcopy(opt)  # what `save_options` keeps
+    opt = check_options(opt, is_train)
 
     if opt.setdefault('num_gpu', 'auto') == 'auto':
         opt['num_gpu'] = torch.cuda.device_count()

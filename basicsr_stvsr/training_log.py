@@ -24,7 +24,7 @@ from typing import Any
 from basicsr.utils import get_root_logger
 from tqdm import tqdm
 
-from .json_files import drop_later_rows, finite_or_null, row_to_line  # noqa: F401  (clip_model takes it from here)
+from .json_files import drop_later_rows, row_to_line
 
 REDRAW_SECONDS = 0.5  # of the progress line
 RECENT_ITERATIONS = 200  # whose mean time foretells the rest, as many as BasicSR's timers take
@@ -204,11 +204,11 @@ class TrainingLog:
     def draw(self) -> None:
         if self.is_drawn:
             return
-        self.is_drawn = True
         try:
-            from .curves import draw_curves  # here, as it takes half a second, and is not worth the training either
+            from .curves import draw_curves  # here, as matplotlib takes half a second, and may be missing or broken
             draw_curves(self.folder)
-        except Exception as error:
+            self.is_drawn = True
+        except Exception as error:  # a picture is not worth the training
             self.logger.warning(f'{self.folder}/curves.png could not be drawn: {type(error).__name__}: {error}')
 
 

@@ -102,7 +102,7 @@ def test_margin_by_hand():
 
 @pytest.mark.parametrize('opt, message', [
     ({'type': 'lanczos'}, r"'lanczos'.*bicubic.*gaussian"),
-    ({'sigma': 1.6}, r'degradation.type is missing.*bicubic'),
+    ({'sigma': 1.6}, r'degradation.type must be the name .*, but is ~.*bicubic'),
     ({'type': 'gaussian', 'sigmaa': 1.6}, r'degradation.sigmaa is not an option .* Did you mean sigma'),
     ({'type': 'bicubic', 'sigma': 1.6}, 'sigma'),
     ({'type': 'gaussian', 'sigma': -1}, 'sigma.*-1'),

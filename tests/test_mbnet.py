@@ -1,7 +1,10 @@
 """MBNet and its parts against outputs of the official implementations, known motion and hand-computed numbers."""
+import copy
 import re
+import shutil
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -9,8 +12,9 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from conftest import ROOT
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from basicsr_stvsr.archs import pacnet_arch
+from basicsr_stvsr.archs import pacnet_arch, pwcnet_arch
 from basicsr_stvsr.archs.arch_util import warp
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet, interpolate_flow
 from basicsr_stvsr.archs.ofrnet_arch import OFRNet
@@ -196,17 +200,37 @@ def test_pac_in_bfloat16_stays_close():
     assert_equals(grad.float(), expected, tolerance=2e-2)
 
 
-class SeenTensors(torch.utils._python_dispatch.TorchDispatchMode):
-    """Notes the largest storage that any operation makes, also within an autograd Function."""
+class SeenTensors(TorchDispatchMode):
+    """Follows the storages that operations make, also within our own operators and in the backward pass."""
 
-    largest = 0
+    def __init__(self):
+        super().__init__()
+        self.largest = self.live = self.peak = 0  # bytes
+        self.known = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
+        own = torch._library.custom_ops.OPDEFS.get(f'{func.namespace}::{func._opname}')
+        if own:
+            with self:
+                out = own._init_fn(*args, **(kwargs or {}))
+        else:
+            out = func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, (tuple, list)) else [out]:
             if isinstance(tensor, torch.Tensor):
-                self.largest = max(self.largest, tensor.untyped_storage().nbytes())
+                self.see(tensor.untyped_storage())
         return out
+
+    def see(self, storage):
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.known:
+            self.known.add(key)
+            weakref.finalize(storage, self.forget, key, size)
+            self.live += size
+            self.largest, self.peak = max(self.largest, size), max(self.peak, self.live)
+
+    def forget(self, key, size):
+        self.known.remove(key)
+        self.live -= size
 
 
 def test_pac_never_holds_the_unfolded_input():
@@ -529,3 +553,133 @@ def test_size_multiple_is_that_of_the_parts():
     assert net.size_multiple == 8
     with pytest.raises(ValueError, match='MBNet needs a height and width divisible by 8, but got 12x12'):
         net(torch.rand(1, 2, 3, 12, 12))
+
+
+# ---------------------------------------------------------------------------------------------------------- training
+
+
+PARTS = {
+    'standard': {},
+    'residual': {
+        'vsr_net': {'type': 'RDN', 'num_feat': 16, 'num_grow': 4, 'num_blocks': 1, 'num_layers': 1, 'residual': True},
+        'vfi_net': {'type': 'GridNet', 'channels': [4, 4, 4], 'residual': True}},
+    'direct flow': {'refine_net': {'type': 'PACFlowNet', 'num_feat': 4, 'guide_channels': 2, 'residual': False}},
+    'PWC-Net': {'flow_net': {'type': 'PWCNet'}},
+    'RBPN': {'vsr_net': {'type': 'RBPN', 'base_filter': 8, 'num_feat': 16, 'num_resblock': 1}},
+    'U-Net': {'vfi_net': {'type': 'UNet', 'channels': [4, 4, 4]}},
+    'context': {'vfi_feature': 'resnet', 'context_net': {'type': 'ContextResNet', 'num_feat': 16}},
+    'no feature': {'vfi_feature': 'none'},
+    'VSR feedback': {'feedback': 'vsr'},
+    'no first feedback': {'init_feedback': 'zeros'},
+    'one round': {'num_iters': 1, 'feedback': 'none'},
+    'three rounds': {'num_iters': 3},
+}
+
+
+@pytest.fixture(params=PARTS)
+def net(request, monkeypatch):
+    """MBNet with each of its parts and ways, all of them small."""
+    monkeypatch.setattr(pwcnet_arch, 'PYRAMID_CHANNELS', (4, 4, 4, 8, 8, 8))
+    monkeypatch.setattr(pwcnet_arch, 'DECODER_CHANNELS', (8, 8, 8, 4, 4))
+    monkeypatch.setattr(pwcnet_arch, 'CONTEXT_CHANNELS', (8, 8, 8, 8, 4, 4))
+    return small_mbnet(**PARTS[request.param])
+
+
+def step(net, lq, loss_scale=1.0):
+    """Frames, aux and gradients of a loss on all that MBNet puts out."""
+    net.zero_grad()
+    frames, aux = net(lq, return_aux=True)
+    flows = (aux.hr_flow_a, aux.hr_flow_b, *aux.lq_flows_ab, *aux.lq_flows_ba)
+    loss = sum(round_.float().square().mean() for round_ in aux.rounds) + 0.01 * sum(flow.abs().mean() for flow in flows)
+    (loss_scale * loss).backward()
+    return frames.detach(), aux, {name: p.grad / loss_scale for name, p in net.named_parameters()}
+
+
+def assert_same_step(actual, expected, tolerance):
+    (frames, aux, grads), (expected_frames, expected_aux, expected_grads) = actual, expected
+    torch.testing.assert_close(frames, expected_frames, rtol=0, atol=tolerance)
+    torch.testing.assert_close(aux, expected_aux, rtol=0, atol=tolerance)
+    torch.testing.assert_close(grads, expected_grads, rtol=0, atol=tolerance)
+
+
+def kept_bytes(net, lq):
+    """What autograd keeps between the passes, besides the weights."""
+    kept, weights = {}, {p.untyped_storage().data_ptr() for p in net.parameters()}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = net(lq, return_aux=True)  # alive while it is counted, so that no address occurs twice
+    return sum(size for address, size in kept.items() if address not in weights), out
+
+
+def test_checkpoint_changes_memory_alone(net, clip):
+    expected = step(net, clip)
+    everything, _ = kept_bytes(net, clip)
+    with SeenTensors() as seen:
+        step(net, clip)
+    net.checkpoint = True
+    assert_same_step(step(net, clip), expected, tolerance=1e-6)
+    kept, _ = kept_bytes(net, clip)
+    assert kept < 0.3 * everything
+    # In the backward pass the largest part comes back, so the peak falls by less.
+    with SeenTensors() as seen_with_checkpoint:
+        step(net, clip)
+    assert seen_with_checkpoint.peak < 0.75 * seen.peak
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_checkpoint_repeats_the_autocast(dtype, clip):
+    net = small_mbnet()
+    results = []
+    for net.checkpoint in (False, True):
+        with torch.autocast('cpu', dtype):
+            frames, aux = net(clip, return_aux=True)
+        (frames.float().square().mean() + aux.hr_flow_a.square().mean()).backward()
+        results.append((frames, [p.grad for p in net.parameters()]))
+        net.zero_grad()
+    torch.testing.assert_close(*results, rtol=0, atol=1e-6)
+
+
+# The loss of float16 is scaled as GradScaler does it; without, small gradients would vanish.
+@pytest.mark.parametrize(('dtype', 'loss_scale', 'tolerance'), [(torch.bfloat16, 1, 0.03), (torch.float16, 2**12, 0.01)])
+def test_autocast_stays_close(net, clip, dtype, loss_scale, tolerance):
+    frames, aux, grads = step(net, clip)
+    with torch.autocast('cpu', dtype):
+        half_frames, half_aux, half_grads = step(net, clip, loss_scale)
+    assert half_frames.dtype in (dtype, torch.float32)  # float32 where a residual is added to an upsampled frame
+    assert_equals(half_frames.float(), frames, tolerance)
+    for flow, half_flow in ((aux.hr_flow_a, half_aux.hr_flow_a), (aux.lq_flows_ab[-1], half_aux.lq_flows_ab[-1])):
+        assert half_flow.dtype == torch.float32
+        torch.testing.assert_close(half_flow, flow, rtol=0, atol=4 * tolerance)  # pixels
+    assert all(grad.dtype == torch.float32 and grad.isfinite().all() for grad in half_grads.values())
+    flat, half_flat = (torch.cat([grad.flatten() for grad in of.values()]) for of in (grads, half_grads))
+    assert (half_flat - flat).norm() < tolerance * flat.norm()
+
+
+def test_channels_last_changes_nothing(net, clip):
+    expected = step(net, clip)
+    net = copy.deepcopy(net).to(memory_format=torch.channels_last)
+    assert net.vfi_net.head[0].weight.is_contiguous(memory_format=torch.channels_last)
+    for memory_format in (torch.contiguous_format, torch.channels_last_3d):  # of a clip, which has five dimensions
+        assert_same_step(step(net, clip.contiguous(memory_format=memory_format)), expected, tolerance=1e-5)
+
+
+@pytest.fixture
+def dynamo():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures('dynamo')
+@pytest.mark.parametrize('checkpoint', [False, True])
+def test_compiled_as_one_graph(checkpoint, clip):
+    """Traced forwards and backwards, but run by PyTorch's own kernels, which needs no C++ compiler."""
+    net = small_mbnet(checkpoint=checkpoint, vfi_net={'type': 'UNet', 'channels': [4, 4, 4]})
+    expected = step(net, clip)
+    net.compile(backend='aot_eager', fullgraph=True)
+    assert_same_step(step(net, clip), expected, tolerance=1e-6)

@@ -61,6 +61,14 @@ three: {<<: [*two, *one], c: *one}
     assert opt == {'one': {'a': 1, 'b': 2}, 'two': {'a': 1, 'b': 3}, 'three': {'a': 1, 'b': 3, 'c': {'a': 1, 'b': 2}}}
 
 
+def test_every_alias_is_a_block_of_its_own(tmp_path):
+    """BasicSR's PairedImageDataset pops `type` out of its io_backend."""
+    opt = load_options(write(tmp_path / 'a.yml', 'a: &a {b: {c: 1}, d: [1]}\ne: *a\nf: {<<: *a, g: 2}\n'))
+    opt['a']['b']['c'] = 2
+    opt['a']['d'].append(2)
+    assert opt['e'] == {'b': {'c': 1}, 'd': [1]} and opt['f'] == {'b': {'c': 1}, 'd': [1], 'g': 2}
+
+
 @pytest.mark.parametrize('tag', [f'!!python/{what}:os.mkdir' for what in ('object/apply', 'object/new', 'name')])
 def test_code_in_a_file_is_not_run(tmp_path, tag):
     target = tmp_path / 'made'
@@ -86,6 +94,7 @@ def test_code_in_a_file_is_not_run(tmp_path, tag):
     ('# nothing but a comment\n', 'but is empty'),
     ('- 1\n- 2\n', 'must hold option blocks .* but holds list'),
     ('<!DOCTYPE html>', 'must hold option blocks .* but holds str'),
+    ('a: &a [*a]\n', 'is not YAML: maximum recursion depth exceeded'),
     ('base: 3\n', r'a\.yml: base must be the path of an option file, but is 3'),
     ('base: a.yml\n', r'a\.yml, which .*a\.yml names as its base, is based on itself'),
     ('base: b.yml\n', r'b\.yml, which .*a\.yml names as its base, does not exist'),
@@ -178,6 +187,9 @@ def test_parse_options_fills_in_what_basicsr_expects(tmp_path):
     assert list(opt['val']['metrics']) == ['psnr']
     assert opt['path']['models'] == str(tmp_path / 'experiments' / 'x' / 'models')
     assert isinstance(opt['manual_seed'], int)
+    # Defaults are filled in, and what is ~ is gone, so that they stand in one place only.
+    assert opt['val']['overlap'] == 'first' and opt['train']['accumulate'] == 1
+    assert opt['datasets']['train']['batch_size_per_gpu'] == 1 and 'prefetch_mode' not in opt['datasets']['train']
 
     save_options(args.given, tmp_path / 'options.yml')
     given = yaml.safe_load(TRAINING)

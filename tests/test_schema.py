@@ -2,6 +2,7 @@
 import inspect
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -165,6 +166,7 @@ WRONG_WITH_THE_REST = {
         r'train\.scheduler\.restart_weights must hold 1 numbers, one for each of periods',
     'train:accumulate=3': r'train\.accumulate must divide datasets\.train\.batch_size_per_gpu 16, but is 3$',
     'train:iter_weights=[1]': r'train\.iter_weights must hold 2 numbers, one a round, but is \[1\.0\]$',
+    'train:optim_g={type: Adam}': r'train\.optim_g\.lr is missing$',
     'train:pixel_opt=~': r'train\.pixel_opt is missing: L\^SR',
     'val:val_freq=~': r'val\.val_freq is missing, .*on datasets\.val; val: ~ turns validation off$',
     'logger=~': 'logger is missing: What is told and kept, and when$',
@@ -369,6 +371,28 @@ def test_editors_show_what_keys_are_for():
     assert schema['$defs']['MBNetTrainOptions']['properties']['total_iter']['description'] == text
     assert '"gt_size": {' in json.dumps(schema['$defs']['data_set'])
     assert '"scale": {' not in json.dumps(schema['$defs']['data_set'])  # which the program sets
+
+
+def test_the_examples_of_the_docs(tmp_path, scratch_registries):
+    page = (ROOT / 'docs' / 'options.md').read_text()
+    blocks = re.findall(r'^```\w*\n(.*?)^```$', page, re.MULTILINE | re.DOTALL)
+    short, command, errors, code = blocks[:4]
+    (tmp_path / 'options').symlink_to(ROOT / 'options')
+    (tmp_path / 'short.yml').write_text(short)
+    opt, _ = parse_options(str(tmp_path), True, ['-opt', str(tmp_path / 'short.yml')])
+    assert opt['train']['optim_g'] == {'type': 'Adam', 'lr': 5e-5, 'weight_decay': 0, 'betas': [0.9, 0.999]}
+    assert opt['train']['scheduler']['periods'] == [100000] and 'lq_flow_opt' not in opt['train']
+
+    _, _, option, file, force, *changes = shlex.split(command.replace('\\\n', ''))
+    assert (option, force) == ('-opt', '--force_yml') and problems(tmp_path, *changes, file=ROOT / file) == []
+    expected = [line.removeprefix('error: ').removesuffix(' ...') for line in errors.splitlines()]
+    found = problems(tmp_path, 'network_g:num_iter=3', 'train:optim_g:lr=fast', 'datasets:train:gt_size=130')
+    assert all(any(line.startswith(start) for line in found) for start in expected)
+
+    exec(code, {})
+    own = MODEL_REGISTRY.get('EdgeModel').train_options
+    with pytest.raises(ValueError, match=r'train\.edge_opt\.weight is not an option .*Did you mean loss_weight\?'):
+        own.read({'edge_opt': {'type': 'L1Loss', 'weight': 1}}, 'train.')
 
 
 def test_the_docs_list_every_option():

@@ -1,5 +1,4 @@
 """What a training tells: progress line, log lines, metrics.jsonl, curves.png, scalars in tensorboard."""
-import datetime
 import fcntl
 import json
 import logging
@@ -13,15 +12,16 @@ import termios
 import threading
 import time
 import timeit
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import pytest
 from basicsr.utils import MessageLogger, get_root_logger
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from basicsr_stvsr import training_log
+from basicsr_stvsr import curves, training_log
 from basicsr_stvsr.json_files import read_rows
 from basicsr_stvsr.training_log import TrainingLog
 
@@ -44,6 +44,12 @@ def logger(tmp_path) -> Iterator[logging.Logger]:
     yield logger
     logger.handlers[-1].close()
     logger.handlers, logger.level = handlers, level
+
+
+@pytest.fixture(autouse=True)
+def simple_curves(monkeypatch) -> None:
+    """Drawing takes seconds; that it draws the right thing is in test_curves.py."""
+    monkeypatch.setattr(curves, 'plot_metrics', lambda rows, name: Figure())
 
 
 def train(log: TrainingLog, first: int, last: int, every: int = 100) -> None:
@@ -73,7 +79,8 @@ def test_without_a_terminal_log_lines_go_to_stderr(opt, logger, capsys):
     with TrainingLog(opt, start_iter=0, total_iter=1000) as log:
         train(log, 1, 300)
     err = capsys.readouterr().err
-    assert re.findall(r'^\[MBNet\.\.\]\[epoch:  0, iter: +(\d+), lr:\(1\.000e-04,\)\]', err, re.M) == ['100', '200', '300']
+    logged = re.findall(r'^\[MBNet\.\.\]\[epoch:  0, iter: +(\d+), lr:\(1\.000e-04,\)\]', err, re.M)
+    assert logged == ['100', '200', '300']
     assert '\r' not in err
 
 
@@ -82,22 +89,22 @@ def test_remaining_time(opt, monkeypatch):
     now = 0.0
     monkeypatch.setattr(time, 'perf_counter', lambda: now)
     log = TrainingLog(opt, start_iter=100, total_iter=1000)
-    assert log.remaining_time() == 'unknown'
+    assert log.remaining_seconds() is None
     log.step(101, data_time=0.0, iter_time=50.0)
-    assert log.remaining_time() == str(datetime.timedelta(seconds=899 * 50))  # all there is to go by
+    assert log.remaining_seconds() == 899 * 50  # all there is to go by
     for iteration in range(102, 111):
         log.step(iteration, data_time=0.0, iter_time=0.5)
-    assert log.remaining_time() == '0:07:25'  # 890 * 0.5 s
+    assert log.remaining_seconds() == pytest.approx(890 * 0.5)
     for iteration in range(111, 201):
         log.step(iteration, data_time=0.0, iter_time=0.5)
     now += 30
     log.validation(200, SCORES)
     for iteration in range(201, 211):
         log.step(iteration, data_time=0.0, iter_time=0.5)
-    assert log.remaining_time() == '0:08:35'  # 790 * 0.5 s, and 30 s each at 400, 600, 800 and at the end
+    assert log.remaining_seconds() == pytest.approx(790 * 0.5 + 4 * 30)  # at 400, 600, 800 and at the end
     for iteration in range(211, 1001):
         log.step(iteration, data_time=0.0, iter_time=0.5)
-    assert log.remaining_time() == '0:00:30'
+    assert log.remaining_seconds() == pytest.approx(30)
     log.close()
 
 
@@ -162,44 +169,65 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(monkeypatch, logger) -> Terminal:
-    terminal = Terminal(columns=130)
-    monkeypatch.setattr(sys, 'stderr', terminal.stream)
-    logger.handlers[0].setStream(terminal.stream)
-    return terminal
+def open_terminal(monkeypatch, logger) -> Callable[[int], Terminal]:
+    """To be called in the test: between fixtures and test, pytest sets its own stderr again."""
+
+    def open_one(columns: int = 130) -> Terminal:
+        terminal = Terminal(columns)
+        monkeypatch.setattr(sys, 'stderr', terminal.stream)
+        logger.handlers[0].setStream(terminal.stream)
+        return terminal
+
+    return open_one
 
 
-def test_a_terminal_shows_one_line_below_the_messages(opt, logger, terminal, tmp_path, monkeypatch):
+def test_a_terminal_shows_one_line_below_the_messages(opt, logger, open_terminal, tmp_path, monkeypatch):
     monkeypatch.setattr(training_log, 'REDRAW_SECONDS', 0)
-    console = logger.handlers[0]
+    terminal = open_terminal()
+    handlers = set(logger.handlers)
     with TrainingLog(opt, start_iter=100, total_iter=1000) as log:
         train(log, 101, 200)
         logger.info('Saving models and training states.')
         logger.warning('Validation vid4: 4 clips\n\t # psnr: all 25.5')
         train(log, 201, 456)
-    assert console in logger.handlers and len(logger.handlers) == 2
+    assert set(logger.handlers) == handlers
     screen = terminal.screen()
-    assert screen[:-1] == ['Saving models and training states.', 'Validation vid4: 4 clips', '         # psnr: all 25.5'
-                           ] or screen[2].strip() == '# psnr: all 25.5'
-    assert len(screen) == 4
-    assert re.fullmatch(r' *46%\|\S+ *\| 456/1,000, eta 0:02:43, 0\.300 s/iter \(data 0\.100\), lr 1\.00e-04, l_sr 2\.50e-03',
-                        screen[-1])
+    assert screen[:-1] == ['Saving models and training states.', 'Validation vid4: 4 clips', '\t # psnr: all 25.5']
+    percentage, _, words = screen[-1].split('|')
+    assert percentage == ' 46%'
+    assert words == ' 456/1,000, eta 02:43, l_sr 2.50e-03, lr 1.00e-04, data 0.100 s, iter 0.300 s'
     in_file = (tmp_path / 'train.log').read_text()
     assert re.findall(r'iter: +(\d+), .*l_sr: ', in_file) == ['200', '300', '400']
     assert 'Saving models and training states.' in in_file
 
 
-def test_the_line_stays_one_line_in_a_narrow_terminal(opt, logger, monkeypatch):
-    monkeypatch.setattr(training_log, 'REDRAW_SECONDS', 0)
-    terminal = Terminal(columns=60)
-    monkeypatch.setattr(sys, 'stderr', terminal.stream)
-    with TrainingLog(opt, start_iter=0, total_iter=1000) as log:
-        train(log, 1, 250)
+WORDS = ('loss 7.50e-01', 'lr 1.00e-04', 'data 0.125 s', 'iter 0.301 s', 'l_sr 5.00e-01',
+         'l_flow 2.50e-01', 'grad_norm 1.50e+00')
+
+
+# 80 columns show iteration, remaining time, loss, learning rate and data time, also of a long training. No word is cut
+# in two.
+@pytest.mark.parametrize('columns, total_iter, eta, num_words', [
+    (20, 500, '01:15', 0), (36, 500, '01:15', 1), (80, 500, '01:15', 4), (80, 300_250, '25:05:00', 4),
+    (200, 500, '01:15', 8), *[(columns, 500, '01:15', None) for columns in range(100, 120)],
+])
+def test_a_narrow_terminal_shows_the_most_important(
+        opt, open_terminal, columns, total_iter, eta, num_words):
+    terminal = open_terminal(columns)
+    opt['val'] = None
+    with TrainingLog(opt, start_iter=0, total_iter=total_iter) as log:
+        for iteration in range(1, 251):
+            log.step(iteration, data_time=0.125, iter_time=0.301)
+        log.log(250, epoch=0, lrs=[1e-4, 2e-5], values={'l_sr': 0.5, 'l_flow': 0.25, 'grad_norm': 1.5})
     (line,) = terminal.screen()
-    assert len(line) <= 60 and '250/1,000, eta 0:03:45' in line
+    assert len(line) < columns
+    shown = line.split(', ')[1:]
+    assert shown == [f'eta {eta}', *WORDS][:len(shown)]
+    assert num_words is None or len(shown) == num_words
 
 
-def test_an_exception_ends_the_line_first(opt, logger, terminal):
+def test_an_exception_ends_the_line_first(opt, open_terminal):
+    terminal = open_terminal()
     with pytest.raises(RuntimeError), TrainingLog(opt, start_iter=0, total_iter=1000) as log:
         train(log, 1, 100)
         raise RuntimeError('CUDA out of memory')
@@ -208,7 +236,8 @@ def test_an_exception_ends_the_line_first(opt, logger, terminal):
     assert screen[-1] == 'Traceback' and '100/1,000' in screen[-2]
 
 
-def test_training_outlives_its_terminal(opt, logger, terminal, tmp_path, monkeypatch):
+def test_training_outlives_its_terminal(opt, open_terminal, tmp_path, monkeypatch):
+    terminal = open_terminal()
     monkeypatch.setattr(training_log, 'REDRAW_SECONDS', 0)
     with TrainingLog(opt, start_iter=0, total_iter=1000) as log:
         train(log, 1, 100)
@@ -284,6 +313,18 @@ def test_curves_png_shows_the_runs_before(opt, tmp_path):
     with TrainingLog(opt, start_iter=100, total_iter=1000) as log:
         train(log, 101, 200)
     assert [row['iter'] for row in read_rows(tmp_path / 'metrics.jsonl')] == [100, 100, 200]
+
+
+def test_nothing_is_drawn_twice(opt, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(curves, 'draw_curves', drawn.append)
+    with TrainingLog(opt, start_iter=0, total_iter=200) as log:
+        train(log, 1, 100)
+        log.validation(100, {})  # it was cut short
+        train(log, 101, 200)
+        log.validation(200, SCORES)
+    assert drawn == [str(tmp_path)] * 2
+    assert [row['iter'] for row in read_rows(tmp_path / 'metrics.jsonl')] == [100, 200, 200]
 
 
 def test_a_failing_picture_does_not_end_the_training(opt, logger, tmp_path, monkeypatch):

@@ -63,9 +63,11 @@ class STVSRModel(ClipModel):
     # BasicSR's passes a GPU's number to DistributedDataParallel also where there is none.
     def model_to_device(self, net: nn.Module) -> nn.Module:
         net = net.to(self.device)
-        if self.is_train and self.train_opt.channels_last:
+        if not self.is_train:  # clips are shared, not batches
+            return net
+        if self.train_opt.channels_last:
             net = net.to(memory_format=torch.channels_last)
-        if self.is_train and self.train_opt.compile:
+        if self.train_opt.compile:
             self.compile(net)
         if self.opt['dist']:
             devices = [torch.cuda.current_device()] if self.device.type == 'cuda' else None

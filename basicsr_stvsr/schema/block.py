@@ -66,6 +66,12 @@ class Block(BaseModel):
         except ValidationError as error:
             raise ValueError('\n'.join(lines(error, prefix))) from None
 
+    def complete(self) -> dict[str, Any]:
+        """The options as a file would have them that states all defaults; those that are not there are left out."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: value.complete() if isinstance(value, Block) else value
+                for name, value in values.items() if value is not None}
+
     @model_validator(mode='wrap')
     @classmethod
     def word_problems(cls, options: Any, check: ModelWrapValidatorHandler[Self]) -> Self:

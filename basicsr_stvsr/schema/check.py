@@ -13,31 +13,36 @@ from .registered import entries, is_from, try_out
 
 def has_schema(opt: Mapping[str, Any]) -> bool:
     """Whether the options are for a model of this package, of which all keys are known; BasicSR's own are not."""
-    return hasattr(entries(MODEL_REGISTRY).get(opt.get('model_type')), 'train_options')
+    model = opt.get('model_type')
+    return isinstance(model, str) and hasattr(entries(MODEL_REGISTRY).get(model), 'train_options')
 
 
-def check_options(opt: dict[str, Any], is_train: bool) -> None:
+def check_options(opt: dict[str, Any], is_train: bool) -> dict[str, Any]:
     """Checks the options of a run: keys, types, values, and what must fit between blocks.
 
     Args:
         opt: as the file and the command line have them.
         is_train: whether to train or to test.
 
+    Returns:
+        The options with defaults filled in, and without what is `~`; those for BasicSR's own models as they are.
+
     Raises:
         ValueError: something is wrong; a line for each problem, which begins with the path of the option.
     """
     if not has_schema(opt):
         BasicSROptions.read(opt)
-        return
+        return opt
     options = Options.read(opt)
     problems = [*missing_blocks(opt, options, is_train), *misfits(opt, options)]
     if problems:
         raise ValueError('\n'.join(problems))
+    return options.complete()
 
 
 def missing_blocks(opt: Mapping[str, Any], options: Options, is_train: bool) -> Iterator[str]:
     """What training or testing needs besides what every file has."""
-    phases = {name: name.split('_')[0] for name, dataset in opt['datasets'].items() if dataset}
+    phases = {name: name.split('_')[0] for name, dataset in options.datasets.items() if dataset}
     for name, phase in phases.items():
         if is_train and phase == 'test':
             yield f'datasets.{name} is for testing; a training takes train, val, val_2, ...'
@@ -63,21 +68,22 @@ def missing_blocks(opt: Mapping[str, Any], options: Options, is_train: bool) -> 
 
 def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
     """What does not fit between blocks, and what the network itself refuses."""
+    datasets = {name: dataset for name, dataset in options.datasets.items() if dataset}
     names: dict[str, str] = {}
-    for key, dataset in opt['datasets'].items():
-        if not dataset:
-            continue
-        if dataset.get('scale', options.scale) != options.scale:
-            yield f'datasets.{key}.scale is {shown(dataset["scale"])}, but scale is {options.scale}; leave it out'
+    for key, dataset in datasets.items():
+        scale = opt['datasets'][key].get('scale')
+        if scale not in (None, options.scale):
+            yield f'datasets.{key}.scale is {shown(scale)}, but scale is {options.scale}; leave it out'
         if dataset.get('prefetch_mode') == 'cuda' and options.num_gpu == 0:
             yield f"datasets.{key}.prefetch_mode is 'cuda', which needs a GPU, but num_gpu is 0"
-        if key != 'train' and 'name' in dataset and names.setdefault(dataset['name'], key) != key:
-            yield (f'datasets.{key}.name is {shown(dataset["name"])}, as datasets.{names[dataset["name"]]}.name is; '
-                   'their results would overwrite each other')
-    train_set = opt['datasets'].get('train')
-    if options.train and train_set and train_set.get('batch_size_per_gpu', 1) % options.train.accumulate:
-        yield (f'train.accumulate must divide datasets.train.batch_size_per_gpu '
-               f'{train_set.get("batch_size_per_gpu", 1)}, but is {options.train.accumulate}')
+        name = shown(dataset.get('name', key))
+        if key != 'train' and names.setdefault(name, key) != key:
+            yield (f'datasets.{key}.name is {name}, as datasets.{names[name]}.name is; their results would overwrite '
+                   'each other')
+    batch_size = datasets.get('train', {}).get('batch_size_per_gpu', 1)
+    if options.train and isinstance(batch_size, int) and batch_size % options.train.accumulate:
+        yield (f'train.accumulate must divide datasets.train.batch_size_per_gpu {batch_size}, but is '
+               f'{options.train.accumulate}')
     try:
         net = network_without_weights(options.network_g)
         if net is not None and getattr(net, 'scale', options.scale) != options.scale:

@@ -39,18 +39,20 @@ def find(known: Mapping[str, Any], name: Any, what: str) -> Any:
 
 
 def is_from(target: Any, *packages: str) -> bool:
+    """Whether a class or function is defined in one of these packages."""
     return target.__module__.partition('.')[0] in packages
 
 
 @cache
-def arguments_of(target: Callable, given: frozenset[str] = frozenset(), is_part: bool = False,
-                 **also: Any) -> type[Block]:
+def arguments_of(target: Callable, given: frozenset[str] = frozenset(), needed: frozenset[str] = frozenset(),
+                 is_part: bool = False, **also: Any) -> type[Block]:
     """A block of the arguments of a class or function.
 
     Args:
         target: the class or function. Parameters without annotation, as BasicSR's, are of the type of their default;
             whole numbers and others are then not told apart.
         given: parameters that the program fills in.
+        needed: parameters that must be there although they have a default.
         is_part: whether parameters without a default may be missing, as the network around this one gives some.
         also: keys besides the parameters, and their types; None is the default.
     """
@@ -64,8 +66,9 @@ def arguments_of(target: Callable, given: frozenset[str] = frozenset(), is_part:
         if parameter.kind == parameter.VAR_KEYWORD and not is_from(target, 'basicsr'):  # BasicSR's swallow mistakes
             config = {'extra': 'allow'}
         elif parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and parameter.name not in given:
-            needed = parameter.default is parameter.empty and not is_part
-            fields[parameter.name] = (type_of(parameter), ... if needed else parameter.default)
+            default = None if is_part and parameter.default is parameter.empty else parameter.default
+            is_needed = default is parameter.empty or parameter.name in needed
+            fields[parameter.name] = (type_of(parameter), ... if is_needed else default)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)  # parameters named as a method of pydantic's
         base = type(target.__name__, (Arguments,), {'model_config': config}) if config else Arguments
@@ -73,6 +76,7 @@ def arguments_of(target: Callable, given: frozenset[str] = frozenset(), is_part:
 
 
 def type_of(parameter: inspect.Parameter) -> Any:
+    """Of the annotation, or else of the default."""
     if parameter.annotation is not parameter.empty:
         return as_in_yaml(parameter.annotation)
     for kind, allowed in ((bool, bool), (int | float, float), (str, str)):
@@ -113,18 +117,21 @@ class Registered:
         self.what, self.known, self.block, self.trial = what, known, block, trial
 
     def check(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Returns the options, as they are except for those that `~` takes back.
+        """Returns the options: arguments as they are, those that a class states with defaults filled in.
 
         Raises:
             ValidationError, PydanticCustomError: something is wrong with them.
         """
-        target = typed(options, self.known(), self.what)
+        try:
+            target = find(self.known(), options.get('type'), self.what)
+        except PydanticCustomError as error:
+            raise refuse_field('type', str(error)) from None
         block = self.block(target)
         if block is None:
             return options
-        block.model_validate(options)
+        checked = block.model_validate(options)
         if block.null_is_absent:
-            options = {name: value for name, value in options.items() if value is not None}
+            options = checked.complete()
         if self.trial:
             try_out(lambda: self.trial(target, {name: value for name, value in options.items() if name != 'type'}))
         return options
@@ -141,16 +148,6 @@ class Registered:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {'kind': self}  # for `export.json_schema`, as networks may be parts of each other without end
-
-
-def typed(options: Mapping[str, Any], known: Mapping[str, Any], what: str) -> Any:
-    """What the `type` of a block names, see `find`."""
-    if options.get('type') is None:
-        raise refuse_field('type', f'is missing: the name of a {what}, such as {next(iter(known))}')
-    try:
-        return find(known, options['type'], what)
-    except PydanticCustomError as error:
-        raise refuse_field('type', str(error)) from None
 
 
 def try_out(build: Callable[[], Any]) -> Any:
@@ -181,7 +178,7 @@ def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
         and name not in ('Optimizer', 'LBFGS', 'SparseAdam')}
 
 
-def build_loss(target: Callable, arguments: dict[str, Any]) -> None:
+def try_loss(target: Callable, arguments: dict[str, Any]) -> None:
     if target is not LOSS_REGISTRY.get('PerceptualLoss'):  # which may fetch the weights of VGG
         target(**arguments)
 
@@ -189,12 +186,12 @@ def build_loss(target: Callable, arguments: dict[str, Any]) -> None:
 Network = Annotated[dict[str, Any], Registered('network', partial(entries, ARCH_REGISTRY))]
 NetworkPart = Annotated[dict[str, Any], Registered(
     'network', partial(entries, ARCH_REGISTRY), partial(arguments_of, is_part=True))]
-Loss = Annotated[dict[str, Any], Registered('loss', partial(entries, LOSS_REGISTRY), trial=build_loss)]
+Loss = Annotated[dict[str, Any], Registered('loss', partial(entries, LOSS_REGISTRY), trial=try_loss)]
 Metric = Annotated[dict[str, Any], Registered(
     'metric', partial(entries, METRIC_REGISTRY),
     partial(arguments_of, given=frozenset({'img', 'img2'}), better=Literal['higher', 'lower']))]
 Dataset = Annotated[dict[str, Any], Registered(
     'data set', partial(entries, DATASET_REGISTRY), lambda dataset: getattr(dataset, 'options', None))]
 Optimizer = Annotated[dict[str, Any], Registered(
-    'optimiser', optimizers, partial(arguments_of, given=frozenset({'params'})),
+    'optimiser', optimizers, partial(arguments_of, given=frozenset({'params'}), needed=frozenset({'lr'})),
     lambda optimizer, arguments: optimizer([nn.Parameter(torch.zeros(2, 2))], **arguments))]

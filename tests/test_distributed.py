@@ -1,0 +1,170 @@
+"""Several processes on the CPU, as torchrun and slurm start them."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from run_util import train_opt, weights, write
+from test_survival import ENVIRONMENT, INTERRUPTED
+
+NUM_STEPS = 5
+
+
+def launch(folder: Path, opt: dict, *flags: str, code: str = INTERRUPTED.format(samples=-1, action='pass'),
+           num_processes: int = 2, torchrun_flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    """Trains under torchrun."""
+    script = folder / 'train.py'
+    script.write_text(code)
+    return subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(num_processes),
+         *torchrun_flags, str(script), '-opt', str(write(folder / 'distributed.yml', opt)), *flags],
+        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope='module')
+def three_clips(clips, tmp_path_factory) -> Path:
+    """A third clip, so that two ranks have different numbers to validate."""
+    folder = tmp_path_factory.mktemp('three')
+    shutil.copytree(clips, folder / 'clips')
+    shutil.copytree(clips / 'second', folder / 'clips' / 'third')
+    for i in range(3, 8):
+        (folder / 'clips' / 'third' / f'im{i}.png').unlink()
+    shutil.copy(clips / 'first' / 'im1.png', folder / 'clips' / 'third' / 'im3.png')
+    return folder / 'clips'
+
+
+def distributed_opt(clips: Path, batch_size: int) -> dict:
+    opt = train_opt(clips)
+    opt['datasets']['train'].update(batch_size_per_gpu=batch_size, random_reverse=True)
+    del opt['datasets']['val_2']
+    opt['train'].update(total_iter=NUM_STEPS, ema_decay=0.5, grad_clip=0.1)
+    opt['logger'].update(save_checkpoint_freq=2)
+    return opt
+
+
+@pytest.fixture(scope='module')
+def two_processes(three_clips, tmp_path_factory) -> tuple[Path, str]:
+    """Folder and log of a training by two processes with two samples each."""
+    folder = tmp_path_factory.mktemp('two')
+    process = launch(folder, distributed_opt(three_clips, 2))
+    assert process.returncode == 0, process.stderr[-3000:]
+    return folder / 'experiments' / 'tiny', process.stderr
+
+
+def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5)
+
+
+def validation_row(folder: Path) -> dict:
+    rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+    return next(row['validation'] for row in reversed(rows) if 'validation' in row)
+
+
+def test_two_processes_take_the_steps_of_one(two_processes, three_clips, train_here):
+    folder, log = two_processes
+    assert 'World size (processes): 2' in log
+    alone = train_here(distributed_opt(three_clips, 4))
+    for key in ('params', 'params_ema'):
+        assert_close(weights(folder, key=key), weights(alone, key=key))
+    start = weights(alone, 'net_g_2.pth')  # which all have left behind
+    assert max(float((value - start[name]).abs().max()) for name, value in weights(alone).items()) > 1e-3
+    # Clips 1 and 3 on rank 0, clip 2 on rank 1: one table, the same as that of one process
+    assert log.count(f'Validation both: 3 clips, iteration {NUM_STEPS}') == 1
+    for group, value in validation_row(alone)['both']['psnr'].items():
+        assert validation_row(folder)['both']['psnr'][group] == pytest.approx(value, abs=1e-3)
+    state = torch.load(folder / 'training_states' / '4.state', weights_only=True)
+    assert state['samples'] == 16 and len(state['rng']) == 2
+
+
+def test_validation_shares_clips_as_one_process_scores_them(three_clips, tmp_path):
+    """The very same table, clip by clip, of a network that is not trained meanwhile."""
+    opt = {
+        'name': 'bicubic', 'model_type': 'STVSRModel', 'scale': 4, 'num_gpu': 0,
+        'datasets': {'test_1': {'name': 'three', 'type': 'STVSRTestDataset', 'dataroot_gt': str(three_clips)}},
+        'network_g': {'type': 'BicubicAverage', 'scale': 4}, 'path': {'results_root': str(tmp_path / 'results')},
+        'val': train_opt(three_clips)['val'] | {'val_freq': None}}
+    options, results = write(tmp_path / 'test.yml', opt), []
+    for launcher in ([], ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']):
+        process = subprocess.run(
+            [sys.executable, *launcher, str(ROOT / 'basicsr' / 'test.py'), '-opt', str(options)], env=ENVIRONMENT,
+            capture_output=True, text=True, timeout=300)
+        assert process.returncode == 0, process.stderr[-3000:]
+        results.append(json.loads((tmp_path / 'results' / 'three.json').read_text()))
+    assert results[0] == results[1] and list(results[0]['clips']) == ['first', 'second', 'third']
+
+
+def test_a_training_goes_on_with_another_number_of_processes(two_processes, three_clips, tmp_path, train_here, log):
+    """Two processes saw 16 samples in 4 steps; one with a batch of 4 takes the fifth."""
+    folder, _ = two_processes
+    shutil.copytree(folder, tmp_path / 'experiments' / 'tiny')
+    for name in ('models/net_g_5.pth', 'models/net_g_latest.pth', 'training_states/5.state'):
+        (tmp_path / 'experiments' / 'tiny' / name).unlink()
+    alone = train_here(distributed_opt(three_clips, 4), '--auto_resume')
+    assert 'Resuming training from epoch: 1, iter: 4.' in log.text
+    assert 'saved by 2 processes and goes on with 1' in log.text
+    assert_close(weights(folder), weights(alone))
+
+
+KILLED_RANK = INTERRUPTED.format(samples=3 * 4, action='''
+        marker = 'killed'
+        if os.environ['RANK'] == '1' and not os.path.exists(marker):
+            open(marker, 'w').close()
+            os.kill(os.getpid(), signal.SIGKILL)'''.strip())
+
+
+def test_a_killed_rank_ends_the_job(three_clips, tmp_path):
+    start = time.monotonic()
+    process = launch(tmp_path, distributed_opt(three_clips, 2), code=KILLED_RANK)
+    assert process.returncode != 0 and (tmp_path / 'killed').exists()
+    assert time.monotonic() - start < 60
+    assert re.search(r'rank +: 1 |Signal 9|SIGKILL', process.stderr)
+    assert (tmp_path / 'experiments' / 'tiny' / 'training_states' / '2.state').is_file()
+
+
+def test_torchrun_restarts_a_job_and_it_carries_on(two_processes, three_clips, tmp_path):
+    process = launch(tmp_path, distributed_opt(three_clips, 2), '--auto_resume', code=KILLED_RANK,
+                     torchrun_flags=('--max-restarts', '1'))
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert 'Resuming training from epoch: 0, iter: 2.' in process.stderr
+    assert_close(weights(tmp_path / 'experiments' / 'tiny'), weights(two_processes[0]))
+
+
+def test_all_ranks_stop_when_one_is_asked_to(three_clips, tmp_path):
+    """As when a cluster takes back one of several machines."""
+    code = INTERRUPTED.format(
+        samples=2 * 4, action="os.environ['RANK'] == '1' and os.kill(os.getpid(), signal.SIGTERM)")
+    process = launch(tmp_path, distributed_opt(three_clips, 2), code=code)
+    assert process.returncode != 0
+    assert re.search(rf'exitcode +: {os.EX_TEMPFAIL} ', process.stderr)
+    assert 'Stopped by SIGTERM after iteration 2 of 5, and saved' in process.stderr
+    state, = (tmp_path / 'experiments' / 'tiny' / 'training_states').iterdir()
+    assert state.name == '2.state'
+
+
+def test_slurm(three_clips, tmp_path):
+    """Two tasks as srun starts them, with what slurm tells each; `scontrol` is ours."""
+    (tmp_path / 'bin').mkdir()
+    scontrol = tmp_path / 'bin' / 'scontrol'
+    scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostname node[1-2]" ] && printf "127.0.0.1\\nnode2\\n"\n')
+    scontrol.chmod(0o755)
+    opt = distributed_opt(three_clips, 2)
+    opt['train']['total_iter'] = 1
+    options = write(tmp_path / 'slurm.yml', opt)
+    tasks = [subprocess.Popen(
+        [sys.executable, '-m', 'basicsr_stvsr.train', '-opt', str(options), '--launcher', 'slurm', '--force_yml',
+         'dist_params:port=29517'],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT | {
+            'PATH': f'{tmp_path / "bin"}:{os.environ["PATH"]}', 'SLURM_PROCID': str(rank), 'SLURM_NTASKS': '2',
+            'SLURM_NODELIST': 'node[1-2]'}) for rank in range(2)]
+    errors = [task.communicate(timeout=200)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], errors
+    assert 'World size (processes): 2' in errors[0] and 'Validation both: 3 clips' in errors[0]
