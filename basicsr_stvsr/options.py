@@ -205,9 +205,9 @@ def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = N
         opt['num_gpu'] = torch.cuda.device_count()
     opt['dist'] = args.launcher != 'none'
     if opt['dist']:
-        # Without GPUs in use, tensors are in main memory, where nccl does not reach.
+        # Without GPUs in use, tensors are in main memory, where nccl does not reach, which BasicSR's files always name.
         backend = {} if opt['num_gpu'] else {'backend': 'gloo'}
-        init_dist(args.launcher, **{**backend, **(opt.get('dist_params') or {})})
+        init_dist(args.launcher, **{**(opt.get('dist_params') or {}), **backend})
     opt['rank'], opt['world_size'] = get_dist_info()
     if opt.get('manual_seed') is None:
         opt['manual_seed'] = gather(random.randint(1, 10000))[0]  # the same for all, who share the samples

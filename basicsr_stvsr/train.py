@@ -134,75 +134,88 @@ def describe_training(opt: dict[str, Any], train_set: Dataset, position: Positio
 
 # ---------------------------------------------------------------- the loop
 
-def train(opt: dict[str, Any], model: BaseModel, loader: DataLoader, position: Position, val_loaders: list[DataLoader],
-          tb_logger: Any, rng: list[dict[str, Any]] | None) -> signal.Signals | None:
-    """Trains to the last iteration, or to the end of the step in which the process is asked to stop.
+class Training:
+    """The loop.
 
     Args:
-        rng: states of the random number generators to go on from, see `restore_rng_of_rank`.
-
-    Returns:
-        the signal that asked to stop, on the rank that got it; all ranks return together.
-
-    Raises:
-        CheckpointError: a checkpoint could not be written.
-        NonFiniteError: too many losses in a row were not finite; a checkpoint was saved.
+        opt: all options.
+        model: what is trained.
+        loader: batches without end.
+        position: where the training stands; goes on with it.
+        val_loaders: sets to validate on.
+        log: tells how it goes.
+        tb_logger: SummaryWriter for what the validations write, or None.
     """
-    logger, start_time = get_root_logger(), time.time()
-    logger.info(f'Start training from epoch: {position.epoch}, iter: {position.iter}')
-    val_freq = opt['val'].get('val_freq') if opt.get('val') else None
-    saved_iter = None
 
-    def save() -> None:
-        nonlocal saved_iter
-        if saved_iter != position.iter:
-            logger.info('Saving models and training states.')
-            model.save(position.epoch, position.iter)
-            saved_iter = position.iter
+    def __init__(self, opt: dict[str, Any], model: BaseModel, loader: DataLoader, position: Position,
+                 val_loaders: list[DataLoader], log: TrainingLog, tb_logger: Any):
+        self.opt, self.model, self.position, self.val_loaders = opt, model, position, val_loaders
+        self.log, self.tb_logger = log, tb_logger
+        self.batches = fetch(loader, opt)
+        self.saved_iter: int | None = None
 
-    def validate() -> None:
-        for val_loader in val_loaders:
-            model.validation(val_loader, position.iter, tb_logger, opt['val'].get('save_img', False))
-        log.validation(position.iter, getattr(model, 'validation_results', {}))
+    def run(self, stop: StopRequest) -> bool:
+        """Trains to the last iteration, or to the end of the step in which any process is asked to stop.
 
-    with StopRequest() as stop, TrainingLog(
-            opt, start_iter=position.iter, total_iter=position.last_iter, tb_logger=tb_logger) as log:
-        model.stop_requested = lambda: bool(stop)
-        batches = fetch(loader, opt)
-        if rng:
-            restore_rng_of_rank(rng)
+        Returns:
+            whether it was stopped; the same on all ranks.
+
+        Raises:
+            CheckpointError: a checkpoint could not be written.
+            NonFiniteError: too many losses in a row were not finite; a checkpoint was saved.
+        """
+        position, logger, start_time = self.position, get_root_logger(), time.time()
+        logger.info(f'Start training from epoch: {position.epoch}, iter: {position.iter}')
+        val_freq = self.opt['val'].get('val_freq') if self.opt.get('val') else None
+        self.model.stop_requested = lambda: bool(stop)
         while position.iter < position.last_iter:
-            start = time.perf_counter()
-            batch = next(batches)
-            data_time = time.perf_counter() - start
-            epoch = position.epoch
-            position.advance()
-            model.feed_data(batch)
-            model.update_learning_rate(position.iter, warmup_iter=opt['train'].get('warmup_iter', -1))
-            try:
-                model.optimize_parameters(position.iter)
-            except NonFiniteError:
-                save()
-                raise
-            log.step(position.iter, data_time=data_time, iter_time=time.perf_counter() - start)
-            if position.iter % opt['logger']['print_freq'] == 0:
-                log.log(position.iter, epoch=epoch, lrs=model.get_current_learning_rate(),
-                        values=model.get_current_log())
-            if position.iter % opt['logger']['save_checkpoint_freq'] == 0:
-                save()
+            self.step()
+            if position.iter % self.opt['logger']['save_checkpoint_freq'] == 0:
+                self.save()
             if val_freq and position.iter % val_freq == 0 and position.iter < position.last_iter:
-                validate()
-            if any_rank(bool(stop), model.device):
-                save()
-                return stop.received or signal.SIGTERM
-
+                self.validate()
+            if any_rank(bool(stop), self.model.device):
+                self.save()
+                return True
         logger.info(f'End of training. Time consumed: {datetime.timedelta(seconds=int(time.time() - start_time))}')
-        save()
+        self.save()
         logger.info('Save the latest model.')
-        model.save(epoch=-1, current_iter=-1)  # BasicSR's mark for 'latest'
+        self.model.save(epoch=-1, current_iter=-1)  # BasicSR's mark for 'latest'
         if val_freq:
-            validate()
-        return (stop.received or signal.SIGTERM) if any_rank(bool(stop), model.device) else None
+            self.validate()
+        return any_rank(bool(stop), self.model.device)
+
+    def step(self) -> None:
+        """One iteration, with its line in the log where it is due."""
+        model, position = self.model, self.position
+        start = time.perf_counter()
+        batch = next(self.batches)
+        data_time = time.perf_counter() - start
+        epoch = position.epoch
+        position.advance()
+        model.feed_data(batch)
+        model.update_learning_rate(position.iter, warmup_iter=self.opt['train'].get('warmup_iter', -1))
+        try:
+            model.optimize_parameters(position.iter)
+        except NonFiniteError:
+            self.save()
+            raise
+        self.log.step(position.iter, data_time=data_time, iter_time=time.perf_counter() - start)
+        if position.iter % self.opt['logger']['print_freq'] == 0:
+            self.log.log(position.iter, epoch=epoch, lrs=model.get_current_learning_rate(),
+                         values=model.get_current_log())
+
+    def save(self) -> None:
+        """Saves what `--auto_resume` goes on from, unless this iteration has it already."""
+        if self.saved_iter != self.position.iter:
+            get_root_logger().info('Saving models and training states.')
+            self.model.save(self.position.epoch, self.position.iter)
+            self.saved_iter = self.position.iter
+
+    def validate(self) -> None:
+        for loader in self.val_loaders:
+            self.model.validation(loader, self.position.iter, self.tb_logger, self.opt['val'].get('save_img', False))
+        self.log.validation(self.position.iter, getattr(self.model, 'validation_results', {}))  # BasicSR's have none
 
 
 def train_pipeline(root_path: str) -> None:
@@ -238,18 +251,24 @@ def train_pipeline(root_path: str) -> None:
         tb_logger = init_tb_loggers(opt)
 
     try:
-        stopped_by = train(opt, model, loader, position, val_loaders, tb_logger, (resume_state or {}).get('rng'))
+        with StopRequest() as stop, TrainingLog(
+                opt, start_iter=position.iter, total_iter=position.last_iter, tb_logger=tb_logger) as log:
+            training = Training(opt, model, loader, position, val_loaders, log, tb_logger)
+            if resume_state and 'rng' in resume_state:
+                restore_rng_of_rank(resume_state['rng'])
+            is_stopped = training.run(stop)
     except (CheckpointError, NonFiniteError) as error:
         logger.error(str(error))
         sys.exit(1)
     finally:
         if tb_logger:
             tb_logger.close()
-    del model
+    del model, training
     leave_dist()
-    if stopped_by:
-        print(f'Stopped by {stopped_by.name} after iteration {position.iter} of {position.last_iter}, and saved; '
-              '--auto_resume goes on from there.', file=sys.stderr)
+    if is_stopped:
+        by = f' by {stop.received.name}' if stop else ''
+        print(f'Stopped{by} after iteration {position.iter} of {position.last_iter}, and saved; --auto_resume goes on '
+              'from there.', file=sys.stderr)
         sys.exit(EXIT_STOPPED)
 
 

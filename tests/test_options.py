@@ -316,6 +316,15 @@ def test_files_of_basicsr_pass_as_they_are(tmp_path):
     assert opt['datasets']['val_2']['name'] == 'Set14'
 
 
+def test_without_gpus_several_processes_talk_by_gloo(tmp_path, monkeypatch):
+    """Though BasicSR's files name nccl, which knows GPUs only."""
+    asked = {}
+    monkeypatch.setattr('basicsr_stvsr.options.init_dist', lambda launcher, **how: asked.update(how))
+    path = write(tmp_path / 'a.yml', BASICSR_FILE)
+    parse_options(str(tmp_path), True, ['-opt', path, '--launcher', 'pytorch'])
+    assert asked == {'backend': 'gloo', 'port': 29500}
+
+
 @pytest.mark.parametrize('assignment, message', [
     ('model_type=SRModell', "model_type must be the name of a registered model, but is 'SRModell'. Did you mean SRM"),
     ('trian:total_iter=1', 'have no block trian. Did you mean train'),

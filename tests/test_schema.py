@@ -219,8 +219,11 @@ def test_cuda_where_there_is_none(tmp_path, monkeypatch):
         line, = problems(tmp_path, 'num_gpu=2', file=file)
         assert line.startswith('num_gpu is 2, but torch finds no GPU here: set it to auto, which takes what is there, '
                                'or to 0, which is the CPU (torch ')
+    prefetch = 'datasets:train:prefetch_mode=cuda', 'num_gpu=auto'
+    assert problems(tmp_path, *prefetch) == [
+        "datasets.train.prefetch_mode is 'cuda', which needs a GPU, but num_gpu is auto and torch finds none here"]
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    assert problems(tmp_path, 'num_gpu=2') == []
+    assert problems(tmp_path, 'num_gpu=2') == problems(tmp_path, *prefetch) == []
 
 
 def test_files_for_the_other_command(tmp_path):

@@ -2,6 +2,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from pydantic_core import PydanticCustomError
 from torch import nn
@@ -74,8 +75,9 @@ def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
         scale = opt['datasets'][key].get('scale')
         if scale not in (None, options.scale):
             yield f'datasets.{key}.scale is {shown(scale)}, but scale is {options.scale}; leave it out'
-        if dataset.get('prefetch_mode') == 'cuda' and options.num_gpu == 0:
-            yield f"datasets.{key}.prefetch_mode is 'cuda', which needs a GPU, but num_gpu is 0"
+        if dataset.get('prefetch_mode') == 'cuda' and not (options.num_gpu and torch.cuda.is_available()):
+            yield f"datasets.{key}.prefetch_mode is 'cuda', which needs a GPU, but num_gpu is {options.num_gpu}" + (
+                ' and torch finds none here' if options.num_gpu else '')
         name = shown(dataset.get('name', key))
         if key != 'train' and names.setdefault(name, key) != key:
             yield (f'datasets.{key}.name is {name}, as datasets.{names[name]}.name is; their results would overwrite '
