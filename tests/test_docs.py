@@ -182,8 +182,8 @@ def test_a_new_paper_takes_a_step(toy_files, clips):
     before = {name: p.detach().clone() for name, p in model.net_g.named_parameters()}
     model.optimize_parameters(1)
     log = model.get_current_log()
-    assert list(log) == ['l_pix', 'l_temporal']
-    assert all(log[name] == pytest.approx(losses[name].item(), rel=1e-4) for name in log)
+    assert list(losses) == ['l_pix', 'l_temporal']
+    assert all(log[name] == pytest.approx(losses[name].item(), rel=1e-4) for name in losses)
     assert not [name for name, p in model.net_g.named_parameters() if torch.equal(p, before[name])]
 
     val_set = build_dataset(opt['datasets']['val'])

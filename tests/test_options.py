@@ -170,7 +170,8 @@ def test_what_is_forced_is_checked(tmp_path, assignments, message):
 def test_a_block_may_be_forced_that_the_file_lacks(tmp_path):
     path = write(tmp_path / 'a.yml', TRAINING)
     opt, _ = parse_options(str(tmp_path), True, [
-        '-opt', path, '--force_yml', 'train:lr_mul:flow_net=0.25', 'dist_params:port=29501', 'path:resume_state=~'])
+        '-opt', path, '--force_yml', 'network_g:type=MBNet', 'train:lr_mul:flow_net=0.25', 'dist_params:port=29501',
+        'path:resume_state=~'])
     assert opt['train']['lr_mul'] == {'flow_net': 0.25} and opt['dist_params'] == {'port': 29501}
 
 

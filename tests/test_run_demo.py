@@ -17,6 +17,7 @@ from conftest import ROOT
 from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.data.frames import FrameReader, open_reader
+from basicsr_stvsr.models.mbnet_model import MBNetTrainOptions
 from basicsr_stvsr.models.stvsr_model import STVSRModel
 from basicsr_stvsr.options import load_options, set_option
 
@@ -224,7 +225,7 @@ def test_any_number_of_iterations_can_be_asked_for(run_demo, monkeypatch, total_
 
     parameter = torch.nn.Parameter(torch.zeros(1))
     model = STVSRModel.__new__(STVSRModel)
-    model.opt, model.schedulers = opt, []
+    model.opt, model.train_opt, model.schedulers = opt, MBNetTrainOptions.read(opt['train']), []
     model.optimizers = [torch.optim.Adam([parameter], lr=opt['train']['optim_g']['lr'])]
     model.setup_schedulers()
     for current_iter in range(1, total_iter + 1):

@@ -205,12 +205,11 @@ def test_all_problems_at_once(tmp_path):
     assert [line.split()[0] for line in found] == ['scale', 'network_g.num_iter', 'train.ema_decy', 'train.optim_g.lr']
 
 
-def test_val_freq_without_a_data_set():
-    """A block that is not there may have been forgotten; one that is turned off is meant so, see TAKEN."""
+def test_a_training_without_a_set_to_validate_on():
+    """Who takes the set out need not take out all that speaks of it."""
     opt = load_options(str(TRAIN))
     del opt['datasets']['val']
-    with pytest.raises(ValueError, match=r'^val.val_freq is 10000, but there is no data set to validate on'):
-        check_options(opt, is_train=True)
+    assert check_options(opt, is_train=True)['val']['val_freq'] == 10000
 
 
 def test_cuda_where_there_is_none(tmp_path, monkeypatch):

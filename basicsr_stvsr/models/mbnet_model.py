@@ -38,6 +38,7 @@ class MBNetTrainOptions(TrainOptions):
     the letter, whose flows have the opposite sign and lie on the other grid; only for the record."""
 
     def check_network(self, net: nn.Module) -> None:
+        super().check_network(net)
         if self.iter_weights and len(self.iter_weights) != net.num_iters:
             raise ValueError(f'train.iter_weights must hold {net.num_iters} numbers, one a round, but is '
                              f'{self.iter_weights}')
@@ -51,9 +52,8 @@ class MBNetModel(STVSRModel):
 
     def init_losses(self) -> None:
         super().init_losses()
-        net = self.get_bare_model(self.net_g)
-        self.train_opt.check_network(net)
-        self.iter_weights = self.train_opt.iter_weights or [0] * (net.num_iters - 1) + [1]
+        num_iters = self.get_bare_model(self.net_g).num_iters
+        self.iter_weights = self.train_opt.iter_weights or [0] * (num_iters - 1) + [1]
         self.flow_loss_images = self.train_opt.flow_loss_images
         self.cri_lq_flow = self.optional_loss(self.train_opt.lq_flow_opt)
         self.cri_hr_flow = self.optional_loss(self.train_opt.hr_flow_opt)

@@ -5,7 +5,6 @@ Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = sca
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from fnmatch import fnmatchcase
 from functools import cache
 from os import path as osp
 from typing import Any
@@ -109,6 +108,7 @@ class STVSRModel(ClipModel):
             else:
                 self.load_network(
                     self.net_g_ema, load_path, self.opt['path'].get('strict_load_g', True), 'params_ema')
+        self.train_opt.check_network(self.get_bare_model(self.net_g))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.train_opt.amp == 'fp16')
         self.init_losses()
         self.setup_optimizers()
@@ -128,23 +128,13 @@ class STVSRModel(ClipModel):
         self.optimizers.append(self.optimizer_g)
 
     def parameter_groups(self, net: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """The parameters to train, those of a pattern of `train.lr_mul` in a group with a learning rate of their own.
-
-        Raises:
-            ValueError: a pattern fits no parameter.
-        """
-        net = self.get_bare_model(net)
-        patterns = self.train_opt.lr_mul
-        groups: dict[str | None, list[nn.Parameter]] = {None: [], **{pattern: [] for pattern in patterns}}
-        for name, parameter in net.named_parameters():
+        """The parameters to train, those of a key of `train.lr_mul` in a group with a learning rate of their own."""
+        factors = {None: 1, **self.train_opt.lr_mul}
+        groups: dict[str | None, list[nn.Parameter]] = {pattern: [] for pattern in factors}
+        for name, parameter in self.get_bare_model(net).named_parameters():
             if parameter.requires_grad:
-                groups[next((pattern for pattern in patterns if is_called(name, pattern)), None)].append(parameter)
-        for pattern in patterns:
-            if not groups[pattern]:
-                parts = ', '.join(name for name, _ in net.named_children())
-                raise ValueError(f'train.lr_mul.{pattern} fits no parameter of {type(net).__name__} that another '
-                                 f'pattern has not taken; its parts are {parts}')
-        return [{'params': parameters, 'lr': lr * patterns.get(pattern, 1)}
+                groups[self.train_opt.lr_pattern(name)].append(parameter)
+        return [{'params': parameters, 'lr': lr * factors[pattern]}
                 for pattern, parameters in groups.items() if parameters]
 
     # BasicSR's knows only some of torch's optimisers, and none of them fused.
@@ -386,11 +376,6 @@ def compiler_problem(device: torch.device) -> str | None:
     except Exception as error:  # of the compiler, of Triton, of the system: anything
         return f'torch.compile does not work here: {type(error).__name__}: {str(error).strip().splitlines()[0]}'
     return None
-
-
-def is_called(name: str, pattern: str) -> bool:
-    """Whether a parameter is the pattern's, lies within the part of that name, or matches with * and ?."""
-    return name == pattern or name.startswith(f'{pattern}.') or fnmatchcase(name, pattern)
 
 
 def split_batch(data: Mapping[str, Any], num_parts: int) -> list[Mapping[str, Any]]:

@@ -59,12 +59,10 @@ def missing_blocks(opt: Mapping[str, Any], options: Options, is_train: bool) -> 
     if 'train' not in phases:
         yield 'datasets.train is missing: what to train on'
     # A block that is turned off by `~` is meant so; one that is not there may be forgotten.
-    val_freq, val_sets = options.val and options.val.val_freq, [name for name in phases if phases[name] == 'val']
-    if val_sets and not val_freq and opt.get('val', {}) is not None:
+    val_sets = [name for name in phases if phases[name] == 'val']
+    if val_sets and not (options.val and options.val.val_freq) and opt.get('val', {}) is not None:
         yield (f'val.val_freq is missing, which says how often to validate on datasets.{val_sets[0]}; '
                'val: ~ turns validation off')
-    if val_freq and not any(name.split('_')[0] == 'val' for name in opt['datasets']):
-        yield f'val.val_freq is {val_freq}, but there is no data set to validate on: datasets.val is missing'
 
 
 def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:

@@ -1,4 +1,5 @@
 """The blocks of an option file."""
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
@@ -116,8 +117,17 @@ class TrainOptions(Block):
                                f'must reach train.total_iter {self.total_iter}')
         return self
 
+    def lr_pattern(self, name: str) -> str | None:
+        """The key of lr_mul for a parameter: its name, that of a part it lies in, or a pattern with * and ?."""
+        return next((pattern for pattern in self.lr_mul if name == pattern or name.startswith(f'{pattern}.')
+                     or fnmatchcase(name, pattern)), None)
+
     def check_network(self, net: nn.Module) -> None:
-        """For subclasses: raises ValueError, which names the option, where these options do not fit the network."""
+        """Raises ValueError, which names the option, where these options do not fit the network; for subclasses too."""
+        unused = self.lr_mul.keys() - {self.lr_pattern(name) for name, _ in net.named_parameters()}
+        if unused:
+            raise ValueError(f'train.lr_mul.{min(unused)} fits no parameter of {type(net).__name__} that a pattern '
+                             f'before it has not taken; its parts are {", ".join(dict(net.named_children()))}')
 
 
 # ---------------------------------------------------------------- datasets
