@@ -89,6 +89,9 @@ def train_here(monkeypatch, tmp_path):
     def train(opt: dict, *flags: str) -> Path:
         options = tmp_path / 'options.yml'
         options.write_text(yaml.safe_dump(opt))
+        for handler in get_root_logger().handlers:  # made for an earlier test, whose stderr is closed
+            if type(handler) is logging.StreamHandler:
+                handler.stream = sys.stderr
         monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(options), *flags])
         train_pipeline(str(tmp_path))
         return tmp_path / 'experiments' / opt['name']

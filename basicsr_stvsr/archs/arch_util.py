@@ -73,8 +73,13 @@ def run_part(part: Callable[..., Any], *inputs: Any, recompute: bool) -> Any:
     part's outputs depend on its inputs and weights alone. Without gradients there is nothing to keep, and the part
     runs as it is.
     """
-    if recompute and torch.is_grad_enabled():
-        # The reentrant form refuses inputs without a gradient, as LR frames are, and weights that serve in two rounds
-        # of a distributed training.
-        return checkpoint(part, *inputs, use_reentrant=False)
-    return part(*inputs)
+    return run_twice(part, *inputs) if recompute and torch.is_grad_enabled() else part(*inputs)
+
+
+# torch.compile then compiles each part by itself. Within one graph, PyTorch 2.13 runs other kernels in the backward pass
+# than in the forward pass, and the gradients of OFRNet come out wrong.
+@torch.compiler.disable(recursive=False)
+def run_twice(part: Callable[..., Any], *inputs: Any) -> Any:
+    # The reentrant form refuses inputs without a gradient, as LR frames are, and weights that serve in two rounds of a
+    # distributed training.
+    return checkpoint(part, *inputs, use_reentrant=False)
