@@ -94,13 +94,13 @@ def open_data(opt: dict[str, Any]) -> tuple[Dataset, list[DataLoader]]:
     return train_set, val_loaders
 
 
-def log_to_file(opt: dict[str, Any]) -> tuple[logging.Logger, MemoryHandler]:
+def log_to_file(opt: dict[str, Any], level: int) -> tuple[logging.Logger, MemoryHandler]:
     """Sets up BasicSR's logger; what it is told is kept until there is a folder for the log, see `open_log_file`."""
     logger = get_root_logger(logger_name='basicsr')
     memory = MemoryHandler(capacity=10**6, flushLevel=logging.CRITICAL + 1)
     memory.setFormatter(logger.handlers[0].formatter)
     if opt['rank'] == 0:
-        logger.setLevel(logging.INFO)
+        logger.setLevel(level)
         logger.addHandler(memory)
     return logger, memory
 
@@ -128,7 +128,7 @@ def describe_training(opt: dict[str, Any], train_set: Dataset, position: Positio
     batches = position.batches
     return (f'Training statistics:\n\tNumber of train samples: {len(train_set)}'
             f'\n\tBatch size per process: {batches.batch_size}\n\tWorld size (processes): {opt["world_size"]}'
-            f'\n\tIterations per epoch: {batches.epoch_length / batches.global_batch:.4g}'
+            f'\n\tIterations per epoch: {batches.epoch_length / batches.global_batch:,.1f}'
             f'\n\tTotal iterations: {position.last_iter}')
 
 
@@ -224,7 +224,7 @@ def train_pipeline(root_path: str) -> None:
         opt, args = parse_options(root_path, is_train=True)
         opt['root_path'] = root_path
         torch.backends.cudnn.benchmark = True
-        logger, memory = log_to_file(opt)
+        logger, memory = log_to_file(opt, logging.WARNING if args.check else logging.INFO)
         logger.info(get_env_info())
         logger.info(dict2str(opt))
 

@@ -129,6 +129,26 @@ def test_bfloat16_is_finite(case):
         assert output.dtype in (torch.bfloat16, torch.float32) and output.isfinite().all()  # flows stay float32
 
 
+@torch.no_grad()
+def test_autocast_stays_close(case):
+    net, inputs = case
+    expected = as_tuple(net(*inputs))
+    with torch.autocast('cpu', torch.bfloat16):
+        outputs = as_tuple(net(*inputs))
+    for half, full in zip(outputs, expected, strict=True):
+        assert half.dtype in (torch.bfloat16, torch.float32)
+        assert (half.float() - full).abs().max() < 0.03 * full.abs().max()
+
+
+@torch.no_grad()
+def test_channels_last_changes_nothing(case):
+    net, inputs = case
+    expected = as_tuple(net(*inputs))
+    net = net.to(memory_format=torch.channels_last)
+    for output, contiguous in zip(as_tuple(net(*inputs)), expected, strict=True):
+        torch.testing.assert_close(output, contiguous, rtol=1e-5, atol=1e-5)
+
+
 def test_misspelt_options_are_refused(name):
     with pytest.raises(TypeError, match='num_feet'):
         ARCH_REGISTRY.get(name)(**CASES[name][0], num_feet=8)

@@ -76,9 +76,9 @@ def run_part(part: Callable[..., Any], *inputs: Any, recompute: bool) -> Any:
     return run_twice(part, *inputs) if recompute and torch.is_grad_enabled() else part(*inputs)
 
 
-# torch.compile then compiles each part by itself. Within one graph, PyTorch 2.13 runs other kernels in the backward pass
-# than in the forward pass, and the gradients of OFRNet come out wrong.
-@torch.compiler.disable(recursive=False)
+# Out of torch.compile's sight: within one compiled graph the second run takes other kernels than the first, and with
+# PyTorch 2.13 the gradients of OFRNet came out wrong. A part that is compiled by itself stays compiled.
+@torch.compiler.disable
 def run_twice(part: Callable[..., Any], *inputs: Any) -> Any:
     # The reentrant form refuses inputs without a gradient, as LR frames are, and weights that serve in two rounds of a
     # distributed training.

@@ -187,6 +187,15 @@ class MBNet(nn.Module):
             return rounds[-1], MBNetAux(rounds, flows_ab, flows_ba, hr_flow_a, hr_flow_b)
         return rounds[-1]
 
+    def compile(self, **arguments: Any) -> None:
+        """Compiles the parts instead of the whole: a part serves all rounds, and stays compiled where it is checkpointed.
+
+        Args:
+            arguments: those of torch.compile.
+        """
+        for part in self.children():
+            part.compile(**arguments)
+
     def first_feedback(self, upsampled_pair: Tensor, warped_lq: Tensor) -> Tensor:  # -> (B, 6, sH, sW)
         if self.init_feedback == 'warped':
             return upsample(warped_lq, self.scale)
