@@ -11,12 +11,31 @@ from conftest import ROOT, TINY_NET
 
 NUM_ITER = 4
 
+# One core, no GPU, and this checkout wherever a command is started
+ENVIRONMENT = os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': str(ROOT)}
+
+# Trains like basicsr/train.py, and does `{action}` in the middle of the step that begins with `{samples}` samples seen.
+INTERRUPTED = '''
+import os, signal, sys
+from basicsr_stvsr.models.mbnet_model import MBNetModel
+from basicsr_stvsr.train import train_pipeline
+
+compute_losses = MBNetModel.compute_losses
+
+def interrupted(self):
+    if self.samples == {samples}:
+        {action}
+    return compute_losses(self)
+
+MBNetModel.compute_losses = interrupted
+train_pipeline(os.getcwd())
+'''
+
 
 def run(*command: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     """Runs `python *command` on one core without a GPU."""
     return subprocess.run(
-        [sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=300,
-        env=os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''})
+        [sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
 
 
 def succeed(*command: object, cwd: Path = ROOT) -> str:

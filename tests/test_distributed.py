@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -11,8 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
-from run_util import train_opt, weights, write
-from test_survival import ENVIRONMENT, INTERRUPTED
+from run_util import ENVIRONMENT, INTERRUPTED, train_opt, weights, write
 
 NUM_STEPS = 5
 
@@ -148,6 +148,22 @@ def test_all_ranks_stop_when_one_is_asked_to(three_clips, tmp_path):
     assert 'Stopped by SIGTERM after iteration 2 of 5, and saved' in process.stderr
     state, = (tmp_path / 'experiments' / 'tiny' / 'training_states').iterdir()
     assert state.name == '2.state'
+
+
+def test_two_nodes(two_processes, three_clips, tmp_path):
+    """A torchrun on each of two machines, which find each other at an address; here they are one."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        endpoint = f'127.0.0.1:{free.getsockname()[1]}'
+    options = write(tmp_path / 'nodes.yml', distributed_opt(three_clips, 2))
+    nodes = [subprocess.Popen(
+        [sys.executable, '-m', 'torch.distributed.run', '--nnodes', '2', '--rdzv_backend', 'c10d',
+         '--rdzv_endpoint', endpoint, '--rdzv_id', 'test', '--local_addr', '127.0.0.1', '-m', 'basicsr_stvsr.train',
+         '-opt', str(options)],
+        cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [node.communicate(timeout=200)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], errors
+    assert_close(weights(tmp_path / 'experiments' / 'tiny'), weights(two_processes[0]))
 
 
 def test_slurm(three_clips, tmp_path):

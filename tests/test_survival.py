@@ -14,31 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
-from run_util import small_train_opt, train_opt, weights, write
+from run_util import ENVIRONMENT, INTERRUPTED, small_train_opt, train_opt, weights, write
 
 from basicsr_stvsr import training_state
 from basicsr_stvsr.models.mbnet_model import MBNetModel
 from basicsr_stvsr.training_state import CheckpointError, restore_rng, rng_state, write_whole
-
-ENVIRONMENT = os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': str(ROOT)}
-
-# Trains like basicsr/train.py, and does `{action}` in the middle of the step that begins with `{samples}` samples seen.
-INTERRUPTED = '''
-import os, signal, sys
-from basicsr_stvsr.models.mbnet_model import MBNetModel
-from basicsr_stvsr.train import train_pipeline
-
-compute_losses = MBNetModel.compute_losses
-
-def interrupted(self):
-    if self.samples == {samples}:
-        {action}
-    return compute_losses(self)
-
-MBNetModel.compute_losses = interrupted
-train_pipeline(os.getcwd())
-'''
 
 
 def train_interrupted(folder: Path, opt: dict, iteration: int, action: str) -> subprocess.CompletedProcess:

@@ -10,6 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+# For torch.compile. With its own choice of layouts for convolutions, PyTorch 2.13 computes wrong gradients of networks
+# that refine from coarse to fine and put out every level, without a word; seen on OFRNet, on a CPU.
+COMPILE_OPTIONS = {'layout_optimization': False}
+
 
 def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border') -> Tensor:
     """Samples `image` along `flow`: bilinear, align_corners=True.
