@@ -161,7 +161,7 @@ def set_option(opt: dict[str, Any], assignment: str, new_blocks: bool = False) -
     """
     path, separator, value = assignment.partition('=')
     *blocks, name = (key.strip() for key in path.split(':'))
-    if not separator or not name:
+    if not separator or not name or not all(blocks):
         raise ValueError(f'--force_yml takes block:name=value, but got {assignment!r}')
     for i, block in enumerate(blocks):
         if new_blocks and opt.get(block) is None:
@@ -255,13 +255,18 @@ def complete_paths(opt: dict[str, Any], root_path: str) -> None:
             if value.startswith('basicsr_stvsr/') and not osp.exists(value) and in_package.is_file():
                 path[key] = str(in_package)
     if opt['is_train']:
-        root = path.get('experiments_root') or osp.join(root_path, 'experiments', opt['name'])
+        root = folder_of(path.get('experiments_root') or osp.join(root_path, 'experiments', opt['name']))
         path.update(
             experiments_root=root, models=osp.join(root, 'models'), training_states=osp.join(root, 'training_states'))
     else:
-        root = path.get('results_root') or osp.join(root_path, 'results', opt['name'])
+        root = folder_of(path.get('results_root') or osp.join(root_path, 'results', opt['name']))
         path['results_root'] = root
     path.update(log=root, visualization=osp.join(root, 'visualization'))
+
+
+def folder_of(path: str) -> str:
+    """Without '~', and without a slash at the end, behind which BasicSR would look for the name to move it to."""
+    return osp.normpath(osp.expanduser(path))
 
 
 def save_options(given: dict[str, Any], path: str) -> None:

@@ -8,8 +8,10 @@ import signal
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Iterator
 from logging.handlers import MemoryHandler
 from os import path as osp
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,12 +20,12 @@ from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 from basicsr.train import init_tb_loggers
 from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_dirs, mkdir_and_rename
-from basicsr.utils.options import copy_opt_file, dict2str
+from basicsr.utils.options import dict2str
 from torch.utils.data import DataLoader, Dataset
 
 from .data.sampling import SampleStream
-from .data.train_loader import fetch, make_train_loader, num_shares
-from .distributed import any_rank, leave_dist, on_first_rank
+from .data.train_loader import make_train_loader, num_shares, open_batches
+from .distributed import any_rank, gather, leave_dist, on_first_rank
 from .models.stvsr_model import NonFiniteError, STVSRModel
 from .options import parse_options, save_options, user_errors
 from .training_log import TrainingLog
@@ -105,8 +107,13 @@ def log_to_file(opt: dict[str, Any], level: int) -> tuple[logging.Logger, Memory
     return logger, memory
 
 
+class LogFile(logging.FileHandler):
+    def handleError(self, _record: logging.LogRecord) -> None:
+        """Says nothing: of a disk that is full, the next checkpoint will."""
+
+
 def open_log_file(logger: logging.Logger, memory: MemoryHandler, path: str) -> None:
-    file = logging.FileHandler(path, 'w')
+    file = LogFile(path, 'w')
     file.setFormatter(memory.formatter)
     memory.setTarget(file)
     memory.flush()
@@ -116,12 +123,14 @@ def open_log_file(logger: logging.Logger, memory: MemoryHandler, path: str) -> N
 
 def make_folders(opt: dict[str, Any], args: Namespace, is_new: bool) -> None:
     """Makes the folders of the experiment, of which a new run moves older ones of the same name away."""
+    folder, file = Path(opt['path']['experiments_root']), Path(args.opt)
+    text = file.read_text()  # before the folder that it may lie in is moved
     if is_new:
         make_exp_dirs(opt)
         if opt['logger'].get('use_tb_logger') and 'debug' not in opt['name']:
             mkdir_and_rename(osp.join(opt['root_path'], 'tb_logger', opt['name']))
-    copy_opt_file(args.opt, opt['path']['experiments_root'])
-    save_options(args.given, osp.join(opt['path']['experiments_root'], 'options.yml'))
+    (folder / file.name).write_text(text)
+    save_options(args.given, str(folder / 'options.yml'))
 
 
 def describe_training(opt: dict[str, Any], train_set: Dataset, position: Position) -> str:
@@ -140,18 +149,17 @@ class Training:
     Args:
         opt: all options.
         model: what is trained.
-        loader: batches without end.
+        batches: without end.
         position: where the training stands; goes on with it.
         val_loaders: sets to validate on.
         log: tells how it goes.
         tb_logger: SummaryWriter for what the validations write, or None.
     """
 
-    def __init__(self, opt: dict[str, Any], model: BaseModel, loader: DataLoader, position: Position,
+    def __init__(self, opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any]], position: Position,
                  val_loaders: list[DataLoader], log: TrainingLog, tb_logger: Any):
-        self.opt, self.model, self.position, self.val_loaders = opt, model, position, val_loaders
-        self.log, self.tb_logger = log, tb_logger
-        self.batches = fetch(loader, opt)
+        self.opt, self.model, self.batches, self.position = opt, model, batches, position
+        self.val_loaders, self.log, self.tb_logger = val_loaders, log, tb_logger
         self.saved_iter: int | None = None
 
     def run(self, stop: StopRequest) -> bool:
@@ -240,7 +248,8 @@ def train_pipeline(root_path: str) -> None:
         position = Position(opt, loader.batch_sampler, resume_state)
         logger.info(describe_training(opt, train_set, position))
         if args.check:
-            check(opt, model, loader, position)
+            with open_batches(loader, opt) as batches:
+                check(opt, model, batches, position)
             del model
             leave_dist()
             return
@@ -249,11 +258,11 @@ def train_pipeline(root_path: str) -> None:
         if opt['rank'] == 0:
             open_log_file(logger, memory, osp.join(opt['path']['log'], f'train_{opt["name"]}_{get_time_str()}.log'))
         tb_logger = init_tb_loggers(opt)
+        log = TrainingLog(opt, start_iter=position.iter, total_iter=position.last_iter, tb_logger=tb_logger)
 
     try:
-        with StopRequest() as stop, TrainingLog(
-                opt, start_iter=position.iter, total_iter=position.last_iter, tb_logger=tb_logger) as log:
-            training = Training(opt, model, loader, position, val_loaders, log, tb_logger)
+        with StopRequest() as stop, log, open_batches(loader, opt) as batches:
+            training = Training(opt, model, batches, position, val_loaders, log, tb_logger)
             if resume_state and 'rng' in resume_state:
                 restore_rng_of_rank(resume_state['rng'])
             is_stopped = training.run(stop)
@@ -263,12 +272,13 @@ def train_pipeline(root_path: str) -> None:
     finally:
         if tb_logger:
             tb_logger.close()
+    signals = set(filter(None, gather(stop.received)))
     del model, training
     leave_dist()
     if is_stopped:
-        by = f' by {stop.received.name}' if stop else ''
-        print(f'Stopped{by} after iteration {position.iter} of {position.last_iter}, and saved; --auto_resume goes on '
-              'from there.', file=sys.stderr)
+        if opt['rank'] == 0:
+            print(f'Stopped by {min(signals).name} after iteration {position.iter} of {position.last_iter}, and saved; '
+                  '--auto_resume goes on from there.', file=sys.stderr)
         sys.exit(EXIT_STOPPED)
 
 
@@ -284,17 +294,25 @@ def take_over(opt: dict[str, Any], model: BaseModel, resume_state: dict[str, Any
 
 # ---------------------------------------------------------------- --check
 
-def check(opt: dict[str, Any], model: BaseModel, loader: DataLoader, position: Position) -> None:
-    """Tries a step, then two more for the time, and prints what the training will take; writes nothing."""
+def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any]], position: Position) -> None:
+    """Tries a step, then two more for the time, and prints what the training will take; writes nothing.
+
+    Raises:
+        ValueError: it does not fit into the memory of the GPU.
+    """
     net = model.get_bare_model(model.net_g)
-    batches, times, waits = fetch(loader, opt), [], []
+    times, waits = [], []
     for number in range(1, 4):
         start = time.perf_counter()
         batch = next(batches)
         waits.append(time.perf_counter() - start)
-        model.feed_data(batch)
         model.update_learning_rate(number, warmup_iter=opt['train'].get('warmup_iter', -1))
-        model.optimize_parameters(number)
+        try:
+            model.feed_data(batch)
+            model.optimize_parameters(number)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(f'a step does not fit into the memory of the GPU: {str(error).splitlines()[0]} See '
+                             'batch_size_per_gpu, train.accumulate, train.amp, checkpoint of the network') from error
         log = model.get_current_log()
         times.append(time.perf_counter() - start)
         if number == 1:

@@ -77,6 +77,8 @@ def web_page(folder: Path) -> str:
      r'net\.pth is a web page, .* instead of the file; expected the weights of MBNet with these options$'),
     ({'path': {'resume_state': web_page}},
      r'^path\.resume_state: .*net\.pth is a web page, .*; expected a training state$'),
+    ({'name': '..'}, r"^name must be usable as the name of a folder, but is '\.\.'$"),
+    ({'logger': {'wandb': {'project': 'x'}}}, r'^logger\.wandb has a project, which needs use_tb_logger: true beside'),
     ({'train': {'lr_mul': {'flownet': 0.25}}}, r'^train\.lr_mul\.flownet fits no parameter of MBNet .* are flow_net, '),
 ])
 def test_refused(refused, clips, tmp_path, changes, message):

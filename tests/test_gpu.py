@@ -3,7 +3,6 @@
 Tests with a `device` run at a small size on the CPU as well, so that they work on the day a GPU is there.
 """
 import copy
-import logging
 import math
 
 import pytest
@@ -134,13 +133,14 @@ def test_options_change_no_loss(options, device):
 
 @on_gpu
 @pytest.mark.parametrize('options', [dict(), dict(checkpoint=True), dict(amp='bf16')])
-def test_compiled_equals_eager(options, caplog):
+def test_compiled_equals_eager(options):
     torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
     compiled, eager = (make_model('small', 'cuda', compile=on, **options) for on in (True, False))
-    with caplog.at_level(logging.WARNING):
-        logs = train(compiled, num_steps=1)
-    assert not [record for record in caplog.records if 'WON\'T CONVERT' in record.getMessage()]
-    assert torch._dynamo.utils.counters['stats']['unique_graphs'] > 0
+    logs = train(compiled, num_steps=1)
+    # What cannot be compiled runs as it is, so that nothing else would tell.
+    assert counters['frames']['ok'] == counters['frames']['total'] >= 4
     tolerance = 0.03 if 'amp' in options else 1e-3
     assert_close_losses(logs, train(eager, num_steps=1), tolerance)
     # A wrong gradient shows in no loss of one step.

@@ -167,7 +167,9 @@ WRONG_WITH_THE_REST = {
     'train:accumulate=3': r'train\.accumulate must divide datasets\.train\.batch_size_per_gpu 16, but is 3$',
     'train:iter_weights=[1]': r'train\.iter_weights must hold 2 numbers, one a round, but is \[1\.0\]$',
     'train:optim_g={type: Adam}': r'train\.optim_g\.lr is missing$',
-    'train:pixel_opt=~': r'train\.pixel_opt is missing: L\^SR',
+    'train:pixel_opt=~': r'train\.pixel_opt is missing: L\^SR \(eq\. 7\), mean over pixels, summed over the thr',
+    'datasets:train={name: a, type: REDSRecurrentDataset, dataroot_gt: b, batch_size_per_gpu: two}':
+        r"datasets\.train\.batch_size_per_gpu must be a whole number, but is 'two'$",
     'val:val_freq=~': r'val\.val_freq is missing, .*on datasets\.val; val: ~ turns validation off$',
     'logger=~': 'logger is missing: What is told and kept, and when$',
     'train=~': 'train is missing: How to train',
@@ -178,6 +180,7 @@ TAKEN = [
     'datasets:val=~', 'train:hr_flow_opt=~', 'val:metrics:psnr=~',
     'datasets:train={name: a, type: REDSRecurrentDataset, dataroot_gt: b, num_frame: 15}',
     'train:unit=samples + train:accumulate=4 + train:amp=bf16 + train:grad_clip=0.5',
+    'train:warmup_iter=1e3', 'datasets:train:dataset_enlarge_ratio=1.5',
     'train:compile=true + train:channels_last=true + network_g:checkpoint=true',
 ]
 

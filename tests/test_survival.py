@@ -1,6 +1,9 @@
 """Trainings that are killed, stopped or fed nonsense, on a tiny MBNet: nothing is lost, and they go on exactly."""
 import errno
 import io
+import json
+import math
+import multiprocessing
 import os
 import random
 import re
@@ -217,6 +220,30 @@ def test_a_state_of_another_network_is_refused(two_checkpoints, train_here, caps
     assert 'net_g_4.pth does not hold the weights of MBNet with these options' in capsys.readouterr().err
 
 
+def test_a_longer_schedule_on_resuming(train_here, clips):
+    """The options say what comes, the state where the training is."""
+    opt = small_train_opt(clips)
+    opt['train'].update(total_iter=4, scheduler={'type': 'CosineAnnealingRestartLR', 'periods': [4]})
+    train_here(opt)
+    opt['train'].update(total_iter=8, scheduler={'type': 'CosineAnnealingRestartLR', 'periods': [8]})
+    rows = json_rows(train_here(opt, '--auto_resume'))
+    assert [row['lr'] for row in rows] == pytest.approx(
+        [1e-3 * (1 + math.cos(math.pi * i / n)) / 2 for n, steps in ((4, range(4)), (8, range(4, 8))) for i in steps])
+
+
+def test_resuming_with_the_options_that_were_kept(two_checkpoints, train_here, tmp_path, monkeypatch):
+    _, folder = two_checkpoints
+    arguments = ['-opt', str(folder / 'options.yml'), '--force_yml', 'train:total_iter=5']
+    train_here({'name': 'tiny'}, *arguments, '--auto_resume')
+    assert (folder / 'training_states' / '5.state').is_file()
+    train_here({'name': 'tiny'}, *arguments)  # anew; the old folder is moved away, with the file in it
+    assert (folder / 'options.yml').is_file() and len(list(folder.parent.glob('tiny_archived_*'))) == 1
+
+
+def json_rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+
+
 def test_resuming_a_finished_training_changes_nothing(two_checkpoints, train_here):
     opt, folder = two_checkpoints
     opt['train']['total_iter'] = 4
@@ -293,6 +320,30 @@ def test_workers_outlive_a_signal_to_all_processes(clips, tmp_path):
     assert stopped.returncode == os.EX_TEMPFAIL, stopped.stderr[-2000:]
     state, = (tmp_path / 'experiments' / 'tiny' / 'training_states').glob('20.state')
     assert 'Traceback' not in stopped.stderr and state.stat().st_size > 0
+
+
+@pytest.mark.parametrize('action, code', [
+    ("raise RuntimeError('of the program')", 1),
+    ('os.killpg(0, signal.SIGINT); time.sleep(1); os.killpg(0, signal.SIGINT); time.sleep(60)', -signal.SIGINT),
+], ids=['error', 'second interrupt'])
+def test_workers_do_not_outlive_the_training(clips, tmp_path, action, code):
+    opt = small_train_opt(clips)
+    opt['datasets']['train']['num_worker_per_gpu'] = 2
+    start = time.monotonic()
+    ended = train_interrupted(tmp_path, opt, 2, f'import time; {action}')
+    assert ended.returncode == code, ended.stderr[-2000:]
+    assert time.monotonic() - start < 40  # most of it imports
+    assert subprocess.run(['pgrep', '-f', str(tmp_path)], capture_output=True).returncode == 1
+
+
+def test_prefetching_changes_nothing_and_ends(clips, tmp_path, train_here):
+    opt = small_train_opt(clips)
+    plain = weights(train_here(opt))
+    for name, num_workers in (('one', 0), ('two', 2)):
+        opt['name'] = name
+        opt['datasets']['train'].update(prefetch_mode='cpu', num_worker_per_gpu=num_workers, num_prefetch_queue=3)
+        assert_equal(weights(train_here(opt)), plain)
+    assert not multiprocessing.active_children()
 
 
 # ---------------------------------------------------------------- losses that are not finite

@@ -8,6 +8,7 @@ from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils.registry import ARCH_REGISTRY
 from conftest import TINY_NET
+from run_util import small_train_opt
 from torch.utils.data import default_collate
 
 from basicsr_stvsr.models import stvsr_model
@@ -145,7 +146,6 @@ def test_schedules_in_samples(make_model, batch):
 
 
 def test_total_iter_in_samples(train_here, clips, log):
-    from run_util import small_train_opt
     opt = small_train_opt(clips)
     opt['train'].update(unit='samples', total_iter=7)  # batches of 2
     folder = train_here(opt)
@@ -211,8 +211,7 @@ def test_float16_finds_its_scale(make_model, batch, log):
 
 def test_channels_last_changes_only_the_layout(make_model, batch):
     last, first = make_model(channels_last=True), make_model()
-    weight = last.net_g.vsr_net.first[0].weight if hasattr(last.net_g.vsr_net, 'first') else next(
-        p for p in last.net_g.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1)
+    weight = last.net_g.vfi_net.head[-1].weight
     assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
     take_steps(last, batch)
     take_steps(first, batch)

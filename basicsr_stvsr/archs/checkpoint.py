@@ -39,7 +39,7 @@ def load_file(path: str | Path, expected: str) -> Any:
         FileNotFoundError: there is no such file.
         ValueError: the file is no such PyTorch file; one line says what it is instead.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         seen = 'is a folder' if path.is_dir() else 'does not exist'
         raise FileNotFoundError(f'{path} {seen}; expected {expected}')

@@ -63,8 +63,8 @@ def _dense(op: Callable[..., Tensor], windows: Tensor, other: Tensor) -> Tensor:
     return op(windows, other, out=windows.new_empty(windows.shape))
 
 
-# Both operators, and their backward passes, are PyTorch operators of their own: torch.compile then takes each as one step
-# of its graph, instead of unrolling the strips into thousands of them.
+# Both passes of both are PyTorch operators of their own, so that torch.compile takes each as one step of its graph and
+# does not unroll the strips into thousands.
 @torch.library.custom_op('basicsr_stvsr::pac_kernel', mutates_args=())
 def _pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
     """K of the formula above, (B, G, H, W) -> (B, k*k, H, W)."""

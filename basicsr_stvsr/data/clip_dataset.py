@@ -49,7 +49,8 @@ def _seed_worker() -> None:
 
     BasicSR's `worker_init_fn` seeds worker k with the same number at the start of every epoch, so that every epoch
     would repeat the crops and flips of the one before. Torch's seed of a worker is another one in each epoch and each
-    worker, and follows from the seed of the main process. Without workers `random` simply goes on.
+    worker, and follows from the seed of the main process. Without workers `random` simply goes on. Under this package's
+    own loop it changes nothing: there torch's seed, as that of `random`, is the seed of the sample.
     """
     global _seeded_process
     if get_worker_info() is not None and _seeded_process != os.getpid():

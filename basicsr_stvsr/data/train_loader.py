@@ -1,11 +1,13 @@
 """Batches for training, without end."""
-import os
+import math
+import multiprocessing
 import signal
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from basicsr.data.prefetch_dataloader import CUDAPrefetcher, PrefetchDataLoader
+from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from torch.utils.data import DataLoader, Dataset
 
 from .sampling import SampleStream, SeededDataset
@@ -32,15 +34,16 @@ def make_train_loader(opt: Mapping[str, Any], dataset: Dataset, start: int = 0) 
         share = f' ({batches.batch_size} on each of {opt["world_size"]} processes)' if opt['world_size'] > 1 else ''
         raise ValueError(f'datasets.train has {batches.epoch_length} windows, which is less than one batch of '
                          f'{batches.global_batch}{share}; raise datasets.train.dataset_enlarge_ratio')
-    arguments = dict(
-        dataset=SeededDataset(dataset), batch_sampler=batches,
-        num_workers=dataset_opt.get('num_worker_per_gpu', 0) * shares, worker_init_fn=ignore_signals,
+    num_workers, ready = dataset_opt.get('num_worker_per_gpu', 0) * shares, {}
+    if dataset_opt.get('prefetch_mode') == 'cpu':
+        # BasicSR has a thread fetch them, which draws random numbers beside the training, and outlives it.
+        num_workers = max(num_workers, 1)
+        ready = {'prefetch_factor': 2 + math.ceil(dataset_opt.get('num_prefetch_queue', 1) / num_workers)}
+    return DataLoader(
+        SeededDataset(dataset), batch_sampler=batches, num_workers=num_workers, worker_init_fn=ignore_signals, **ready,
         pin_memory=bool(dataset_opt.get('pin_memory')) and opt['num_gpu'] > 0,
         # Its own, so that opening the loader draws nothing from the generator of the training
         generator=torch.Generator().manual_seed(opt['manual_seed']))
-    if dataset_opt.get('prefetch_mode') == 'cpu':
-        return PrefetchDataLoader(num_prefetch_queue=dataset_opt.get('num_prefetch_queue', 1), **arguments)
-    return DataLoader(**arguments)
 
 
 def num_shares(opt: Mapping[str, Any]) -> int:
@@ -48,27 +51,30 @@ def num_shares(opt: Mapping[str, Any]) -> int:
     return 1 if opt['dist'] else max(opt['num_gpu'], 1)
 
 
-def fetch(loader: DataLoader, opt: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The batches of a loader, brought to the GPU ahead of time with prefetch_mode 'cuda'."""
-    if opt['datasets']['train'].get('prefetch_mode') != 'cuda':
-        yield from loader
-        return
-    prefetcher = CUDAPrefetcher(loader, opt)
-    while (batch := prefetcher.next()) is not None:
-        yield batch
+@contextmanager
+def open_batches(loader: DataLoader, opt: Mapping[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
+    """The batches of a loader, brought to the GPU ahead of time with prefetch_mode 'cuda'; then ends its workers.
+
+    Workers that ignore signals must be told to end. Else the interpreter, when it ends, waits for them for ever, above
+    all after an exception, whose traceback keeps the iterator alive.
+    """
+    others = multiprocessing.active_children()
+    if opt['datasets']['train'].get('prefetch_mode') == 'cuda':
+        prefetcher = CUDAPrefetcher(loader, opt)
+        iterator, batches = prefetcher.loader, iter(prefetcher.next, None)
+    else:
+        iterator = batches = iter(loader)
+    workers = [process for process in multiprocessing.active_children() if process not in others]
+    try:
+        yield batches
+    finally:
+        if workers:
+            iterator._shutdown_workers()  # what its __del__ calls, whenever that comes
+        for worker in workers:
+            worker.kill()  # one that hangs in its sample
 
 
 def ignore_signals(_worker_id: int) -> None:
-    """Lets a worker go on reading while the training finishes its step after SIGTERM or Ctrl-C, which reach all.
-
-    The second SIGTERM ends it: the main process sends one to what is left of its workers when it ends itself.
-    """
-    asked = []
-
-    def on_sigterm(*_: Any) -> None:
-        if asked:
-            os._exit(1)
-        asked.append(True)
-
+    """Lets a worker go on reading while the training finishes its step after SIGTERM or Ctrl-C, which reach all."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, on_sigterm)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

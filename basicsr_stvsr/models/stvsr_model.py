@@ -27,6 +27,7 @@ from ..schema import TrainOptions
 from ..training_state import rng_state, write_whole
 from .clip_model import ClipModel
 
+SCHEDULER_POSITION = ('base_lrs', 'last_epoch', '_step_count', '_last_lr')
 AMP_DTYPES = {'none': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
@@ -353,13 +354,16 @@ class STVSRModel(ClipModel):
         Raises:
             ValueError: it is the state of another network or of other optimisers.
         """
-        for optimizer, saved in zip(self.optimizers, resume_state['optimizers'], strict=True):
-            own_sizes, sizes = ([len(group['params']) for group in state['param_groups']]
-                                for state in (optimizer.state_dict(), saved))
-            if own_sizes != sizes:
-                raise ValueError(f'{self.opt["path"].get("resume_state")} was saved for groups of {sizes} parameters, '
-                                 f'but the optimiser has {own_sizes}: another network, or other train.lr_mul')
-        super().resume_training(resume_state)
+        own, saved = (group_sizes(states) for states in (
+            [optimizer.state_dict() for optimizer in self.optimizers], resume_state['optimizers']))
+        if own != saved:
+            raise ValueError(f'{self.opt["path"].get("resume_state")} holds optimisers whose groups have {saved} '
+                             f'parameters, but here they have {own}: another network, or other train.lr_mul')
+        for optimizer, state in zip(self.optimizers, resume_state['optimizers'], strict=True):
+            optimizer.load_state_dict(state)
+        # Only where the schedule stands: BasicSR's takes the schedule itself, too, whatever the options now say.
+        for scheduler, state in zip(self.schedulers, resume_state['schedulers'], strict=True):
+            scheduler.load_state_dict({name: state[name] for name in SCHEDULER_POSITION if name in state})
         self.samples = resume_state.get('samples', self.samples)
         self.skipped, self.skipped_in_a_row = resume_state.get('skipped', (0, 0))
         if self.scaler.is_enabled() and resume_state.get('scaler'):
@@ -376,6 +380,11 @@ def compiler_problem(device: torch.device) -> str | None:
     except Exception as error:  # of the compiler, of Triton, of the system: anything
         return f'torch.compile does not work here: {type(error).__name__}: {str(error).strip().splitlines()[0]}'
     return None
+
+
+def group_sizes(states: Iterable[Mapping[str, Any]]) -> list[list[int]]:
+    """Number of parameters of each group of each optimiser."""
+    return [[len(group['params']) for group in state['param_groups']] for state in states]
 
 
 def split_batch(data: Mapping[str, Any], num_parts: int) -> list[Mapping[str, Any]]:

@@ -1,4 +1,5 @@
 """What all option blocks share: how they are read, and how they say what is wrong."""
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Self
@@ -108,7 +109,8 @@ class Block(BaseModel):
     def purpose(cls, name: str) -> str:
         """': what a field is for', its first sentence; empty where nothing is said."""
         text = ' '.join((cls.model_fields[name].description or '').split())
-        return text and f': {text.partition(". ")[0].rstrip(".")}'
+        sentence = re.split(r'\. (?=[A-Z])|\.$', text)[0]  # 'eq. 7' ends none
+        return text and f': {sentence}'
 
 
 def problem(text: str, *path: str | int) -> Problem:

@@ -1,15 +1,25 @@
 """The blocks of an option file."""
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from basicsr.utils.registry import MODEL_REGISTRY
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ValidationError
 from torch import nn
 
 from ..inference import OVERLAP_RULES
-from .block import Block, Count, Positive, refuse, refuse_field, shown
+from .block import Block, Count, Positive, problem, refuse, refuse_field, shown, whole_number
 from .registered import Dataset, Loss, Metric, Network, Optimizer, Registered, entries, find
 
 # ---------------------------------------------------------------- train
@@ -83,7 +93,7 @@ class TrainOptions(Block):
     """Learning rate over time: {type: MultiStepLR | MultiStepRestartLR | CosineAnnealingRestartLR, ...}."""
     total_iter: Positive
     """How long to train, in `unit`s."""
-    warmup_iter: int = Field(-1, ge=-1)
+    warmup_iter: Annotated[int, BeforeValidator(whole_number), Field(ge=-1)] = -1
     """The learning rate rises linearly over so many `unit`s; -1: it does not."""
     unit: Literal['iterations', 'samples'] = 'iterations'
     """What total_iter, warmup_iter and the scheduler's milestones, periods and restarts count: steps of the optimiser,
@@ -152,22 +162,29 @@ class DatasetOptions(Block):
     """Processes that read, for each GPU."""
     batch_size_per_gpu: Positive = 1
     """Samples of a batch, for each GPU."""
-    dataset_enlarge_ratio: Positive = 1
+    dataset_enlarge_ratio: float = Field(1, gt=0)
     """An epoch goes so many times through the data."""
     use_shuffle: bool = True
     """Whether a training takes the samples in another order in each epoch."""
     pin_memory: bool = False
     """Whether batches are kept where a GPU can fetch them fast."""
     prefetch_mode: Literal['cpu', 'cuda'] | None = None
-    """Who fetches the next batch early: a thread (cpu) or a stream of the GPU (cuda, which needs pin_memory)."""
+    """cpu: the workers, one at least, keep num_prefetch_queue more batches ready; cuda: the next batch is brought to
+    the GPU early, which needs pin_memory."""
     num_prefetch_queue: Positive = 1
-    """How many batches the thread of prefetch_mode cpu keeps ready."""
+    """How many more batches prefetch_mode cpu keeps ready."""
 
     @model_validator(mode='after')
     def check_memory(self) -> Self:
         if self.prefetch_mode == 'cuda' and not self.pin_memory:
             raise refuse_field('prefetch_mode', "is 'cuda', which needs pin_memory: true beside it")
         return self
+
+
+class ForeignDatasetOptions(DatasetOptions):
+    """Of a data set that states no options, such as BasicSR's: what every data set has, and anything else."""
+
+    model_config = ConfigDict(extra='allow')
 
 
 # ---------------------------------------------------------------- the other blocks
@@ -231,6 +248,15 @@ class LoggerOptions(Block):
     wandb: WandbOptions | None = None
     """Weights & Biases: {project, resume_id}."""
 
+    @model_validator(mode='after')
+    def check_wandb(self) -> Self:
+        if self.wandb and self.wandb.project:
+            if not self.use_tb_logger:
+                raise refuse_field('wandb', 'has a project, which needs use_tb_logger: true beside it')
+            if find_spec('wandb') is None:
+                raise refuse_field('wandb', 'has a project, but wandb is not installed: pip install wandb')
+        return self
+
 
 class DistOptions(Block):
     """`dist_params`: several processes."""
@@ -246,6 +272,13 @@ class DistOptions(Block):
 def check_phase(name: str) -> str:
     if name.split('_')[0] not in ('train', 'val', 'test'):
         raise refuse('must be named train, val or test, or such as val_2')
+    return name
+
+
+def check_name(name: str) -> str:
+    """It becomes the name of a folder, and an older folder of that name is moved away."""
+    if name in ('', '.', '..') or '/' in name or '\\' in name:
+        raise refuse(f'must be usable as the name of a folder, but is {shown(name)}')
     return name
 
 
@@ -266,8 +299,8 @@ class BasicSROptions(Block):
 
     model_config = ConfigDict(extra='allow')
 
-    name: str
-    """Name of the run."""
+    name: Annotated[str, AfterValidator(check_name)]
+    """Name of the run, and of its folder."""
     model_type: Annotated[str, AfterValidator(check_model)]
     """Class of the model, which has the training loop."""
     scale: Annotated[int, Field(ge=1)] | None = None
@@ -288,6 +321,22 @@ class BasicSROptions(Block):
                 for name, dataset in datasets.items()}
 
 
+    @field_validator('datasets')
+    @classmethod
+    def check_foreign(cls, datasets: dict[str, Any]) -> dict[str, Any]:
+        """Those of this package are checked as what they are, see `Dataset`."""
+        problems = []
+        for name, dataset in datasets.items():
+            if dataset and not hasattr(find(entries(DATASET_REGISTRY), dataset['type'], 'data set'), 'options'):
+                try:
+                    ForeignDatasetOptions.model_validate(dataset)
+                except ValidationError as error:
+                    problems += [problem(details['ctx']['text'], name, *details['loc']) for details in error.errors()]
+        if problems:
+            raise ValidationError.from_exception_data(cls.__name__, problems)
+        return datasets
+
+
 class Options(BasicSROptions):
     """The file: what it holds for a model of this package."""
 
@@ -295,7 +344,7 @@ class Options(BasicSROptions):
 
     scale: Annotated[int, Field(ge=1)]
     """How many times higher and wider frames become."""
-    manual_seed: Count | None = None
+    manual_seed: Annotated[Count, Field(le=2**32 - 1)] | None = None
     """Seed of all random numbers; default: another one each time."""
     dist_params: DistOptions | None = None
     """How several processes find each other: {backend, port}."""

@@ -1,10 +1,11 @@
 """What the training loop costs: iterations of train.py beside a bare PyTorch loop, and what saving a checkpoint costs.
 
-Both train the same network from the same weights on the same samples of noise in memory, with the losses of eq. 11 and
-Adam, and take turns in one process; their weights must be equal at the end. train.py's side is all of an iteration: the
-seeded stream of samples, the check that loss and gradient are finite, the progress log with a line in every tenth
-iteration, metrics.jsonl, and the look at signals. A checkpoint is weights, their average, optimiser and random numbers,
-written whole and synchronised with the disk.
+Both train the same network from the same weights on the same samples of noise in memory, with the losses of eq. 11,
+Adam, gradients clipped to a norm and a moving average of the weights, and take turns in one process; their weights must
+be equal at the end. train.py's side is all of an iteration: the seeded stream of samples, the check that loss and
+gradient are finite, the progress log with a line in every tenth iteration, metrics.jsonl, tensorboard, and the look at
+signals. A checkpoint is weights, their average, optimiser and random numbers, written whole and synchronised with the
+disk.
 
     python scripts/benchmark/benchmark_loop.py
     python scripts/benchmark/benchmark_loop.py --net baseline --batch 16 --device cuda --check
@@ -21,7 +22,10 @@ import torch
 from benchmark_util import describe, seconds
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
 
 import basicsr_stvsr  # noqa: F401  (before anything of basicsr, which it patches)
 
@@ -30,13 +34,13 @@ from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
-from basicsr_stvsr.data.train_loader import make_train_loader
+from basicsr_stvsr.data.train_loader import make_train_loader, open_batches
 from basicsr_stvsr.distributed import any_rank
 from basicsr_stvsr.losses.flow_loss import MiddleFlowLoss, MultiScaleWarpLoss
 from basicsr_stvsr.train import Position, StopRequest, Training
 from basicsr_stvsr.training_log import TrainingLog
 
-LEARNING_RATE = 1e-4
+LEARNING_RATE, GRAD_CLIP, EMA_DECAY = 1e-4, 0.5, 0.999
 LQ_FLOW_WEIGHT, HR_FLOW_WEIGHT = 0.005, 0.01
 TIME_LIMIT, SAVE_LIMIT = 1.05, 2.0
 NUM_SAVES = 5
@@ -69,21 +73,17 @@ def make_opt(net: str, batch: int, device: torch.device, folder: Path) -> dict:
         'train': {
             'optim_g': {'type': 'Adam', 'lr': LEARNING_RATE},
             'scheduler': {'type': 'MultiStepLR', 'milestones': [10**6], 'gamma': 0.5}, 'total_iter': 10**6,
-            'pixel_opt': {'type': 'L1Loss'},
+            'pixel_opt': {'type': 'L1Loss'}, 'grad_clip': GRAD_CLIP, 'ema_decay': EMA_DECAY,
             'lq_flow_opt': {'type': 'MultiScaleWarpLoss', 'loss_weight': LQ_FLOW_WEIGHT},
             'hr_flow_opt': {'type': 'MiddleFlowLoss', 'loss_weight': HR_FLOW_WEIGHT}},
         'logger': {'print_freq': 10, 'save_checkpoint_freq': 10**6},
     }
 
 
-def make_training(opt: dict, samples: Noise, log: TrainingLog) -> Training:
-    loader = make_train_loader(opt, samples)
-    return Training(opt, build_model(opt), loader, Position(opt, loader.batch_sampler, None), [], log, None)
-
-
 def make_bare_step(net: MBNet, batches: Iterator[dict], device: torch.device) -> Callable[[], None]:
-    """Forward, loss, backward and Adam as one would write them without a framework."""
+    """Forward, loss, backward, Adam and the average as one would write them without a framework."""
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
     lq_flow_loss, hr_flow_loss = MultiScaleWarpLoss(LQ_FLOW_WEIGHT), MiddleFlowLoss(HR_FLOW_WEIGHT)
 
     def step() -> None:
@@ -96,7 +96,9 @@ def make_bare_step(net: MBNet, batches: Iterator[dict], device: torch.device) ->
         loss = loss + lq_flow_loss(a, b, aux.lq_flows_ab, aux.lq_flows_ba)
         loss = loss + hr_flow_loss(output.detach(), aux.hr_flow_a, aux.hr_flow_b)
         loss.backward()
+        clip_grad_norm_(net.parameters(), GRAD_CLIP)
         optimizer.step()
+        average.update_parameters(net)
 
     return step
 
@@ -126,10 +128,13 @@ def main() -> int:
 
     torch.manual_seed(0)
     samples = Noise(4 * args.batch, args.patch)
-    with tempfile.TemporaryDirectory() as folder, StopRequest() as stop:
+    with tempfile.TemporaryDirectory() as folder, StopRequest() as stop, SummaryWriter(folder) as tb_logger:
         opt = make_opt(args.net, args.batch, device, Path(folder))
-        with TrainingLog(opt, start_iter=0, total_iter=10**6) as log:
-            training = make_training(opt, samples, log)
+        loader = make_train_loader(opt, samples)
+        with TrainingLog(opt, start_iter=0, total_iter=10**6, tb_logger=tb_logger) as log, \
+                open_batches(loader, opt) as batches:
+            position = Position(opt, loader.batch_sampler, None)
+            training = Training(opt, build_model(opt), batches, position, [], log, tb_logger)
             bare_net = MBNet(**MBNET_PRESETS[args.net]).to(device)
             bare_net.load_state_dict(training.model.net_g.state_dict())
             times, ratios = compare(training, bare_net, stop, for_ever(DataLoader(samples, args.batch)), args.pairs)

@@ -68,10 +68,19 @@ def deform_conv_flops(x_shape, weight_shape, *args, out_shape=None, **kwargs) ->
     return 2 * out_shape[0] * o * out_shape[2] * out_shape[3] * c * kh * kw
 
 
+def pac_conv_flops(x_shape, kernel_shape, weight_shape, *args, out_shape=None, **kwargs) -> int:
+    """The matrix products of pixel-adaptive convolution; its kernel is no convolution, and not counted."""
+    b, c, h, w = x_shape
+    o, _, kh, kw = weight_shape
+    return 2 * b * h * w * c * o * kh * kw  # every pixel that comes in meets every tap once, whatever the stride
+
+
 def flop_counter() -> FlopCounterMode:
+    formulas = {torch.ops.basicsr_stvsr.pac_conv: pac_conv_flops}
     # Without its compiled operators, torchvision has no deformable convolution (and EDVR does not run).
-    deform_conv = getattr(torch.ops.torchvision, 'deform_conv2d', None)
-    return FlopCounterMode(display=False, custom_mapping={deform_conv: deform_conv_flops} if deform_conv else {})
+    if hasattr(torch.ops.torchvision, 'deform_conv2d'):
+        formulas[torch.ops.torchvision.deform_conv2d] = deform_conv_flops
+    return FlopCounterMode(display=False, custom_mapping=formulas)
 
 
 @torch.no_grad()

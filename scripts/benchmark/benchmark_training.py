@@ -1,13 +1,12 @@
 """What the options of a training cost: time and memory of one step of MBNetModel with each of them, beside none.
 
-A step is forward, the losses of eq. 11, backward and Adam on a batch of noise, through `feed_data` and
-`optimize_parameters`, so what is measured is what users run. Prints a Markdown table. Times are of steps that take turns
-in one process, each divided by the float32 step of its turn; memory, with weights, gradients and Adam's state, is that
-of a fresh process for each row.
+A step is forward, the losses of eq. 11, backward and Adam on a batch of noise, as `optimize_parameters` takes it in
+every training. Prints a Markdown table. Times are of steps that take turns in one process, each divided by the float32
+step of its turn; memory, with weights, gradients and Adam's state, is that of a fresh process for each row.
 
     python scripts/benchmark/benchmark_training.py
     python scripts/benchmark/benchmark_training.py --preset headline --batch 16 --check
-    python scripts/benchmark/benchmark_training.py --rows checkpoint 'accumulate 4'
+    python scripts/benchmark/benchmark_training.py --rows bf16 compile
 """
 import argparse
 import logging
@@ -141,7 +140,8 @@ def failures(costs: dict[str, Cost], device: torch.device) -> list[str]:
         if cost.time_ratio > time_limit:
             problems.append(f'{row}: {cost.time_ratio:.2f} of the time, at most {time_limit:.2f} is allowed')
         if cost.memory is not None and cost.memory > memory_limit * base.memory:
-            problems.append(f'{row}: {cost.memory / base.memory:.2f} of the memory, at most {memory_limit:.2f} is allowed')
+            problems.append(f'{row}: {cost.memory / base.memory:.2f} of the memory, at most {memory_limit:.2f} is '
+                            'allowed')
     return problems
 
 
@@ -151,7 +151,8 @@ def main() -> int:
     parser.add_argument('--batch', type=int, default=4, help='divisible by 4 (default: %(default)s)')
     parser.add_argument('--patch', type=int, default=32, help='side of the LR frames (default: %(default)s)')
     parser.add_argument('--rows', nargs='+', choices=ROWS, metavar='ROW',
-                        help=f'of {", ".join(ROWS)} (default: all; on a CPU those without compile, which takes minutes)')
+                        help=f'of {" | ".join(ROWS)} (default: all; on a CPU without amp, which most emulate, and '
+                             'compile, which takes minutes)')
     parser.add_argument('--turns', type=int, default=5, help='timed steps of each row (default: %(default)s)')
     parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='(default: %(default)s)')
     parser.add_argument('--threads', type=int, default=1, help='of a CPU (default: %(default)s)')
@@ -161,7 +162,7 @@ def main() -> int:
         parser.error(f'--batch and --patch must be divisible by 4, but got {args.batch} and {args.patch}')
     if args.device == 'auto':
         args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    rows = args.rows or [row for row in ROWS if args.device == 'cuda' or 'compile' not in ROWS[row][1]]
+    rows = args.rows or [row for row in ROWS if args.device == 'cuda' or not ROWS[row][1].keys() & {'amp', 'compile'}]
     rows = [BASE, *(row for row in rows if row != BASE)]
     costs = measure(rows, Setting(args.preset, args.batch, args.patch, args.threads, args.device), args.turns)
 
