@@ -215,7 +215,7 @@ def test_channels_last_changes_only_the_layout(make_model, batch):
     assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
     take_steps(last, batch)
     take_steps(first, batch)
-    assert_close(grads(last), grads(first), 1e-5)
+    assert_close(grads(last), grads(first), 5e-5)  # of a norm of 2
 
 
 def test_compile_falls_back_with_a_warning(make_model, batch, monkeypatch, log):
