@@ -91,8 +91,8 @@ class MBNet(nn.Module):
         init_feedback: what stands for the feedback in the first round, which the paper leaves open: 'warped', the
             neighbouring LR frame warped onto this one and upsampled; 'reference', this frame upsampled; 'zeros'.
         checkpoint: while gradients are on, keep only the inputs of the parts for the backward pass, which runs each
-            part once more (gradient checkpointing): on a CPU a step took 0.4 ('headline') to 0.5 ('small') of the memory
-            and 1.2 to 1.3 times the time. Not one of the paper's options; the results are the same.
+            part once more (gradient checkpointing). On a CPU a step of batch 4 took 0.4 ('headline') or 0.5 ('small')
+            of the memory and 1.2 or 1.3 times the time. Not one of the paper's options; the results are the same.
         flow_net, refine_net, vsr_net, vfi_net, context_net: {'type': name in ARCH_REGISTRY, and its arguments}.
     """
 
