@@ -463,7 +463,7 @@ def test_odd_sizes_are_cut(script, tmp_path):
 
 @pytest.mark.parametrize('options, code, message', [
     (['--blur-frames', '4'], 2, 'must be odd'),
-    (['--sigma', '1.5'], 1, r"\['sigma'\] of degradation 'bicubic'"),
+    (['--sigma', '1.5'], 1, r'degradation\.sigma is not an option \(its value here is 1\.5\)'),
     (['--degradation', 'gaussian', '--kernel-size', '8'], 1, 'kernel_size must be odd'),
     (['--scale', '5'], 2, 'invalid choice: 5'),
 ])

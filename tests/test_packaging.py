@@ -57,11 +57,11 @@ def test_import_is_cheap():
         compat.apply()
         import basicsr.models
 
-        start = time.perf_counter()
+        start = time.process_time()
         import basicsr_stvsr
-        print(time.perf_counter() - start)
+        print(time.process_time() - start)
     """
-    # The machine may be busy: the first quick run settles it.
+    # Of the processor, as the machine may be busy; the first quick run settles it.
     costs = []
     while not costs or (costs[-1] >= 0.3 and len(costs) < 4):
         costs.append(float(run_python('-c', textwrap.dedent(seconds)).stdout))

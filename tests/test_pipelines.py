@@ -129,19 +129,6 @@ def test_run_tells_its_usage(monkeypatch, argument):
     assert error.value.code not in (None, 0)  # a message becomes exit code 1
 
 
-# ---------------------------------------------------------------- several processes
-
-def test_two_processes_share_training_and_validation(clips, tmp_path):
-    opt = train_opt(clips, experiments_root=str(tmp_path / 'experiment'))
-    opt['train']['total_iter'] = 2
-    del opt['datasets']['val_2']
-    log = succeed('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, 'basicsr/train.py', '-opt',
-                  write(tmp_path / 'train.yml', opt), '--launcher', 'pytorch')
-    assert 'World size (processes): 2' in log
-    assert log.count('Validation both: 2 clips, iteration 2') == 1
-    assert all(value.isfinite().all() for value in weights(tmp_path / 'experiment').values())
-
-
 # ---------------------------------------------------------------- what the user got wrong
 
 @pytest.mark.parametrize('command', ['train', 'test'])
