@@ -228,7 +228,7 @@ def test_compile_falls_back_with_a_warning(make_model, batch, monkeypatch, log):
     stvsr_model.compiler_problem.cache_clear()
     warning, = [record.message for record in log.records if record.levelname == 'WARNING']
     assert warning == ('train.compile is off: torch.compile does not work here: RuntimeError: Failed to find C '
-                       'compiler.')
+                       'compiler. Please install one')
     assert_close(take_steps(model, batch), take_steps(make_model(), batch), 0)
 
 

@@ -19,6 +19,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.data import Dataset, default_collate
 
+from ..archs.arch_util import COMPILE_OPTIONS
 from ..archs.checkpoint import check_hash, load_weights, read_state_dict
 from ..data.sampling import SeededDataset, SeededIndex
 from ..distributed import any_rank, gather, on_first_rank
@@ -85,7 +86,7 @@ class STVSRModel(ClipModel):
             get_root_logger().warning(f'train.compile is off: {problem}')
         else:
             torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is, with a warning
-            net.compile()
+            net.compile(options=COMPILE_OPTIONS)
 
     # BasicSR's loads code from the file, and of a file of other weights it prints every name.
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True,
@@ -376,9 +377,10 @@ class STVSRModel(ClipModel):
 def compiler_problem(device: torch.device) -> str | None:
     """Why torch.compile does not work here; None: it does."""
     try:
-        torch.compile(torch.sin)(torch.zeros(8, device=device))
+        torch.compile(torch.sin, options=COMPILE_OPTIONS)(torch.zeros(8, device=device))
     except Exception as error:  # of the compiler, of Triton, of the system: anything
-        return f'torch.compile does not work here: {type(error).__name__}: {str(error).strip().splitlines()[0]}'
+        text = ' '.join(str(error).split())
+        return f'torch.compile does not work here: {type(error).__name__}: {text[:300]}'
     return None
 
 
