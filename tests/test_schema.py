@@ -140,6 +140,7 @@ WRONG_WITH_THE_REST = {
     'datasets:train:type=STVSRClipDatset': r'datasets\.train\.type must be the name .*mean STVSRClipDataset\?',
     'train:optim_g:type=Adamm': r'train\.optim_g\.type must be the name .*Did you mean Adam',
     'val:metrics:psnr:type=calculate_psnrr': r'val\.metrics\.psnr\.type must be the name .*mean calculate_psnr\?',
+    'network_g:refine_net:scale=4': r'network_g: scale of the part PACFlowNet is decided by MBNet \(4\); leave it out$',
     'network_g:feedback=vif': r"network_g: feedback must be one of vfi, vsr, none, but got 'vif'$",
     'network_g:flow_net={type: PWCNet, pretrained: no.pth}': r'network_g: no\.pth does not exist',
     'train:optim_g:lr=-1': r'train\.optim_g: Invalid learning rate: -1$',

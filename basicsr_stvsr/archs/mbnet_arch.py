@@ -218,4 +218,8 @@ def build_part(opt: Mapping[str, Any], **given: Any) -> nn.Module:
     part_type = arguments.pop('type')
     if part_type not in ARCH_REGISTRY:
         raise ValueError(f'no network named {part_type!r} is registered in ARCH_REGISTRY')
+    decided = arguments.keys() & given.keys()
+    if decided:
+        raise ValueError(f'{min(decided)} of the part {part_type} is decided by MBNet ({given[min(decided)]!r}); '
+                         'leave it out')
     return ARCH_REGISTRY.get(part_type)(**arguments, **given)

@@ -1,0 +1,143 @@
+"""FISR against numeric outputs of the authors' TensorFlow graph."""
+import copy
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHARED
+
+from basicsr_stvsr.archs.fisr_arch import FISRNet, legacy_bilinear, legacy_subsample
+from basicsr_stvsr.archs.fisr_weights import from_tensorflow, tensorflow_name
+from basicsr_stvsr.losses.temporal_loss import MultiScaleTemporalLoss, temporal_terms
+
+REFS = SHARED / 'refs'
+
+
+@pytest.fixture(scope='module')
+def reference():
+    """The module that makes the weights and inputs of the references."""
+    path = REFS / 'fisr_reference.py'
+    if not path.is_file():
+        pytest.skip(f'no reference: {path} does not exist')
+    spec = importlib.util.spec_from_file_location('fisr_reference', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def variables(reference) -> dict[str, np.ndarray]:
+    lines = (REFS / 'fisr_tf_variables.txt').read_text().splitlines()
+    shapes = {name: json.loads(f'[{shape}') for name, shape in (line.split(' [') for line in lines)}
+    return {name: reference.weight(name, shape) for name, shape in shapes.items()}
+
+
+@pytest.fixture(scope='module')
+def net(variables) -> FISRNet:
+    net = FISRNet()
+    net.load_state_dict(from_tensorflow(variables, net))
+    return net
+
+
+def images(array: np.ndarray) -> torch.Tensor:  # (B, H, W, C) -> (B, C, H, W)
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, 1)))
+
+
+def test_parameters(variables):
+    with torch.device('meta'):
+        net = FISRNet()
+    assert sum(p.numel() for p in net.parameters()) == 48_316_251
+    assert [sum(p.numel() for p in level.parameters()) for level in net.levels] == [16_101_961, 16_107_145, 16_107_145]
+    assert sorted(map(tensorflow_name, net.state_dict())) == sorted(variables) and len(variables) == 276
+
+
+def test_resizes(load_reference):
+    reference = load_reference('fisr_forward')
+    x = reference['input_nhwc'].movedim(-1, 1)
+    assert torch.equal(legacy_subsample(x, 4), reference['probe_bicubic_24'].movedim(-1, 1))
+    assert torch.equal(legacy_subsample(x, 2), reference['probe_bicubic_48'].movedim(-1, 1))
+    torch.testing.assert_close(
+        legacy_bilinear(x[:, :3]), reference['probe_bilinear_192_first3ch'].movedim(-1, 1), rtol=0, atol=1e-7)
+    assert legacy_bilinear(torch.tensor([[[[0., 4.]]]])).tolist() == [[[[0, 2, 4, 4]] * 2]]
+
+
+def test_forward(net, load_reference):
+    reference = load_reference('fisr_forward')
+    with torch.no_grad():
+        outputs = net(reference['input_nhwc'].movedim(-1, 1))
+    for level, output in enumerate(outputs, start=1):
+        expected = reference[f'pred_l{level}_nhwc'].movedim(-1, 1)
+        torch.testing.assert_close(output, expected, rtol=0, atol=2e-5)
+
+
+def test_a_variable_that_is_missing_or_misshapen_is_named(variables):
+    net = FISRNet(num_feat=4)
+    with pytest.raises(ValueError, match=r'FISRnet/level_1/enc/level_0/conv/0/w is \(64, 29, 3, 3\) .*expected \(4, '):
+        from_tensorflow(variables, net)
+    rest = {name: value for name, value in variables.items() if 'level_2/SR' not in name}
+    with pytest.raises(ValueError, match='10 of 276 variables of FISR are missing, the first is FISRnet/level_2/SR/'):
+        from_tensorflow(rest, net)
+
+
+def test_sizes_off_the_multiple_are_refused():
+    with pytest.raises(ValueError, match='FISRNet needs a height and width divisible by 32, but got 32x48'):
+        FISRNet(num_feat=4)(torch.zeros(1, 29, 32, 48))
+
+
+# ---------------------------------------------------------------- loss
+
+def test_every_term_by_hand():
+    """One pixel a frame; the numbers were worked out on paper."""
+    def clip(*values: float) -> torch.Tensor:
+        return torch.tensor(values).view(1, -1, 1, 1, 1)
+
+    windows = torch.stack((clip(1., 2, 4), clip(2., 3, 5), clip(7., 6, 8)), dim=1)
+    strided, gt = clip(1., 4, 9), clip(0., 1, 3, 3, 5, 6, 10)
+    expected = {'recn': 1 + 1 / 3 + 8 / 3, 'tm1': 4 + 4, 'tmm': 0 + 1, 'td1': 0 + 1 + 0 + 1 + 1 + 4, 'recn2': 10 / 3,
+                'td2': 1 + 4, 'tm2': 11 / 3}
+    terms = temporal_terms(windows, strided, gt)
+    assert {name: float(term) for name, term in terms.items()} == pytest.approx(expected)
+    assert float(temporal_terms(windows, strided, gt, 'paper')['td1']) == pytest.approx(0 + 0 + 1 + 0 + 4 + 4)
+    with pytest.raises(ValueError, match="td_mode must be one of official, paper, but got 'papr'"):
+        MultiScaleTemporalLoss(td_mode='papr')
+
+
+def network_inputs(arrays: dict[str, np.ndarray]) -> torch.Tensor:
+    """The three windows of stride 1 and the one of stride 2 of a batch: (B, 4, 29, H, W)."""
+    names = 'frames', 'flow', 'warp', 'flow_ss2', 'warp_ss2'
+    frames, flow, warp, flow2, warp2 = (images(arrays[name]) for name in names)
+    windows = [torch.cat((frames[:, 3 * w:3 * w + 9], flow[:, 4 * w:4 * w + 8], warp[:, 6 * w:6 * w + 12]), dim=1)
+               for w in range(3)]
+    strided = torch.cat((frames.unflatten(1, (5, 3))[:, ::2].flatten(1, 2), flow2, warp2), dim=1)
+    return torch.stack((*windows, strided), dim=1)
+
+
+def weighted_terms(net: FISRNet, x: torch.Tensor, gt: torch.Tensor, loss: MultiScaleTemporalLoss) -> dict:
+    outputs = [level.unflatten(0, x.shape[:2]).unflatten(2, (3, 3)) for level in net(x.flatten(0, 1))]
+    return loss([level[:, :3] for level in outputs], [level[:, 3] for level in outputs], gt)
+
+
+def test_loss_gradients_and_a_step_of_adam(net, reference):
+    """Terms, the norms of all 276 gradients, and the total after a step, of the authors' graph."""
+    expected = json.loads((REFS / 'fisr_loss.json').read_text())
+    arrays = reference.loss_inputs()
+    x, gt = network_inputs(arrays), images(arrays['label']).unflatten(1, (7, 3))
+    net = copy.deepcopy(net)
+    terms = weighted_terms(net, x, gt, MultiScaleTemporalLoss())
+    names = {'recn': ('recnLoss', 1), 'tm1': ('tmLoss', 1), 'tmm': ('tmmLoss', 1), 'td1': ('tdLoss', 0.1),
+             'recn2': ('recnLoss_ss2', 1), 'td2': ('tdLoss_ss2', 0.1), 'tm2': ('tmLoss_ss2', 0.1)}
+    for name, (theirs, weight) in names.items():
+        assert float(terms[name].detach()) == pytest.approx(weight * expected['loss'][theirs], rel=1e-5), name
+    total = sum(terms.values())
+    assert float(total.detach()) == pytest.approx(expected['loss']['total_loss'], rel=1e-5)
+
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
+    total.backward()
+    norms = {tensorflow_name(name): float(p.grad.double().norm()) for name, p in net.named_parameters()}
+    assert norms == pytest.approx(expected['gradient_l2_norm'], rel=1e-3) and len(norms) == 276
+    optimizer.step()
+    with torch.no_grad():
+        after = sum(weighted_terms(net, x, gt, MultiScaleTemporalLoss()).values())
+    assert float(after) == pytest.approx(expected['after_one_adam_step']['total_loss'], rel=5e-4)
