@@ -10,6 +10,7 @@ from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_
 from basicsr.utils.options import dict2str
 
 from .distributed import leave_dist
+from .models.stvsr_model import STVSRModel
 from .options import parse_options, user_errors
 
 
@@ -31,6 +32,9 @@ def test_pipeline(root_path: str) -> None:
                 dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=None, seed=opt['manual_seed']))
             logger.info(f'Number of clips in {dataset_opt["name"]}: {len(dataset)}')
         model = build_model(opt)
+        if isinstance(model, STVSRModel):
+            for loader in loaders:
+                model.check_clips(loader.dataset)
 
     for loader in loaders:
         logger.info(f'Testing {loader.dataset.opt["name"]}...')

@@ -272,7 +272,7 @@ def train_pipeline(root_path: str) -> None:
     finally:
         if tb_logger:
             tb_logger.close()
-    signals = set(filter(None, gather(stop.received)))
+    signals = set(filter(None, gather(stop.received))) if is_stopped else set()
     del model, training
     leave_dist()
     if is_stopped:

@@ -11,7 +11,7 @@ from basicsr.archs.srresnet_arch import MSRResNet
 from basicsr.data import build_dataset
 from basicsr.models import build_model
 from conftest import TINY_NET
-from run_util import run, small_train_opt, train_opt
+from run_util import run, small_train_opt, train_opt, write
 
 from basicsr_stvsr.archs.mbnet_arch import MBNet
 from basicsr_stvsr.data.degradations import build_degradation
@@ -116,6 +116,19 @@ def test_a_clip_shorter_than_a_longer_window(clips):
         model.check_clips(dataset)
     model.net_g.num_frames = 3
     model.check_clips(dataset)
+
+
+def test_a_test_says_so_before_it_starts(clips, tmp_path):
+    """Of two frames that have their ground truth, MBNet is given every second one, and wants two."""
+    opt = {
+        'name': 'short', 'model_type': 'STVSRModel', 'scale': 4, 'num_gpu': 0, 'network_g': dict(TINY_NET),
+        'datasets': {'test_1': {'name': 'a', 'type': 'STVSRTestDataset', 'dataroot_gt': str(clips), 'num_frame': 2,
+                                'temporal_scale': 1}},
+        'path': {'results_root': str(tmp_path / 'results')}}
+    process = run('-m', 'basicsr_stvsr.test', '-opt', write(tmp_path / 'a.yml', opt), cwd=tmp_path)
+    assert process.returncode == 2 and 'Traceback' not in process.stderr
+    error, = re.findall(r'^error: (.*)$', process.stderr, re.M)
+    assert error == "datasets.test_1: clip 'first' gives 1 LR frames, but MBNet works on windows of 2"
 
 
 @pytest.mark.parametrize('text, message', [

@@ -174,8 +174,6 @@ class ClipModel(SRModel):
         if rule == 'frames':
             values = [value for metrics in scores.values() for value in metrics[name]]
             return average_groups(values, self.get_bare_model(self.net_g).temporal_scale)
-        if rule != 'clips':
-            raise ValueError(f"val.average must be 'clips' or 'frames', but is {rule!r}")
         groups = next(iter(clips.values()))[name]
         return {group: mean([metrics[name][group] for metrics in clips.values()]) for group in groups}
 

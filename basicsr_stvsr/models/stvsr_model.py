@@ -324,10 +324,13 @@ class STVSRModel(ClipModel):
         """
         name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
         nets, keys = (value if isinstance(value, list) else [value] for value in (net, param_key))
-        weights = {key: self.get_bare_model(net).state_dict() for key, net in zip(keys, nets, strict=True)}
-        content = {key: {k: v.cpu().contiguous() for k, v in state.items()} for key, state in weights.items()}
-        self.saved_networks[net_label] = on_first_rank(
-            lambda: write_whole(osp.join(self.opt['path']['models'], name), content))
+
+        def write() -> str:
+            weights = {key: self.get_bare_model(net).state_dict() for key, net in zip(keys, nets, strict=True)}
+            return write_whole(osp.join(self.opt['path']['models'], name), {
+                key: {k: v.cpu().contiguous() for k, v in state.items()} for key, state in weights.items()})
+
+        self.saved_networks[net_label] = on_first_rank(write)
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """Writes `training_states/<current_iter>.state`, unless it is -1; to be called on all ranks.
