@@ -25,6 +25,7 @@ setup(
     install_requires=[
         'av',
         'basicsr==1.4.2',
+        'h5py',
         'lmdb',
         'matplotlib',
         'numpy',
@@ -38,9 +39,10 @@ setup(
         'tqdm',
     ],
     extras_require={
+        'convert': ['google-crc32c'],
         'mm': ['mmengine'],
         'face': ['facexlib'],
         'lpips': ['lpips'],
-        'dev': ['jsonschema', 'pytest', 'pytest-xdist', 'ruff'],
+        'dev': ['google-crc32c', 'jsonschema', 'pytest', 'pytest-xdist', 'ruff', 'SSIM-PIL'],
     },
 )

@@ -1,9 +1,15 @@
 """Runs a network over a clip of any size and length.
 
 A network states what it needs: `scale`, `temporal_scale` (1, or 2 where it makes the frame between two), `num_frames`
-(its window; None: any number), `size_multiple`.
-Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale.
+(its window; None: any number), `size_multiple`; and where they are not these, `first_output` (0), `color` (None: any)
+and `needs_flow` (False).
+Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale. Frames out are numbered from the
+first frame in, in steps of half a frame where the network doubles the frame rate.
 """
+from collections.abc import Sequence
+from itertools import pairwise, product
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,46 +17,109 @@ from torch.nn import functional as F
 OVERLAP_RULES = ('first', 'last', 'mean', 'all')
 
 
+class Tiling(NamedTuple):
+    """How a frame is cut up where the network cannot take it whole."""
+
+    grid: tuple[int, int]  # rows and columns of tiles
+    overlap: int  # LR pixels that a tile sees beyond its own, on sides where another begins
+
+
+def first_output(net: nn.Module) -> int:
+    """Number of the first frame that a window gives; as many are missing at its end."""
+    return getattr(net, 'first_output', 0)
+
+
 def output_length(net: nn.Module, num_frames: int) -> int:
-    """Number of frames that `num_frames` become: 2T - 1 where the network doubles the frame rate, else T."""
-    return net.temporal_scale * (num_frames - 1) + 1
+    """Number of frames that `num_frames` become: 2T - 1 where the network doubles the frame rate, else T; less those
+    at both ends that it does not make."""
+    return net.temporal_scale * (num_frames - 1) + 1 - 2 * first_output(net)
+
+
+def check_color(net: nn.Module, color: str) -> None:
+    """Raises ValueError where a network takes clips of another colour space."""
+    expected = getattr(net, 'color', None)
+    if expected not in (None, color):
+        raise ValueError(f'{type(net).__name__} takes {expected} clips, but this one is {color}; set color: {expected} '
+                         'of the data set, which converts')
 
 
 def pad_to_multiple(lq: Tensor, multiple: int) -> Tensor:
-    """Repeats the last row and column until height and width of (B, T, C, H, W) are divisible by `multiple`."""
+    """Repeats the last row and column until height and width of (..., H, W) are divisible by `multiple`."""
     h, w = lq.shape[-2:]
-    padded = F.pad(lq.flatten(0, 1), (0, -w % multiple, 0, -h % multiple), mode='replicate')
-    return padded.unflatten(0, lq.shape[:2])
+    padded = F.pad(lq.flatten(0, -3), (0, -w % multiple, 0, -h % multiple), mode='replicate')
+    return padded.unflatten(0, lq.shape[:-2])
 
 
 @torch.no_grad()
-def restore_windows(net: nn.Module, lq: Tensor) -> Tensor:
+def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None) -> Tensor:
     """Restores a clip window by window.
 
-    The clip may lie in main memory while the network is on a GPU: only one window at a time is brought there.
+    The clip may lie in main memory while the network is on a GPU: only one window at a time, or one tile of it, is
+    brought there.
 
     Args:
         net: a network that states its needs.
         lq: (B, T, C, H, W), 0-1, any H and W.
+        flow: (B, T - 1, 2, 2, H, W), LR pixels, for a network with `needs_flow`, and passed over by others: of each
+            pair of neighbours the flow from the first to the second, on the first's grid, and back.
+        tiling: how to cut up frames; default: not at all.
 
     Returns:
         (B, N, V, C, sH, sW), clamped to 0-1, where `lq` lies: the V output frames of each of N windows, which start one
-        input frame apart; window n's frame v is frame `temporal_scale * n + v` of the clip.
+        input frame apart; window n's frame v is frame `temporal_scale * n + first_output + v` of the clip.
 
     Raises:
-        ValueError: the clip is shorter than the network's window.
+        ValueError: the clip is shorter than the network's window, or comes without the flow that it needs.
     """
-    num_frames, (h, w) = lq.shape[1], lq.shape[-2:]
+    num_frames = lq.shape[1]
     window = net.num_frames or num_frames
+    needs_flow = getattr(net, 'needs_flow', False)
     if num_frames < window:
         raise ValueError(f'{type(net).__name__} works on windows of {window} frames, but the clip has {num_frames}')
-    device = next((parameter.device for parameter in net.parameters()), lq.device)
-    padded = pad_to_multiple(lq, net.size_multiple)
-    outputs = [
-        net(padded[:, start:start + window].to(device))[..., :net.scale * h, :net.scale * w].clamp(0, 1).to(lq.device)
-        for start in range(num_frames - window + 1)
-    ]
+    if needs_flow and flow is None:
+        raise ValueError(f'{type(net).__name__} needs the flow between the LR frames, which was not given: set '
+                         'flow_opt of the data set, or see basicsr_stvsr.flow')
+    outputs = []
+    for start in range(num_frames - window + 1):
+        inputs = (lq[:, start:start + window],)
+        if needs_flow:
+            inputs = net.inputs(*inputs, flow[:, start:start + window - 1])
+        outputs.append(restore_tiles(net, inputs, tiling).clamp_(0, 1))
     return torch.stack(outputs, dim=1)
+
+
+def restore_tiles(net: nn.Module, inputs: Sequence[Tensor], tiling: Tiling | None = None) -> Tensor:
+    """Restores one window, tile by tile.
+
+    Args:
+        net: a network that states its needs.
+        inputs: what it takes, each (B, ..., H, W), with any H and W.
+        tiling: see `restore_windows`.
+
+    Returns:
+        (B, V, C, sH, sW), where the inputs lie.
+    """
+    like = inputs[0]
+    device = next((parameter.device for parameter in net.parameters()), like.device)
+    (rows, columns), overlap = tiling or Tiling((1, 1), 0)
+    h, w = like.shape[-2:]
+    output = None
+    for (top, bottom), (left, right) in product(cuts(h, rows, net.size_multiple), cuts(w, columns, net.size_multiple)):
+        y0, y1 = max(0, top - overlap), min(h, bottom + overlap)
+        x0, x1 = max(0, left - overlap), min(w, right + overlap)
+        tiles = [pad_to_multiple(x[..., y0:y1, x0:x1].to(device), net.size_multiple) for x in inputs]
+        tile = net(*tiles)
+        if output is None:
+            output = like.new_empty(*tile.shape[:-2], net.scale * h, net.scale * w)
+        output[..., net.scale * top:net.scale * bottom, net.scale * left:net.scale * right] = tile[
+            ..., net.scale * (top - y0):net.scale * (bottom - y0), net.scale * (left - x0):net.scale * (right - x0)]
+    return output
+
+
+def cuts(length: int, parts: int, multiple: int) -> list[tuple[int, int]]:
+    """Start and end of at most `parts` parts of a length, about as long as each other, at multiples of `multiple`."""
+    edges = [min(length, multiple * round(part * length / parts / multiple)) for part in range(parts)] + [length]
+    return [(start, end) for start, end in pairwise(edges) if start < end]
 
 
 def join_windows(windows: Tensor, temporal_scale: int, overlap: str = 'first') -> Tensor:
@@ -83,13 +152,20 @@ def join_windows(windows: Tensor, temporal_scale: int, overlap: str = 'first') -
     return clip / copies.view(-1, 1, 1, 1) if overlap == 'mean' else clip
 
 
-def window_frames(num_windows: int, num_out: int, temporal_scale: int, overlap: str = 'first') -> list[int]:
-    """Which frame of the clip each frame of `join_windows` is: counts up, but for 'all', which repeats some."""
+def window_frames(num_windows: int, num_out: int, temporal_scale: int, overlap: str = 'first',
+                  first: int = 0) -> list[int]:
+    """Which frame of the clip each frame of `join_windows` is: counts up, but for 'all', which repeats some.
+
+    Args:
+        num_windows, num_out, temporal_scale, overlap: N, V, and as `join_windows` takes them.
+        first: the network's `first_output`.
+    """
     if overlap == 'all':
-        return [temporal_scale * n + v for n in range(num_windows) for v in range(num_out)]
-    return list(range(temporal_scale * (num_windows - 1) + num_out))
+        return [first + temporal_scale * n + v for n in range(num_windows) for v in range(num_out)]
+    return list(range(first, first + temporal_scale * (num_windows - 1) + num_out))
 
 
-def restore_clip(net: nn.Module, lq: Tensor, overlap: str = 'first') -> Tensor:
+def restore_clip(net: nn.Module, lq: Tensor, overlap: str = 'first', flow: Tensor | None = None,
+                 tiling: Tiling | None = None) -> Tensor:
     """Restores a clip of any size and length, (B, T, C, H, W) -> (B, U, C, sH, sW); see the functions it is made of."""
-    return join_windows(restore_windows(net, lq), net.temporal_scale, overlap)
+    return join_windows(restore_windows(net, lq, flow, tiling), net.temporal_scale, overlap)

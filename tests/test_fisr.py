@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import SHARED
 
-from basicsr_stvsr.archs.fisr_arch import FISRNet, legacy_bilinear, legacy_subsample
+from basicsr_stvsr.archs.fisr_arch import FLOW_UNIT, FISRNet, legacy_bilinear, legacy_subsample
 from basicsr_stvsr.archs.fisr_weights import from_tensorflow, tensorflow_name
 from basicsr_stvsr.losses.temporal_loss import MultiScaleTemporalLoss, temporal_terms
 
@@ -65,25 +65,19 @@ def test_resizes(load_reference):
 
 def test_forward(net, load_reference):
     reference = load_reference('fisr_forward')
+    lq, flow, warped = reference['input_nhwc'].movedim(-1, 1).split((9, 8, 12), dim=1)
     with torch.no_grad():
-        outputs = net(reference['input_nhwc'].movedim(-1, 1))
-    for level, output in enumerate(outputs, start=1):
+        output, aux = net(lq.unflatten(1, (3, 3)), flow.unflatten(1, (2, 2, 2)) * FLOW_UNIT,
+                          warped.unflatten(1, (2, 2, 3)), return_aux=True)
+    for level, frames in enumerate(aux.levels, start=1):
         expected = reference[f'pred_l{level}_nhwc'].movedim(-1, 1)
-        torch.testing.assert_close(output, expected, rtol=0, atol=2e-5)
-
-
-def test_a_variable_that_is_missing_or_misshapen_is_named(variables):
-    net = FISRNet(num_feat=4)
-    with pytest.raises(ValueError, match=r'FISRnet/level_1/enc/level_0/conv/0/w is \(64, 29, 3, 3\) .*expected \(4, '):
-        from_tensorflow(variables, net)
-    rest = {name: value for name, value in variables.items() if 'level_2/SR' not in name}
-    with pytest.raises(ValueError, match='10 of 276 variables of FISR are missing, the first is FISRnet/level_2/SR/'):
-        from_tensorflow(rest, net)
+        torch.testing.assert_close(frames.flatten(1, 2), expected, rtol=0, atol=2e-5)
+    assert output is aux.levels[-1]
 
 
 def test_sizes_off_the_multiple_are_refused():
     with pytest.raises(ValueError, match='FISRNet needs a height and width divisible by 32, but got 32x48'):
-        FISRNet(num_feat=4)(torch.zeros(1, 29, 32, 48))
+        FISRNet(num_feat=4)(torch.zeros(1, 3, 3, 32, 48), torch.zeros(1, 2, 2, 2, 32, 48))
 
 
 # ---------------------------------------------------------------- loss
@@ -104,18 +98,20 @@ def test_every_term_by_hand():
         MultiScaleTemporalLoss(td_mode='papr')
 
 
-def network_inputs(arrays: dict[str, np.ndarray]) -> torch.Tensor:
-    """The three windows of stride 1 and the one of stride 2 of a batch: (B, 4, 29, H, W)."""
-    names = 'frames', 'flow', 'warp', 'flow_ss2', 'warp_ss2'
-    frames, flow, warp, flow2, warp2 = (images(arrays[name]) for name in names)
-    windows = [torch.cat((frames[:, 3 * w:3 * w + 9], flow[:, 4 * w:4 * w + 8], warp[:, 6 * w:6 * w + 12]), dim=1)
-               for w in range(3)]
-    strided = torch.cat((frames.unflatten(1, (5, 3))[:, ::2].flatten(1, 2), flow2, warp2), dim=1)
-    return torch.stack((*windows, strided), dim=1)
+def network_inputs(arrays: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Frames, flows and warped frames of three windows of stride 1 and the one of stride 2, (B, 4, ...)."""
+    frames, flow, warp, flow2, warp2 = (
+        images(arrays[name]).unflatten(1, shape) for name, shape in (
+            ('frames', (5, 3)), ('flow', (4, 2, 2)), ('warp', (4, 2, 3)), ('flow_ss2', (2, 2, 2)),
+            ('warp_ss2', (2, 2, 3))))
+    return (torch.stack([frames[:, 0:3], frames[:, 1:4], frames[:, 2:5], frames[:, ::2]], dim=1),
+            torch.stack([flow[:, 0:2], flow[:, 1:3], flow[:, 2:4], flow2], dim=1) * FLOW_UNIT,
+            torch.stack([warp[:, 0:2], warp[:, 1:3], warp[:, 2:4], warp2], dim=1))
 
 
-def weighted_terms(net: FISRNet, x: torch.Tensor, gt: torch.Tensor, loss: MultiScaleTemporalLoss) -> dict:
-    outputs = [level.unflatten(0, x.shape[:2]).unflatten(2, (3, 3)) for level in net(x.flatten(0, 1))]
+def weighted_terms(net: FISRNet, x: tuple[torch.Tensor, ...], gt: torch.Tensor, loss: MultiScaleTemporalLoss) -> dict:
+    _, aux = net(*(part.flatten(0, 1) for part in x), return_aux=True)
+    outputs = [level.unflatten(0, (-1, 4)) for level in aux.levels]
     return loss([level[:, :3] for level in outputs], [level[:, 3] for level in outputs], gt)
 
 

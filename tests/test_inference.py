@@ -3,7 +3,16 @@ import pytest
 import torch
 from torch import nn
 
-from basicsr_stvsr.inference import join_windows, pad_to_multiple, restore_clip, restore_windows, window_frames
+from basicsr_stvsr.inference import (
+    Tiling,
+    cuts,
+    join_windows,
+    output_length,
+    pad_to_multiple,
+    restore_clip,
+    restore_windows,
+    window_frames,
+)
 
 
 class Pair(nn.Module):
@@ -65,3 +74,71 @@ def test_no_gradients_are_kept():
     net.scale, net.temporal_scale, net.num_frames, net.size_multiple = 1, 1, None, 1
     net.forward = lambda lq, conv=net[0]: conv(lq.transpose(1, 2)).transpose(1, 2)
     assert not restore_windows(net, torch.rand(1, 2, 3, 4, 4)).requires_grad
+
+
+# ---------------------------------------------------------------- networks that need flow, and make no ends
+
+class Numbered(nn.Module):
+    """Of three frames the three around the middle one: each the mean of the given ones beside it, and the flow's."""
+
+    scale, temporal_scale, num_frames, size_multiple, first_output, needs_flow = 1, 2, 3, 1, 1, True
+
+    def inputs(self, lq, flow):
+        return lq, flow
+
+    def forward(self, lq, flow):
+        a, b, c = lq.unbind(1)
+        first, second = flow[:, :, 0, 0].unsqueeze(2).unbind(1)  # x of the flows forward
+        return torch.stack([(a + b) / 2 + first, b, (b + c) / 2 + second], dim=1)
+
+
+def test_frames_without_ends():
+    """Frames 0, 2, 4, 6 of a clip whose frame k is k / 10; flow n is n / 100."""
+    lq = (torch.arange(4) / 5).view(1, 4, 1, 1, 1).expand(1, 4, 3, 2, 2)
+    flow = (torch.arange(3) / 100).view(1, 3, 1, 1, 1, 1).expand(1, 3, 2, 2, 2, 2)
+    windows = restore_windows(Numbered(), lq, flow)
+    assert windows.shape == (1, 2, 3, 3, 2, 2) and output_length(Numbered(), 4) == 5
+    assert window_frames(2, 3, 2, first=1) == [1, 2, 3, 4, 5] and window_frames(2, 3, 2, 'all', 1) == [1, 2, 3, 3, 4, 5]
+    clip = restore_clip(Numbered(), lq, 'last', flow)
+    torch.testing.assert_close(clip[0, :, 0, 0, 0], torch.tensor([0.1, 0.2, 0.3 + 0.01, 0.4, 0.5 + 0.02]))
+    with pytest.raises(ValueError, match='Numbered needs the flow between the LR frames, which was not given'):
+        restore_clip(Numbered(), lq)
+
+
+class Blur(nn.Module):
+    """x2: the mean of 5 x 5 pixels around each, then repeated; remembers what it saw."""
+
+    scale, temporal_scale, num_frames, size_multiple = 2, 1, 1, 32
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, lq):
+        self.sizes.append(tuple(lq.shape[-2:]))
+        blurred = nn.functional.avg_pool2d(nn.functional.pad(lq.flatten(0, 1), [2] * 4, 'replicate'), 5, 1)
+        return blurred.repeat_interleave(2, -1).repeat_interleave(2, -2).unflatten(0, lq.shape[:2])
+
+
+def test_tiles():
+    lq = torch.rand(1, 1, 3, 1024, 1920)
+    net = Blur()
+    whole = restore_clip(net, lq)
+    net.sizes.clear()
+    tiled = restore_clip(net, lq, tiling=Tiling((2, 2), 32))
+    assert net.sizes == [(544, 992)] * 4  # the published protocol's
+    torch.testing.assert_close(tiled, whole)
+    assert not torch.allclose(restore_clip(net, lq, tiling=Tiling((2, 2), 0)), whole)  # a seam
+
+
+@pytest.mark.parametrize('size', [(33, 100), (64, 64), (5, 7), (96, 31)])
+@pytest.mark.parametrize('grid', [(1, 1), (2, 3), (7, 2)])
+def test_tiles_of_any_size(size, grid):
+    lq = torch.rand(1, 1, 3, *size)
+    torch.testing.assert_close(restore_clip(Blur(), lq, tiling=Tiling(grid, 3)), restore_clip(Blur(), lq))
+
+
+def test_cuts():
+    assert cuts(1024, 2, 32) == [(0, 512), (512, 1024)]
+    assert cuts(100, 3, 32) == [(0, 32), (32, 64), (64, 100)]
+    assert cuts(20, 3, 32) == [(0, 20)]

@@ -4,17 +4,20 @@ The authors' TensorFlow code resizes as TensorFlow 1 did, which `legacy_subsampl
 Shapes: B windows of three frames, F features, H x W pixels of the LR grid. Frames are YUV.
 """
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from .arch_util import check_size_multiple
+from .arch_util import check_size_multiple, run_part, warp
 
-# Three frames, four flows, four frames warped by half of them; see FISRNet
+# Three frames, four flows, four warped frames; see FISRNet.forward
 INPUT_CHANNELS = 3 * 3 + 4 * 2 + 4 * 3
 OUTPUT_CHANNELS = 3 * 3
 NUM_LEVELS = 3
+FLOW_UNIT = 192  # pixels; the width of the authors' HR crops, for frames of any size
 
 
 def legacy_subsample(x: Tensor, factor: int) -> Tensor:  # (B, C, H, W) -> (B, C, H / factor, W / factor)
@@ -100,37 +103,103 @@ class FISRLevel(nn.Module):
         return torch.cat((before, self.sr(x), after), dim=1)
 
 
+class FISRAux(NamedTuple):
+    """What FISR's loss needs besides the frames."""
+
+    levels: list[Tensor]  # what each level makes, (B, 3, 3, ...) of H/2 x W/2, H x W, 2H x 2W; the last is the output
+
+
 @ARCH_REGISTRY.register()
 class FISRNet(nn.Module):
     """Three U-Nets from coarse to fine; each sees what the one before it has made.
 
-    Input, 29 channels, YUV in 0-1: frames a, b, c; the flows a->b, b->a, b->c, c->b, x then y, in LR pixels / 192; and
-    b sampled with half of the first, a with half of the second, c with half of the third, b with half of the fourth.
-    Output: the frame between a and b, b itself, and the frame between b and c, at twice the size.
+    Of three LR frames a, b, c it makes b, and the frames halfway between a and b and between b and c. It is told the
+    flows between neighbours, which any estimator may have made (see `basicsr_stvsr.flow`).
 
     48,316,251 parameters at the published width, as in the authors' log.
 
     Args:
-        num_feat: F.
+        num_feat: F, of all levels; or of each, from coarse to fine, which is ours, for small networks.
+        checkpoint: while gradients are on, keep only the inputs of the levels for the backward pass, which runs each
+            once more (gradient checkpointing). Not one of the paper's options; the results are the same.
     """
 
     scale = 2
+    temporal_scale = 2
+    num_frames = 3
+    first_output = 1  # the frame between a and b; a itself is not made
     size_multiple = 32  # the coarsest level has a quarter of the size, and halves it three times
+    color = 'yuv'
+    needs_flow = True
 
-    def __init__(self, *, num_feat: int = 64):
+    def __init__(self, *, num_feat: int | Sequence[int] = 64, checkpoint: bool = False):
         super().__init__()
+        widths = [num_feat] * NUM_LEVELS if isinstance(num_feat, int) else list(num_feat)
+        if len(widths) != NUM_LEVELS:
+            raise ValueError(f'num_feat must be one number, or {NUM_LEVELS}, one a level, but is {num_feat}')
+        self.checkpoint = checkpoint
         self.levels = nn.ModuleList(
-            FISRLevel(INPUT_CHANNELS + OUTPUT_CHANNELS * (level > 0), num_feat) for level in range(NUM_LEVELS))
+            FISRLevel(INPUT_CHANNELS + OUTPUT_CHANNELS * (level > 0), width) for level, width in enumerate(widths))
 
-    def forward(self, x: Tensor) -> list[Tensor]:  # (B, 29, H, W) -> (B, 9, ...) of H/2 x W/2, H x W, 2H x 2W
-        """Returns what each level makes, from coarse to fine; the last is the result.
+    def forward(self, lq: Tensor, flow: Tensor, warped: Tensor | None = None, return_aux: bool = False) -> (
+            Tensor | tuple[Tensor, FISRAux]):
+        """Restores one window of three frames.
+
+        Args:
+            lq: (B, 3, 3, H, W), YUV, 0-1; H and W divisible by 32.
+            flow: (B, 2, 2, 2, H, W), LR pixels, x then y: of each pair of neighbours the textbook flows from the first
+                to the second, on the first's grid, and back: a->b, b->a; b->c, c->b.
+            warped: (B, 2, 2, 3, H, W), each flow's second frame halfway along it; default: `warp_halfway`.
+            return_aux: also return what the loss needs.
+
+        Returns:
+            (B, 3, 3, 2H, 2W), the frame between a and b, b, the frame between b and c; with `return_aux`, a pair of it
+            and FISRAux.
 
         Raises:
-            ValueError: H or W is not divisible by 32.
+            ValueError: the input has another shape.
         """
-        check_size_multiple(x, self.size_multiple, 'FISRNet')
+        if lq.dim() != 5 or lq.shape[1:3] != (3, 3):
+            raise ValueError(f'FISRNet takes three YUV frames, (B, 3, 3, H, W), but got {tuple(lq.shape)}')
+        expected = (lq.shape[0], 2, 2, 2, *lq.shape[-2:])
+        if flow.shape != expected:
+            raise ValueError(f'FISRNet takes the flows of both pairs of neighbours in both directions, {expected}, '
+                             f'but got {tuple(flow.shape)}')
+        check_size_multiple(lq, self.size_multiple, 'FISRNet')
+        if warped is None:
+            warped = self.warp_halfway(lq, flow)
+        flow = flow.to(lq.dtype) / FLOW_UNIT
+        if not self.training:  # as the authors' code has it
+            lq, flow, warped = lq.clamp(0, 1), flow.clamp(-1, 1), warped.clamp(0, 1)
+        x = torch.cat((lq.flatten(1, 2), flow.flatten(1, 3), warped.flatten(1, 3)), dim=1)
+
         outputs = []
         for level, net in enumerate(self.levels):
             small = legacy_subsample(x, 2**(NUM_LEVELS - 1 - level))
-            outputs.append(net(torch.cat((small, *outputs[-1:]), dim=1)))
-        return outputs
+            outputs.append(run_part(net, torch.cat((small, *outputs[-1:]), dim=1), recompute=self.checkpoint))
+        frames = [output.unflatten(1, (3, 3)) for output in outputs]
+        return (frames[-1], FISRAux(frames)) if return_aux else frames[-1]
+
+    @staticmethod
+    def warp_halfway(lq: Tensor, flow: Tensor) -> Tensor:
+        """The second frame of each flow, sampled along half of it: four guesses at the frames between, two for each.
+
+        Colour conversion and bilinear sampling commute, so that it makes no difference that the authors warp in RGB.
+
+        Args:
+            lq, flow: as `forward` takes them.
+
+        Returns:
+            (B, 2, 2, 3, H, W).
+        """
+        a, b, c = lq.unbind(1)
+        seconds = torch.stack((b, a, c, b), dim=1)
+        return warp(seconds.flatten(0, 1), flow.flatten(0, 2) / 2).view(lq.shape[0], 2, 2, *lq.shape[2:])
+
+    def inputs(self, lq: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` takes, with frames warped while they are whole: what moves far leaves the tile that it is in.
+
+        Args:
+            lq, flow: as `forward` takes them.
+        """
+        return lq, flow, self.warp_halfway(lq, flow)

@@ -1,12 +1,15 @@
 """Brings weights of FISR's TensorFlow code into the form of `FISRNet`."""
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .fisr_arch import FISRNet
+
+# How many names an error lists of each kind
+LISTED = 5
 
 
 def tensorflow_name(name: str) -> str:
@@ -26,25 +29,54 @@ def tensorflow_name(name: str) -> str:
     return f'FISRnet/level_{int(level) + 1}/{scope}/{layer}/{kind[0]}'
 
 
+def tensorflow_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Out, in, height, width of a kernel -> height, width, in, out; a bias has one dimension."""
+    return (*shape[2:], shape[1], shape[0]) if len(shape) == 4 else tuple(shape)
+
+
+def is_weight(name: str) -> bool:
+    """Whether a variable is one of the network's: not the step counter, nor what Adam keeps of each weight."""
+    return name.startswith('FISRnet/') and name.rpartition('/')[2] in ('w', 'b')
+
+
 def from_tensorflow(arrays: Mapping[str, np.ndarray], net: FISRNet) -> dict[str, Tensor]:
     """The weights of a network, from TensorFlow's variables by name; others, as Adam's, are passed over.
 
+    Args:
+        arrays: float32; kernels are (height, width, in, out).
+        net: for names and shapes; it may be on `torch.device('meta')`.
+
     Raises:
-        ValueError: a variable is missing, or of another shape.
+        ValueError: a weight is missing, unknown, or of another shape or type; tells which.
     """
-    missing = [name for name in map(tensorflow_name, net.state_dict()) if name not in arrays]
-    if missing:
-        raise ValueError(f'{len(missing)} of {len(net.state_dict())} variables of FISR are missing, the first is '
-                         f'{missing[0]}')
+    expected = {tensorflow_name(name): tensorflow_shape(own.shape) for name, own in net.state_dict().items()}
+    weights = {name: np.asarray(arrays[name]) for name in arrays if is_weight(name)}
+    misfits = {name for name in expected.keys() & weights.keys()
+               if weights[name].shape != expected[name] or weights[name].dtype != np.float32}
+    problems = {
+        'missing': [name for name in expected if name not in weights],
+        'unknown': [name for name in weights if name not in expected],
+        'of another shape or type': [
+            f'{name} is {weights[name].dtype} {weights[name].shape}, expected float32 {expected[name]}'
+            for name in expected if name in misfits],
+    }
+    found = [f'{len(names)} {kind}: {shortened(names)}' for kind, names in problems.items() if names]
+    if found:
+        raise ValueError('\n  '.join((f'these are not the {len(expected)} weights of FISR', *found)))
+
     state = {}
-    for name, own in net.state_dict().items():
-        value = torch.from_numpy(np.asarray(arrays[tensorflow_name(name)], dtype=np.float32))
+    for name in net.state_dict():
+        value = torch.from_numpy(weights[tensorflow_name(name)])
         if value.dim() == 4:
             value = value.permute(3, 2, 0, 1)  # height, width, in, out -> out, in, height, width
-        if value.shape != own.shape:
-            raise ValueError(f'{tensorflow_name(name)} is {tuple(value.shape)} (out, in, height, width), expected '
-                             f'{tuple(own.shape)}')
         if re.search(r'\.(fi_sr|sr)\.3\.', name):  # in front of the pixel shuffle, which TensorFlow orders otherwise
             value = value.unflatten(0, (4, -1)).transpose(0, 1).flatten(0, 1)
         state[name] = value.contiguous()
     return state
+
+
+def shortened(names: Iterable[str]) -> str:
+    """The first few of a list that may have hundreds."""
+    names = list(names)
+    more = f', and {len(names) - LISTED} more' if len(names) > LISTED else ''
+    return ', '.join(names[:LISTED]) + more

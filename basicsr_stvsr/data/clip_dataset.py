@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -23,11 +23,14 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from ..schema import DatasetOptions, Positive
+from ..color import Color
+from ..flow import build_flow
+from ..schema import DatasetOptions, Flow, Positive
 from ..schema.block import refuse_field
 from .degradations import DegradationBlock, build_degradation
 from .flows import read_flow
-from .frames import VIDEO_SUFFIXES, CachedReader, FrameReader, open_reader
+from .frames import VIDEO_SUFFIXES, CachedReader, ColorReader, FrameReader, open_reader
+from .lq_flow import LQFlow, flow_tensor
 
 _NUM_SAMPLED = 16  # clips whose frames are looked at, to guess the size of all
 # What each path must be.
@@ -102,6 +105,21 @@ class ClipOptions(DatasetOptions):
     """A pattern such as '00001/*' that the names of the clips must match; default: every clip."""
     temporal_scale: Literal[1, 2] = 2
     """2 gives every second LR frame, 1 gives all of them."""
+    color: Color = 'rgb'
+    """Colour space of the samples, the network's: rgb, or yuv, 8 bits of BT.601 studio swing."""
+    stored_color: Color = 'rgb'
+    """That of the files; an image of YUV has Y, U, V where others have R, G, B."""
+    flow_opt: Flow | None = None
+    """Where the flow between the LR frames comes from, for networks that need it: an estimator such as {type: DISFlow},
+    or files, {type: FlowFiles, root: ...}."""
+    flow_strides: list[Literal[1, 2]] = Field([1], min_length=1)
+    """Between which LR frames: 1, neighbours; 2, every second one and the next such, for FISR's training."""
+
+    @model_validator(mode='after')
+    def check_flow(self) -> Self:
+        if self.flow_opt and self.temporal_scale != 2:
+            raise refuse_field('flow_opt', f'needs temporal_scale 2, but that is {self.temporal_scale}')
+        return self
 
 
 class ClipTrainOptions(ClipOptions):
@@ -136,6 +154,8 @@ class ClipTrainOptions(ClipOptions):
     def check_window(self) -> Self:
         if (self.num_frame - 1) % self.temporal_scale:
             raise refuse_field('num_frame', f'must be odd with temporal_scale 2, but is {self.num_frame}')
+        if self.flow_opt and 2 in self.flow_strides and (self.num_frame % 4 != 1 or self.num_frame < 5):
+            raise refuse_field('num_frame', f'must be 5, 9, 13, ... with flow_strides 2, but is {self.num_frame}')
         if self.gt_size and self.gt_size % self.scale:
             raise refuse_field('gt_size', f'must be a multiple of scale {self.scale}, but is {self.gt_size}')
         if self.dataroot_flow and (self.interval_list != [1] or self.temporal_scale != 2):
@@ -149,6 +169,8 @@ class ClipTestOptions(ClipOptions):
 
     num_frame: Positive | None = None
     """Use the first frames only, as many as give at most this many output frames; default: all."""
+    lq_size_multiple: Positive = 1
+    """LR frames, and GT with them, are cut at the right and the bottom to a multiple of so many pixels."""
 
     @model_validator(mode='after')
     def check_data(self) -> Self:
@@ -165,11 +187,14 @@ class _ClipDataset(Dataset):
         settings: the same with defaults filled in, read by `options`, the class of the block.
         gt, lq: readers; None where the options name no such data.
         clips: names of the clips, those of the ground truth where there is one.
+        color: colour space of the samples.
+        lq_flow: where the flow between LR frames comes from; None where the options name nothing.
     """
 
     options: type[ClipOptions]
     gt: FrameReader | None = None
     lq: FrameReader | None = None
+    lq_flow: LQFlow | None = None
 
     def __init__(self, opt: dict):
         self.opt = opt
@@ -181,11 +206,19 @@ class _ClipDataset(Dataset):
         self._check_paths()
         names = self._names_in_meta_info()
         if self.settings.dataroot_gt:
-            self.gt = open_reader(self._path('dataroot_gt'), clips=names)
+            self.gt = self._open(self._path('dataroot_gt'), names)
         if self.settings.dataroot_lq:
-            self.lq = open_reader(self._path('dataroot_lq'), clips=names)
+            self.lq = self._open(self._path('dataroot_lq'), names)
         self.clips = self._filtered((self.gt or self.lq).clips)
         self._lq_clip = self._pair_clips() if self.gt and self.lq else dict(zip(self.clips, self.clips, strict=True))
+
+        self.color = self.settings.color
+        if self.settings.flow_opt:
+            self.lq_flow = LQFlow(build_flow(self.settings.flow_opt), self.color, self.settings.flow_strides)
+
+    def _open(self, path: Path, clips: Sequence[str] | None) -> FrameReader:
+        reader, stored, wanted = open_reader(path, clips=clips), self.settings.stored_color, self.settings.color
+        return reader if stored == wanted == 'rgb' else ColorReader(reader, stored, wanted)
 
     def _path(self, option: str) -> Path:
         return Path(getattr(self.settings, option)).expanduser()
@@ -247,6 +280,11 @@ class _ClipDataset(Dataset):
                              f'({self.lq.path}), the first is {missing[0]!r}')
         return {clip: clip for clip in self.clips}
 
+    def _lq_names(self, clip: str, indices: Sequence[int]) -> list[str]:
+        """Names of the LR frames, which are those of the frames that they are made of where they are not stored."""
+        reader, name = (self.lq, self._lq_clip[clip]) if self.lq else (self.gt, clip)
+        return [reader.frame_name(name, i) for i in indices]
+
     def _check_sizes(self, clip: str, gt: np.ndarray, lq: np.ndarray) -> None:
         scale = self.scale
         if (gt.shape[0] // scale, gt.shape[1] // scale) != lq.shape[:2]:  # what is over, mod_crop cuts off
@@ -294,10 +332,12 @@ class STVSRClipDataset(_ClipDataset):
         """A training sample.
 
         Returns:
-            lq: (T', 3, h, w) float RGB, 0-1.
-            gt: (T, 3, sh, sw) float RGB, 0-1.
+            lq: (T', 3, h, w) float, 0-1, of `color`.
+            gt: (T, 3, sh, sw) float, 0-1, of `color`.
             flow: (T' - 1, 2, 2, sh, sw) float, pixels; only with dataroot_flow: for every frame between two given ones,
                 the fields by which the one before and the one after are sampled to look like it.
+            lq_flow, lq_flow_stride2: (P, 2, 2, h, w) float, pixels; only with flow_opt, for the strides of
+                flow_strides: see `LQFlow`.
             key: clip and first frame of the window, 'clip/frame'.
         """
         _seed_worker()
@@ -319,17 +359,17 @@ class STVSRClipDataset(_ClipDataset):
             lq = _crop(lq, box)
         gt_box = tuple(self.scale * edge for edge in box)
 
+        lq_flows = self._read_lq_flows(clip, indices[::self.temporal_scale], gt[0].shape)
         frames, flows = augment(
             lq + _crop(gt, gt_box), self.settings.use_hflip, self.settings.use_rot,
-            flows=_crop(flows, gt_box))
-        sample = {
-            'lq': _to_tensor(frames[:len(lq)]),
-            'gt': _to_tensor(frames[len(lq):]),
-            'key': f'{clip}/{self.gt.frame_name(clip, start)}',
-        }
+            flows=_crop(flows, gt_box) + _crop(lq_flows, box))
+        flows, lq_flows = flows[:len(flows) - len(lq_flows)], flows[len(flows) - len(lq_flows):]
+        lq, gt = frames[:len(lq)], frames[len(lq):]
+        sample = {'lq': _to_tensor(lq), 'gt': _to_tensor(gt), 'key': f'{clip}/{self.gt.frame_name(clip, start)}'}
         if self.flow_root:
-            pairs = np.stack(flows).transpose(0, 3, 1, 2)
-            sample['flow'] = torch.from_numpy(np.ascontiguousarray(pairs)).unflatten(0, (-1, 2))
+            sample['flow'] = flow_tensor(flows)
+        if self.lq_flow:  # estimated on the crop, as the authors of FISR did
+            sample |= self.lq_flow.to_sample(lq_flows or self.lq_flow.estimate(lq), len(lq))
         return sample
 
     def _read_flows(self, clip: str, indices: Sequence[int], size: tuple[int, int]) -> list[np.ndarray]:
@@ -339,6 +379,13 @@ class STVSRClipDataset(_ClipDataset):
         order = ('prev', 'next') if indices[0] < indices[1] else ('next', 'prev')
         return [read_flow(self.flow_root, clip, self.gt.frame_name(clip, i), neighbour, size)
                 for i in indices[1::2] for neighbour in order]
+
+    def _read_lq_flows(self, clip: str, indices: Sequence[int], gt_size: Sequence[int]) -> list[np.ndarray]:
+        """Stored flows between LR frames, of whole frames."""
+        if not self.lq_flow or not self.lq_flow.is_stored:
+            return []
+        size = gt_size[0] // self.scale, gt_size[1] // self.scale
+        return self.lq_flow.read(self._lq_clip[clip], self._lq_names(clip, indices), size)
 
     def _degrade_crop(self, gt: list[np.ndarray], box: tuple[int, int, int, int]) -> list[np.ndarray]:
         """What a crop of the LR frames of `gt` would be; `box` is in LR pixels."""
@@ -419,7 +466,8 @@ class STVSRTestDataset(_ClipDataset):
 
     With ground truth and temporal_scale 2, the LR clip is every second frame from the first on, and a last GT frame
     that no output belongs to is dropped: U = 2T' - 1. LR clips that were written with every second frame are
-    recognised by their number of frames. Without ground truth all frames of dataroot_lq are given.
+    recognised by their number of frames, also where the ground truth lacks the first and the last of them, as that of
+    FISR does: U = 2T' - 3. Without ground truth all frames of dataroot_lq are given.
 
     Args:
         opt: see `ClipTestOptions`.
@@ -435,67 +483,89 @@ class STVSRTestDataset(_ClipDataset):
     def __init__(self, opt: dict):
         super().__init__(opt)
         self.degradation = None if self.lq else build_degradation(self.settings.degradation, self.scale)
-        for clip in self.clips:
-            self._lq_indices(clip)  # whether the numbers of frames fit, before an evaluation that takes hours
+        # Whether the numbers of frames fit shows here, before an evaluation that takes hours.
+        self._frames = {clip: self._plan(clip) for clip in self.clips}
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def num_input_frames(self, index: int) -> int:
         """T' of a clip, without reading it."""
-        return len(self._lq_indices(self.clips[index])[1])
+        return len(self._frames[self.clips[index]].lq)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str | list[str]]:
         """A clip.
 
         Returns:
-            lq: (T', 3, h, w) float RGB, 0-1.
-            gt: (U, 3, sh, sw) float RGB, 0-1; only with ground truth.
+            lq: (T', 3, h, w) float, 0-1, of `color`.
+            gt: (U, 3, sh, sw) float, 0-1, of `color`; only with ground truth.
+            gt_start: number of the first of them, counted from the first LR frame; only with ground truth.
+            lq_flow: (T' - 1, 2, 2, h, w) float, pixels; only with flow_opt, see `LQFlow`.
             key, folder: the name of the clip.
-            frame_names: names of the U output frames; where frames without ground truth are to be interpolated, their
-                numbers as '00000000'.
+            frame_names: names of the output frames, 2T' - 1 or T'; of those that no file has, their numbers as
+                '00000000'.
         """
         clip = self.clips[index]
-        num_out, lq_indices = self._lq_indices(clip)
-        item = {'key': clip, 'folder': clip}
+        frames = self._frames[clip]
+        item = {'key': clip, 'folder': clip, 'frame_names': [f'{i:08d}' for i in range(frames.num_out)]}
         if self.gt is not None:
-            gt = [mod_crop(self.gt.frame(clip, i), self.scale) for i in range(num_out)]
-            item['frame_names'] = [self.gt.frame_name(clip, i) for i in range(num_out)]
+            gt = [mod_crop(self.gt.frame(clip, i), self.scale) for i in range(len(frames.gt))]
+            for number, i in zip(frames.gt, range(len(frames.gt)), strict=True):
+                item['frame_names'][number] = self.gt.frame_name(clip, i)
         elif self.temporal_scale == 1:
-            item['frame_names'] = [self.lq.frame_name(clip, i) for i in lq_indices]
-        else:
-            item['frame_names'] = [f'{i:08d}' for i in range(num_out)]
-
+            item['frame_names'] = self._lq_names(clip, frames.lq)
         if self.lq is not None:
-            lq = [self.lq.frame(self._lq_clip[clip], i) for i in lq_indices]
+            lq = [self.lq.frame(self._lq_clip[clip], i) for i in frames.lq]
             if self.gt is not None:
                 self._check_sizes(clip, gt[0], lq[0])
         else:
-            lq = [self.degradation(gt[i]) for i in lq_indices]
-        item['lq'] = _to_tensor(lq)
+            lq = [self.degradation(gt[i]) for i in frames.lq]
+
+        h, w = (side - side % self.settings.lq_size_multiple for side in lq[0].shape[:2])
+        if not h * w:
+            raise ValueError(f'{self._where}: the LR frames of clip {clip!r} are {lq[0].shape[0]}x{lq[0].shape[1]} '
+                             f'(h x w), smaller than lq_size_multiple {self.settings.lq_size_multiple}')
+        if self.lq_flow:  # of whole frames, before they are cut
+            flows = (self.lq_flow.read(self._lq_clip[clip], self._lq_names(clip, frames.lq), lq[0].shape[:2])
+                     if self.lq_flow.is_stored else self.lq_flow.estimate(lq))
+            item |= {key: flow[..., :h, :w] for key, flow in self.lq_flow.to_sample(flows, len(lq)).items()}
+        item['lq'] = _to_tensor([frame[:h, :w] for frame in lq])
         if self.gt is not None:
-            item['gt'] = _to_tensor(gt)
+            item['gt'] = _to_tensor([frame[:self.scale * h, :self.scale * w] for frame in gt])
+            item['gt_start'] = frames.gt.start
         return item
 
-    def _lq_indices(self, clip: str) -> tuple[int, range]:
-        """U, and the numbers of the LR frames to read."""
+    def _plan(self, clip: str) -> 'ClipFrames':
+        """Which frames of a clip are read, from the numbers of frames there are."""
         step = self.temporal_scale
         num_lq = self.lq.num_frames(self._lq_clip[clip]) if self.lq else None
-        if self.gt is None:
-            num_out, stride = step * (num_lq - 1) + 1, 1
-        else:
-            num_gt = self.gt.num_frames(clip)
-            if num_lq is None or num_lq == num_gt:
-                stride = step
-            elif step == 2 and num_lq == (num_gt + 1) // 2:
-                stride = 1
-            else:
-                half = f' or {(num_gt + 1) // 2} (every second frame)' if step == 2 else ''
-                raise ValueError(f'{self._where}: clip {clip!r} has {num_gt} frames in {self.gt.path} and {num_lq} in '
-                                 f'{self.lq.path}, expected {num_gt}{half}')
+        num_gt = self.gt.num_frames(clip) if self.gt else None
+        gt_start, stride = 0, 1
+        if num_gt is None:
+            num_out = step * (num_lq - 1) + 1
+        elif num_lq is None or num_lq == num_gt:
+            num_out, stride = num_gt, step
+        elif step == 2 and num_lq == (num_gt + 1) // 2:
             num_out = num_gt
+        elif step == 2 and num_gt == 2 * num_lq - 3:
+            num_out, gt_start = num_gt + 2, 1
+        else:
+            halves = (f', {(num_gt + 1) // 2} (every second frame), or {(num_gt + 3) // 2} (also one before and one '
+                      'after the ground truth)' if step == 2 else '')
+            raise ValueError(f'{self._where}: clip {clip!r} has {num_gt} frames in {self.gt.path} and {num_lq} in '
+                             f'{self.lq.path}, expected {num_gt}{halves}')
         num_out = min(num_out, self.settings.num_frame or num_out)
         num_in = (num_out - 1) // step + 1
         if num_in < step:  # between one frame and nothing there is nothing to interpolate
             raise ValueError(f'{self._where}: clip {clip!r} gives {num_in} LR frame, temporal_scale 2 needs two')
-        return step * (num_in - 1) + 1, range(0, num_in * stride, stride)
+        num_out = step * (num_in - 1) + 1
+        gt = range(gt_start, min(num_out, num_gt + gt_start)) if num_gt else range(0)
+        return ClipFrames(num_out, range(0, num_in * stride, stride), gt)
+
+
+class ClipFrames(NamedTuple):
+    """Frames of a test clip."""
+
+    num_out: int  # frames out, numbered from the first LR frame
+    lq: range  # which LR frames are read
+    gt: range  # which frames out have ground truth, whose files begin with the first of them

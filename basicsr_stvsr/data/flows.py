@@ -1,12 +1,9 @@
-"""Precomputed optical flow on disk."""
+"""Precomputed flow to the frames between the given ones, as MBNet's training takes it."""
 from pathlib import Path
 
 import numpy as np
-from basicsr.utils.flow_util import flowread
 
-from .frames import FrameReadError
-
-SUFFIXES = ('.flo', '.npy')
+from ..flow.stored_flow import checked_flow, read_flow_file
 
 
 def read_flow(root: str | Path, clip: str, frame_name: str, neighbour: str, size: tuple[int, int]) -> np.ndarray:
@@ -25,17 +22,8 @@ def read_flow(root: str | Path, clip: str, frame_name: str, neighbour: str, size
         (H, W, 2) float32, x then y, pixels.
 
     Raises:
-        FrameReadError: there is no such file, it is damaged, or has another size.
+        FrameReadError: there is no such file, it is damaged, has another size, or values that are no motion.
     """
-    stem = Path(root) / clip / f'{frame_name}_{neighbour}'
-    # The name may hold dots, so with_suffix is of no use.
-    path = next((path for suffix in SUFFIXES if (path := Path(f'{stem}{suffix}')).is_file()), None)
-    if path is None:
-        raise FrameReadError(f'no flow for frame {frame_name!r} of clip {clip!r}: neither {stem}.flo nor {stem}.npy')
-    try:
-        flow = flowread(str(path)) if path.suffix == '.flo' else np.load(path).astype(np.float32)
-    except (OSError, ValueError, TypeError) as error:  # BasicSR reads a short header as numbers that are none
-        raise FrameReadError(f'{path} cannot be read as a flow: {error}') from error
-    if flow.shape != (*size, 2):
-        raise FrameReadError(f'{path} has shape {flow.shape}, expected {(*size, 2)}, as the frames of clip {clip!r}')
-    return flow
+    what = f'flow for frame {frame_name!r} of clip {clip!r}'
+    flow = read_flow_file(Path(root) / clip / f'{frame_name}_{neighbour}', what)
+    return checked_flow(flow, size, f'{root}: the {what} ({neighbour})')

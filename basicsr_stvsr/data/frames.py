@@ -17,6 +17,8 @@ from typing import Any, BinaryIO, NamedTuple
 import cv2
 import numpy as np
 
+from ..color import Color, check_yuv, convert_frame
+
 IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff'})
 VIDEO_SUFFIXES = frozenset({'.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.m2ts', '.wmv',
                             '.flv', '.ogv', '.y4m', '.264', '.h264', '.265', '.hevc'})
@@ -598,6 +600,38 @@ class CachedReader(FrameReader):
             frame = self._reader.frame(clip, index)
             self._frames[clip, index] = frame if self._process is None else self._process(frame)
         return self._frames[clip, index]
+
+
+class ColorReader(FrameReader):
+    """Another reader's frames, brought to another colour space.
+
+    Args:
+        reader: where the frames come from.
+        stored, wanted: their colour space, and the one to bring them to. Frames that are stored as YUV are checked, the
+            first that is read of each clip; see `color.check_yuv`.
+    """
+
+    def __init__(self, reader: FrameReader, stored: Color, wanted: Color):
+        super().__init__(reader.path)
+        self.clips = reader.clips
+        self._reader, self._stored, self._wanted = reader, stored, wanted
+        self._checked: set[str] = set()
+
+    def num_frames(self, clip: str) -> int:
+        return self._reader.num_frames(clip)
+
+    def frame_name(self, clip: str, index: int) -> str:
+        return self._reader.frame_name(clip, index)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _read(self, clip: str, index: int) -> np.ndarray:
+        frame = self._reader.frame(clip, index)
+        if self._stored == 'yuv' and clip not in self._checked:
+            check_yuv(frame)
+            self._checked.add(clip)
+        return convert_frame(frame, self._stored, self._wanted)
 
 
 def open_reader(path: str | Path, *, clips: Sequence[str] | None = None) -> FrameReader:

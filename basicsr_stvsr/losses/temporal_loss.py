@@ -13,12 +13,13 @@ from torch.nn import functional as F
 TD_MODES = ('official', 'paper')
 
 
-def temporal_terms(windows: Tensor, strided: Tensor, gt: Tensor, td_mode: str = 'official') -> dict[str, Tensor]:
+def temporal_terms(windows: Tensor, strided: Tensor | None, gt: Tensor, td_mode: str = 'official') -> dict[
+        str, Tensor]:
     """The seven terms on one level, without weights.
 
     Args:
         windows: (B, 3, 3, C, H, W), P_w's frame k at [:, w, k].
-        strided: (B, 3, C, H, W), Q.
+        strided: (B, 3, C, H, W), Q; None leaves out its terms.
         gt: (B, 7, C, H, W).
         td_mode: what the first temporal difference is taken of: 'official', the sequence of seven frames in which the
             two that are made twice are averaged; 'paper', each window by itself.
@@ -34,12 +35,16 @@ def temporal_terms(windows: Tensor, strided: Tensor, gt: Tensor, td_mode: str = 
         differences = sequence.diff(dim=1)
     else:
         differences = torch.cat([window.diff(dim=1) for window in p], dim=1)
-    middle = torch.stack([window[:, 1] for window in p], dim=1)
-    return {
+    terms = {
         'recn': sum(F.mse_loss(p[w], gt[:, 2 * w:2 * w + 3]) for w in range(3)),
         'tm1': sum(F.mse_loss(one, other) for one, other in twice),
         'tmm': sum(F.mse_loss((one + other) / 2, true) for (one, other), true in zip(twice, (y[2], y[4]), strict=True)),
         'td1': 6 * F.mse_loss(differences, gt.diff(dim=1)),  # six differences
+    }
+    if strided is None:
+        return terms
+    middle = torch.stack([window[:, 1] for window in p], dim=1)
+    return terms | {
         'recn2': F.mse_loss(strided, gt[:, 1::2]),
         'td2': 2 * F.mse_loss(strided.diff(dim=1), gt[:, 1::2].diff(dim=1)),
         'tm2': F.mse_loss(strided, middle),
@@ -56,6 +61,9 @@ class MultiScaleTemporalLoss(nn.Module):
         lambda_stride2: of all that the strided window takes part in, times lambda_r, lambda_td, lambda_tm2.
         level_weights: of the levels, from coarse to fine.
         td_mode: see `temporal_terms`.
+
+    Attributes:
+        needs_strided: whether a term of the strided window has a weight.
     """
 
     def __init__(self, *, lambda_r: float = 1.0, lambda_tm1: float = 1.0, lambda_tmm: float = 1.0,
@@ -68,8 +76,9 @@ class MultiScaleTemporalLoss(nn.Module):
             'recn': lambda_r, 'tm1': lambda_tm1, 'tmm': lambda_tmm, 'td1': lambda_td,
             'recn2': lambda_stride2 * lambda_r, 'td2': lambda_stride2 * lambda_td, 'tm2': lambda_stride2 * lambda_tm2}
         self.level_weights, self.td_mode = tuple(level_weights), td_mode
+        self.needs_strided = any(self.weights[name] for name in ('recn2', 'td2', 'tm2'))
 
-    def forward(self, windows: Sequence[Tensor], strided: Sequence[Tensor], gt: Tensor) -> dict[str, Tensor]:
+    def forward(self, windows: Sequence[Tensor], strided: Sequence[Tensor | None], gt: Tensor) -> dict[str, Tensor]:
         """Weighted terms by name; those of weight 0 are left out.
 
         Args:

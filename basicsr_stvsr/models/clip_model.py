@@ -10,17 +10,18 @@ from typing import Any
 
 import torch
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger, imwrite
 from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ..color import Color, convert_clip
 from ..distributed import gather
-from ..inference import join_windows, restore_windows, window_frames
+from ..inference import Tiling, check_color, first_output, join_windows, restore_windows, window_frames
 from ..json_files import finite_or_null
 from ..visuals import write_images
-from .clip_scores import FrameScores, average_groups, mean, needs_reference, score
+from .clip_scores import FramePair, FrameScores, average_groups, mean, needs_reference
 
 
 class ClipModel(SRModel):
@@ -61,9 +62,10 @@ class ClipModel(SRModel):
             item = dataset[index]
             clip = item.get('folder', item.get('key', str(index)))
             with torch.compiler.set_stance('force_eager'):  # compiling for every size of frames takes minutes each
-                scores[clip] = self.validate_clip(net, clip, item, dataset.opt['name'], current_iter, save_img)
+                scores[clip] = self.validate_clip(net, clip, item, dataset, current_iter, save_img)
                 if index == 0:
-                    self.show_clip(net, item, f'{dataset.opt["name"]}/{clip}', current_iter, tb_logger)
+                    tag = f'{dataset.opt["name"]}/{clip}'
+                    self.show_clip(net, item, color_of(dataset), tag, current_iter, tb_logger)
         if net is not getattr(self, 'net_g_ema', None) and self.is_train:
             net.train()
 
@@ -73,7 +75,7 @@ class ClipModel(SRModel):
         elif rank == 0 and any(scores.values()):
             self.report(dataset.opt['name'], dict(sorted(scores.items())), current_iter, tb_logger)
 
-    def validate_clip(self, net: nn.Module, clip: str, item: dict[str, Any], dataset_name: str,
+    def validate_clip(self, net: nn.Module, clip: str, item: dict[str, Any], dataset: Dataset,
                       current_iter: int | str, save_img: bool) -> dict[str, FrameScores]:
         """Restores one clip, saves its frames if asked, and scores them.
 
@@ -81,28 +83,32 @@ class ClipModel(SRModel):
             metric name -> (number of the frame, score) for every scored frame.
         """
         overlap = self.opt['val'].get('overlap', 'first')
-        gt = item.get('gt')
-        lq = self.given_frames(net, item)
-        windows = restore_windows(net, lq.unsqueeze(0))
+        windows = self.restore_windows(net, self.given_frames(net, item), item)
         frames = join_windows(windows, net.temporal_scale, overlap)[0]
-        numbers = window_frames(windows.shape[1], windows.shape[2], net.temporal_scale, overlap)
+        numbers = window_frames(windows.shape[1], windows.shape[2], net.temporal_scale, overlap, first_output(net))
         names = item.get('frame_names') or [f'{i:08d}' for i in range(max(numbers) + 1)]
+        gt = dict(enumerate(item.get('gt', ()), start=item.get('gt_start', 0)))
 
-        metrics = self.usable_metrics(has_gt=gt is not None)
+        metrics = self.usable_metrics(has_gt=bool(gt))
         scores, saved = {name: [] for name in metrics}, set()
         for frame, number in zip(frames, numbers, strict=True):
-            data = {'img': tensor2img(frame)}
-            if gt is not None:
-                data['img2'] = tensor2img(gt[number])
+            pair = FramePair(frame, gt.get(number), color_of(dataset))
             if save_img and number not in saved:
                 saved.add(number)  # of several copies the first
                 suffix = current_iter if self.is_train else self.opt['val'].get('suffix') or self.opt['name']
-                imwrite(data['img'], osp.join(
-                    self.opt['path']['visualization'], dataset_name, clip, f'{names[number]}_{suffix}.png'))
+                imwrite(pair.image, osp.join(self.opt['path']['visualization'], dataset.opt['name'], clip,
+                                             f'{names[number]}_{suffix}.png'))
             for name, metric_opt in metrics.items():
-                wanted = data if needs_reference(metric_opt['type']) else {'img': data['img']}
-                scores[name].append((number, score(wanted, metric_opt)))
+                if pair.gt is not None or not needs_reference(metric_opt['type']):
+                    scores[name].append((number, pair.score(metric_opt)))
         return scores
+
+    def restore_windows(self, net: nn.Module, lq: Tensor, item: Mapping[str, Any]) -> Tensor:
+        """`inference.restore_windows` of the LR frames of a clip, cut up as `val.tile` says."""
+        flow, tile = item.get('lq_flow'), self.opt['val'].get('tile')
+        return restore_windows(
+            net, lq.unsqueeze(0), flow if flow is None else flow[:len(lq) - 1].unsqueeze(0),
+            Tiling(tile['grid'], tile['overlap']) if tile else None)
 
     @staticmethod
     def given_frames(net: nn.Module, item: Mapping[str, Any]) -> Tensor:  # (T, C, H, W)
@@ -110,24 +116,29 @@ class ClipModel(SRModel):
         has_all = 'gt' in item and len(item['lq']) == len(item['gt'])
         return item['lq'][::2] if net.temporal_scale == 2 and has_all else item['lq']
 
-    def show_clip(self, net: nn.Module, item: Mapping[str, Any], tag: str, current_iter: int | str,
+    def show_clip(self, net: nn.Module, item: Mapping[str, Any], color: Color, tag: str, current_iter: int | str,
                   tb_logger: Any) -> None:
-        """Writes one frame of a clip to tensorboard: the first that the network adds, or else the first."""
+        """Writes one frame of a clip to tensorboard: the first that the network adds, or else the first it makes."""
         if tb_logger is None:
             return
-        window = self.given_frames(net, item)[:net.num_frames].unsqueeze(0)
-        number = int(net.temporal_scale == 2)
-        write_images(
-            tb_logger, tag, current_iter, lq=window[0, 0], result=restore_windows(net, window)[0, 0, number],
-            gt=item['gt'][number] if 'gt' in item else None, flow=self.flow_to_show(net, window))
+        window = self.given_frames(net, item)[:net.num_frames]
+        result = self.restore_windows(net, window, item)[0, 0]
+        first = first_output(net)
+        number = max(first, int(net.temporal_scale == 2))
+        shown = number - item.get('gt_start', 0)
+        images = {'lq': window[first // net.temporal_scale], 'result': result[number - first],
+                  'gt': item['gt'][shown] if 'gt' in item and shown >= 0 else None}
+        images = {name: None if image is None else convert_clip(image, color, 'rgb') for name, image in images.items()}
+        write_images(tb_logger, tag, current_iter, **images, flow=self.flow_to_show(net, window.unsqueeze(0), item))
 
-    def flow_to_show(self, net: nn.Module, window: Tensor) -> Tensor | None:
-        """The flow of a window that tensorboard shows, (2, H, W) in pixels; None: the network makes none.
+    def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor | None:
+        """The flow of a window that tensorboard shows, (2, H, W) in pixels; None: there is none.
 
         Args:
-            window: (1, T, C, H, W), 0-1, of any size.
+            window: (1, T, C, H, W), 0-1, of any size, the first of the clip.
+            item: the clip, as the data set gives it.
         """
-        return None
+        return item['lq_flow'][0, 0] if 'lq_flow' in item else None
 
     def usable_metrics(self, has_gt: bool) -> dict[str, dict[str, Any]]:
         """The metrics of `val.metrics` that can be computed: without ground truth, those that need none."""
@@ -184,8 +195,12 @@ class ClipModel(SRModel):
         return self.best_metric_results[dataset_name][metric]
 
     def check_clips(self, dataset: Dataset) -> None:
-        """Raises ValueError where a clip of a test set is shorter than the network's window."""
+        """Raises ValueError where clips of a test set do not fit the network: too short, or of another colour space."""
         net = self.get_bare_model(self.net_g)
+        try:
+            check_color(net, color_of(dataset))
+        except ValueError as error:
+            raise ValueError(f'datasets.{dataset.opt.get("key", dataset.opt["name"])}: {error}') from None
         if not net.num_frames or not hasattr(dataset, 'num_input_frames'):  # BasicSR's own do not tell
             return
         for index, clip in enumerate(dataset.clips):
@@ -195,3 +210,8 @@ class ClipModel(SRModel):
             if given < net.num_frames:
                 raise ValueError(f'datasets.{dataset.opt["key"]}: clip {clip!r} gives {given} LR frames, but '
                                  f'{type(net).__name__} works on windows of {net.num_frames}')
+
+
+def color_of(dataset: Dataset) -> Color:
+    """Colour space of a data set's clips; BasicSR's own are all RGB."""
+    return getattr(dataset, 'color', 'rgb')

@@ -1,11 +1,16 @@
 """Scores of the frames of a clip, and their means."""
 import inspect
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from basicsr.metrics import calculate_metric
+from basicsr.utils import tensor2img
 from basicsr.utils.registry import METRIC_REGISTRY
+from torch import Tensor
+
+from ..color import Color, convert_clip
 
 FrameScores = list[tuple[int, float]]  # (number of the frame, score)
 
@@ -15,12 +20,46 @@ def needs_reference(metric_type: str) -> bool:
     return 'img2' in inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters
 
 
-def score(data: dict[str, np.ndarray], metric_opt: dict[str, Any]) -> float:
-    """One metric of one frame; NaN where it has no value, as NIQE of a flat frame, whose statistics are singular."""
-    try:
-        return float(calculate_metric(data, metric_opt))
-    except np.linalg.LinAlgError:
-        return math.nan
+class FramePair:
+    """A frame that was made, and the true one, in the forms that metrics take.
+
+    Args:
+        frame, gt: (3, H, W), 0-1; gt is None where there is no truth.
+        color: their colour space.
+    """
+
+    def __init__(self, frame: Tensor, gt: Tensor | None, color: Color):
+        self.frame, self.gt, self.color = frame, gt, color
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """The frame as BasicSR has images: uint8 (H, W, 3), BGR."""
+        return tensor2img(convert_clip(self.frame, self.color, 'rgb'))
+
+    @cached_property
+    def gt_image(self) -> np.ndarray:
+        return tensor2img(convert_clip(self.gt, self.color, 'rgb'))
+
+    def score(self, metric_opt: dict[str, Any]) -> float:
+        """One metric; NaN where it has no value, as NIQE of a flat frame, whose statistics are singular.
+
+        A metric that has an attribute `float_color` gets frames in that colour space as they are: float (H, W, 3), 0-1.
+        """
+        float_color = getattr(METRIC_REGISTRY.get(metric_opt['type']), 'float_color', None)
+        has_gt = needs_reference(metric_opt['type'])
+        if float_color:
+            data = {'img': self.as_array(self.frame, float_color)}
+            if has_gt:
+                data['img2'] = self.as_array(self.gt, float_color)
+        else:
+            data = {'img': self.image, 'img2': self.gt_image} if has_gt else {'img': self.image}
+        try:
+            return float(calculate_metric(data, metric_opt))
+        except np.linalg.LinAlgError:
+            return math.nan
+
+    def as_array(self, image: Tensor, color: Color) -> np.ndarray:  # (3, H, W) -> (H, W, 3)
+        return convert_clip(image, self.color, color).float().cpu().permute(1, 2, 0).numpy()
 
 
 def mean(values: list[float]) -> float:

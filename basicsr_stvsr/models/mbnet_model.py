@@ -110,7 +110,7 @@ class MBNetModel(STVSRModel):
         return self.teacher(middle, a), self.teacher(middle, b)
 
     @torch.no_grad()
-    def flow_to_show(self, net: nn.Module, window: Tensor) -> Tensor:
+    def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor:
         """The flow by which the frame before is sampled for the frame between, at HR."""
         lq = pad_to_multiple(window, net.size_multiple).to(self.device)
         _, aux = net(lq, return_aux=True)

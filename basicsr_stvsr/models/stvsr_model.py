@@ -23,10 +23,10 @@ from ..archs.arch_util import COMPILE_OPTIONS
 from ..archs.checkpoint import check_hash, load_weights, read_state_dict
 from ..data.sampling import SeededDataset, SeededIndex
 from ..distributed import any_rank, gather, on_first_rank
-from ..inference import output_length
+from ..inference import check_color, first_output, output_length
 from ..schema import TrainOptions
 from ..training_state import rng_state, write_whole
-from .clip_model import ClipModel
+from .clip_model import ClipModel, color_of
 
 SCHEDULER_POSITION = ('base_lrs', 'last_epoch', '_step_count', '_last_lr')
 AMP_DTYPES = {'none': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -159,6 +159,7 @@ class STVSRModel(ClipModel):
         """
         sample = SeededDataset(train_set)[SeededIndex(0, seed=0)]
         try:
+            check_color(self.get_bare_model(self.net_g), color_of(train_set))
             self.feed_data(default_collate([sample] * self.train_opt.accumulate))
         except ValueError as error:
             raise ValueError(f'datasets.train: {error}') from error
@@ -178,25 +179,36 @@ class STVSRModel(ClipModel):
         self.prepare_batch(self.parts[0])
 
     def prepare_batch(self, data: Mapping[str, Any]) -> None:
-        """Drops every second LR frame where `lq` has all, and cuts clips into the network's windows."""
+        """Takes the clips of a batch, cut into the network's windows."""
+        net = self.get_bare_model(self.net_g)
+        self.lq, self.gt = self.read_clips(data)
+        if net.num_frames:
+            self.lq = self.cut_windows(self.lq, net.num_frames, 1)
+            self.gt = self.cut_windows(self.gt, output_length(net, net.num_frames), net.temporal_scale)
+
+    def read_clips(self, data: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """`lq` without every second frame where it has all, and those frames of `gt` that the network makes.
+
+        Raises:
+            ValueError: they do not fit the network or each other.
+        """
         net = self.get_bare_model(self.net_g)
         lq, gt = (data[name].to(self.device, non_blocking=True) for name in ('lq', 'gt'))
         if lq.dim() != 5 or gt.dim() != 5:
             raise ValueError(f'lq and gt must be clips, (B, T, C, H, W), but are {tuple(lq.shape)}, {tuple(gt.shape)}')
         if net.temporal_scale == 2 and lq.shape[1] == gt.shape[1]:
             lq = lq[:, ::2]
-        num_out = output_length(net, lq.shape[1])
-        if gt.shape[1] == num_out + 1:  # an even number of frames: the last lies behind the last given one
-            gt = gt[:, :-1]
+        if net.num_frames and lq.shape[1] < net.num_frames:
+            raise ValueError(f'{type(net).__name__} works on windows of {net.num_frames} LR frames, but a sample '
+                             f'has {lq.shape[1]}; see num_frame of the data set')
+        num_out, first = output_length(net, lq.shape[1]), first_output(net)
+        num_all = num_out + 2 * first
+        # An even number of frames: the last lies behind the last given one.
+        if gt.shape[1] in (num_all, num_all + 1):
+            gt = gt[:, first:first + num_out]
         if gt.shape[1] != num_out:
             raise ValueError(f'{type(net).__name__} makes {num_out} frames of the {lq.shape[1]} given to it, but gt '
                              f'has {gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]})')
-        if net.num_frames:
-            if lq.shape[1] < net.num_frames:
-                raise ValueError(f'{type(net).__name__} works on windows of {net.num_frames} LR frames, but a sample '
-                                 f'has {lq.shape[1]}; see num_frame of the data set')
-            lq = self.cut_windows(lq, net.num_frames, 1)
-            gt = self.cut_windows(gt, output_length(net, net.num_frames), net.temporal_scale)
         h, w = lq.shape[-2:]
         if h % net.size_multiple or w % net.size_multiple:
             raise ValueError(f'{type(net).__name__} trains on LR frames whose sides are divisible by '
@@ -205,7 +217,7 @@ class STVSRModel(ClipModel):
         if gt.shape[-2:] != (h * net.scale, w * net.scale):
             raise ValueError(f'{type(net).__name__} makes {h * net.scale}x{w * net.scale} of LR frames of {h}x{w}, but '
                              f'gt is {gt.shape[-2]}x{gt.shape[-1]}')
-        self.lq, self.gt = lq, gt
+        return lq, gt
 
     @staticmethod
     def cut_windows(clip: Tensor, window: int, step: int) -> Tensor:  # (B, T, ...) -> (B N, window, ...)

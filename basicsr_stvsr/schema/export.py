@@ -1,10 +1,17 @@
 """The option blocks for editors (JSON schema) and for people (the tables of docs/options.md)."""
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY, Registry
+from basicsr.utils.registry import (
+    ARCH_REGISTRY,
+    DATASET_REGISTRY,
+    LOSS_REGISTRY,
+    METRIC_REGISTRY,
+    MODEL_REGISTRY,
+    Registry,
+)
 from pydantic.fields import FieldInfo
 
 from .block import Block
@@ -16,11 +23,12 @@ from .options import (
     MultiStepOptions,
     Options,
     PathOptions,
+    TileOptions,
     TrainOptions,
     ValOptions,
     WandbOptions,
 )
-from .registered import Registered, arguments_of, is_from
+from .registered import Registered, arguments_of, flows, is_from
 
 ABOUT = 'An option file of basicsr_stvsr; made by `python -m basicsr_stvsr.schema`.'
 BASE = 'Another option file, its path relative to this one, from which this file states only the differences.'
@@ -111,9 +119,11 @@ def reference() -> str:
     datasets = [base for dataset in own(DATASET_REGISTRY).values() for base in reversed(dataset.options.__mro__)
                 if issubclass(base, DatasetOptions)]
     blocks = [Options, *datasets, PathOptions, TrainOptions, *models().values(), MultiStepOptions, CosineOptions,
-              ValOptions, LoggerOptions, WandbOptions, DistOptions]
+              ValOptions, TileOptions, LoggerOptions, WandbOptions, DistOptions]
     parts = [table(block, blocks) for block in dict.fromkeys(blocks)]
-    parts += [signatures('Networks', own(ARCH_REGISTRY)), signatures('Losses', own(LOSS_REGISTRY))]
+    parts += [
+        signatures('Networks', own(ARCH_REGISTRY)), signatures('Losses', own(LOSS_REGISTRY)),
+        signatures('Sources of flow', flows()), signatures('Metrics', own(METRIC_REGISTRY), {'img', 'img2'})]
     return '\n\n'.join('\n'.join(part) for part in parts) + '\n'
 
 
@@ -150,13 +160,13 @@ def default_of(field: FieldInfo) -> str:
     return '' if field.default is None else f'`{json.dumps(field.default)}`'
 
 
-def signatures(title: str, classes: dict[str, Any]) -> Iterator[str]:
-    """Classes that options choose by name, with their arguments."""
+def signatures(title: str, classes: dict[str, Any], given: Collection[str] = ()) -> Iterator[str]:
+    """Classes that options choose by name, with their arguments but those that are `given` by the program."""
     yield from (f'### {title}', '', '| type | arguments and their defaults | what it is |', '|---|---|---|')
     for name, target in classes.items():
         arguments = ', '.join(
             f'`{key}`' if field.is_required() or field.default is None else f'`{key}: {json.dumps(field.default)}`'
-            for key, field in arguments_of(target).model_fields.items() if key != 'type')
+            for key, field in arguments_of(target, given=frozenset(given)).model_fields.items() if key != 'type')
         yield f'| `{name}` | {arguments} | {one_line(target.__doc__.strip().partition(chr(10) * 2)[0])} |'
 
 

@@ -208,6 +208,15 @@ class PathOptions(Block):
     """Folder of scores and pictures of a test; default: `results/<name>`."""
 
 
+class TileOptions(Block):
+    """`val.tile`: frames that are too large for the network go through it in tiles."""
+
+    grid: Annotated[list[Positive], Field(min_length=2, max_length=2)]
+    """Rows and columns."""
+    overlap: Count
+    """LR pixels that a tile sees beyond its own; less than what a network looks at changes its output a little."""
+
+
 class ValOptions(Block):
     """`val`: validation and testing."""
 
@@ -221,6 +230,8 @@ class ValOptions(Block):
     """Whether to show progress."""
     overlap: Literal[OVERLAP_RULES] = 'first'
     """Which copy of a frame that two windows made is scored; all: every copy, that is by triplets."""
+    tile: TileOptions | None = None
+    """Tiles of a frame: {grid: [rows, columns], overlap}; default: frames are taken whole."""
     average: Literal['clips', 'frames'] = 'clips'
     """What the mean is over: clips (first within each, then over all) or frames."""
     metrics: dict[str, Metric | None] = {}

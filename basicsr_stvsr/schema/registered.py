@@ -183,6 +183,12 @@ def try_loss(target: Callable, arguments: dict[str, Any]) -> None:
         target(**arguments)
 
 
+def flows() -> dict[str, Callable]:
+    from ..flow import FLOW_REGISTRY  # which imports readers of frames, whose data sets state their options by this
+
+    return entries(FLOW_REGISTRY)
+
+
 Network = Annotated[dict[str, Any], Registered('network', partial(entries, ARCH_REGISTRY))]
 NetworkPart = Annotated[dict[str, Any], Registered(
     'network', partial(entries, ARCH_REGISTRY), partial(arguments_of, is_part=True))]
@@ -192,6 +198,8 @@ Metric = Annotated[dict[str, Any], Registered(
     partial(arguments_of, given=frozenset({'img', 'img2'}), better=Literal['higher', 'lower']))]
 Dataset = Annotated[dict[str, Any], Registered(
     'data set', partial(entries, DATASET_REGISTRY), lambda dataset: getattr(dataset, 'options', None))]
+Flow = Annotated[dict[str, Any], Registered(
+    'source of flow', flows, trial=lambda target, arguments: target(**arguments))]
 Optimizer = Annotated[dict[str, Any], Registered(
     'optimiser', optimizers, partial(arguments_of, given=frozenset({'params'}), needed=frozenset({'lr'})),
     lambda optimizer, arguments: optimizer([nn.Parameter(torch.zeros(2, 2))], **arguments))]

@@ -1,0 +1,65 @@
+"""The colour spaces of clips: RGB, and YUV as MATLAB's rgb2ycbcr and most video files have it (BT.601, studio swing).
+
+Y lies in 16-235, U and V in 16-240, all of 0-255; tensors hold these numbers divided by 255.
+"""
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+Color = Literal['rgb', 'yuv']
+
+# Rows: Y, U, V; columns: R, G, B in 0-255. The numbers of BasicSR's rgb2ycbcr, which are MATLAB's.
+TO_YUV = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
+YUV_OFFSET = np.array([16.0, 128.0, 128.0])
+TO_RGB = np.linalg.inv(TO_YUV)
+
+# For arrays of OpenCV, whose channels come in the reverse order: V, U, Y of B, G, R
+_BGR_TO_VUY = np.column_stack((TO_YUV, YUV_OFFSET))[::-1][:, [2, 1, 0, 3]]
+_VUY_TO_BGR = np.column_stack((TO_RGB, -TO_RGB @ YUV_OFFSET))[::-1][:, [2, 1, 0, 3]]
+
+_OUT_OF_GAMUT = 24  # levels; rounding, and chroma of half the size, take natural frames out by less
+_LARGEST_SHARE = 0.01  # of a frame's pixels
+
+
+def convert_clip(clip: Tensor, source: Color, target: Color) -> Tensor:
+    """Brings a clip from one colour space to another, without clipping or rounding.
+
+    Args:
+        clip: (..., 3, H, W), float, 0-1.
+        source, target: 'rgb' or 'yuv'.
+    """
+    if source == target:
+        return clip
+    offset = torch.tensor(YUV_OFFSET / 255, dtype=clip.dtype, device=clip.device).view(3, 1, 1)
+    matrix = torch.tensor(TO_YUV if target == 'yuv' else TO_RGB, dtype=clip.dtype, device=clip.device)
+    if target == 'yuv':
+        return torch.einsum('ij,...jhw->...ihw', matrix, clip) + offset
+    return torch.einsum('ij,...jhw->...ihw', matrix, clip - offset)
+
+
+def convert_frame(frame: np.ndarray, source: Color, target: Color) -> np.ndarray:
+    """Brings a frame as OpenCV reads it, uint8 (h, w, 3), to another colour space; rounded, and clipped to 0-255.
+
+    Channels are B, G, R or V, U, Y: an image file that holds Y, U, V where others have R, G, B is read so.
+    """
+    if source == target:
+        return frame
+    matrix = _BGR_TO_VUY if target == 'yuv' else _VUY_TO_BGR
+    # In float, as OpenCV's arithmetic of bytes is off by up to 0.6 levels; adding 0 rounds and clips
+    return cv2.add(cv2.transform(frame.astype(np.float32), matrix), 0, dtype=cv2.CV_8U)
+
+
+def check_yuv(frame: np.ndarray) -> None:
+    """Raises ValueError where a uint8 frame (V, U, Y) cannot be YUV: too many of its colours are none in RGB.
+
+    Frames that were converted from RGB lie within RGB's cube. RGB frames taken for YUV do not: their black is far below
+    the black of YUV, and their saturated colours are none.
+    """
+    bgr = cv2.transform(frame.astype(np.float32), _VUY_TO_BGR)
+    outside = ((bgr < -_OUT_OF_GAMUT) | (bgr > 255 + _OUT_OF_GAMUT)).any(axis=2).mean()
+    if outside > _LARGEST_SHARE:
+        raise ValueError(f'does not look like YUV: {outside:.0%} of its pixels are colours that no RGB image has, as '
+                         'happens where RGB is taken for YUV')

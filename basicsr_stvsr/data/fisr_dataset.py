@@ -1,0 +1,304 @@
+"""The training files of FISR's authors: samples that are cut out already, with flows and warped frames beside them.
+
+Paper: https://arxiv.org/abs/1912.07213.  Files: https://github.com/JihyongOh/FISR, which says what they hold.
+
+Shapes: N samples, h x w pixels of the LR grid. MATLAB's axes stand in its files in the reverse order: what is
+(h, w, 3, 5, N) there is read as (N, 5, 3, w, h).
+"""
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import numpy as np
+import torch
+from basicsr.utils.registry import DATASET_REGISTRY
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..color import check_yuv
+from ..flow import StoredFlow, build_flow, read_flow_archive, read_warp_archive
+from ..schema import DatasetOptions, Flow
+from ..schema.block import refuse_field
+from .frames import FrameReadError
+from .lq_flow import KEYS, LQFlow, flow_pairs, flow_tensor
+
+if TYPE_CHECKING:
+    import h5py
+
+NUM_LQ, NUM_GT, SCALE = 5, 7, 2
+_NUM_CHECKED = 8  # samples, spread over all, that are looked at for whether they are YUV
+_PATHS = ('dataroot_lq', 'dataroot_gt', 'dataroot_flow', 'dataroot_flow_stride2', 'dataroot_warp',
+          'dataroot_warp_stride2')
+
+
+class FISRMatOptions(DatasetOptions):
+    """`datasets.<name>` of type FISRMatDataset: the training files of FISR's authors, for training and validation."""
+
+    dataroot_lq: str | Path
+    """MATLAB file (-v7.3) of LR frames: LR_data, (h, w, 3, 5, N), YUV of 0-255."""
+    dataroot_gt: str | Path
+    """MATLAB file (-v7.3) of the frames 2 to 8 of 9, of which the LR frames are 1, 3, 5, 7 and 9: HR_data,
+    (2h, 2w, 3, 7, N), YUV of 0-255."""
+    samples: Annotated[list[int | None], Field(min_length=2, max_length=2)] = [0, None]
+    """The first sample and the one behind the last, as a slice in Python; the authors train on [0, -320] and validate
+    on [-320, ~]."""
+    dataroot_flow: str | Path | None = None
+    """.flo file with the flows of all samples between neighbouring LR frames, (N, 8, h, w, 2)."""
+    dataroot_flow_stride2: str | Path | None = None
+    """The same between the LR frames 1, 3 and 5, (N, 4, h, w, 2)."""
+    dataroot_warp: str | Path | None = None
+    """MATLAB file (-v7.3) of frames warped by half of dataroot_flow: pred, (N, 8, h, w, 3), YUV of 0-255; default: the
+    network warps them."""
+    dataroot_warp_stride2: str | Path | None = None
+    """The same by dataroot_flow_stride2, (N, 4, h, w, 3)."""
+    flow_opt: Flow | None = None
+    """Instead of dataroot_flow: what estimates the flow as samples are read, such as {type: DISFlow}."""
+
+    @model_validator(mode='after')
+    def check_files(self) -> Self:
+        if self.scale != SCALE:
+            raise refuse_field('scale', f'must be {SCALE} with FISRMatDataset, but is {self.scale}')
+        for name in ('dataroot_flow', 'dataroot_warp'):
+            if (getattr(self, name) is None) != (getattr(self, f'{name}_stride2') is None):
+                there, missing = sorted((name, f'{name}_stride2'), key=lambda option: getattr(self, option) is None)
+                raise refuse_field(missing, f'is missing, but {there} is there; both are needed, or none')
+        if self.dataroot_warp and not self.dataroot_flow:
+            raise refuse_field('dataroot_flow', 'is missing, but dataroot_warp is there, which was made with it')
+        if self.flow_opt and self.dataroot_flow:
+            raise refuse_field('flow_opt', 'cannot stand beside dataroot_flow: the flow comes from one of them')
+        return self
+
+
+@DATASET_REGISTRY.register()
+class FISRMatDataset(Dataset):
+    """Samples of five LR and seven GT frames from the authors' files; without augmentation, as the authors train.
+
+    Files are opened in each process that reads, and read sample by sample.
+
+    Args:
+        opt: see `FISRMatOptions`.
+
+    Attributes:
+        opt: the options, as given.
+        settings: the same with defaults filled in.
+        color: colour space of the samples.
+
+    Raises:
+        FileNotFoundError: a path of the options does not exist.
+        FrameReadError: a file is damaged, or no file of its kind.
+        ValueError: an unknown or impossible option, files whose shapes do not fit, or frames that are not YUV.
+    """
+
+    options = FISRMatOptions
+    color = 'yuv'
+    scale = SCALE
+    temporal_scale = 2
+
+    def __init__(self, opt: dict):
+        self.opt = opt
+        key = opt.get('key', opt.get('phase', '?'))
+        self.settings = self.options.read(opt, f'datasets.{key}.')
+        self._where = f'data set {self.settings.name!r} (datasets.{key})'
+        self._check_paths()
+
+        self._lq = _SampleFile(self._path('dataroot_lq'), partial(_open_mat, name='LR_data'))
+        self._gt = _SampleFile(self._path('dataroot_gt'), partial(_open_mat, name='HR_data'))
+        num_samples, _, _, w, h = self._check_frames()
+        # The numbers of the samples in the files
+        self._samples = range(num_samples)[slice(*self.settings.samples)]
+        if not self._samples:
+            raise ValueError(f'{self._where}: samples {self.settings.samples} are none of the {num_samples} samples of '
+                             f'{self._lq.path}')
+        self._flows = self._open_pairs('dataroot_flow', read_flow_archive, (num_samples, h, w, 2))
+        self._warped = self._open_pairs('dataroot_warp', read_warp_archive, (num_samples, h, w, 3))
+        self._estimator = self._build_estimator()
+        self._check_color()
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | str | int]:
+        """A sample.
+
+        Returns:
+            lq: (5, 3, h, w) float YUV, 0-1.
+            gt: (7, 3, 2h, 2w) float YUV, 0-1.
+            gt_start: number of the first GT frame, counted from the first LR frame.
+            lq_flow, lq_flow_stride2: (4, 2, 2, h, w) and (2, 2, 2, h, w) float, LR pixels, x then y; only where the
+                options name files or an estimator: of every two neighbouring LR frames, and of the frames 0, 2 and 4,
+                the flow forward and backward.
+            lq_warped, lq_warped_stride2: (4, 2, 3, h, w) and (2, 2, 3, h, w) float YUV, 0-1; only with dataroot_warp:
+                the second frame of each flow, sampled along half of it.
+            key: 'sample/' and the number of the sample in the files, from 0.
+
+        Raises:
+            FrameReadError: the sample cannot be read, or has values that are none.
+        """
+        number = self._samples[index]
+        lq = self._read_frames(self._lq, number)
+        sample = {'lq': _to_tensor(lq), 'gt': _to_tensor(self._read_frames(self._gt, number)), 'gt_start': 1,
+                  'key': f'sample/{number:08d}'}
+        for stride, file in self._flows.items():
+            flows = file.read(number)
+            if not np.isfinite(flows).all():
+                raise FrameReadError(f'{file.path}, sample {number}: a flow with values that are not finite')
+            sample[KEYS[stride]] = flow_tensor(flows)
+        if self._estimator:
+            sample |= self._estimator.to_sample(self._estimator.estimate(_to_images(lq)), NUM_LQ)
+        for stride, file in self._warped.items():
+            frames = _check_range(file.read(number), f'{file.path}, sample {number}')
+            # Frames come two and two, as the flows that they were warped by.
+            sample[KEYS[stride].replace('flow', 'warped')] = flow_tensor(np.float32(frames)).div_(255)
+        return sample
+
+    def _path(self, option: str) -> Path:
+        return Path(getattr(self.settings, option)).expanduser()
+
+    def _check_paths(self) -> None:
+        missing = [option for option in _PATHS if getattr(self.settings, option) and not self._path(option).is_file()]
+        if missing:
+            raise FileNotFoundError('\n'.join(
+                f'{self._where}: {option} is no file: {self._path(option)}' for option in missing))
+
+    def _check_frames(self) -> tuple[int, ...]:
+        """Checks that LR and GT frames fit, and returns the shape of the LR frames, (N, 5, 3, w, h)."""
+        for file, num_frames in ((self._lq, NUM_LQ), (self._gt, NUM_GT)):
+            if file.shape[1:3] != (num_frames, 3):
+                raise ValueError(f'{self._where}: {file.path} holds an array of {_in_matlab(file.shape)} in MATLAB, '
+                                 f'expected (height, width, 3, {num_frames}, samples)')
+        lq, gt = self._lq.shape, self._gt.shape
+        if (lq[0], SCALE * lq[3], SCALE * lq[4]) != (gt[0], gt[3], gt[4]):
+            raise ValueError(f'{self._where}: {lq[0]} samples of {lq[4]}x{lq[3]} (h x w) in {self._lq.path} and '
+                             f'{gt[0]} of {gt[4]}x{gt[3]} in {self._gt.path}, expected as many, {SCALE} times the size')
+        return lq
+
+    def _open_pairs(self, option: str, opener: Callable[[Path], Any], shape: Sequence[int]) -> dict[int, '_SampleFile']:
+        """By stride the files with something of `shape`, (N, h, w, C), for each flow; none where none are named."""
+        files = {}
+        for stride, name in ((1, option), (2, f'{option}_stride2')):
+            if getattr(self.settings, name):
+                files[stride] = file = _SampleFile(self._path(name), opener)
+                expected = (shape[0], len(flow_pairs(NUM_LQ, stride)), *shape[1:])
+                if file.shape != expected:
+                    raise ValueError(f'{self._where}: {name} {file.path} has the shape {file.shape}, expected '
+                                     f'{expected}, as the LR frames in {self._lq.path}')
+        return files
+
+    def _build_estimator(self) -> LQFlow | None:
+        if not self.settings.flow_opt:
+            return None
+        estimator = build_flow(self.settings.flow_opt)
+        if isinstance(estimator, StoredFlow):
+            raise ValueError(f'{self._where}: flow_opt must be an estimator, but is {self.settings.flow_opt["type"]}; '
+                             'files with the flows of all samples are named by dataroot_flow and dataroot_flow_stride2')
+        return LQFlow(estimator, self.color, tuple(KEYS))
+
+    def _check_color(self) -> None:
+        """Looks at several samples at once, as a single one may be grey, which tells nothing."""
+        numbers = self._samples[::-(-len(self._samples) // _NUM_CHECKED)]
+        for file in (self._lq, self._gt):
+            frames = np.concatenate([self._read_frames(file, number)[:1] for number in numbers])
+            if frames.max() <= 1:
+                raise ValueError(f'{self._where}: values of {file.path} are at most {frames.max():g}, expected YUV of '
+                                 '0-255')
+            try:
+                check_yuv(np.concatenate(_to_images(frames)))
+            except ValueError as error:
+                raise ValueError(f'{self._where}: {file.path} {error}') from None
+            file.close()
+
+    @staticmethod
+    def _read_frames(file: '_SampleFile', number: int) -> np.ndarray:  # (T, 3, h, w), 0-255
+        return _check_range(file.read(number), f'{file.path}, sample {number}').swapaxes(2, 3)
+
+
+class _SampleFile:
+    """A file of samples, opened anew in every process that reads from it.
+
+    HDF5 keeps in memory where it is in a file, and what lies there: a worker that is forked must not go on with what
+    the process before it had opened.
+
+    Args:
+        path: the file.
+        opener: opens it, and gives an array of samples, or something like it.
+
+    Attributes:
+        shape: that of the array.
+    """
+
+    def __init__(self, path: Path, opener: Callable[[Path], Any]):
+        self.path, self._opener = path, opener
+        self._opened: tuple[int, Any] | None = None
+        self.shape = tuple(opener(path).shape)
+
+    def read(self, number: int) -> np.ndarray:
+        """A sample.
+
+        Raises:
+            FrameReadError: it cannot be read.
+        """
+        try:
+            if self._opened is None or self._opened[0] != os.getpid():
+                self.close()  # first, as HDF5 would otherwise take a file that is open for the same
+                self._opened = os.getpid(), self._opener(self.path)
+            return np.asarray(self._opened[1][number])
+        except FrameReadError:
+            raise
+        except (OSError, RuntimeError, ValueError) as error:  # what HDF5's library says, as h5py hands it on
+            raise FrameReadError(f'{self.path}, sample {number}, cannot be read: {error}') from error
+
+    def close(self) -> None:
+        """Until the next sample is read."""
+        self._opened = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_opened': None}
+
+
+def _open_mat(path: Path, name: str) -> 'h5py.Dataset':
+    """Opens a MATLAB file, and gives its array of this name, or else the only one with five axes."""
+    import h5py  # here, because importing the package should not cost what only this data set needs
+
+    try:
+        file = h5py.File(path)
+    except OSError as error:
+        with open(path, 'rb') as other:
+            is_old = other.read(8) == b'MATLAB 5'
+        reason = 'was saved by MATLAB as version 5 to 7; save it with -v7.3, which is HDF5' if is_old else (
+            f'cannot be read as HDF5, which MATLAB writes with -v7.3 ({error})')
+        raise FrameReadError(f'{path} {reason}') from error
+    arrays = {key: array for key, array in file.items() if isinstance(array, h5py.Dataset)}
+    found = {key: array for key, array in arrays.items() if array.ndim == 5}
+    array = found.get(name, next(iter(found.values())) if len(found) == 1 else None)
+    if array is not None:
+        if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+            raise ValueError(f'{path} holds {array.dtype}, expected uint8, single or double')
+        return array
+    held = ', '.join(f'{key} {_in_matlab(array.shape)}' for key, array in arrays.items()) or 'no array'
+    raise ValueError(f'{path} holds neither {name} with five axes nor a single other array of five, '
+                     f'(height, width, 3, frames, samples); it holds {held}')
+
+
+def _in_matlab(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(shape[::-1])
+
+
+def _check_range(frames: np.ndarray, what: str) -> np.ndarray:
+    """Raises FrameReadError for floats beyond 0-255."""
+    if frames.dtype != np.uint8 and not (frames.min() >= 0 and frames.max() <= 255):  # also with NaN
+        raise FrameReadError(f'{what}: values of {frames.min():g} to {frames.max():g}, expected 0 to 255')
+    return frames
+
+
+def _to_tensor(frames: np.ndarray) -> Tensor:
+    """(T, 3, h, w), 0-255 -> float, 0-1."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).float().div_(255)
+
+
+def _to_images(frames: np.ndarray) -> list[np.ndarray]:
+    """(T, 3, h, w), Y, U, V of 0-255 -> frames as OpenCV has them, uint8 (h, w, 3), V, U, Y."""
+    images = np.rint(frames).astype(np.uint8)[:, ::-1].transpose(0, 2, 3, 1)
+    return list(np.ascontiguousarray(images))

@@ -1,0 +1,10 @@
+"""Where optical flow comes from: estimators and files, by name in FLOW_REGISTRY."""
+from ..discovery import import_modules
+from .archive_flow import WarpArchive, read_flow_archive, read_warp_archive
+from .base import FLOW_REGISTRY, FlowEstimator, StoredFlow, build_flow
+
+import_modules(__name__, __path__, '_flow')
+
+__all__ = [
+    'FLOW_REGISTRY', 'FlowEstimator', 'StoredFlow', 'WarpArchive', 'build_flow', 'read_flow_archive',
+    'read_warp_archive']

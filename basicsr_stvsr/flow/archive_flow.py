@@ -1,0 +1,140 @@
+"""The files with flows and warped frames of many samples that the authors of FISR publish.
+
+Official code: https://github.com/JihyongOh/FISR.  Shapes: N samples, S flows of each, h x w pixels of the LR frames.
+"""
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.frames import FrameReader, FrameReadError, open_reader
+from .base import FLOW_REGISTRY, StoredFlow
+from .stored_flow import MAGIC, checked_flow, describe_magic
+
+_HEADER = np.dtype([('magic', 'S4'), ('shape', '<i4', 4)])
+
+
+def read_flow_archive(path: str | Path) -> np.memmap:
+    """Opens a .flo file of many samples: Middlebury's magic number, N, S, h and w as int32, then the flows as float32.
+
+    Returns:
+        (N, S, h, w, 2) float32, x then y, pixels; mapped into memory, so that only what is looked at is read.
+
+    Raises:
+        FrameReadError: there is no such file, or it has another magic number, or a size that does not fit its header.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FrameReadError(f'{path}: no such file of flows')
+    with open(path, 'rb') as file:
+        start = file.read(_HEADER.itemsize)
+    if start[:4] != MAGIC:
+        raise FrameReadError(f'{path} is no file of flows: {describe_magic(start)}, as those of FISR do')
+    header = np.frombuffer(start.ljust(_HEADER.itemsize, b'\0'), _HEADER)[0]
+    shape = (*header['shape'].tolist(), 2)
+    actual, expected = path.stat().st_size, _HEADER.itemsize + 4 * int(np.prod(shape, dtype=np.float64))
+    if min(shape) < 1 or actual != expected:
+        width, height = shape[:2]  # that is where Middlebury's files have them
+        reason = 'it is a file of one flow, as FlowFiles reads it' if actual == 12 + 8 * width * height else (
+            'it is truncated or holds something else')
+        raise FrameReadError(f'{path} has {actual} bytes and should have {expected}, as its header says {shape[:4]} '
+                             f'(samples, flows of each, height, width); {reason}')
+    return np.memmap(path, np.float32, 'r', _HEADER.itemsize, shape)
+
+
+class WarpArchive:
+    """Frames warped along half of a flow, in a file that hdf5storage wrote: an array with its axes in reverse order.
+
+    Args:
+        path: a MATLAB file (-v7.3).
+
+    Attributes:
+        shape: (N, S, h, w, 3).
+        dtype: of the numbers, YUV of 0-255.
+
+    Raises:
+        FrameReadError: it is no such file, or holds neither 'pred' nor a single other array of that shape.
+    """
+
+    def __init__(self, path: str | Path):
+        import h5py  # here, because importing the package should not cost what only this class needs
+
+        self.path = Path(path)
+        try:
+            file = h5py.File(self.path)
+        except OSError as error:
+            raise FrameReadError(f'{self.path} cannot be read as HDF5, as hdf5storage and MATLAB (-v7.3) write it '
+                                 f'({error})') from error
+        arrays = {name: array for name, array in file.items() if isinstance(array, h5py.Dataset)}
+        found = {name: array for name, array in arrays.items() if array.ndim == 5 and array.shape[0] == 3}
+        if 'pred' not in found and len(found) != 1:
+            held = ', '.join(f'{name} {array.shape[::-1]}' for name, array in arrays.items()) or 'no array'
+            raise FrameReadError(f'{self.path} holds {held}; expected pred (samples, warped frames of each, height, '
+                                 'width, 3)')
+        self._array = found['pred'] if 'pred' in found else found.popitem()[1]
+        self.shape, self.dtype = self._array.shape[::-1], self._array.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """The frames of a sample, (S, h, w, 3), as they are stored."""
+        return self._array[..., number].T
+
+
+def read_warp_archive(path: str | Path) -> WarpArchive:
+    """Opens a file of warped frames without reading them; see `WarpArchive`."""
+    return WarpArchive(path)
+
+
+@FLOW_REGISTRY.register()
+class FlowArchive(StoredFlow):
+    """Flows of a .flo file of many samples, which are clips of one length, in the natural order of their names.
+
+    A clip of T LR frames has S = 2 * (T - 1) flows: from each frame to the next, and back. The authors' test set has
+    ten clips of five frames: (10, 8, 1080, 1920, 2).
+
+    Args:
+        path: the file.
+        frames: the LR frames (folder, LMDB or videos), which tell what clips and frames are called.
+
+    Raises:
+        FrameReadError: a path is missing or its content damaged, or the clips are not as many or as long as the file
+            has flows for.
+    """
+
+    def __init__(self, path: str | Path, frames: str | Path):
+        self.path = Path(path).expanduser()
+        with open_reader(Path(frames).expanduser()) as reader:
+            self._numbers = {clip: number for number, clip in enumerate(reader.clips)}
+            self._names = {clip: _frame_numbers(reader, clip) for clip in reader.clips}
+        num_clips, num_flows = read_flow_archive(self.path).shape[:2]
+        if num_clips != len(self._numbers):
+            raise FrameReadError(f'{self.path} holds the flows of {num_clips} clips, but {frames} has '
+                                 f'{len(self._numbers)}')
+        for clip, names in self._names.items():
+            if 2 * (len(names) - 1) != num_flows:
+                raise FrameReadError(f'{self.path} holds {num_flows} flows of each clip, those of {num_flows // 2 + 1} '
+                                     f'frames, but clip {clip!r} of {frames} has {len(names)}')
+
+    def read(self, clip: str, first: str, second: str, size: tuple[int, int]) -> np.ndarray:
+        what = f'flow from frame {first!r} to {second!r} of clip {clip!r}'
+        names = self._names.get(clip, {})
+        if first not in names or second not in names or abs(names[second] - names[first]) != 1:
+            raise FrameReadError(f'no {what} in {self.path}, which has those between neighbouring frames of '
+                                 f'{len(self._names)} clips')
+        pair, is_backward = min(names[first], names[second]), names[second] < names[first]
+        flow = self._flows[self._numbers[clip], 2 * pair + is_backward]
+        return checked_flow(np.asarray(flow), size, f'{self.path}: the {what}')
+
+    @cached_property
+    def _flows(self) -> np.memmap:
+        return read_flow_archive(self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != '_flows'}  # would be copied as a whole
+
+
+def _frame_numbers(reader: FrameReader, clip: str) -> dict[str, int]:
+    return {reader.frame_name(clip, index): index for index in range(reader.num_frames(clip))}

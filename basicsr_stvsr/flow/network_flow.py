@@ -1,0 +1,94 @@
+"""Optical flow by trained networks, from local weights files."""
+from abc import abstractmethod
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..archs.arch_util import upsample_flow
+from ..archs.flow_teacher import RAFTTeacher
+from ..archs.pwcnet_arch import PWCNet
+from .base import FLOW_REGISTRY, FlowEstimator
+
+
+class NetworkFlow(FlowEstimator):
+    """A network on frames that are extended at the right and the bottom, by their last pixels, to a size that it takes.
+
+    Args:
+        upscale: see `FlowEstimator`.
+        device: where the network runs. DataLoader workers that are forked cannot use a GPU.
+    """
+
+    size_multiple: int
+    smallest_size = 0
+
+    def __init__(self, upscale: int, device: str):
+        super().__init__(upscale)
+        self.device = torch.device(device)
+
+    @torch.no_grad()
+    def estimate(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        height, width = first.shape[:2]
+        flow = self.network_flow(*(self._to_input(frame) for frame in (first, second)))
+        return flow[0, :, :height, :width].permute(1, 2, 0).float().cpu().numpy()
+
+    @abstractmethod
+    def network_flow(self, first: Tensor, second: Tensor) -> Tensor:
+        """(1, 3, H, W) BGR, 0-1 -> the flow from `first` to `second`, (1, 2, H, W), pixels."""
+
+    def _to_input(self, frame: np.ndarray) -> Tensor:
+        image = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1).unsqueeze(0) / 255
+        padding = [max(self.smallest_size, side + -side % self.size_multiple) - side for side in image.shape[-2:]]
+        return F.pad(image, (0, padding[1], 0, padding[0]), 'replicate')
+
+
+@FLOW_REGISTRY.register()
+class PWCFlow(NetworkFlow):
+    """PWC-Net (CVPR 2018), the network that FISR's authors used.
+
+    Args:
+        weights: file of `PWCNet`, or as published by the authors of PWC-Net (PyTorch/pwc_net.pth.tar of NVlabs/PWC-Net
+            on GitHub). Those that the authors of FISR used are of another implementation, in TensorFlow.
+        upscale: see `FlowEstimator`; 2, the default, is what they did.
+        device: where the network runs; 'cpu' in DataLoader workers.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds something else, or `upscale` is less than 1.
+    """
+
+    size_multiple = 64
+
+    def __init__(self, weights: str | Path, *, upscale: int = 2, device: str = 'cpu'):
+        super().__init__(upscale, device)
+        self.net = PWCNet(pretrained=str(weights)).to(self.device).eval()
+
+    def network_flow(self, first: Tensor, second: Tensor) -> Tensor:
+        return upsample_flow(self.net.flow_between(first, second), 4)
+
+
+@FLOW_REGISTRY.register()
+class RAFTFlow(NetworkFlow):
+    """RAFT (ECCV 2020), torchvision's.
+
+    Args:
+        weights: file of torchvision's `raft_large` (raft_large_C_T_SKHT_V2-ff5fadd5.pth).
+        upscale: see `FlowEstimator`.
+        device: where the network runs; 'cpu' in DataLoader workers.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds something else, or `upscale` is less than 1.
+    """
+
+    size_multiple = 8
+    smallest_size = 128
+
+    def __init__(self, weights: str | Path, *, upscale: int = 1, device: str = 'cpu'):
+        super().__init__(upscale, device)
+        self.net = RAFTTeacher(weights).to(self.device)
+
+    def network_flow(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.net(first.flip(1), second.flip(1))

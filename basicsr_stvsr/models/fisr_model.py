@@ -1,0 +1,88 @@
+"""FISR's recipe: Deep Joint Frame Interpolation and Super-Resolution with a Multi-Scale Temporal Loss (AAAI 2020)."""
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from basicsr.losses import build_loss
+from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
+from pydantic import field_validator
+from torch import Tensor
+
+from ..losses.temporal_loss import MultiScaleTemporalLoss
+from ..schema import Loss, TrainOptions
+from ..schema.block import refuse_field
+from .stvsr_model import STVSRModel
+
+NUM_FRAMES = 5  # LR frames of a sample
+NUM_WINDOWS = 3  # of stride 1
+
+
+class FISRTrainOptions(TrainOptions):
+    """`train` of FISRModel: the temporal loss, which contains that on the frames themselves."""
+
+    temporal_opt: Loss
+    """The multi-scale temporal loss: {type: MultiScaleTemporalLoss, lambda_r, lambda_tm1, ...}."""
+    pixel_opt: Loss | None = None
+    """Another loss, on the frames of the windows of stride 1 at full size; the paper has none."""
+
+    @field_validator('temporal_opt')
+    @classmethod
+    def check_loss(cls, loss: dict[str, Any]) -> dict[str, Any]:
+        if not issubclass(LOSS_REGISTRY.get(loss['type']), MultiScaleTemporalLoss):
+            raise refuse_field('type', f'must be MultiScaleTemporalLoss, but is {loss["type"]}')
+        return loss
+
+
+@MODEL_REGISTRY.register()
+class FISRModel(STVSRModel):
+    """Five LR frames make three windows of neighbours, and one of every second frame, which are one batch of 4B.
+
+    Samples hold, besides `lq` (B, 5, 3, H, W) and `gt`, `lq_flow` (B, 4, 2, 2, H, W) between neighbours, and, unless
+    the loss leaves out the window of stride 2, `lq_flow_stride2` (B, 2, 2, 2, H, W); see `data.lq_flow`. They may also
+    hold the frames warped along these, `lq_warped` (B, 4, 2, 3, H, W) and `lq_warped_stride2`, as the authors' do.
+    """
+
+    train_options = FISRTrainOptions
+
+    def init_losses(self) -> None:
+        self.cri_temporal = build_loss(self.train_opt.temporal_opt).to(self.device)
+        self.cri_pix = build_loss(self.train_opt.pixel_opt).to(self.device) if self.train_opt.pixel_opt else None
+
+    def prepare_batch(self, data: Mapping[str, Any]) -> None:
+        lq, self.gt = self.read_clips(data)
+        if lq.shape[1] != NUM_FRAMES:
+            raise ValueError(f'FISR trains on samples of {NUM_FRAMES} LR frames, but these have {lq.shape[1]}; set '
+                             'num_frame: 9 of the data set')
+        self.lq = self.cut(lq, lq[:, ::2], 3)
+        self.flow = self.cut(*(self.take(data, name) for name in ('lq_flow', 'lq_flow_stride2')), 2)
+        self.warped = None
+        if 'lq_warped' in data:
+            self.warped = self.cut(*(self.take(data, name) for name in ('lq_warped', 'lq_warped_stride2')), 2)
+
+    def take(self, data: Mapping[str, Any], name: str) -> Tensor | None:
+        """A part of the batch; None where it belongs to a window that the loss leaves out."""
+        if name.endswith('_stride2') and not self.cri_temporal.needs_strided:
+            return None
+        if name not in data:
+            strides = [1, 2] if self.cri_temporal.needs_strided else [1]
+            raise ValueError(f'samples have no {name}: set flow_opt, such as {{type: DISFlow}}, and flow_strides '
+                             f'{strides} of the data set')
+        return data[name].to(self.device, non_blocking=True)
+
+    def cut(self, neighbours: Tensor, strided: Tensor | None, length: int) -> Tensor:
+        """Puts the windows of each sample one behind the other, (B, T, ...) -> (B N, length, ...); N is 4 or 3."""
+        windows = [neighbours[:, start:start + length] for start in range(NUM_WINDOWS)]
+        if self.cri_temporal.needs_strided:
+            windows.append(strided)
+        return torch.stack(windows, dim=1).flatten(0, 1)
+
+    def compute_losses(self) -> dict[str, Tensor]:
+        _, aux = self.net_g(self.lq, self.flow, self.warped, return_aux=True)
+        levels = [frames.unflatten(0, (len(self.gt), -1)) for frames in aux.levels]
+        windows = [level[:, :NUM_WINDOWS] for level in levels]
+        strided = [level[:, NUM_WINDOWS] if self.cri_temporal.needs_strided else None for level in levels]
+        losses = {f'l_{name}': term for name, term in self.cri_temporal(windows, strided, self.gt).items()}
+        if self.cri_pix:
+            target = self.cut_windows(self.gt, 3, 2).view_as(windows[-1])
+            losses['l_pix'] = self.cri_pix(windows[-1], target)
+        return losses

@@ -1,0 +1,237 @@
+"""Reads checkpoints of TensorFlow (V2 bundles, which TensorFlow 1 and 2 write) without TensorFlow.
+
+A checkpoint NAME is a table of its variables, NAME.index, and their values, NAME.data-00000-of-00001 and more shards.
+
+    index   blocks, and a footer of 48 bytes: where the block of the block list lies, and a magic number
+    block   entries in the order of their keys, each without what it shares with the key before; then where
+            entries start that share nothing, which helps a search; a byte for the compression; a checksum
+    entry   key: a variable's name. Value: its type, shape, place, size and checksum, as a protobuf message.
+            The entry with the empty key tells about the checkpoint as a whole.
+
+Sources: LevelDB's doc/table_format.md; TensorFlow's tensor_bundle.proto; Protobuf's page on its encoding.
+"""
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+FOOTER_SIZE = 48
+MAGIC = 0xdb4775248b80fb57
+TRAILER_SIZE = 5  # of a block: a byte for the compression, and the checksum
+COMPRESSIONS = {1: 'snappy', 2: 'zlib'}
+DT_FLOAT = 1
+# How Protobuf says what kind of value follows
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+
+def masked_crc32c(data: bytes) -> int:
+    """CRC-32C, turned and shifted as LevelDB and TensorFlow store it.
+
+    Raises:
+        ImportError: the package google-crc32c is missing; a checksum in Python alone would take minutes.
+    """
+    try:
+        import google_crc32c
+    except ImportError as error:
+        raise ImportError('google-crc32c is missing, which checks the checksums of TensorFlow; it comes by '
+                          '`pip install google-crc32c`') from error
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xa282ead8) % 2**32
+
+
+class Cursor:
+    """Takes numbers and pieces from the front of some bytes; ValueError where they end too early."""
+
+    def __init__(self, data: bytes):
+        self.data, self.position = data, 0
+
+    def __bool__(self) -> bool:
+        return self.position < len(self.data)
+
+    def take(self, count: int) -> bytes:
+        piece = self.data[self.position:self.position + count]
+        if len(piece) < count:
+            raise ValueError(f'{count} bytes are expected where {len(piece)} are left')
+        self.position += count
+        return piece
+
+    def varint(self) -> int:
+        """A number in groups of seven bits, the lowest first; every byte but the last has its highest bit set."""
+        value = shift = 0
+        while True:
+            byte, = self.take(1)
+            value |= (byte & 0x7f) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+
+# ---------------------------------------------------------------- the table
+
+def read_block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of a block; ValueError where it is damaged."""
+    where = f'the block at byte {offset:,}'
+    end = offset + size
+    if end + TRAILER_SIZE > len(table):
+        raise ValueError(f'{where} should end at byte {end + TRAILER_SIZE:,} of {len(table):,}')
+    compression = table[end]
+    if masked_crc32c(table[offset:end + 1]) != int.from_bytes(table[end + 1:end + TRAILER_SIZE], 'little'):
+        raise ValueError(f'the checksum of {where} is wrong')
+    if compression:
+        kind = COMPRESSIONS.get(compression, f'kind {compression}')
+        raise ValueError(f'{where} is compressed ({kind}), which TensorFlow does not do to checkpoints')
+    num_restarts = int.from_bytes(table[max(offset, end - 4):end], 'little')
+    size_of_restarts = 4 * (num_restarts + 1)
+    if size_of_restarts > size:
+        raise ValueError(f'{where} is too short for {num_restarts} restart points')
+    entries = Cursor(table[offset:end - size_of_restarts])
+    key = b''
+    while entries:
+        shared, size_of_rest, size_of_value = entries.varint(), entries.varint(), entries.varint()
+        key = key[:shared] + entries.take(size_of_rest)
+        yield key, entries.take(size_of_value)
+
+
+def read_table(table: bytes) -> dict[bytes, bytes]:
+    """All keys and values of a table; ValueError where it is damaged."""
+    footer = table[-FOOTER_SIZE:]
+    if len(table) < FOOTER_SIZE or int.from_bytes(footer[-8:], 'little') != MAGIC:
+        raise ValueError(f'no index of a TensorFlow checkpoint, or cut off: its {len(table):,} bytes end in '
+                         f'{footer[-8:].hex() or "nothing"}, expected {MAGIC.to_bytes(8, "little").hex()}')
+    handles = Cursor(footer)
+    handles.varint(), handles.varint()  # of a block about the table, which is empty
+    entries = {}
+    for _, handle in read_block(table, handles.varint(), handles.varint()):
+        place = Cursor(handle)
+        entries.update(read_block(table, place.varint(), place.varint()))
+    return entries
+
+
+# ---------------------------------------------------------------- the messages
+
+def read_message(data: bytes) -> dict[int, list[int | bytes]]:
+    """Values of a Protobuf message by the number of their field; a field may be repeated."""
+    fields: dict[int, list[int | bytes]] = {}
+    cursor = Cursor(data)
+    while cursor:
+        number, kind = divmod(cursor.varint(), 8)
+        if kind == VARINT:
+            value = cursor.varint()
+        elif kind == BYTES:
+            value = cursor.take(cursor.varint())
+        elif kind in (FIXED32, FIXED64):
+            value = int.from_bytes(cursor.take(4 if kind == FIXED32 else 8), 'little')
+        else:
+            raise ValueError(f'a message holds a value of the unknown kind {kind}')
+        fields.setdefault(number, []).append(value)
+    return fields
+
+
+class Header(NamedTuple):
+    """BundleHeaderProto."""
+
+    num_shards: int
+    is_big_endian: bool
+
+    @classmethod
+    def parse(cls, data: bytes) -> 'Header':
+        fields = read_message(data)
+        return cls(fields.get(1, [0])[-1], bool(fields.get(2, [0])[-1]))
+
+
+class Entry(NamedTuple):
+    """BundleEntryProto: a variable's type, shape and place in the data files."""
+
+    dtype: int
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    size: int
+    checksum: int
+    is_partitioned: bool
+
+    @classmethod
+    def parse(cls, data: bytes) -> 'Entry':
+        fields = read_message(data)
+        dtype, shard, offset, size, checksum = (fields.get(number, [0])[-1] for number in (1, 3, 4, 5, 6))
+        shape = read_message(fields.get(2, [b''])[-1])
+        sizes = tuple(read_message(dim).get(1, [0])[-1] for dim in shape.get(2, []))
+        return cls(dtype, sizes, shard, offset, size, checksum, is_partitioned=7 in fields)
+
+
+# ---------------------------------------------------------------- the checkpoint
+
+class TensorFlowBundle(Mapping[str, np.ndarray]):
+    """A checkpoint as a mapping of its variables, float32, by name; a value is read when it is asked for.
+
+    Names of all variables are there, but asking for one of another type than float32 is an error.
+
+    Args:
+        path: NAME, NAME.index, NAME.meta or one of NAME.data-00000-of-00001, ...
+
+    Raises:
+        FileNotFoundError: there is no index; at access, the data file is missing.
+        ImportError: the package google-crc32c is missing.
+        ValueError: the index is cut off, damaged or none; at access, the data are, or the variable is not float32, or
+            was saved in parts (a partitioned variable). One line names the file, the variable and what is wrong.
+    """
+
+    def __init__(self, path: str | Path):
+        self.prefix = find_prefix(path)
+        self.index = Path(f'{self.prefix}.index')
+        try:
+            table = read_table(self.index.read_bytes())
+            if b'' not in table:
+                raise ValueError('it has no entry about the checkpoint as a whole, whose key is empty')
+            self.header = Header.parse(table.pop(b''))
+            # What begins with a zero byte are the parts of partitioned variables.
+            self.entries = {
+                key.decode(errors='backslashreplace'): Entry.parse(value)
+                for key, value in table.items() if not key.startswith(b'\0')}
+        except ValueError as error:
+            raise ValueError(f'{self.index}: {error}') from error
+        if self.header.is_big_endian:
+            raise ValueError(f'{self.index}: the values are big-endian, expected little-endian')
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        entry = self.entries[name]
+        if entry.is_partitioned:
+            raise ValueError(f'{self.index}: {name} was saved in parts, expected a whole variable')
+        if entry.dtype != DT_FLOAT:
+            raise ValueError(f"{self.index}: {name} is of TensorFlow's type {entry.dtype}, expected float32 "
+                             f'({DT_FLOAT})')
+        if entry.size != 4 * math.prod(entry.shape):
+            raise ValueError(f'{self.index}: {name}, {entry.shape}, should have {4 * math.prod(entry.shape):,} bytes, '
+                             f'but has {entry.size:,}')
+        path = Path(f'{self.prefix}.data-{entry.shard:05d}-of-{self.header.num_shards:05d}')
+        if not path.is_file():
+            raise FileNotFoundError(f'{path} does not exist, but {self.index} says that it holds {name}')
+        end, length = entry.offset + entry.size, path.stat().st_size
+        if end > length:
+            raise ValueError(f'{path} is cut off: {name} should end at byte {end:,} of {length:,}')
+        with open(path, 'rb') as file:
+            file.seek(entry.offset)
+            data = file.read(entry.size)
+        if masked_crc32c(data) != entry.checksum:
+            raise ValueError(f'{path} is damaged: the checksum of {name}, bytes {entry.offset:,} to {end:,}, is wrong')
+        return np.frombuffer(data, '<f4').reshape(entry.shape).astype(np.float32)
+
+
+def find_prefix(path: str | Path) -> str:
+    """'x', 'x.index', 'x.meta' or 'x.data-00000-of-00001' -> 'x'; FileNotFoundError without 'x.index'."""
+    path = str(Path(path).expanduser())
+    prefix = re.sub(r'\.(index|meta|data-\d{5}-of-\d{5})$', '', path)
+    for candidate in (path, prefix):
+        if Path(f'{candidate}.index').is_file():
+            return candidate
+    raise FileNotFoundError(f'{prefix}.index does not exist; expected a checkpoint of TensorFlow, {prefix}.index and '
+                            f'{prefix}.data-00000-of-00001')

@@ -1,0 +1,105 @@
+"""Makes a BasicSR checkpoint of FISRNet from the weights that FISR's authors trained with TensorFlow.
+
+    python scripts/convert_weights/fisr_from_tensorflow.py FISRnet_exp1/FISRnet-122000 FISRnet-122000.pth
+
+TensorFlow is not needed; google-crc32c is (`pip install google-crc32c`), which checks that the files are whole.
+The authors (https://github.com/JihyongOh/FISR) give their code and weights "free for research and education use only".
+That covers converted weights, too: the Apache licence of this package does not.
+"""
+import argparse
+import io
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import basicsr_stvsr  # noqa: F401  (registers the classes, and patches what basicsr needs)
+from basicsr_stvsr.archs.fisr_arch import FISRNet
+from basicsr_stvsr.archs.fisr_weights import from_tensorflow, is_weight
+from basicsr_stvsr.tensorflow_bundle import TensorFlowBundle
+
+
+def convert(checkpoint: Path, output: Path, *, force: bool = False) -> None:
+    """Writes `{'params': weights}` to `output`, the whole file or none, and says what is in it.
+
+    Args:
+        checkpoint: a TensorFlow checkpoint (the beginning that the names of its files share, or one of them), or an
+            .npz file of arrays by TensorFlow's names.
+        output: the .pth file.
+        force: replace `output` if it exists.
+
+    Raises:
+        FileExistsError: `output` exists, and is not to be replaced.
+        FileNotFoundError: there is no such checkpoint, or a part of it is missing.
+        ValueError: the checkpoint is damaged, or does not hold the weights of FISR, and no others.
+    """
+    if output.suffix != '.pth':
+        raise ValueError(f'{output}: expected a name that ends in .pth')
+    if output.exists() and not force:
+        raise FileExistsError(f'{output} exists; --force replaces it')
+    weights, others = read_npz(checkpoint) if checkpoint.suffix == '.npz' else read_bundle(checkpoint)
+    with torch.device('meta'):
+        net = FISRNet()
+    try:
+        state = from_tensorflow(weights, net)
+    except ValueError as error:
+        raise ValueError(f'{checkpoint}: {error}') from error
+    save(state, output)
+    print(f'Wrote {output}: {len(state)} variables, {sum(value.numel() for value in state.values()):,} parameters, '
+          'free for research and education use only.')
+    if others:
+        print(f'Passed over {len(others)} other variables: {count_kinds(others)}.')
+
+
+def read_bundle(checkpoint: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The weights by name, and the names of what else is there, which is not read."""
+    bundle = TensorFlowBundle(checkpoint)
+    return {name: bundle[name] for name in bundle if is_weight(name)}, [name for name in bundle if not is_weight(name)]
+
+
+def read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """As `read_bundle`, from {name: array}."""
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist')
+    try:
+        with np.load(path) as arrays:
+            weights = {name: arrays[name] for name in arrays if is_weight(name)}
+            return weights, [name for name in arrays if name not in weights]
+    except Exception as error:  # what NumPy raises depends on the byte at which it stumbles
+        raise ValueError(f'{path} is no .npz file of arrays, or is damaged: {error}') from error
+
+
+def save(state: dict[str, torch.Tensor], path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save({'params': state}, buffer)
+    part = path.with_name(f'{path.name}.part')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        part.write_bytes(buffer.getbuffer())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def count_kinds(names: Iterable[str]) -> str:
+    """['a/w/Adam', 'b/w/Adam', 'Variable'] -> '2 Adam, 1 Variable'."""
+    kinds = Counter(name.rpartition('/')[2] for name in names)
+    return ', '.join(f'{count} {kind}' for kind, count in kinds.most_common(8)) + (', ...' if len(kinds) > 8 else '')
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog='The weights are "free for research and education use only".')
+    parser.add_argument('checkpoint', type=Path,
+                        help='of TensorFlow, such as FISRnet_exp1/FISRnet-122000, or an .npz file of arrays by name')
+    parser.add_argument('output', type=Path, help='the .pth file to write')
+    parser.add_argument('--force', action='store_true', help='replace the output if it exists')
+    args = parser.parse_args()
+    try:
+        convert(args.checkpoint, args.output, force=args.force)
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
