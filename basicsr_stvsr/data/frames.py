@@ -270,11 +270,11 @@ class LmdbReader(FrameReader):
         return self._keys[clip][index].rpartition('/')[2]
 
     def close(self) -> None:
-        _LmdbEnvironments.close(self._resolved)
+        LmdbEnvironments.close(self._resolved)
 
     def _read(self, clip: str, index: int) -> np.ndarray:
         key = self._keys[clip][index]
-        with _LmdbEnvironments.get(self._resolved).begin() as transaction:
+        with LmdbEnvironments.get(self._resolved).begin() as transaction:
             data = transaction.get(key.encode())
         if data is None:
             raise ValueError(f'meta_info.txt lists the key {key!r}, data.mdb does not have it')
@@ -296,8 +296,8 @@ class LmdbReader(FrameReader):
     def _check_whole(self, *, num_keys: int) -> None:
         # A page behind the end of a truncated file is not an error to LMDB: reading it kills the process (SIGBUS).
         # The counts used here all stand on the first two pages.
-        _LmdbEnvironments.close(self._resolved)  # it may show a file that has been replaced since
-        environment = _LmdbEnvironments.get(self._resolved)
+        LmdbEnvironments.close(self._resolved)  # it may show a file that has been replaced since
+        environment = LmdbEnvironments.get(self._resolved)
         stat = environment.stat()
         expected = (environment.info()['last_pgno'] + 1) * stat['psize']
         self.close()
@@ -309,7 +309,7 @@ class LmdbReader(FrameReader):
                                  f'{num_keys}; its writing did not finish, or the file was changed')
 
 
-class _LmdbEnvironments:
+class LmdbEnvironments:
     """The LMDB environments of this process: the library opens a path only once in a process, however many read it."""
 
     _opened: dict[Path, Any] = {}  # by resolved path
@@ -353,7 +353,7 @@ class _LmdbEnvironments:
 
 
 if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_LmdbEnvironments.forget_parent)
+    os.register_at_fork(after_in_child=LmdbEnvironments.forget_parent)
 
 
 class VideoReader(FrameReader):

@@ -110,7 +110,7 @@ class _Writer:
     def __enter__(self) -> '_Writer':
         """Raises FileExistsError where another run is writing the same target, or has done so since."""
         self.part.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _FileLock(self.part.with_name(self.part.name + '.lock'))
+        self._lock = FileLock(self.part.with_name(self.part.name + '.lock'))
         if not self._lock.acquire():
             raise FileExistsError(f'{self.part} is being written by another run; wait until it has ended, or stop it')
         try:
@@ -178,7 +178,7 @@ class _Writer:
         _sync_folder(self.path.parent)
 
 
-class _FileLock:
+class FileLock:
     """An exclusive lock on a file of its own, which `release` removes; the lock also ends with its process."""
 
     def __init__(self, path: Path):

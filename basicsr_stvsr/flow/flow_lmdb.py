@@ -10,7 +10,7 @@ from typing import Any
 import lmdb
 import numpy as np
 
-from ..data.lmdb_io import META_INFO, LmdbWriter, _FileLock
+from ..data.lmdb_io import META_INFO, FileLock, LmdbWriter
 from .stored_flow import SETTINGS_FILE, encode_flow, flow_shape
 
 _COMMIT_BYTES = 16 * 2**20
@@ -44,7 +44,7 @@ class FlowLmdbWriter(LmdbWriter):
             FileExistsError: another run is writing the same target; or what was left is of other settings, or damaged.
         """
         self.part.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _FileLock(self.part.with_name(self.part.name + '.lock'))
+        self._lock = FileLock(self.part.with_name(self.part.name + '.lock'))
         if not self._lock.acquire():
             raise FileExistsError(f'{self.part} is being written by another run; wait until it has ended, or stop it')
         try:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from basicsr.utils.flow_util import flowread
 
-from ..data.frames import FrameReadError, LmdbReader, _LmdbEnvironments
+from ..data.frames import FrameReadError, LmdbEnvironments, LmdbReader
 from .base import FLOW_REGISTRY, StoredFlow
 
 SUFFIXES = ('.flo', '.npy')
@@ -45,7 +45,7 @@ class FlowFiles(StoredFlow):
         return checked_flow(flow, size, f'{self.root}: the {what}')
 
     def _read_lmdb(self, key: str, what: str) -> np.ndarray:
-        with _LmdbEnvironments.get(self.root.resolve()).begin() as transaction:
+        with LmdbEnvironments.get(self.root.resolve()).begin() as transaction:
             data = transaction.get(key.encode())
         if data is None:
             raise FrameReadError(f'no {what} in {self.root}; {SETTINGS_FILE} there tells of which frames it was made, '

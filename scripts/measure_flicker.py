@@ -1,0 +1,71 @@
+"""Flicker of restored clips: the mean squared difference between their frame differences and the true ones.
+
+    python basicsr/test.py -opt options/test_fisr_small.yml --force_yml val:save_img=true
+    python scripts/measure_flicker.py --gt datasets/vid4_GT.lmdb results/test_FISR_small_x2/visualization/vid4
+
+Each folder has a folder of saved frames for each clip, as basicsr/test.py writes them: `<clip>/<frame>_<suffix>.png`.
+Measured on luma (0-255, as BasicSR's metrics have it), of 8-bit frames. Prints a Markdown table.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from basicsr_stvsr.color import TO_YUV
+from basicsr_stvsr.data.frames import FrameReader, open_reader
+from basicsr_stvsr.metrics.flicker import flicker
+
+
+def luma(frame: np.ndarray) -> np.ndarray:  # uint8 (h, w, 3), BGR -> float (h, w), without the offset of 16
+    return frame[..., ::-1] @ TO_YUV[0]
+
+
+def clip_flicker(result: FrameReader, gt: FrameReader, clip: str) -> float:
+    """Of the frames that were saved, which must follow one upon another.
+
+    Raises:
+        ValueError: no frames, frames missing between others, frames of another size, or names that are not the truth's.
+    """
+    numbers = {gt.frame_name(clip, i): i for i in range(gt.num_frames(clip))}
+    saved = {}
+    for i in range(result.num_frames(clip)):
+        name = result.frame_name(clip, i)
+        frame = next((frame for frame in numbers if name == frame or name.startswith(f'{frame}_')), None)
+        if frame is None:
+            raise ValueError(f'{result.path}: frame {name!r} of clip {clip!r} has no counterpart in {gt.path}')
+        saved[numbers[frame]] = i
+    order = sorted(saved)
+    if order != list(range(order[0], order[0] + len(order))):
+        raise ValueError(f'{result.path}: clip {clip!r} has frames {order} of {gt.path}, which leave some out')
+    frames = [luma(result.frame(clip, saved[number])) for number in order]
+    true = [luma(gt.frame(clip, number)) for number in order]
+    height, width = frames[0].shape  # what is over was cut off before the frames were made small
+    return flicker(np.stack(frames), np.stack([frame[:height, :width] for frame in true]))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folders', nargs='+', type=Path, help='saved frames, a folder a clip')
+    parser.add_argument('--gt', type=Path, required=True, help='true clips: folder, LMDB or videos')
+    args = parser.parse_args()
+    try:
+        with open_reader(args.gt) as gt:
+            rows = {}
+            for folder in args.folders:
+                with open_reader(folder) as result:
+                    rows[folder] = {clip: clip_flicker(result, gt, clip) for clip in result.clips}
+    except (OSError, ValueError) as error:
+        print(f'measure_flicker.py: error: {error}', file=sys.stderr)
+        return 1
+    clips = list(dict.fromkeys(clip for row in rows.values() for clip in row))
+    print(f'| frames | {" | ".join(clips)} | mean |')
+    print(f'|---|{"---|" * len(clips)}---|')
+    for folder, row in rows.items():
+        values = [f'{row[clip]:.2f}' if clip in row else '' for clip in clips]
+        print(f'| {folder} | {" | ".join(values)} | {np.mean(list(row.values())):.2f} |')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
