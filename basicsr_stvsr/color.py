@@ -56,8 +56,11 @@ def check_yuv(frame: np.ndarray) -> None:
     """Raises ValueError where a uint8 frame (V, U, Y) cannot be YUV: too many of its colours are none in RGB.
 
     Frames that were converted from RGB lie within RGB's cube. RGB frames taken for YUV do not: their black is far below
-    the black of YUV, and their saturated colours are none.
+    the black of YUV, and their saturated colours are none. Grey ones, with three equal planes, are told apart.
     """
+    if frame.min() < frame.max() and (frame == frame[..., :1]).all():
+        raise ValueError('is grey, its three channels are equal; as YUV, grey has 128 in two of them: convert it, or '
+                         'let it be read as RGB')
     bgr = cv2.transform(frame.astype(np.float32), _VUY_TO_BGR)
     outside = ((bgr < -_OUT_OF_GAMUT) | (bgr > 255 + _OUT_OF_GAMUT)).any(axis=2).mean()
     if outside > _LARGEST_SHARE:

@@ -1,8 +1,8 @@
 """Runs a network over a clip of any size and length.
 
 A network states what it needs: `scale`, `temporal_scale` (1, or 2 where it makes the frame between two), `num_frames`
-(its window; None: any number), `size_multiple`; and where they are not these, `first_output` (0), `color` (None: any)
-and `needs_flow` (False).
+(its window; None: any number), `size_multiple`; and where they are not these, `first_output` (0), `color` (None: any),
+`needs_flow` (False) and `overlap` ('first', see `join_windows`).
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale. Frames out are numbered from the
 first frame in, in steps of half a frame where the network doubles the frame rate.
 """
@@ -27,6 +27,11 @@ class Tiling(NamedTuple):
 def first_output(net: nn.Module) -> int:
     """Number of the first frame that a window gives; as many are missing at its end."""
     return getattr(net, 'first_output', 0)
+
+
+def overlap_of(net: nn.Module) -> str:
+    """Which copy of a frame that two windows made counts where nobody says: what its paper does, or else the first."""
+    return getattr(net, 'overlap', 'first')
 
 
 def output_length(net: nn.Module, num_frames: int) -> int:
@@ -165,7 +170,12 @@ def window_frames(num_windows: int, num_out: int, temporal_scale: int, overlap: 
     return list(range(first, first + temporal_scale * (num_windows - 1) + num_out))
 
 
-def restore_clip(net: nn.Module, lq: Tensor, overlap: str = 'first', flow: Tensor | None = None,
+def restore_clip(net: nn.Module, lq: Tensor, overlap: str | None = None, flow: Tensor | None = None,
                  tiling: Tiling | None = None) -> Tensor:
-    """Restores a clip of any size and length, (B, T, C, H, W) -> (B, U, C, sH, sW); see the functions it is made of."""
-    return join_windows(restore_windows(net, lq, flow, tiling), net.temporal_scale, overlap)
+    """Restores a clip of any size and length, (B, T, C, H, W) -> (B, U, C, sH, sW); see the functions it is made of.
+
+    Args:
+        net, lq, flow, tiling: as `restore_windows` takes them.
+        overlap: as `join_windows` takes it; default: the network's.
+    """
+    return join_windows(restore_windows(net, lq, flow, tiling), net.temporal_scale, overlap or overlap_of(net))

@@ -189,7 +189,7 @@ def test_parse_options_fills_in_what_basicsr_expects(tmp_path):
     assert opt['path']['models'] == str(tmp_path / 'experiments' / 'x' / 'models')
     assert isinstance(opt['manual_seed'], int)
     # Defaults are filled in, and what is ~ is gone, so that they stand in one place only.
-    assert opt['val']['overlap'] == 'first' and opt['train']['accumulate'] == 1
+    assert opt['val']['average'] == 'clips' and opt['train']['accumulate'] == 1
     assert opt['datasets']['train']['batch_size_per_gpu'] == 1 and 'prefetch_mode' not in opt['datasets']['train']
 
     save_options(args.given, tmp_path / 'options.yml')

@@ -134,6 +134,7 @@ class FISRNet(nn.Module):
     size_multiple = 32  # the coarsest level has a quarter of the size, and halves it three times
     color = 'yuv'
     needs_flow = True
+    overlap = 'last'  # of two windows that make a frame the later wins, in the authors' test and in their videos
 
     def __init__(self, *, num_feat: int | Sequence[int] = 64, checkpoint: bool = False, residual: bool = False):
         super().__init__()

@@ -24,6 +24,7 @@ from ..schema import DatasetOptions, Flow
 from ..schema.block import refuse_field
 from .frames import FrameReadError
 from .lq_flow import KEYS, LQFlow, flow_pairs, flow_tensor
+from .mat_files import open_mat
 
 if TYPE_CHECKING:
     import h5py
@@ -260,17 +261,7 @@ class _SampleFile:
 
 def _open_mat(path: Path, name: str) -> 'h5py.Dataset':
     """Opens a MATLAB file, and gives its array of this name, or else the only one with five axes."""
-    import h5py  # here, because importing the package should not cost what only this data set needs
-
-    try:
-        file = h5py.File(path)
-    except OSError as error:
-        with open(path, 'rb') as other:
-            is_old = other.read(8) == b'MATLAB 5'
-        reason = 'was saved by MATLAB as version 5 to 7; save it with -v7.3, which is HDF5' if is_old else (
-            f'cannot be read as HDF5, which MATLAB writes with -v7.3 ({error})')
-        raise FrameReadError(f'{path} {reason}') from error
-    arrays = {key: array for key, array in file.items() if isinstance(array, h5py.Dataset)}
+    arrays = open_mat(path)
     found = {key: array for key, array in arrays.items() if array.ndim == 5}
     array = found.get(name, next(iter(found.values())) if len(found) == 1 else None)
     if array is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data.frames import FrameReader, FrameReadError, open_reader
+from ..data.mat_files import open_mat
 from .base import FLOW_REGISTRY, StoredFlow
 from .stored_flow import MAGIC, checked_flow, describe_magic
 
@@ -58,15 +59,8 @@ class WarpArchive:
     """
 
     def __init__(self, path: str | Path):
-        import h5py  # here, because importing the package should not cost what only this class needs
-
         self.path = Path(path)
-        try:
-            file = h5py.File(self.path)
-        except OSError as error:
-            raise FrameReadError(f'{self.path} cannot be read as HDF5, as hdf5storage and MATLAB (-v7.3) write it '
-                                 f'({error})') from error
-        arrays = {name: array for name, array in file.items() if isinstance(array, h5py.Dataset)}
+        arrays = open_mat(self.path)
         found = {name: array for name, array in arrays.items() if array.ndim == 5 and array.shape[0] == 3}
         if 'pred' not in found and len(found) != 1:
             held = ', '.join(f'{name} {array.shape[::-1]}' for name, array in arrays.items()) or 'no array'

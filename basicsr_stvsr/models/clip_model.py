@@ -18,7 +18,15 @@ from tqdm import tqdm
 
 from ..color import Color, convert_clip
 from ..distributed import gather
-from ..inference import Tiling, check_color, first_output, join_windows, restore_windows, window_frames
+from ..inference import (
+    Tiling,
+    check_color,
+    first_output,
+    join_windows,
+    overlap_of,
+    restore_windows,
+    window_frames,
+)
 from ..json_files import finite_or_null
 from ..visuals import write_images
 from .clip_scores import FramePair, FrameScores, average_groups, mean, needs_reference
@@ -82,7 +90,7 @@ class ClipModel(SRModel):
         Returns:
             metric name -> (number of the frame, score) for every scored frame.
         """
-        overlap = self.opt['val'].get('overlap', 'first')
+        overlap = self.opt['val'].get('overlap') or overlap_of(net)
         windows = self.restore_windows(net, self.given_frames(net, item), item)
         frames = join_windows(windows, net.temporal_scale, overlap)[0]
         numbers = window_frames(windows.shape[1], windows.shape[2], net.temporal_scale, overlap, first_output(net))

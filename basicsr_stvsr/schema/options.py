@@ -228,8 +228,9 @@ class ValOptions(Block):
     """End of the names of saved frames; default: the name of the run."""
     pbar: bool = False
     """Whether to show progress."""
-    overlap: Literal[OVERLAP_RULES] = 'first'
-    """Which copy of a frame that two windows made is scored; all: every copy, that is by triplets."""
+    overlap: Literal[OVERLAP_RULES] | None = None
+    """Which copy of a frame that two windows made is scored; all: every copy, that is by triplets; default: the
+    network's rule, which is first, or for FISR last."""
     tile: TileOptions | None = None
     """Tiles of a frame: {grid: [rows, columns], overlap}; default: frames are taken whole."""
     average: Literal['clips', 'frames'] = 'clips'
