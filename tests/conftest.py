@@ -46,17 +46,22 @@ def log(caplog, monkeypatch):
     return caplog
 
 
-@pytest.fixture(scope='session')
-def clips(tmp_path_factory) -> Path:
-    """Two clips of a smooth texture that moves by two pixels a frame, 7 frames of 64 x 72."""
-    root = tmp_path_factory.mktemp('clips')
+def write_moving_clips(root: Path, *, num_frames: int, height: int, width: int) -> None:
+    """Two clips, first and second, of a smooth texture that moves by two pixels a frame."""
     rng = np.random.default_rng(0)
     for clip in ('first', 'second'):
-        texture = cv2.GaussianBlur(rng.uniform(0, 255, (64, 100, 3)), (0, 0), 2) * 3 - 255
+        texture = cv2.GaussianBlur(rng.uniform(0, 255, (height, width + 28, 3)), (0, 0), 2) * 3 - 255
         (root / clip).mkdir()
         texture = texture.clip(0, 255).round().astype(np.uint8)
-        for i in range(7):
-            cv2.imwrite(str(root / clip / f'im{i + 1}.png'), texture[:, 2 * i:2 * i + 72])
+        for i in range(num_frames):
+            cv2.imwrite(str(root / clip / f'im{i + 1}.png'), texture[:, 2 * i:2 * i + width])
+
+
+@pytest.fixture(scope='session')
+def clips(tmp_path_factory) -> Path:
+    """7 frames of 64 x 72; see `write_moving_clips`."""
+    root = tmp_path_factory.mktemp('clips')
+    write_moving_clips(root, num_frames=7, height=64, width=72)
     return root
 
 

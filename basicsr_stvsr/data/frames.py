@@ -572,19 +572,13 @@ class _VideoDecoder:
         self._next = 0
 
 
-class CachedReader(FrameReader):
-    """Another reader's frames, kept in memory once they have been read (in each process by itself).
+class DerivedReader(FrameReader):
+    """Another reader's frames, changed on their way; clips and names stay."""
 
-    Args:
-        reader: where the frames come from.
-        process: what is done to a frame before it is kept, such as making the LR frame of it; default nothing.
-    """
-
-    def __init__(self, reader: FrameReader, process: Callable[[np.ndarray], np.ndarray] | None = None):
+    def __init__(self, reader: FrameReader):
         super().__init__(reader.path)
         self.clips = reader.clips
-        self._reader, self._process = reader, process
-        self._frames: dict[tuple[str, int], np.ndarray] = {}
+        self._reader = reader
 
     def num_frames(self, clip: str) -> int:
         return self._reader.num_frames(clip)
@@ -595,6 +589,20 @@ class CachedReader(FrameReader):
     def close(self) -> None:
         self._reader.close()
 
+
+class CachedReader(DerivedReader):
+    """Another reader's frames, kept in memory once they have been read (in each process by itself).
+
+    Args:
+        reader: where the frames come from.
+        process: what is done to a frame before it is kept, such as making the LR frame of it; default nothing.
+    """
+
+    def __init__(self, reader: FrameReader, process: Callable[[np.ndarray], np.ndarray] | None = None):
+        super().__init__(reader)
+        self._process = process
+        self._frames: dict[tuple[str, int], np.ndarray] = {}
+
     def _read(self, clip: str, index: int) -> np.ndarray:
         if (clip, index) not in self._frames:
             frame = self._reader.frame(clip, index)
@@ -602,7 +610,7 @@ class CachedReader(FrameReader):
         return self._frames[clip, index]
 
 
-class ColorReader(FrameReader):
+class ColorReader(DerivedReader):
     """Another reader's frames, brought to another colour space.
 
     Args:
@@ -612,19 +620,9 @@ class ColorReader(FrameReader):
     """
 
     def __init__(self, reader: FrameReader, stored: Color, wanted: Color):
-        super().__init__(reader.path)
-        self.clips = reader.clips
-        self._reader, self._stored, self._wanted = reader, stored, wanted
+        super().__init__(reader)
+        self._stored, self._wanted = stored, wanted
         self._checked: set[str] = set()
-
-    def num_frames(self, clip: str) -> int:
-        return self._reader.num_frames(clip)
-
-    def frame_name(self, clip: str, index: int) -> str:
-        return self._reader.frame_name(clip, index)
-
-    def close(self) -> None:
-        self._reader.close()
 
     def _read(self, clip: str, index: int) -> np.ndarray:
         frame = self._reader.frame(clip, index)
