@@ -25,7 +25,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from ..color import Color
 from ..flow import build_flow
-from ..schema import DatasetOptions, Flow, Positive
+from ..schema import Count, DatasetOptions, Flow, Positive
 from ..schema.block import refuse_field
 from .degradations import DegradationBlock, build_degradation
 from .flows import read_flow
@@ -43,6 +43,8 @@ _DATASETS = {
     'reds': ('reds', ('reds4', 'val')), 'dvd': ('dvd', ('test',)), 'vid4': ('vid4', ()), 'ucf': ('ucf101', ()),
     'middlebury': ('middlebury', ())
 }
+
+_Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two are the first pixels outside
 
 _seeded_process: int | None = None
 
@@ -67,10 +69,22 @@ def _to_tensor(frames: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(clip)).float().div_(255)
 
 
-def _crop(arrays: Sequence[np.ndarray], box: tuple[int, int, int, int]) -> list[np.ndarray]:
+def _crop(arrays: Sequence[np.ndarray], box: _Box) -> list[np.ndarray]:
     """The same crop of all, as copies: BasicSR's `augment` flips in place, and what a cache holds must not change."""
     top, left, bottom, right = box
     return [array[top:bottom, left:right].copy() for array in arrays]
+
+
+def _widen(box: _Box, margin: int, size: tuple[int, int]) -> _Box:
+    """A box with a margin around it, as far as a frame of `size` (h, w) has one."""
+    top, left, bottom, right = box
+    return max(0, top - margin), max(0, left - margin), min(size[0], bottom + margin), min(size[1], right + margin)
+
+
+def _within(box: _Box, outer: _Box) -> _Box:
+    """A box in the coordinates of one around it."""
+    top, left, bottom, right = box
+    return top - outer[0], left - outer[1], bottom - outer[0], right - outer[1]
 
 
 def _guess_dataset(path: Path) -> str:
@@ -141,6 +155,9 @@ class ClipTrainOptions(ClipOptions):
     """Whether half of the windows are mirrored, as BasicSR's `augment` does."""
     use_rot: bool = False
     """Whether windows are also flipped upside down and turned by 90 degrees, each half of the time."""
+    flow_margin: Count = 32
+    """LR pixels around a crop that an estimator of flow_opt sees as well: of what moves in from outside, a crop alone
+    shows no counterpart, as it does in tests, where frames are whole. FISR's authors estimated on crops: 0."""
     clip_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Pattern of clip names -> how often their windows come, relative to 1; the first pattern that matches counts."""
     cache: bool = False
@@ -350,26 +367,31 @@ class STVSRClipDataset(_ClipDataset):
         gt = [self.gt.frame(clip, i) for i in indices]
         flows = self._read_flows(clip, indices, gt[0].shape[:2])
         if self.lq is None:
-            box = self._random_crop(clip, gt[0].shape[0] // self.scale, gt[0].shape[1] // self.scale)
-            lq = self._degrade_crop(gt[::self.temporal_scale], box)
+            lq_size = gt[0].shape[0] // self.scale, gt[0].shape[1] // self.scale
+            box = self._random_crop(clip, *lq_size)
+            outer = self._flow_box(box, lq_size)
+            lq = self._degrade_crop(gt[::self.temporal_scale], outer)
         else:
             lq = [self.lq.frame(self._lq_clip[clip], i) for i in indices[::self.temporal_scale]]
             self._check_sizes(clip, gt[0], lq[0])
-            box = self._random_crop(clip, *lq[0].shape[:2])
-            lq = _crop(lq, box)
+            lq_size = lq[0].shape[:2]
+            box = self._random_crop(clip, *lq_size)
+            outer = self._flow_box(box, lq_size)
+            lq = _crop(lq, outer)
+        lq_flows = self._crop_flows(clip, indices[::self.temporal_scale], lq, outer, box, lq_size)
+        lq = _crop(lq, _within(box, outer))
         gt_box = tuple(self.scale * edge for edge in box)
 
-        lq_flows = self._read_lq_flows(clip, indices[::self.temporal_scale], gt[0].shape)
         frames, flows = augment(
             lq + _crop(gt, gt_box), self.settings.use_hflip, self.settings.use_rot,
-            flows=_crop(flows, gt_box) + _crop(lq_flows, box))
+            flows=_crop(flows, gt_box) + lq_flows)
         flows, lq_flows = flows[:len(flows) - len(lq_flows)], flows[len(flows) - len(lq_flows):]
         lq, gt = frames[:len(lq)], frames[len(lq):]
         sample = {'lq': _to_tensor(lq), 'gt': _to_tensor(gt), 'key': f'{clip}/{self.gt.frame_name(clip, start)}'}
         if self.flow_root:
             sample['flow'] = flow_tensor(flows)
-        if self.lq_flow:  # estimated on the crop, as the authors of FISR did
-            sample |= self.lq_flow.to_sample(lq_flows or self.lq_flow.estimate(lq), len(lq))
+        if self.lq_flow:
+            sample |= self.lq_flow.to_sample(lq_flows, len(lq))
         return sample
 
     def _read_flows(self, clip: str, indices: Sequence[int], size: tuple[int, int]) -> list[np.ndarray]:
@@ -380,25 +402,30 @@ class STVSRClipDataset(_ClipDataset):
         return [read_flow(self.flow_root, clip, self.gt.frame_name(clip, i), neighbour, size)
                 for i in indices[1::2] for neighbour in order]
 
-    def _read_lq_flows(self, clip: str, indices: Sequence[int], gt_size: Sequence[int]) -> list[np.ndarray]:
-        """Stored flows between LR frames, of whole frames."""
-        if not self.lq_flow or not self.lq_flow.is_stored:
+    def _flow_box(self, box: _Box, lq_size: tuple[int, int]) -> _Box:
+        """What an estimator of flow sees of the LR frames: the crop, and flow_margin more where the frame has it."""
+        if not self.lq_flow or self.lq_flow.is_stored:
+            return box
+        return _widen(box, self.settings.flow_margin, lq_size)
+
+    def _crop_flows(self, clip: str, indices: Sequence[int], lq: list[np.ndarray], outer: _Box, box: _Box,
+                    lq_size: tuple[int, int]) -> list[np.ndarray]:
+        """The flows between LR frames on the crop `box`: stored ones, or estimated on `lq`, which is `outer`."""
+        if not self.lq_flow:
             return []
-        size = gt_size[0] // self.scale, gt_size[1] // self.scale
-        return self.lq_flow.read(self._lq_clip[clip], self._lq_names(clip, indices), size)
+        if self.lq_flow.is_stored:
+            return _crop(self.lq_flow.read(self._lq_clip[clip], self._lq_names(clip, indices), lq_size), box)
+        return _crop(self.lq_flow.estimate(lq), _within(box, outer))
 
-    def _degrade_crop(self, gt: list[np.ndarray], box: tuple[int, int, int, int]) -> list[np.ndarray]:
+    def _degrade_crop(self, gt: list[np.ndarray], box: _Box) -> list[np.ndarray]:
         """What a crop of the LR frames of `gt` would be; `box` is in LR pixels."""
-        s, margin = self.scale, self.degradation.margin // self.scale
-        top, left, bottom, right = box
+        s = self.scale
         # The filter sees what lies around the crop, and the border of the frame only where it really is.
-        lq_h, lq_w = gt[0].shape[0] // s, gt[0].shape[1] // s
-        y0, y1 = max(0, top - margin), min(lq_h, bottom + margin)
-        x0, x1 = max(0, left - margin), min(lq_w, right + margin)
-        inner = (top - y0, left - x0, bottom - y0, right - x0)
-        return _crop([self.degradation(frame[s * y0:s * y1, s * x0:s * x1]) for frame in gt], inner)
+        outer = _widen(box, self.degradation.margin // s, (gt[0].shape[0] // s, gt[0].shape[1] // s))
+        top, left, bottom, right = (s * edge for edge in outer)
+        return _crop([self.degradation(frame[top:bottom, left:right]) for frame in gt], _within(box, outer))
 
-    def _random_crop(self, clip: str, lq_h: int, lq_w: int) -> tuple[int, int, int, int]:
+    def _random_crop(self, clip: str, lq_h: int, lq_w: int) -> _Box:
         """Top, left, bottom and right of a crop, in LR pixels."""
         if self.gt_size is None:
             return 0, 0, lq_h, lq_w
