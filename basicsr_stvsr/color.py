@@ -2,6 +2,7 @@
 
 Y lies in 16-235, U and V in 16-240, all of 0-255; tensors hold these numbers divided by 255.
 """
+from collections.abc import Sequence
 from typing import Literal
 
 import cv2
@@ -20,8 +21,8 @@ TO_RGB = np.linalg.inv(TO_YUV)
 _BGR_TO_VUY = np.column_stack((TO_YUV, YUV_OFFSET))[::-1][:, [2, 1, 0, 3]]
 _VUY_TO_BGR = np.column_stack((TO_RGB, -TO_RGB @ YUV_OFFSET))[::-1][:, [2, 1, 0, 3]]
 
-_OUT_OF_GAMUT = 24  # levels; rounding, and chroma of half the size, take natural frames out by less
-_LARGEST_SHARE = 0.01  # of a frame's pixels
+_OUT_OF_GAMUT = 24  # levels; rounding takes no colour so far out
+_LARGEST_SHARE = 0.1  # of the pixels
 
 
 def convert_clip(clip: Tensor, source: Color, target: Color) -> Tensor:
@@ -52,17 +53,23 @@ def convert_frame(frame: np.ndarray, source: Color, target: Color) -> np.ndarray
     return cv2.add(cv2.transform(frame.astype(np.float32), matrix), 0, dtype=cv2.CV_8U)
 
 
-def check_yuv(frame: np.ndarray) -> None:
-    """Raises ValueError where a uint8 frame (V, U, Y) cannot be YUV: too many of its colours are none in RGB.
+def check_yuv(frames: Sequence[np.ndarray]) -> None:
+    """Raises ValueError where frames cannot be YUV: too many of their colours are none in RGB.
 
-    Frames that were converted from RGB lie within RGB's cube. RGB frames taken for YUV do not: their black is far below
-    the black of YUV, and their saturated colours are none. Grey ones, with three equal planes, are told apart.
+    Frames that were converted from RGB lie within RGB's cube, but for a few per cent of their pixels where chroma of
+    half the size meets saturated edges. RGB frames taken for YUV do not: their black is far below the black of YUV, and
+    their saturated colours are none. Grey ones, with three equal planes, are told apart.
+
+    Args:
+        frames: uint8 (h, w, 3), V, U, Y; several, of several clips, as the colours of a single one may tell nothing.
     """
-    if frame.min() < frame.max() and (frame == frame[..., :1]).all():
+    if all(frame.min() < frame.max() and (frame == frame[..., :1]).all() for frame in frames):
         raise ValueError('is grey, its three channels are equal; as YUV, grey has 128 in two of them: convert it, or '
                          'let it be read as RGB')
-    bgr = cv2.transform(frame.astype(np.float32), _VUY_TO_BGR)
-    outside = ((bgr < -_OUT_OF_GAMUT) | (bgr > 255 + _OUT_OF_GAMUT)).any(axis=2).mean()
-    if outside > _LARGEST_SHARE:
-        raise ValueError(f'does not look like YUV: {outside:.0%} of its pixels are colours that no RGB image has, as '
-                         'happens where RGB is taken for YUV')
+    shares = []
+    for frame in frames:
+        bgr = cv2.transform(frame.astype(np.float32), _VUY_TO_BGR)
+        shares.append(((bgr < -_OUT_OF_GAMUT) | (bgr > 255 + _OUT_OF_GAMUT)).any(axis=2).mean())
+    if np.mean(shares) > _LARGEST_SHARE:
+        raise ValueError(f'does not look like YUV: {np.mean(shares):.0%} of its pixels are colours that no RGB image '
+                         'has, as happens where RGB is taken for YUV')

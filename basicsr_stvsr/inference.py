@@ -2,11 +2,11 @@
 
 A network states what it needs: `scale`, `temporal_scale` (1, or 2 where it makes the frame between two), `num_frames`
 (its window; None: any number), `size_multiple`; and where they are not these, `first_output` (0), `color` (None: any),
-`needs_flow` (False) and `overlap` ('first', see `join_windows`).
+`needs_flow` (False) and `overlap` ('first', see `restore_frames`).
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale. Frames out are numbered from the
 first frame in, in steps of half a frame where the network doubles the frame rate.
 """
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -21,7 +21,9 @@ class Tiling(NamedTuple):
     """How a frame is cut up where the network cannot take it whole."""
 
     grid: tuple[int, int]  # rows and columns of tiles
-    overlap: int  # LR pixels that a tile sees beyond its own, on sides where another begins
+    # LR pixels that a tile sees beyond its own, on sides where another begins; rounded up to the network's
+    # size_multiple, so that tiles lie on the grid on which it pools and sub-samples
+    overlap: int
 
 
 def first_output(net: nn.Module) -> int:
@@ -56,7 +58,8 @@ def pad_to_multiple(lq: Tensor, multiple: int) -> Tensor:
 
 
 @torch.no_grad()
-def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None) -> Tensor:
+def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None) -> Iterator[
+        Tensor]:
     """Restores a clip window by window.
 
     The clip may lie in main memory while the network is on a GPU: only one window at a time, or one tile of it, is
@@ -69,9 +72,9 @@ def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tili
             pair of neighbours the flow from the first to the second, on the first's grid, and back.
         tiling: how to cut up frames; default: not at all.
 
-    Returns:
-        (B, N, V, C, sH, sW), clamped to 0-1, where `lq` lies: the V output frames of each of N windows, which start one
-        input frame apart; window n's frame v is frame `temporal_scale * n + first_output + v` of the clip.
+    Yields:
+        (B, V, C, sH, sW), clamped to 0-1, where `lq` lies: the V output frames of each window. Windows start one input
+        frame apart; window n's frame v is frame `temporal_scale * n + first_output + v` of the clip.
 
     Raises:
         ValueError: the clip is shorter than the network's window, or comes without the flow that it needs.
@@ -84,13 +87,49 @@ def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tili
     if needs_flow and flow is None:
         raise ValueError(f'{type(net).__name__} needs the flow between the LR frames, which was not given: set '
                          'flow_opt of the data set, or see basicsr_stvsr.flow')
-    outputs = []
     for start in range(num_frames - window + 1):
         inputs = (lq[:, start:start + window],)
         if needs_flow:
             inputs = net.inputs(*inputs, flow[:, start:start + window - 1])
-        outputs.append(restore_tiles(net, inputs, tiling).clamp_(0, 1))
-    return torch.stack(outputs, dim=1)
+        yield restore_tiles(net, inputs, tiling).clamp_(0, 1)
+
+
+def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None,
+                   overlap: str | None = None) -> Iterator[tuple[int, Tensor]]:
+    """Restores a clip frame by frame; what has been handed out is not kept.
+
+    Args:
+        net, lq, flow, tiling: as `restore_windows` takes them.
+        overlap: which copy of a frame that several windows make is given: the 'first', the 'last', or their 'mean';
+            'all' gives every copy, window after window, as scoring by triplets counts them; default: the network's.
+
+    Yields:
+        number of the frame in the clip, and the frame, (B, C, sH, sW); in rising order, but for 'all'.
+
+    Raises:
+        ValueError: as `restore_windows`, or for an unknown `overlap`.
+    """
+    overlap = overlap or overlap_of(net)
+    if overlap not in OVERLAP_RULES:
+        raise ValueError(f'overlap must be one of {", ".join(OVERLAP_RULES)}, but got {overlap!r}')
+    held: dict[int, list[Tensor]] = {}  # number -> the copies that count so far
+    for n, window in enumerate(restore_windows(net, lq, flow, tiling)):
+        start = first_output(net) + net.temporal_scale * n
+        for number in [number for number in held if number < start]:  # no window makes it any more
+            yield number, mean_frame(held.pop(number))
+        for number, frame in enumerate(window.unbind(1), start):
+            if overlap == 'all':
+                yield number, frame
+            elif overlap == 'mean' or number not in held:
+                held.setdefault(number, []).append(frame)
+            elif overlap == 'last':
+                held[number] = [frame]
+    for number, copies in held.items():
+        yield number, mean_frame(copies)
+
+
+def mean_frame(copies: list[Tensor]) -> Tensor:
+    return copies[0] if len(copies) == 1 else torch.stack(copies).mean(dim=0)
 
 
 def restore_tiles(net: nn.Module, inputs: Sequence[Tensor], tiling: Tiling | None = None) -> Tensor:
@@ -107,6 +146,7 @@ def restore_tiles(net: nn.Module, inputs: Sequence[Tensor], tiling: Tiling | Non
     like = inputs[0]
     device = next((parameter.device for parameter in net.parameters()), like.device)
     (rows, columns), overlap = tiling or Tiling((1, 1), 0)
+    overlap = -(-overlap // net.size_multiple) * net.size_multiple
     h, w = like.shape[-2:]
     output = None
     for (top, bottom), (left, right) in product(cuts(h, rows, net.size_multiple), cuts(w, columns, net.size_multiple)):
@@ -127,55 +167,7 @@ def cuts(length: int, parts: int, multiple: int) -> list[tuple[int, int]]:
     return [(start, end) for start, end in pairwise(edges) if start < end]
 
 
-def join_windows(windows: Tensor, temporal_scale: int, overlap: str = 'first') -> Tensor:
-    """Joins the output of `restore_windows` to one clip.
-
-    Args:
-        windows: (B, N, V, C, H, W).
-        temporal_scale: frames by which neighbouring windows are apart.
-        overlap: which copy of a frame that several windows made is kept: the 'first', the 'last', or their 'mean';
-            'all' keeps every copy, window after window, as scoring by triplets counts them.
-
-    Returns:
-        (B, U, C, H, W) with U = temporal_scale (N - 1) + V, or N V for 'all'.
-    """
-    if overlap not in OVERLAP_RULES:
-        raise ValueError(f'overlap must be one of {", ".join(OVERLAP_RULES)}, but got {overlap!r}')
-    if overlap == 'all':
-        return windows.flatten(1, 2)
-    b, n, v = windows.shape[:3]
-    clip = windows.new_zeros(b, temporal_scale * (n - 1) + v, *windows.shape[3:])
-    copies = windows.new_zeros(clip.shape[1])
-    order = reversed(range(n)) if overlap == 'first' else range(n)  # a later write wins
-    for i in order:
-        target = slice(temporal_scale * i, temporal_scale * i + v)
-        if overlap == 'mean':
-            clip[:, target] += windows[:, i]
-            copies[target] += 1
-        else:
-            clip[:, target] = windows[:, i]
-    return clip / copies.view(-1, 1, 1, 1) if overlap == 'mean' else clip
-
-
-def window_frames(num_windows: int, num_out: int, temporal_scale: int, overlap: str = 'first',
-                  first: int = 0) -> list[int]:
-    """Which frame of the clip each frame of `join_windows` is: counts up, but for 'all', which repeats some.
-
-    Args:
-        num_windows, num_out, temporal_scale, overlap: N, V, and as `join_windows` takes them.
-        first: the network's `first_output`.
-    """
-    if overlap == 'all':
-        return [first + temporal_scale * n + v for n in range(num_windows) for v in range(num_out)]
-    return list(range(first, first + temporal_scale * (num_windows - 1) + num_out))
-
-
 def restore_clip(net: nn.Module, lq: Tensor, overlap: str | None = None, flow: Tensor | None = None,
                  tiling: Tiling | None = None) -> Tensor:
-    """Restores a clip of any size and length, (B, T, C, H, W) -> (B, U, C, sH, sW); see the functions it is made of.
-
-    Args:
-        net, lq, flow, tiling: as `restore_windows` takes them.
-        overlap: as `join_windows` takes it; default: the network's.
-    """
-    return join_windows(restore_windows(net, lq, flow, tiling), net.temporal_scale, overlap or overlap_of(net))
+    """Restores a clip of any size and length, (B, T, C, H, W) -> (B, U, C, sH, sW); see `restore_frames`."""
+    return torch.stack([frame for _, frame in restore_frames(net, lq, flow, tiling, overlap)], dim=1)

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import skimage.data
 import torch
 import yaml
 from basicsr.archs import build_network
@@ -19,7 +20,9 @@ from basicsr_stvsr.archs.arch_util import warp
 from basicsr_stvsr.color import convert_frame
 from basicsr_stvsr.data.frames import open_reader
 from basicsr_stvsr.data.lmdb_io import clip_frames, write_lmdb
+from basicsr_stvsr.data.lq_flow import LQFlow
 from basicsr_stvsr.data.sampling import seeded
+from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference import pad_to_multiple, restore_clip
 from basicsr_stvsr.options import complete_paths, load_options
 
@@ -323,11 +326,18 @@ def test_protocol(protocol, monkeypatch):
     assert np.abs(saved - expected).max() <= 1
 
 
-def test_rgb_taken_for_yuv_is_refused(clips, tmp_path):
-    opt = {'name': 'c', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 2, 'dataroot_gt': str(clips),
-           'color': 'yuv', 'stored_color': 'yuv'}
-    with pytest.raises(OSError, match=r"clip 'first', frame 0 \(im1\): does not look like YUV: \d+% of its pixels are"):
-        build_dataset(opt)[0]
+def test_rgb_taken_for_yuv_is_refused(tmp_path):
+    for clip, photo in (('a', skimage.data.astronaut()), ('b', skimage.data.coffee()), ('c', skimage.data.chelsea())):
+        (tmp_path / clip).mkdir()
+        for i in range(3):
+            cv2.imwrite(str(tmp_path / clip / f'{i}.png'), photo[:200, i:i + 300, ::-1])
+    opt = {'name': 'c', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 2, 'dataroot_gt': str(tmp_path),
+           'color': 'yuv'}
+    with pytest.raises(ValueError, match=r'stored_color is yuv, but .* does not look like YUV: \d+% of its pixels are'):
+        build_dataset({**opt, 'stored_color': 'yuv'})
+    for path in tmp_path.rglob('*.png'):
+        cv2.imwrite(str(path), convert_frame(cv2.imread(str(path)), 'rgb', 'yuv'))
+    build_dataset({**opt, 'stored_color': 'yuv'})
 
 
 def test_grey_taken_for_yuv_is_refused(tmp_path):
@@ -336,10 +346,54 @@ def test_grey_taken_for_yuv_is_refused(tmp_path):
         cv2.imwrite(str(tmp_path / 'clip' / f'{i}.png'), np.random.default_rng(i).integers(90, 160, (64, 64), np.uint8))
     opt = {'name': 'c', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 2, 'dataroot_gt': str(tmp_path),
            'color': 'yuv', 'stored_color': 'yuv'}
-    with pytest.raises(OSError, match=r"clip 'clip', frame 0 \(0\): is grey, its three channels are equal"):
-        build_dataset(opt)[0]
+    with pytest.raises(ValueError, match=r'stored_color is yuv, but .* is grey, its three channels are equal'):
+        build_dataset(opt)
     grey = build_dataset({**opt, 'stored_color': 'rgb'})[0]['gt']
     assert (grey[:, 1:] * 255 == 128).all()  # no colour
+
+
+@pytest.mark.parametrize('num_lq, num_gt, gt_start, expected', [
+    (5, 9, None, ([0, 1, 2, 3, 4], range(0, 9))), (5, 10, None, ([0, 1, 2, 3, 4], range(0, 9))),
+    (9, 9, None, ([0, 2, 4, 6, 8], range(0, 9))), (5, 7, None, ([0, 1, 2, 3, 4], range(1, 8))),
+    (3, 3, None, ([0, 2], range(0, 3))), (3, 3, 1, ([0, 1, 2], range(1, 4))), (5, 7, 1, ([0, 1, 2, 3, 4], range(1, 8))),
+    (5, 7, 0, r'has 7 frames in .* and 5 in .*, expected 7 or 4 \(every second frame\)$'),
+    (5, 8, None, r'has 8 frames in .* and 5 in .*, expected 8 or 4 \(every second frame\)$'),
+    (5, 9, 1, r'has 9 frames in .* and 5 in .*, expected 6 \(every second frame, and one more at both ends\)$'),
+])
+def test_which_frames_belong_together(tmp_path, num_lq, num_gt, gt_start, expected):
+    """LR frame k and GT frame k hold the level 10 k; with gt_start 1 GT frame 0 is frame 1 of the clip."""
+    for kind, number, size in (('lq', num_lq, 8), ('gt', num_gt, 16)):
+        (tmp_path / kind / 'clip').mkdir(parents=True)
+        for i in range(number):
+            cv2.imwrite(str(tmp_path / kind / 'clip' / f'{i}.png'), np.full((size, size, 3), 10 * i, np.uint8))
+    opt = {'name': 'c', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 2, 'gt_start': gt_start,
+           'dataroot_gt': str(tmp_path / 'gt'), 'dataroot_lq': str(tmp_path / 'lq')}
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            build_dataset(opt)
+        return
+    item = build_dataset(opt)[0]
+    lq, gt = expected
+    assert (item['lq'][:, 0, 0, 0] * 25.5).round().tolist() == lq
+    assert item['gt_start'] == gt.start and (item['gt'][:, 0, 0, 0] * 25.5).round().tolist() == list(range(len(gt)))
+    assert [item['frame_names'][number] for number in gt] == [str(i) for i in range(len(gt))]
+
+
+@pytest.mark.parametrize('margin', [0, 8, 100])
+def test_flow_of_a_crop_sees_what_lies_around_it(clips, margin):
+    """With a margin beyond the frame it is the flow of the whole frames, cut; without, that of the crop."""
+    opt = train_opt(clips)['datasets']['train'] | {'flow_margin': margin, 'random_reverse': False}
+    with seeded(3):
+        sample = build_dataset(opt)[0]
+    whole = build_dataset({**opt, 'gt_size': None})[0]
+    y, x = next((y, x) for y in range(17) for x in range(9)
+                if torch.equal(whole['lq'][..., y:y + 32, x:x + 32], sample['lq']))
+    cut = whole['lq_flow'][..., y:y + 32, x:x + 32]
+    assert torch.equal(sample['lq_flow'], cut) == (margin == 100)
+    estimate = LQFlow(build_flow({'type': 'DISFlow'}), 'yuv')
+    frames = [np.rint(frame.permute(1, 2, 0).numpy()[..., ::-1] * 255).astype(np.uint8) for frame in sample['lq']]
+    alone = estimate.to_sample(estimate.estimate(frames), 5)['lq_flow']
+    assert torch.equal(sample['lq_flow'], alone) == (margin == 0)
 
 
 @pytest.mark.parametrize('dataset_type', ['STVSRClipDataset', 'STVSRTestDataset'])

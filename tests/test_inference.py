@@ -3,15 +3,15 @@ import pytest
 import torch
 from torch import nn
 
+from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.inference import (
     Tiling,
     cuts,
-    join_windows,
     output_length,
     pad_to_multiple,
     restore_clip,
+    restore_frames,
     restore_windows,
-    window_frames,
 )
 
 
@@ -51,29 +51,53 @@ def test_pad_repeats_the_border():
     assert padded[0, 0, 0].tolist() == [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]]
 
 
-@pytest.mark.parametrize('overlap, expected, numbers', [
-    ('first', [0, 1, 2, 11, 12], [0, 1, 2, 3, 4]),
-    ('last', [0, 1, 10, 11, 12], [0, 1, 2, 3, 4]),
-    ('mean', [0, 1, 6, 11, 12], [0, 1, 2, 3, 4]),
-    ('all', [0, 1, 2, 10, 11, 12], [0, 1, 2, 2, 3, 4]),
+class Counted(nn.Module):
+    """Frames out of window n are 10 n, 10 n + 1, 10 n + 2, in hundredths; remembers how many were asked for."""
+
+    scale, temporal_scale, num_frames, size_multiple = 1, 2, 2, 1
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, lq):
+        values = torch.arange(3.) + 10 * self.calls
+        self.calls += 1
+        return values.div(100).view(1, 3, 1, 1, 1).expand(len(lq), 3, *lq.shape[2:])
+
+
+@pytest.mark.parametrize('overlap, expected', [
+    ('first', [(0, 0), (1, 1), (2, 2), (3, 11), (4, 12), (5, 21), (6, 22)]),
+    ('last', [(0, 0), (1, 1), (2, 10), (3, 11), (4, 20), (5, 21), (6, 22)]),
+    ('mean', [(0, 0), (1, 1), (2, 6), (3, 11), (4, 16), (5, 21), (6, 22)]),
+    ('all', [(0, 0), (1, 1), (2, 2), (2, 10), (3, 11), (4, 12), (4, 20), (5, 21), (6, 22)]),
 ])
-def test_overlap_rules(overlap, expected, numbers):
-    """Two windows of three frames: 0 1 2 and 10 11 12, whose frames 2 and 10 are the same one of the clip."""
-    windows = torch.tensor([[0., 1, 2], [10, 11, 12]]).view(1, 2, 3, 1, 1, 1)
-    assert join_windows(windows, 2, overlap).flatten().tolist() == expected
-    assert window_frames(2, 3, 2, overlap) == numbers
+def test_overlap_rules(overlap, expected):
+    """Three windows, whose frames 2 and 10, 12 and 20 are the same of the clip."""
+    frames = list(restore_frames(Counted(), torch.zeros(1, 4, 3, 2, 2), overlap=overlap))
+    assert [(number, round(100 * float(frame[0, 0, 0, 0]))) for number, frame in frames] == expected
+    if overlap != 'all':
+        clip = restore_clip(Counted(), torch.zeros(1, 4, 3, 2, 2), overlap)
+        assert clip.shape == (1, 7, 3, 2, 2)
+        assert [round(100 * float(value)) for value in clip[0, :, 0, 0, 0]] == [value for _, value in expected]
+
+
+def test_frames_come_as_soon_as_no_window_makes_them_again():
+    net = Counted()
+    calls = [(number, net.calls) for number, _ in restore_frames(net, torch.zeros(1, 9, 3, 2, 2), overlap='mean')]
+    assert calls == [(number, min(number // 2 + 2, 8)) for number in range(17)]
 
 
 def test_an_unknown_rule_is_refused():
     with pytest.raises(ValueError, match="first, last, mean, all, but got 'median'"):
-        join_windows(torch.zeros(1, 1, 3, 1, 1, 1), 2, 'median')
+        restore_clip(Counted(), torch.zeros(1, 2, 3, 2, 2), 'median')
 
 
 def test_no_gradients_are_kept():
     net = nn.Sequential(nn.Conv3d(3, 3, 1))
     net.scale, net.temporal_scale, net.num_frames, net.size_multiple = 1, 1, None, 1
     net.forward = lambda lq, conv=net[0]: conv(lq.transpose(1, 2)).transpose(1, 2)
-    assert not restore_windows(net, torch.rand(1, 2, 3, 4, 4)).requires_grad
+    assert not restore_clip(net, torch.rand(1, 2, 3, 4, 4)).requires_grad
 
 
 # ---------------------------------------------------------------- networks that need flow, and make no ends
@@ -96,9 +120,10 @@ def test_frames_without_ends():
     """Frames 0, 2, 4, 6 of a clip whose frame k is k / 10; flow n is n / 100."""
     lq = (torch.arange(4) / 5).view(1, 4, 1, 1, 1).expand(1, 4, 3, 2, 2)
     flow = (torch.arange(3) / 100).view(1, 3, 1, 1, 1, 1).expand(1, 3, 2, 2, 2, 2)
-    windows = restore_windows(Numbered(), lq, flow)
-    assert windows.shape == (1, 2, 3, 3, 2, 2) and output_length(Numbered(), 4) == 5
-    assert window_frames(2, 3, 2, first=1) == [1, 2, 3, 4, 5] and window_frames(2, 3, 2, 'all', 1) == [1, 2, 3, 3, 4, 5]
+    windows = list(restore_windows(Numbered(), lq, flow))
+    assert [tuple(window.shape) for window in windows] == 2 * [(1, 3, 3, 2, 2)] and output_length(Numbered(), 4) == 5
+    assert [number for number, _ in restore_frames(Numbered(), lq, flow)] == [1, 2, 3, 4, 5]
+    assert [number for number, _ in restore_frames(Numbered(), lq, flow, overlap='all')] == [1, 2, 3, 3, 4, 5]
     clip = restore_clip(Numbered(), lq, 'last', flow)
     torch.testing.assert_close(clip[0, :, 0, 0, 0], torch.tensor([0.1, 0.2, 0.3 + 0.01, 0.4, 0.5 + 0.02]))
     with pytest.raises(ValueError, match='Numbered needs the flow between the LR frames, which was not given'):
@@ -136,6 +161,19 @@ def test_tiles():
 def test_tiles_of_any_size(size, grid):
     lq = torch.rand(1, 1, 3, *size)
     torch.testing.assert_close(restore_clip(Blur(), lq, tiling=Tiling(grid, 3)), restore_clip(Blur(), lq))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('overlap', [20, 33])
+def test_tiles_lie_on_the_grid_of_the_network(overlap):
+    """FISR pools by 32: an overlap in between is rounded up, as a tile off that grid would be another image to it."""
+    net = FISRNet(num_feat=2).eval()
+    lq, flow = torch.rand(1, 3, 3, 192, 64), torch.zeros(1, 2, 2, 2, 192, 64)
+    rounded = restore_clip(net, lq, flow=flow, tiling=Tiling((2, 1), 32 * -(-overlap // 32)))
+    assert torch.equal(restore_clip(net, lq, flow=flow, tiling=Tiling((2, 1), overlap)), rounded)
+    whole = restore_clip(net, lq, flow=flow)
+    # Far from the seam a tile gives what the whole frame gives.
+    assert (rounded - whole)[..., :100, :].abs().max() < 0.05 * whole.std()
 
 
 def test_cuts():

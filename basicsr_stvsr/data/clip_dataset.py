@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from ..color import Color
+from ..color import Color, check_yuv
 from ..flow import build_flow
 from ..schema import Count, DatasetOptions, Flow, Positive
 from ..schema.block import refuse_field
@@ -33,6 +33,7 @@ from .frames import VIDEO_SUFFIXES, CachedReader, ColorReader, FrameReader, open
 from .lq_flow import LQFlow, flow_tensor
 
 _NUM_SAMPLED = 16  # clips whose frames are looked at, to guess the size of all
+_NUM_CHECKED = 8  # clips of which a frame is looked at, whether it is YUV
 # What each path must be.
 _PATHS: dict[str, Callable[[Path], bool]] = {
     'dataroot_gt': Path.exists, 'dataroot_lq': Path.exists, 'meta_info_file': Path.is_file, 'dataroot_flow': Path.is_dir
@@ -126,8 +127,6 @@ class ClipOptions(DatasetOptions):
     flow_opt: Flow | None = None
     """Where the flow between the LR frames comes from, for networks that need it: an estimator such as {type: DISFlow},
     or files, {type: FlowFiles, root: ...}."""
-    flow_strides: list[Literal[1, 2]] = Field([1], min_length=1)
-    """Between which LR frames: 1, neighbours; 2, every second one and the next such, for FISR's training."""
 
     @model_validator(mode='after')
     def check_flow(self) -> Self:
@@ -155,6 +154,9 @@ class ClipTrainOptions(ClipOptions):
     """Whether half of the windows are mirrored, as BasicSR's `augment` does."""
     use_rot: bool = False
     """Whether windows are also flipped upside down and turned by 90 degrees, each half of the time."""
+    flow_strides: list[Literal[1, 2]] = Field([1], min_length=1)
+    """Between which LR frames flow_opt gives the flow: 1, neighbours; 2, every second one and the next such, which the
+    training of FISR needs too."""
     flow_margin: Count = 32
     """LR pixels around a crop that an estimator of flow_opt sees as well: of what moves in from outside, a crop alone
     shows no counterpart, as it does in tests, where frames are whole. FISR's authors estimated on crops: 0."""
@@ -186,6 +188,9 @@ class ClipTestOptions(ClipOptions):
 
     num_frame: Positive | None = None
     """Use the first frames only, as many as give at most this many output frames; default: all."""
+    gt_start: Literal[0, 1] | None = None
+    """1: ground truth begins with the frame between the first two LR frames and ends with that between the last two, as
+    that of FISR's authors; 0: with the first LR frame; default: what the numbers of frames say, 0 where both fit."""
     lq_size_multiple: Positive = 1
     """LR frames, and GT with them, are cut at the right and the bottom to a multiple of so many pixels."""
 
@@ -231,11 +236,26 @@ class _ClipDataset(Dataset):
 
         self.color = self.settings.color
         if self.settings.flow_opt:
-            self.lq_flow = LQFlow(build_flow(self.settings.flow_opt), self.color, self.settings.flow_strides)
+            strides = self.settings.flow_strides if isinstance(self.settings, ClipTrainOptions) else (1,)
+            self.lq_flow = LQFlow(build_flow(self.settings.flow_opt), self.color, strides)
+
+    @property
+    def has_flow(self) -> bool:
+        return self.lq_flow is not None
 
     def _open(self, path: Path, clips: Sequence[str] | None) -> FrameReader:
         reader, stored, wanted = open_reader(path, clips=clips), self.settings.stored_color, self.settings.color
-        return reader if stored == wanted == 'rgb' else ColorReader(reader, stored, wanted)
+        if stored == 'yuv':
+            self._check_yuv(reader)
+        return reader if stored == wanted else ColorReader(reader, stored, wanted)
+
+    def _check_yuv(self, reader: FrameReader) -> None:
+        """Looks at several frames of several clips, as a single one may be grey, which tells nothing."""
+        clips = reader.clips[::-(-len(reader.clips) // _NUM_CHECKED)]
+        try:
+            check_yuv([reader.frame(clip, reader.num_frames(clip) // 2) for clip in clips])
+        except ValueError as error:
+            raise ValueError(f'{self._where}: stored_color is yuv, but {reader.path} {error}') from None
 
     def _path(self, option: str) -> Path:
         return Path(getattr(self.settings, option)).expanduser()
@@ -567,26 +587,31 @@ class STVSRTestDataset(_ClipDataset):
         step = self.temporal_scale
         num_lq = self.lq.num_frames(self._lq_clip[clip]) if self.lq else None
         num_gt = self.gt.num_frames(clip) if self.gt else None
-        gt_start, stride = 0, 1
+        start, stride = 0, 1
+        wanted = self.settings.gt_start
+        lacks_ends = step == 2 and num_lq is not None and num_gt == 2 * num_lq - 3
         if num_gt is None:
             num_out = step * (num_lq - 1) + 1
-        elif num_lq is None or num_lq == num_gt:
+        elif wanted != 1 and num_lq in (None, num_gt):
             num_out, stride = num_gt, step
-        elif step == 2 and num_lq == (num_gt + 1) // 2:
+        elif wanted != 1 and step == 2 and num_lq == (num_gt + 1) // 2:
             num_out = num_gt
-        elif step == 2 and num_gt == 2 * num_lq - 3:
-            num_out, gt_start = num_gt + 2, 1
+        elif wanted != 0 and lacks_ends:
+            num_out, start = num_gt + 2, 1
         else:
-            halves = (f', {(num_gt + 1) // 2} (every second frame), or {(num_gt + 3) // 2} (also one before and one '
-                      'after the ground truth)' if step == 2 else '')
+            fitting = {0: [f'{num_gt}', f'{(num_gt + 1) // 2} (every second frame)'] if step == 2 else [f'{num_gt}'],
+                       1: [f'{(num_gt + 3) // 2} (every second frame, and one more at both ends)']
+                       if step == 2 and num_gt % 2 else []}
+            expected = [text for kind, texts in fitting.items() if wanted in (None, kind) for text in texts]
             raise ValueError(f'{self._where}: clip {clip!r} has {num_gt} frames in {self.gt.path} and {num_lq} in '
-                             f'{self.lq.path}, expected {num_gt}{halves}')
+                             f'{self.lq.path if self.lq else "dataroot_lq, which is not given"}, expected '
+                             f'{" or ".join(expected) or "an odd number of true frames"}')
         num_out = min(num_out, self.settings.num_frame or num_out)
         num_in = (num_out - 1) // step + 1
         if num_in < step:  # between one frame and nothing there is nothing to interpolate
             raise ValueError(f'{self._where}: clip {clip!r} gives {num_in} LR frame, temporal_scale 2 needs two')
         num_out = step * (num_in - 1) + 1
-        gt = range(gt_start, min(num_out, num_gt + gt_start)) if num_gt else range(0)
+        gt = range(start, min(num_out, start + num_gt)) if num_gt else range(0)
         return ClipFrames(num_out, range(0, num_in * stride, stride), gt)
 
 

@@ -118,6 +118,10 @@ class FISRMatDataset(Dataset):
         self._estimator = self._build_estimator()
         self._check_color()
 
+    @property
+    def has_flow(self) -> bool:
+        return bool(self._flows or self._estimator)
+
     def __len__(self) -> int:
         return len(self._samples)
 
@@ -206,7 +210,7 @@ class FISRMatDataset(Dataset):
                 raise ValueError(f'{self._where}: values of {file.path} are at most {frames.max():g}, expected YUV of '
                                  '0-255')
             try:
-                check_yuv(np.concatenate(_to_images(frames)))
+                check_yuv(_to_images(frames))
             except ValueError as error:
                 raise ValueError(f'{self._where}: {file.path} {error}') from None
             file.close()

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import cv2
 import numpy as np
 
-from ..color import Color, check_yuv, convert_frame
+from ..color import Color, convert_frame
 
 IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff'})
 VIDEO_SUFFIXES = frozenset({'.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.m2ts', '.wmv',
@@ -615,21 +615,15 @@ class ColorReader(DerivedReader):
 
     Args:
         reader: where the frames come from.
-        stored, wanted: their colour space, and the one to bring them to. Frames that are stored as YUV are checked, the
-            first that is read of each clip; see `color.check_yuv`.
+        stored, wanted: their colour space, and the one to bring them to.
     """
 
     def __init__(self, reader: FrameReader, stored: Color, wanted: Color):
         super().__init__(reader)
         self._stored, self._wanted = stored, wanted
-        self._checked: set[str] = set()
 
     def _read(self, clip: str, index: int) -> np.ndarray:
-        frame = self._reader.frame(clip, index)
-        if self._stored == 'yuv' and clip not in self._checked:
-            check_yuv(frame)
-            self._checked.add(clip)
-        return convert_frame(frame, self._stored, self._wanted)
+        return convert_frame(self._reader.frame(clip, index), self._stored, self._wanted)
 
 
 def open_reader(path: str | Path, *, clips: Sequence[str] | None = None) -> FrameReader:

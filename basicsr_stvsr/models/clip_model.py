@@ -22,10 +22,9 @@ from ..inference import (
     Tiling,
     check_color,
     first_output,
-    join_windows,
-    overlap_of,
+    output_length,
+    restore_frames,
     restore_windows,
-    window_frames,
 )
 from ..json_files import finite_or_null
 from ..visuals import write_images
@@ -90,16 +89,15 @@ class ClipModel(SRModel):
         Returns:
             metric name -> (number of the frame, score) for every scored frame.
         """
-        overlap = self.opt['val'].get('overlap') or overlap_of(net)
-        windows = self.restore_windows(net, self.given_frames(net, item), item)
-        frames = join_windows(windows, net.temporal_scale, overlap)[0]
-        numbers = window_frames(windows.shape[1], windows.shape[2], net.temporal_scale, overlap, first_output(net))
-        names = item.get('frame_names') or [f'{i:08d}' for i in range(max(numbers) + 1)]
+        lq = self.given_frames(net, item)
+        first, num_out = first_output(net), output_length(net, len(lq))
+        names = item.get('frame_names') or [f'{i:08d}' for i in range(first + num_out)]
         gt = dict(enumerate(item.get('gt', ()), start=item.get('gt_start', 0)))
 
         metrics = self.usable_metrics(has_gt=bool(gt))
         scores, saved = {name: [] for name in metrics}, set()
-        for frame, number in zip(frames, numbers, strict=True):
+        for number, (frame,) in restore_frames(
+                net, *self.network_inputs(lq, item), overlap=self.opt['val'].get('overlap')):
             pair = FramePair(frame, gt.get(number), color_of(dataset))
             if save_img and number not in saved:
                 saved.add(number)  # of several copies the first
@@ -111,17 +109,17 @@ class ClipModel(SRModel):
                     scores[name].append((number, pair.score(metric_opt)))
         return scores
 
-    def restore_windows(self, net: nn.Module, lq: Tensor, item: Mapping[str, Any]) -> Tensor:
-        """`inference.restore_windows` of the LR frames of a clip, cut up as `val.tile` says."""
+    def network_inputs(self, lq: Tensor, item: Mapping[str, Any]) -> tuple[Tensor, Tensor | None, Tiling | None]:
+        """The first LR frames of a clip, their flow, and `val.tile`, as functions of `inference` take them."""
         flow, tile = item.get('lq_flow'), self.opt['val'].get('tile')
-        return restore_windows(
-            net, lq.unsqueeze(0), flow if flow is None else flow[:len(lq) - 1].unsqueeze(0),
-            Tiling(tile['grid'], tile['overlap']) if tile else None)
+        return (lq.unsqueeze(0), flow if flow is None else flow[:len(lq) - 1].unsqueeze(0),
+                Tiling(tuple(tile['grid']), tile['overlap']) if tile else None)
 
     @staticmethod
     def given_frames(net: nn.Module, item: Mapping[str, Any]) -> Tensor:  # (T, C, H, W)
         """The LR frames of a clip without those that the network is to make."""
-        has_all = 'gt' in item and len(item['lq']) == len(item['gt'])
+        # Data sets of this package, which tell where the truth starts, have left them out already.
+        has_all = 'gt' in item and 'gt_start' not in item and len(item['lq']) == len(item['gt'])
         return item['lq'][::2] if net.temporal_scale == 2 and has_all else item['lq']
 
     def show_clip(self, net: nn.Module, item: Mapping[str, Any], color: Color, tag: str, current_iter: int | str,
@@ -130,7 +128,7 @@ class ClipModel(SRModel):
         if tb_logger is None:
             return
         window = self.given_frames(net, item)[:net.num_frames]
-        result = self.restore_windows(net, window, item)[0, 0]
+        result = next(restore_windows(net, *self.network_inputs(window, item)))[0]
         first = first_output(net)
         number = max(first, int(net.temporal_scale == 2))
         shown = number - item.get('gt_start', 0)
@@ -203,12 +201,16 @@ class ClipModel(SRModel):
         return self.best_metric_results[dataset_name][metric]
 
     def check_clips(self, dataset: Dataset) -> None:
-        """Raises ValueError where clips of a test set do not fit the network: too short, or of another colour space."""
+        """Raises ValueError where a test set does not fit the network: another colour space, no flow, short clips."""
         net = self.get_bare_model(self.net_g)
+        where = f'datasets.{dataset.opt.get("key", dataset.opt["name"])}'
         try:
             check_color(net, color_of(dataset))
         except ValueError as error:
-            raise ValueError(f'datasets.{dataset.opt.get("key", dataset.opt["name"])}: {error}') from None
+            raise ValueError(f'{where}: {error}') from None
+        if getattr(net, 'needs_flow', False) and not getattr(dataset, 'has_flow', False):
+            raise ValueError(f'{where}: {type(net).__name__} needs the flow between LR frames: set flow_opt, such as '
+                             '{type: DISFlow}')
         if not net.num_frames or not hasattr(dataset, 'num_input_frames'):  # BasicSR's own do not tell
             return
         for index, clip in enumerate(dataset.clips):
