@@ -47,6 +47,16 @@ def write_whole(path: str | Path, content: Mapping[str, Any]) -> str:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     data = buffer.getbuffer()
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise CheckpointError(f'{path} cannot be written: {error.strerror or error}{room(path.parent, len(data))}. '
+                              'The checkpoints before it are whole; --auto_resume goes on from the newest') from error
+    return hashlib.sha256(data).hexdigest()
+
+
+def replace_file(path: Path, data: bytes | memoryview) -> None:
+    """Writes a file whole, or leaves what was there and raises OSError."""
     temporary = path.with_name(f'{path.name}.tmp')
     try:
         with open(temporary, 'wb') as file:
@@ -55,12 +65,10 @@ def write_whole(path: str | Path, content: Mapping[str, Any]) -> str:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
-    except OSError as error:
+    except OSError:
         with suppress(OSError):
             temporary.unlink()
-        raise CheckpointError(f'{path} cannot be written: {error.strerror or error}{room(path.parent, len(data))}. '
-                              'The checkpoints before it are whole; --auto_resume goes on from the newest') from error
-    return hashlib.sha256(data).hexdigest()
+        raise
 
 
 def sync_folder(folder: Path) -> None:

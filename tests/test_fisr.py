@@ -101,6 +101,16 @@ def test_every_term_by_hand():
         MultiScaleTemporalLoss(td_mode='papr')
 
 
+@pytest.mark.parametrize('arguments, message', [
+    ({'level_weights': [1, 2]}, r'level_weights must hold 3 numbers, one a level, but is \[1, 2\]'),
+    ({'lambda_td': -0.1}, 'lambdas and level_weights must not be negative, but one is -0.1'),
+    ({'lambda_r': 0, 'lambda_tm1': 0, 'lambda_tmm': 0, 'lambda_td': 0, 'lambda_tm2': 0}, 'every term has the weight 0'),
+])
+def test_weights_that_make_no_loss(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MultiScaleTemporalLoss(**arguments)
+
+
 def network_inputs(arrays: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Frames, flows and warped frames of three windows of stride 1 and the one of stride 2, (B, 4, ...)."""
     frames, flow, warp, flow2, warp2 = (
@@ -188,5 +198,5 @@ def test_residual_networks_begin_with_plain_estimates():
 def test_widths():
     small = FISRNet(num_feat=[6, 8, 16], residual=True)
     assert sum(p.numel() for p in small.parameters()) == 1_412_625 < 1_500_000
-    with pytest.raises(ValueError, match=r'num_feat must be one number, or 3, one a level, but is \[6, 8\]'):
+    with pytest.raises(ValueError, match=r'num_feat must be one number from 1 on, or 3, one a level, but is \[6, 8\]'):
         FISRNet(num_feat=[6, 8])

@@ -448,6 +448,25 @@ def test_train_and_test_by_command(clips, tmp_path):
     assert "clip 'first' gives 2 LR frames, but FISRNet works on windows of 3" in process.stderr
 
 
+def test_networks_and_models_that_do_not_fit(clips, tmp_path):
+    opt = train_opt(clips)
+    with pytest.raises(ValueError, match='network_g.type: BicubicAverage does not take the flow that this model gives'):
+        build_model({**opt, 'network_g': {'type': 'BicubicAverage', 'scale': 2}})
+    train = {name: value for name, value in opt['train'].items() if name != 'temporal_opt'}
+    with pytest.raises(ValueError, match='network_g.type: FISRNet needs the flow between LR frames: set model_type to'):
+        build_model({**opt, 'model_type': 'STVSRModel', 'train': {**train, 'pixel_opt': {'type': 'L1Loss'}}})
+
+
+def test_a_validation_set_without_flow_is_refused_at_the_start(clips):
+    opt = train_opt(clips)
+    val = {'name': 'v', 'type': 'STVSRTestDataset', 'phase': 'val', 'key': 'val', 'scale': 2, 'color': 'yuv',
+           'dataroot_gt': str(clips)}
+    model, train_set = build_model(opt), build_dataset(opt['datasets']['train'])
+    with pytest.raises(ValueError, match=r'datasets.val: FISRNet needs the flow between LR frames: set flow_opt'):
+        model.check_data(train_set, [build_dataset(val)])
+    model.check_data(train_set, [build_dataset({**val, 'flow_opt': {'type': 'DISFlow'}})])
+
+
 def test_options_of_the_loss_are_checked(clips, tmp_path):
     opt = load_options(str(ROOT / 'options' / 'train_fisr_small.yml'))
     opt['train']['temporal_opt'] = {'type': 'L1Loss'}

@@ -139,8 +139,8 @@ class FISRNet(nn.Module):
     def __init__(self, *, num_feat: int | Sequence[int] = 64, checkpoint: bool = False, residual: bool = False):
         super().__init__()
         widths = [num_feat] * NUM_LEVELS if isinstance(num_feat, int) else list(num_feat)
-        if len(widths) != NUM_LEVELS:
-            raise ValueError(f'num_feat must be one number, or {NUM_LEVELS}, one a level, but is {num_feat}')
+        if len(widths) != NUM_LEVELS or min(widths) < 1:
+            raise ValueError(f'num_feat must be one number from 1 on, or {NUM_LEVELS}, one a level, but is {num_feat}')
         self.checkpoint, self.residual = checkpoint, residual
         self.levels = nn.ModuleList(
             FISRLevel(INPUT_CHANNELS + OUTPUT_CHANNELS * (level > 0), width) for level, width in enumerate(widths))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 TD_MODES = ('official', 'paper')
+NUM_LEVELS = 3
 
 
 def temporal_terms(windows: Tensor, strided: Tensor | None, gt: Tensor, td_mode: str = 'official') -> dict[
@@ -72,9 +73,18 @@ class MultiScaleTemporalLoss(nn.Module):
         super().__init__()
         if td_mode not in TD_MODES:
             raise ValueError(f'td_mode must be one of {", ".join(TD_MODES)}, but got {td_mode!r}')
+        negative = [weight for weight in (lambda_r, lambda_tm1, lambda_tmm, lambda_td, lambda_tm2, lambda_stride2,
+                                          *level_weights) if weight < 0]
+        if negative:
+            raise ValueError(f'lambdas and level_weights must not be negative, but one is {negative[0]}')
+        if len(level_weights) != NUM_LEVELS:
+            raise ValueError(f'level_weights must hold {NUM_LEVELS} numbers, one a level, but is '
+                             f'{list(level_weights)}')
         self.weights = {
             'recn': lambda_r, 'tm1': lambda_tm1, 'tmm': lambda_tmm, 'td1': lambda_td,
             'recn2': lambda_stride2 * lambda_r, 'td2': lambda_stride2 * lambda_td, 'tm2': lambda_stride2 * lambda_tm2}
+        if not any(self.weights.values()) or not any(level_weights):
+            raise ValueError('every term has the weight 0, so that there is no loss')
         self.level_weights, self.td_mode = tuple(level_weights), td_mode
         self.needs_strided = any(self.weights[name] for name in ('recn2', 'td2', 'tm2'))
 

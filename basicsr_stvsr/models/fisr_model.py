@@ -20,6 +20,8 @@ NUM_WINDOWS = 3  # of stride 1
 class FISRTrainOptions(TrainOptions):
     """`train` of FISRModel: the temporal loss, which contains that on the frames themselves."""
 
+    gives_flow = True
+
     temporal_opt: Loss
     """The multi-scale temporal loss: {type: MultiScaleTemporalLoss, lambda_r, lambda_tm1, ...}."""
     pixel_opt: Loss | None = None
@@ -39,7 +41,8 @@ class FISRModel(STVSRModel):
 
     Samples hold, besides `lq` (B, 5, 3, H, W) and `gt`, `lq_flow` (B, 4, 2, 2, H, W) between neighbours, and, unless
     the loss leaves out the window of stride 2, `lq_flow_stride2` (B, 2, 2, 2, H, W); see `data.lq_flow`. They may also
-    hold the frames warped along these, `lq_warped` (B, 4, 2, 3, H, W) and `lq_warped_stride2`, as the authors' do.
+    hold the frames warped along these, `lq_warped` (B, 4, 2, 3, H, W) and `lq_warped_stride2`, as the authors' do; in a
+    validation the network warps them itself.
     """
 
     train_options = FISRTrainOptions

@@ -2,7 +2,7 @@
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
@@ -85,7 +85,12 @@ class TrainOptions(Block):
     """`train`: what every system of this package has.
 
     A paper's own is a subclass with its losses, which its model names as `train_options`.
+
+    Attributes:
+        gives_flow: whether the model hands the network the flow between LR frames.
     """
+
+    gives_flow: ClassVar[bool] = False
 
     optim_g: Optimizer
     """Optimiser: {type, lr, ...}; Adam and AdamW are fused where torch can."""
@@ -134,6 +139,10 @@ class TrainOptions(Block):
 
     def check_network(self, net: nn.Module) -> None:
         """Raises ValueError, which names the option, where these options do not fit the network; for subclasses too."""
+        if getattr(net, 'needs_flow', False) != self.gives_flow:
+            problem = 'does not take the flow that this model gives it' if self.gives_flow else (
+                'needs the flow between LR frames: set model_type to one that gives it, such as FISRModel')
+            raise ValueError(f'network_g.type: {type(net).__name__} {problem}')
         unused = self.lr_mul.keys() - {self.lr_pattern(name) for name, _ in net.named_parameters()}
         if unused:
             raise ValueError(f'train.lr_mul.{min(unused)} fits no parameter of {type(net).__name__} that a pattern '

@@ -8,7 +8,7 @@
 by that of the same step with a call for each window; the two take turns.
 `data`: seconds of a worker for one batch, with and without DIS flow, beside the step of the network that trains on it.
 A row's share is the time of the flow divided by that of the step, on one core each: below 1 a single worker keeps up.
-`restore`: peak memory of restoring one window of 1920x1080 by the protocol's 2x2 tiles, in a fresh process.
+`restore`: peak memory of restoring a clip of 1920x1080 by the protocol's 2x2 tiles, in a fresh process.
 """
 import argparse
 import logging
@@ -33,8 +33,9 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset
+from basicsr_stvsr.data.lq_flow import LQFlow
 from basicsr_stvsr.flow import build_flow
-from basicsr_stvsr.inference import Tiling, restore_windows
+from basicsr_stvsr.inference import Tiling, restore_frames
 from basicsr_stvsr.models.fisr_model import NUM_WINDOWS, FISRModel
 
 WIDTHS = {'headline': 64, 'small': [6, 8, 16]}
@@ -141,23 +142,26 @@ def compare_data(setting: Setting, num_turn: int) -> dict[str, float]:
     return shares
 
 
-def restore_frame(preset: str, device: torch.device) -> int:
-    """Bytes of restoring a window of 1920x1080, with its flow; in a process that has done nothing yet."""
+def restore_clip(preset: str, num_frames: int, device: torch.device) -> int:
+    """Bytes of restoring a clip of 1920x1080 frame by frame, with its flow; in a process that has done nothing yet."""
     torch.set_num_threads(1)
     build_network({'type': 'FISRNet', 'num_feat': 2}).to(device)(
         torch.rand(1, 3, 3, 32, 32, device=device), torch.rand(1, 2, 2, 2, 32, 32, device=device))  # loads libraries
-    scene = texture(np.random.default_rng(0), 1080 + 16, 1920 + 16)
-    frames = [np.ascontiguousarray(scene[4 * i:4 * i + 1080, 3 * i:3 * i + 1920]) for i in range(3)]
+    scene = texture(np.random.default_rng(0), 1080 + 8 * num_frames, 1920 + 8 * num_frames)
+    frames = [np.ascontiguousarray(scene[4 * i:4 * i + 1080, 3 * i:3 * i + 1920]) for i in range(num_frames)]
 
     def run() -> None:
         net = build_network({'type': 'FISRNet', 'num_feat': WIDTHS[preset]}).to(device).eval()
-        estimate = build_flow({'type': 'DISFlow'})
-        flow = np.stack([estimate(frames[a], frames[b]) for a, b in ((0, 1), (1, 0), (1, 2), (2, 1))])
-        flow = torch.from_numpy(flow).permute(0, 3, 1, 2).reshape(1, 2, 2, 2, 1080, 1920)
+        estimate = LQFlow(build_flow({'type': 'DISFlow'}), 'rgb')
+        flow = estimate.to_sample(estimate.estimate(frames), num_frames)['lq_flow'].unsqueeze(0)
         lq = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).unsqueeze(0).float() / 255
-        output = restore_windows(net, lq[..., :1024, :], flow[..., :1024, :], Tiling((2, 2), 32))
-        if output.shape != (1, 1, 3, 3, 2048, 3840):
-            raise RuntimeError(f'the output is {tuple(output.shape)}')
+        numbers = []
+        for number, frame in restore_frames(net, lq[..., :1024, :], flow[..., :1024, :], Tiling((2, 2), 32)):
+            if frame.shape != (1, 3, 2048, 3840):
+                raise RuntimeError(f'a frame is {tuple(frame.shape)}')
+            numbers.append(number)
+        if numbers != list(range(1, 2 * num_frames - 2)):
+            raise RuntimeError(f'the frames are {numbers}')
 
     return memory_growth(run, device)
 
@@ -169,6 +173,7 @@ def main() -> int:
     parser.add_argument('--batch', type=int, default=2, help='(default: %(default)s)')
     parser.add_argument('--patch', type=int, default=96, help='side of the LR frames (default: %(default)s)')
     parser.add_argument('--turns', type=int, default=5, help='timed steps of each row (default: %(default)s)')
+    parser.add_argument('--frames', type=int, default=5, help='LR frames to restore (default: %(default)s)')
     parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='(default: %(default)s)')
     parser.add_argument('--check', action='store_true', help='fail above the limit')
     args = parser.parse_args()
@@ -180,8 +185,8 @@ def main() -> int:
     get_root_logger(log_level=logging.WARNING)
     print(f'FISR {args.preset}; {describe(setting.device)}')
     if args.what == 'restore':
-        memory = in_new_process(restore_frame, args.preset, setting.device)
-        print(f'{memory / MIB:.0f} MiB at most for one window of 1920x1080, x2, in 2x2 tiles')
+        memory = in_new_process(restore_clip, args.preset, args.frames, setting.device)
+        print(f'{memory / MIB:.0f} MiB at most for {args.frames} frames of 1920x1080, x2 and x2, in 2x2 tiles')
         failed = memory > MEMORY_LIMIT
     else:
         print(f'batch {args.batch}, {args.patch}x{args.patch} LR\n')

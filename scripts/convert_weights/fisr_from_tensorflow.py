@@ -8,7 +8,6 @@ That covers converted weights, too: the Apache licence of this package does not.
 """
 import argparse
 import io
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -21,6 +20,7 @@ import basicsr_stvsr  # noqa: F401  (registers the classes, and patches what bas
 from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.archs.fisr_weights import from_tensorflow, is_weight
 from basicsr_stvsr.tensorflow_bundle import TensorFlowBundle
+from basicsr_stvsr.training_state import replace_file
 
 
 def convert(checkpoint: Path, output: Path, *, force: bool = False) -> None:
@@ -48,7 +48,10 @@ def convert(checkpoint: Path, output: Path, *, force: bool = False) -> None:
         state = from_tensorflow(weights, net)
     except ValueError as error:
         raise ValueError(f'{checkpoint}: {error}') from error
-    save(state, output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save({'params': state}, buffer)
+    replace_file(output, buffer.getbuffer())
     print(f'Wrote {output}: {len(state)} variables, {sum(value.numel() for value in state.values()):,} parameters, '
           'free for research and education use only.')
     if others:
@@ -71,18 +74,6 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
             return weights, [name for name in arrays if name not in weights]
     except Exception as error:  # what NumPy raises depends on the byte at which it stumbles
         raise ValueError(f'{path} is no .npz file of arrays, or is damaged: {error}') from error
-
-
-def save(state: dict[str, torch.Tensor], path: Path) -> None:
-    buffer = io.BytesIO()
-    torch.save({'params': state}, buffer)
-    part = path.with_name(f'{path.name}.part')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        part.write_bytes(buffer.getbuffer())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def count_kinds(names: Iterable[str]) -> str:

@@ -69,14 +69,15 @@ def describe_frames(reader: FrameReader) -> dict[str, Any]:
         for index in range(reader.num_frames(clip)):
             names.update(f'{clip}/{reader.frame_name(clip, index)}\n'.encode())
             num_frames += 1
-    return {'path': str(reader.path), 'clips': len(reader.clips), 'frames': num_frames, 'names': names.hexdigest()[:16]}
+    return {'path': str(reader.path.resolve()), 'clips': len(reader.clips), 'frames': num_frames,
+            'names': names.hexdigest()[:16]}
 
 
 def describe_estimator(args: argparse.Namespace, estimator: FlowEstimator) -> dict[str, Any]:
     """What the flows depend on; the device is left out, so that another one may go on."""
     settings = {'type': args.flow, 'upscale': estimator.upscale}
-    if args.preset:
-        settings['preset'] = args.preset
+    if hasattr(estimator, 'preset'):
+        settings['preset'] = estimator.preset
     if args.weights:
         with open(args.weights, 'rb') as file:
             settings |= {'weights': args.weights.name, 'sha256': hashlib.file_digest(file, 'sha256').hexdigest()}
