@@ -8,12 +8,15 @@ import pytest
 import scipy.io
 import torch
 from basicsr.data import build_dataset
+from basicsr.models import build_model
+from conftest import ROOT
 from torch.utils.data import DataLoader
 
 from basicsr_stvsr.color import convert_frame
 from basicsr_stvsr.data.fisr_dataset import FISRMatDataset
 from basicsr_stvsr.data.frames import FrameReadError
 from basicsr_stvsr.data.train_loader import make_train_loader
+from basicsr_stvsr.options import complete_paths, load_options
 
 H, W, N = 8, 12, 9  # of the LR frames, and of samples
 
@@ -222,6 +225,25 @@ def test_training_batches(opt, flow_files):
     assert batch['lq'].shape == (4, 5, 3, H, W) and batch['lq_flow_stride2'].shape == (4, 2, 2, 2, H, W)
     for key, lq in zip(batch['key'], batch['lq'], strict=True):
         assert torch.equal(lq, dataset[int(key[-8:])]['lq'])
+
+
+def test_the_option_file(opt, flow_files, tmp_path):
+    """options/train_fisr_mat.yml with other files: what it trains and validates on, and what its model says."""
+    options = load_options(str(ROOT / 'options' / 'train_fisr_mat.yml'))
+    assert options['datasets']['train']['samples'] == [0, -320]
+    assert options['datasets']['val']['samples'] == [-320, None]
+    options.update(num_gpu=0, dist=False, rank=0, world_size=1, is_train=True)
+    options['network_g']['num_feat'] = 2
+    complete_paths(options, str(tmp_path))
+    files = {key: str(path) for key, path in {**opt, **flow_files}.items() if key.startswith('dataroot')}
+    datasets = {}
+    for phase, samples in (('train', [0, -2]), ('val', [-2, None])):
+        datasets[phase] = build_dataset(
+            {**options['datasets'][phase], **files, 'samples': samples, 'phase': phase, 'key': phase, 'scale': 2})
+    assert (len(datasets['train']), len(datasets['val'])) == (N - 2, 2)
+    model = build_model(options)
+    with pytest.raises(ValueError, match='divisible by 32, but these are 8x12'):
+        model.check_data(datasets['train'], [datasets['val']])
 
 
 # Bad options

@@ -57,7 +57,7 @@ def checkout(tmp_path_factory) -> Path:
     (septuplets / 'sep_trainlist.txt').write_text('00001/0001\n00001/0002\n')
     (septuplets / 'sep_testlist.txt').write_text('00001/0003\n')
     for clip in ('calendar', 'city', 'foliage', 'walk'):
-        write_frames(root / 'datasets' / 'Vid4' / clip, ['a', 'b', 'c'], 4)
+        write_frames(root / 'datasets' / 'Vid4' / clip, ['a', 'b', 'c', 'd', 'e'], 4)
     write_frames(root / 'datasets' / 'middlebury' / 'other-data' / 'Walking', ['frame10', 'frame11'], 5)
     write_frames(root / 'datasets' / 'middlebury' / 'other-gt-interp' / 'Walking', ['frame10i11'], 6)
     write_frames(root / 'datasets' / 'ucf101' / '1', ['frame_00', 'frame_01_gt', 'frame_02'], 7)

@@ -7,35 +7,63 @@ import sys
 
 import pytest
 import torch
+from basicsr.archs import build_network
+from basicsr.data import build_dataset
 from conftest import ROOT
 
 from basicsr_stvsr.archs.checkpoint import check_hash, load_weights, read_state_dict
-from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
+from basicsr_stvsr.inference import restore_clip
 from basicsr_stvsr.options import load_options
 
 WEIGHTS = sorted((ROOT / 'basicsr_stvsr' / 'weights').glob('*.pth'))
+# Each with the option file that tests it
+TESTS = [load_options(str(path)) for path in sorted((ROOT / 'options').glob('test_*_small.yml'))]
+OPTIONS = [(ROOT / opt['path']['pretrain_network_g'], opt) for opt in TESTS]
 
 
 def test_there_are_weights():
     assert WEIGHTS
 
 
-@pytest.mark.parametrize('path', WEIGHTS, ids=lambda path: path.name)
-def test_weights_of_the_package(path):
+def test_options_of_the_package() -> None:
+    assert {path for path, _ in OPTIONS} == set(WEIGHTS)
+
+
+@pytest.mark.parametrize('path, opt', OPTIONS, ids=lambda value: getattr(value, 'name', ''))
+def test_weights_of_the_package(path, opt):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert path.stem.endswith(f'-{digest[:8]}')
     assert path.stat().st_size < 3e6
     weights = torch.load(path, weights_only=True)['params']
     assert all(tensor.dtype == torch.float16 and tensor.isfinite().all() for tensor in weights.values())
-    net = MBNet(**MBNET_PRESETS['small'])
+    net = build_network(opt['network_g'])
     net.load_state_dict(weights)
     card = (path.parent / 'README.md').read_text()
     assert path.name in card and digest in card and 'research' in card
+    assert f'{sum(p.numel() for p in net.parameters()):,} parameters' in card
 
 
-@pytest.mark.parametrize('file', ['options/test_mbnet_small.yml', 'options/demo/train_mbnet_small.yml'])
-def test_option_files_name_weights_that_are_there(file):
-    assert (ROOT / load_options(str(ROOT / file))['path']['pretrain_network_g']) in WEIGHTS
+def test_the_demo_names_weights_that_are_there():
+    opt = load_options(str(ROOT / 'options/demo/train_mbnet_small.yml'))
+    assert (ROOT / opt['path']['pretrain_network_g']) in WEIGHTS
+
+
+@pytest.mark.real_clips
+def test_fisr_small_beats_bicubic_and_averaging(real_data):
+    """Five frames of a clip of Vid4, x2 and x2, PSNR over Y, U and V: given frames and new ones."""
+    path, opt = next((path, opt) for path, opt in OPTIONS if opt['network_g']['type'] == 'FISRNet')
+    net = build_network(opt['network_g']).eval()
+    net.load_state_dict(torch.load(path, weights_only=True)['params'])
+    clip = build_dataset({
+        'name': 'vid4', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 2, 'color': 'yuv', 'num_frame': 5,
+        'dataroot_gt': str(real_data / 'eval' / 'vid4'), 'clips': 'city', 'flow_opt': {'type': 'DISFlow'}})[0]
+    bicubic = build_network({'type': 'BicubicAverage', 'scale': 2, 'first_output': 1})
+    lq, flow = clip['lq'][None], clip['lq_flow'][None]
+    for number, gain in ((0, 1.0), (1, 0.5), (2, 1.0)):  # dB
+        true = clip['gt'][number + 1]
+        psnr = [-10 * torch.log10((restore_clip(each, lq, flow=flow)[0, number] - true).square().mean())
+                for each in (net, bicubic)]
+        assert psnr[0] > psnr[1] + gain
 
 
 def test_publish(tmp_path):
