@@ -46,6 +46,7 @@ def test_importing_twice_is_harmless(monkeypatch):
 
 
 def test_import_is_cheap():
+    """Beside what basicsr itself takes to import, in the same process."""
     # compat needs no package around it, so that everything of basicsr can be imported without us.
     seconds = """
         import importlib.util
@@ -55,17 +56,17 @@ def test_import_is_cheap():
         compat = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(compat)
         compat.apply()
-        import basicsr.models
-
         start = time.process_time()
+        import basicsr.models
+        middle = time.process_time()
         import basicsr_stvsr
-        print(time.process_time() - start)
+        print((time.process_time() - middle) / (middle - start))
     """
     # Of the processor, as the machine may be busy; the first quick run settles it.
-    costs = []
-    while not costs or (costs[-1] >= 0.3 and len(costs) < 4):
-        costs.append(float(run_python('-c', textwrap.dedent(seconds)).stdout))
-    assert min(costs) < 0.3
+    shares = []
+    while not shares or (shares[-1] >= 0.35 and len(shares) < 4):
+        shares.append(float(run_python('-c', textwrap.dedent(seconds)).stdout))
+    assert min(shares) < 0.35
 
 
 HEALTHY = {
