@@ -167,7 +167,7 @@ def cuts(length: int, parts: int, multiple: int) -> list[tuple[int, int]]:
     return [(start, end) for start, end in pairwise(edges) if start < end]
 
 
-def restore_clip(net: nn.Module, lq: Tensor, overlap: str | None = None, flow: Tensor | None = None,
-                 tiling: Tiling | None = None) -> Tensor:
+def restore_clip(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None,
+                 overlap: str | None = None) -> Tensor:
     """Restores a clip of any size and length, (B, T, C, H, W) -> (B, U, C, sH, sW); see `restore_frames`."""
     return torch.stack([frame for _, frame in restore_frames(net, lq, flow, tiling, overlap)], dim=1)

@@ -23,6 +23,7 @@ from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_
 from basicsr.utils.options import dict2str
 from torch.utils.data import DataLoader, Dataset
 
+from .cpu_memory import keep_freed_memory
 from .data.sampling import SampleStream
 from .data.train_loader import make_train_loader, num_shares, open_batches
 from .distributed import any_rank, gather, leave_dist, on_first_rank
@@ -232,6 +233,8 @@ def train_pipeline(root_path: str) -> None:
         opt, args = parse_options(root_path, is_train=True)
         opt['root_path'] = root_path
         torch.backends.cudnn.benchmark = True
+        if opt['num_gpu'] == 0:
+            keep_freed_memory()
         logger, memory = log_to_file(opt, logging.WARNING if args.check else logging.INFO)
         logger.info(get_env_info())
         logger.info(dict2str(opt))

@@ -232,6 +232,8 @@ def test_the_option_file(opt, flow_files, tmp_path):
     options = load_options(str(ROOT / 'options' / 'train_fisr_mat.yml'))
     assert options['datasets']['train']['samples'] == [0, -320]
     assert options['datasets']['val']['samples'] == [-320, None]
+    published = load_options(str(ROOT / 'options' / 'train_fisr.yml'))
+    assert options['network_g'] == published['network_g'] and options['train'] == published['train']
     options.update(num_gpu=0, dist=False, rank=0, world_size=1, is_train=True)
     options['network_g']['num_feat'] = 2
     complete_paths(options, str(tmp_path))

@@ -17,6 +17,7 @@ import h5py
 import lmdb
 import numpy as np
 import pytest
+import skimage.data
 import torch
 
 import basicsr_stvsr  # noqa: F401  (before basicsr, also in processes that the tests start)
@@ -573,6 +574,17 @@ def test_flows_of_yuv_frames(precompute, clips, tmp_path):
     flow = build_flow({'type': 'FlowFiles', 'root': tmp_path / 'flow.lmdb'}).read('first', 'im1', 'im2', (64, 72))
     expected = DISFlow()(frame(clips, 'first', 'im1'), frame(clips, 'first', 'im2'))
     assert np.abs(inner(flow) - inner(expected)).mean() < 0.02
+
+
+def test_rgb_frames_are_not_taken_for_yuv(precompute, tmp_path, capfd):
+    (tmp_path / 'photos').mkdir()
+    for number in (1, 2):
+        photo = skimage.data.astronaut()[::4, 4 * number:4 * number + 96, ::-1]
+        cv2.imwrite(str(tmp_path / 'photos' / f'im{number}.png'), photo)
+    assert precompute('--input', tmp_path / 'photos', '--color', 'yuv') == 1
+    assert re.search(r'photos is said to hold YUV, but does not look like YUV: \d+% of its', capfd.readouterr().err)
+    assert not list(tmp_path.glob('flow.lmdb*'))
+    assert precompute('--input', tmp_path / 'photos') == 0
 
 
 def test_threads_give_the_same(precompute, clips, tmp_path):

@@ -77,7 +77,7 @@ def test_overlap_rules(overlap, expected):
     frames = list(restore_frames(Counted(), torch.zeros(1, 4, 3, 2, 2), overlap=overlap))
     assert [(number, round(100 * float(frame[0, 0, 0, 0]))) for number, frame in frames] == expected
     if overlap != 'all':
-        clip = restore_clip(Counted(), torch.zeros(1, 4, 3, 2, 2), overlap)
+        clip = restore_clip(Counted(), torch.zeros(1, 4, 3, 2, 2), overlap=overlap)
         assert clip.shape == (1, 7, 3, 2, 2)
         assert [round(100 * float(value)) for value in clip[0, :, 0, 0, 0]] == [value for _, value in expected]
 
@@ -90,7 +90,7 @@ def test_frames_come_as_soon_as_no_window_makes_them_again():
 
 def test_an_unknown_rule_is_refused():
     with pytest.raises(ValueError, match="first, last, mean, all, but got 'median'"):
-        restore_clip(Counted(), torch.zeros(1, 2, 3, 2, 2), 'median')
+        restore_clip(Counted(), torch.zeros(1, 2, 3, 2, 2), overlap='median')
 
 
 def test_no_gradients_are_kept():
@@ -124,7 +124,7 @@ def test_frames_without_ends():
     assert [tuple(window.shape) for window in windows] == 2 * [(1, 3, 3, 2, 2)] and output_length(Numbered(), 4) == 5
     assert [number for number, _ in restore_frames(Numbered(), lq, flow)] == [1, 2, 3, 4, 5]
     assert [number for number, _ in restore_frames(Numbered(), lq, flow, overlap='all')] == [1, 2, 3, 3, 4, 5]
-    clip = restore_clip(Numbered(), lq, 'last', flow)
+    clip = restore_clip(Numbered(), lq, flow, overlap='last')
     torch.testing.assert_close(clip[0, :, 0, 0, 0], torch.tensor([0.1, 0.2, 0.3 + 0.01, 0.4, 0.5 + 0.02]))
     with pytest.raises(ValueError, match='Numbered needs the flow between the LR frames, which was not given'):
         restore_clip(Numbered(), lq)

@@ -23,17 +23,16 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from ..color import Color, check_yuv
+from ..color import Color
 from ..flow import build_flow
 from ..schema import Count, DatasetOptions, Flow, Positive
 from ..schema.block import refuse_field
 from .degradations import DegradationBlock, build_degradation
 from .flows import read_flow
-from .frames import VIDEO_SUFFIXES, CachedReader, ColorReader, FrameReader, open_reader
+from .frames import VIDEO_SUFFIXES, CachedReader, FrameReader, open_color_reader
 from .lq_flow import LQFlow, flow_tensor
 
 _NUM_SAMPLED = 16  # clips whose frames are looked at, to guess the size of all
-_NUM_CHECKED = 8  # clips of which a frame is looked at, whether it is YUV
 # What each path must be.
 _PATHS: dict[str, Callable[[Path], bool]] = {
     'dataroot_gt': Path.exists, 'dataroot_lq': Path.exists, 'meta_info_file': Path.is_file, 'dataroot_flow': Path.is_dir
@@ -244,18 +243,10 @@ class _ClipDataset(Dataset):
         return self.lq_flow is not None
 
     def _open(self, path: Path, clips: Sequence[str] | None) -> FrameReader:
-        reader, stored, wanted = open_reader(path, clips=clips), self.settings.stored_color, self.settings.color
-        if stored == 'yuv':
-            self._check_yuv(reader)
-        return reader if stored == wanted else ColorReader(reader, stored, wanted)
-
-    def _check_yuv(self, reader: FrameReader) -> None:
-        """Looks at several frames of several clips, as a single one may be grey, which tells nothing."""
-        clips = reader.clips[::-(-len(reader.clips) // _NUM_CHECKED)]
         try:
-            check_yuv([reader.frame(clip, reader.num_frames(clip) // 2) for clip in clips])
+            return open_color_reader(path, self.settings.stored_color, self.settings.color, clips=clips)
         except ValueError as error:
-            raise ValueError(f'{self._where}: stored_color is yuv, but {reader.path} {error}') from None
+            raise ValueError(f'{self._where}: stored_color: {error}') from None
 
     def _path(self, option: str) -> Path:
         return Path(getattr(self.settings, option)).expanduser()
@@ -386,17 +377,14 @@ class STVSRClipDataset(_ClipDataset):
 
         gt = [self.gt.frame(clip, i) for i in indices]
         flows = self._read_flows(clip, indices, gt[0].shape[:2])
+        lq_size = gt[0].shape[0] // self.scale, gt[0].shape[1] // self.scale
+        box = self._random_crop(clip, *lq_size)
+        outer = self._flow_box(box, lq_size)
         if self.lq is None:
-            lq_size = gt[0].shape[0] // self.scale, gt[0].shape[1] // self.scale
-            box = self._random_crop(clip, *lq_size)
-            outer = self._flow_box(box, lq_size)
             lq = self._degrade_crop(gt[::self.temporal_scale], outer)
         else:
             lq = [self.lq.frame(self._lq_clip[clip], i) for i in indices[::self.temporal_scale]]
             self._check_sizes(clip, gt[0], lq[0])
-            lq_size = lq[0].shape[:2]
-            box = self._random_crop(clip, *lq_size)
-            outer = self._flow_box(box, lq_size)
             lq = _crop(lq, outer)
         lq_flows = self._crop_flows(clip, indices[::self.temporal_scale], lq, outer, box, lq_size)
         lq = _crop(lq, _within(box, outer))
@@ -557,7 +545,7 @@ class STVSRTestDataset(_ClipDataset):
         item = {'key': clip, 'folder': clip, 'frame_names': [f'{i:08d}' for i in range(frames.num_out)]}
         if self.gt is not None:
             gt = [mod_crop(self.gt.frame(clip, i), self.scale) for i in range(len(frames.gt))]
-            for number, i in zip(frames.gt, range(len(frames.gt)), strict=True):
+            for i, number in enumerate(frames.gt):
                 item['frame_names'][number] = self.gt.frame_name(clip, i)
         elif self.temporal_scale == 1:
             item['frame_names'] = self._lq_names(clip, frames.lq)

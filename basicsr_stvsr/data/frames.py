@@ -17,13 +17,14 @@ from typing import Any, BinaryIO, NamedTuple
 import cv2
 import numpy as np
 
-from ..color import Color, convert_frame
+from ..color import Color, check_yuv, convert_frame
 
 IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff'})
 VIDEO_SUFFIXES = frozenset({'.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.m2ts', '.wmv',
                             '.flv', '.ogv', '.y4m', '.264', '.h264', '.265', '.hevc'})
 # Freeing a decoder waits for its threads. A forked DataLoader worker inherits the decoder without them, and would hang.
 NUM_THREADS = 1
+_NUM_CHECKED = 8  # clips of which a frame is looked at, whether it is YUV
 _EBML_HEADER, _MATROSKA_SEGMENT = b'\x1aE\xdf\xa3', b'\x18S\x80g'
 
 
@@ -648,3 +649,26 @@ def open_reader(path: str | Path, *, clips: Sequence[str] | None = None) -> Fram
     if _video_files(path):
         return VideoReader(path, clips=clips)
     return FolderReader(path, clips=clips)
+
+
+def open_color_reader(path: str | Path, stored: Color, wanted: Color, *, clips: Sequence[str] | None = None) -> (
+        FrameReader):
+    """`open_reader`, with frames brought to another colour space.
+
+    Args:
+        path, clips: see `open_reader`.
+        stored, wanted: colour space of the files, and that of the frames.
+
+    Raises:
+        FrameReadError: see `open_reader`.
+        ValueError: the files are said to be YUV, and their colours tell that they are not.
+    """
+    reader = open_reader(path, clips=clips)
+    if stored == 'yuv':
+        # Frames of several clips, as a single one may be grey, which tells nothing
+        some = reader.clips[::-(-len(reader.clips) // _NUM_CHECKED)]
+        try:
+            check_yuv([reader.frame(clip, reader.num_frames(clip) // 2) for clip in some])
+        except ValueError as error:
+            raise ValueError(f'{path} is said to hold YUV, but {error}') from None
+    return reader if stored == wanted else ColorReader(reader, stored, wanted)

@@ -109,10 +109,7 @@ class _Writer:
 
     def __enter__(self) -> '_Writer':
         """Raises FileExistsError where another run is writing the same target, or has done so since."""
-        self.part.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.part.with_name(self.part.name + '.lock'))
-        if not self._lock.acquire():
-            raise FileExistsError(f'{self.part} is being written by another run; wait until it has ended, or stop it')
+        self._take_lock()
         try:
             self._check_target()
             if self.part.exists():
@@ -136,6 +133,12 @@ class _Writer:
             self._close()
             shutil.rmtree(self.part, ignore_errors=True)  # it is still there only if something went wrong
             self._lock.release()
+
+    def _take_lock(self) -> None:
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.part.with_name(self.part.name + '.lock'))
+        if not self._lock.acquire():
+            raise FileExistsError(f'{self.part} is being written by another run; wait until it has ended, or stop it')
 
     def _check_target(self) -> None:
         if self.path.exists() and not self.overwrite:

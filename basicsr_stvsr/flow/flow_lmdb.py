@@ -10,7 +10,7 @@ from typing import Any
 import lmdb
 import numpy as np
 
-from ..data.lmdb_io import META_INFO, FileLock, LmdbWriter
+from ..data.lmdb_io import META_INFO, LmdbWriter
 from .stored_flow import SETTINGS_FILE, encode_flow, flow_shape
 
 _COMMIT_BYTES = 16 * 2**20
@@ -43,10 +43,7 @@ class FlowLmdbWriter(LmdbWriter):
         Raises:
             FileExistsError: another run is writing the same target; or what was left is of other settings, or damaged.
         """
-        self.part.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.part.with_name(self.part.name + '.lock'))
-        if not self._lock.acquire():
-            raise FileExistsError(f'{self.part} is being written by another run; wait until it has ended, or stop it')
+        self._take_lock()
         try:
             self._check_target()
             if self.overwrite and self.part.exists():

@@ -223,7 +223,8 @@ class TileOptions(Block):
     grid: Annotated[list[Positive], Field(min_length=2, max_length=2)]
     """Rows and columns."""
     overlap: Count
-    """LR pixels that a tile sees beyond its own; less than what a network looks at changes its output a little."""
+    """LR pixels that a tile sees beyond its own, rounded up to a multiple that the network works on, such as FISR's 32;
+    less than what a network looks at changes its output a little."""
 
 
 class ValOptions(Block):

@@ -1,14 +1,16 @@
-"""FISR: its four windows in one call beside four calls, the flow that its samples need, and the memory of a 4K frame.
+"""FISR: windows in one call or in four, the flow that samples need, the memory of 4K frames, and what tiles change.
 
     python scripts/benchmark/benchmark_fisr.py step --check
     python scripts/benchmark/benchmark_fisr.py data --check
     python scripts/benchmark/benchmark_fisr.py restore --check
+    python scripts/benchmark/benchmark_fisr.py tiles --clips datasets/vid4_GT.lmdb
 
 `step`: time of a training step as FISRModel takes it, with the windows of stride 1 and stride 2 as one batch, divided
 by that of the same step with a call for each window; the two take turns.
 `data`: seconds of a worker for one batch, with and without DIS flow, beside the step of the network that trains on it.
 A row's share is the time of the flow divided by that of the step, on one core each: below 1 a single worker keeps up.
 `restore`: peak memory of restoring a clip of 1920x1080 by the protocol's 2x2 tiles, in a fresh process.
+`tiles`: how far frames restored in 2x2 tiles are from the same frames restored whole, with the weights of the package.
 """
 import argparse
 import logging
@@ -32,11 +34,16 @@ from basicsr.utils import get_root_logger
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from basicsr_stvsr.data.clip_dataset import STVSRClipDataset
+from basicsr_stvsr.cpu_memory import keep_freed_memory
+from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
 from basicsr_stvsr.data.lq_flow import LQFlow
 from basicsr_stvsr.flow import build_flow
-from basicsr_stvsr.inference import Tiling, restore_frames
+from basicsr_stvsr.inference import Tiling, restore_clip, restore_frames
 from basicsr_stvsr.models.fisr_model import NUM_WINDOWS, FISRModel
+from basicsr_stvsr.options import load_options
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SMALL_OPTIONS = ROOT / 'options' / 'test_fisr_small.yml'
 
 WIDTHS = {'headline': 64, 'small': [6, 8, 16]}
 STEP_LIMIT = 1.0  # of the time of four calls; what noise may add is left to --turns
@@ -84,6 +91,8 @@ def noise(setting: Setting) -> dict[str, Tensor]:
 
 
 def compare_steps(setting: Setting, num_turn: int) -> float:
+    if setting.device.type == 'cpu':
+        keep_freed_memory()  # as every training does
     models = {'one call': make_model(FISRModel, setting), 'four calls': make_model(FourCalls, setting)}
     times: dict[str, list[float]] = {name: [] for name in models}
     for model in models.values():
@@ -142,7 +151,7 @@ def compare_data(setting: Setting, num_turn: int) -> dict[str, float]:
     return shares
 
 
-def restore_clip(preset: str, num_frames: int, device: torch.device) -> int:
+def restore_large(preset: str, num_frames: int, device: torch.device) -> int:
     """Bytes of restoring a clip of 1920x1080 frame by frame, with its flow; in a process that has done nothing yet."""
     torch.set_num_threads(1)
     build_network({'type': 'FISRNet', 'num_feat': 2}).to(device)(
@@ -166,26 +175,56 @@ def restore_clip(preset: str, num_frames: int, device: torch.device) -> int:
     return memory_growth(run, device)
 
 
+def compare_tiles(clips: Path, overlaps: tuple[int, ...]) -> dict[int, tuple[float, float]]:
+    """Overlap -> PSNR in dB of tiled frames beside whole ones, and the largest difference in levels of 255."""
+    opt = load_options(str(SMALL_OPTIONS))
+    dataset = STVSRTestDataset({
+        **opt['datasets']['test'], 'phase': 'test', 'scale': opt['scale'], 'dataroot_gt': clips})
+    net = build_network(opt['network_g']).eval()
+    weights = torch.load(ROOT / opt['path']['pretrain_network_g'], weights_only=True)
+    net.load_state_dict({name: value.float() for name, value in weights['params'].items()})
+    squares, largest = {overlap: [] for overlap in overlaps}, dict.fromkeys(overlaps, 0.0)
+    for sample in dataset:
+        lq, flow = sample['lq'].unsqueeze(0), sample['lq_flow'].unsqueeze(0)
+        whole = restore_clip(net, lq, flow)
+        for overlap in overlaps:
+            difference = restore_clip(net, lq, flow, Tiling((2, 2), overlap)) - whole
+            squares[overlap].append(difference.square().flatten())
+            largest[overlap] = max(largest[overlap], 255 * difference.abs().max().item())
+    result = {overlap: (-10 * torch.cat(squares[overlap]).double().mean().log10().item(), largest[overlap])
+              for overlap in overlaps}
+    print('| overlap (LR pixels) | tiled beside whole (dB) | largest difference (of 255) |\n|---|---|---|')
+    for overlap, (psnr, level) in result.items():
+        print(f'| {overlap} | {psnr:.1f} | {level:.4f} |')
+    return result
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('what', choices=('step', 'data', 'restore'))
+    parser.add_argument('what', choices=('step', 'data', 'restore', 'tiles'))
     parser.add_argument('--preset', choices=WIDTHS, default='headline', help='(default: %(default)s)')
     parser.add_argument('--batch', type=int, default=2, help='(default: %(default)s)')
     parser.add_argument('--patch', type=int, default=96, help='side of the LR frames (default: %(default)s)')
     parser.add_argument('--turns', type=int, default=5, help='timed steps of each row (default: %(default)s)')
+    parser.add_argument('--clips', type=Path, help='of `tiles`: folder of clips, LMDB or video')
     parser.add_argument('--frames', type=int, default=5, help='LR frames to restore (default: %(default)s)')
     parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='(default: %(default)s)')
     parser.add_argument('--check', action='store_true', help='fail above the limit')
     args = parser.parse_args()
+    if (args.what == 'tiles') != (args.clips is not None):
+        parser.error('--clips belongs to tiles, which needs it')
     if args.device == 'auto':
         args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
     setting = Setting(args.preset, args.batch, args.patch, torch.device(args.device))
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     get_root_logger(log_level=logging.WARNING)
+    if args.what == 'tiles':
+        compare_tiles(args.clips, (32, 0))
+        return 0
     print(f'FISR {args.preset}; {describe(setting.device)}')
     if args.what == 'restore':
-        memory = in_new_process(restore_clip, args.preset, args.frames, setting.device)
+        memory = in_new_process(restore_large, args.preset, args.frames, setting.device)
         print(f'{memory / MIB:.0f} MiB at most for {args.frames} frames of 1920x1080, x2 and x2, in 2x2 tiles')
         failed = memory > MEMORY_LIMIT
     else:

@@ -25,6 +25,7 @@ from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS
+from basicsr_stvsr.cpu_memory import keep_freed_memory
 from basicsr_stvsr.models.mbnet_model import MBNetModel
 
 BASE = 'float32'
@@ -102,6 +103,8 @@ def peak_memory(row: str, setting: Setting) -> int:
 
 def prepare(setting: Setting) -> None:
     torch.set_num_threads(setting.num_thread)
+    if setting.device == 'cpu':
+        keep_freed_memory()  # as every training does
     get_root_logger(log_level=logging.WARNING)
 
 

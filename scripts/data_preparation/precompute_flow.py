@@ -20,7 +20,7 @@ from script_util import positive, run
 from tqdm import tqdm
 
 from basicsr_stvsr.data.degradations import build_degradation, mod_crop
-from basicsr_stvsr.data.frames import ColorReader, FrameReader, open_reader
+from basicsr_stvsr.data.frames import FrameReader, open_color_reader
 from basicsr_stvsr.data.lmdb_io import bounded_map
 from basicsr_stvsr.flow import FLOW_REGISTRY, FlowEstimator, build_flow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter, read_settings
@@ -137,14 +137,13 @@ def main() -> int:
     if num_workers > 1:
         cv2.setNumThreads(1)  # of each worker
 
-    with closing(open_reader(args.input)) as stored:
+    with closing(open_color_reader(args.input, args.color, 'rgb')) as reader:
         settings = {
-            'input': describe_frames(stored), 'color': args.color, 'scale': args.scale, 'steps': steps,
+            'input': describe_frames(reader), 'color': args.color, 'scale': args.scale, 'steps': steps,
             'flow': describe_estimator(args, estimator)}
         if read_settings(args.output) == settings and not args.force:
             print(f'{args.output} is complete already.')
             return 0
-        reader = stored if args.color == 'rgb' else ColorReader(stored, args.color, 'rgb')
         total = sum(1 for clip in reader.clips for _ in frame_pairs(reader.num_frames(clip), steps))
         if not total:
             raise ValueError(f'{args.input}: no clip has {min(steps) + 1} frames, so there are no pairs')
