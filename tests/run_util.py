@@ -1,7 +1,10 @@
 """What tests of whole runs share: the commands, and options of a training that takes seconds."""
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 from copy import deepcopy
 from pathlib import Path
 
@@ -32,10 +35,54 @@ train_pipeline(os.getcwd())
 '''
 
 
+# A server that has imported what commands import, which takes most of their time, and forks a process for each of them
+PREPARED = multiprocessing.get_context('forkserver')
+PREPARED.set_forkserver_preload(['basicsr_stvsr.train', 'basicsr_stvsr.test'])
+
+
 def run(*command: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    """Runs `python *command` on one core without a GPU."""
-    return subprocess.run(
-        [sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+    """Runs `python *command` on one core without a GPU, in a process of its own that has the imports behind it."""
+    command = [str(word) for word in command]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / name for name in ('stdout', 'stderr')]
+        process = PREPARED.Process(target=_execute, args=(command, str(cwd), [str(file) for file in files]))
+        process.start()
+        process.join(timeout=300)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(command, 300)
+        return subprocess.CompletedProcess(command, process.exitcode, *(file.read_text() for file in files))
+
+
+def _execute(command: list[str], cwd: str, files: list[str]) -> None:
+    """What Python does with its command line."""
+    os.setsid()  # a group that the command may kill
+    for descriptor, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    os.chdir(cwd)
+    os.environ |= ENVIRONMENT
+    kind, *rest = command
+    if kind == '-m':
+        sys.argv, sys.path[0] = rest, cwd
+        sys.modules.pop(rest[0], None)  # Python warns of a module that is run and was imported
+        runpy.run_module(rest[0], run_name='__main__', alter_sys=True)
+    elif kind == '-c':
+        sys.argv, sys.path[0] = ['-c', *rest[1:]], cwd
+        exec(rest[0], {'__name__': '__main__'})
+    else:
+        sys.argv, sys.path[0] = command, str((Path(cwd) / kind).parent)
+        runpy.run_path(kind, run_name='__main__')
+
+
+def run_fresh(*command: object, cwd: Path = ROOT, **options: object) -> subprocess.CompletedProcess:
+    """Runs `python *command` on one core without a GPU, from its first import on.
+
+    Args:
+        options: of subprocess.run.
+    """
+    return subprocess.run([sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=300,
+                          env=ENVIRONMENT, **options)
 
 
 def succeed(*command: object, cwd: Path = ROOT) -> str:

@@ -14,6 +14,7 @@ import pytest
 import skimage.data
 from basicsr.data import build_dataset
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+from run_util import run
 
 from basicsr_stvsr.data.degradations import bicubic_downsample, linear_light_average
 from basicsr_stvsr.data.frames import FrameReadError
@@ -556,7 +557,6 @@ def test_extract_frames_without_splitting(script, video, tmp_path):
 
 
 def test_command_line(tmp_path):
-    args = ['--input', tmp_path / 'none.mp4', '--output', tmp_path / 'x']
-    done = subprocess.run([sys.executable, SCRIPTS / 'extract_frames.py', *args], capture_output=True, text=True)
+    done = run(SCRIPTS / 'extract_frames.py', '--input', tmp_path / 'none.mp4', '--output', tmp_path / 'x')
     assert done.returncode == 1
     assert done.stderr == f'extract_frames.py: error: {tmp_path}/none.mp4: no such file or folder\n'

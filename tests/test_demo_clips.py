@@ -1,14 +1,12 @@
 """Clips of known motion: the stated flow is what other people's tools measure on the rendered frames."""
 import json
 import math
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from run_util import succeed
 from skimage.registration import phase_cross_correlation
 
 from basicsr_stvsr.archs.arch_util import warp
@@ -120,8 +118,7 @@ def test_a_seed_fixes_the_motion():
 
 
 def test_the_script_writes_what_its_motion_file_says(tmp_path):
-    command = [sys.executable, ROOT / 'scripts/demo/make_demo_clips.py', '--output', tmp_path]
-    subprocess.run([*command, '--num_frames', '3', '--height', '48', '--width', '64'], check=True, capture_output=True)
+    succeed('scripts/demo/make_demo_clips.py', '--output', tmp_path, '--num_frames', 3, '--height', 48, '--width', 64)
 
     motion = json.loads((tmp_path / 'motion.json').read_text())
     assert sorted(motion) == sorted(f'{clip.parent.name}/{clip.name}' for clip in tmp_path.glob('*/*') if clip.is_dir())

@@ -10,27 +10,27 @@ import re
 import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from run_util import ENVIRONMENT, INTERRUPTED, small_train_opt, train_opt, weights, write
+from run_util import INTERRUPTED, run, run_fresh, small_train_opt, train_opt, weights, write
 
 from basicsr_stvsr import training_state
 from basicsr_stvsr.models.mbnet_model import MBNetModel
 from basicsr_stvsr.training_state import CheckpointError, restore_rng, rng_state, write_whole
 
 
-def train_interrupted(folder: Path, opt: dict, iteration: int, action: str) -> subprocess.CompletedProcess:
+def train_interrupted(folder: Path, opt: dict, iteration: int, action: str, *, fresh: bool = False) -> (
+        subprocess.CompletedProcess):
     """Trains in a process of its own under `folder`, with `action` in the middle of the given iteration."""
     samples = iteration * opt['datasets']['train']['batch_size_per_gpu']
-    code = INTERRUPTED.format(samples=samples, action=action)
-    return subprocess.run(
-        [sys.executable, '-c', code, '-opt', str(write(folder / 'interrupted.yml', opt))], cwd=folder, env=ENVIRONMENT,
-        capture_output=True, text=True, timeout=300, start_new_session=True)
+    command = '-c', INTERRUPTED.format(samples=samples, action=action), '-opt', write(folder / 'interrupted.yml', opt)
+    if fresh:
+        return run_fresh(*command, cwd=folder, start_new_session=True)
+    return run(*command, cwd=folder)
 
 
 def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
@@ -314,7 +314,7 @@ def test_workers_outlive_a_signal_to_all_processes(clips, tmp_path):
     opt = small_train_opt(clips)
     opt['datasets']['train']['num_worker_per_gpu'] = 2
     opt['train']['total_iter'] = 10**6
-    stopped = train_interrupted(tmp_path, opt, 20, 'os.killpg(0, signal.SIGTERM)')
+    stopped = train_interrupted(tmp_path, opt, 20, 'os.killpg(0, signal.SIGTERM)', fresh=True)
     assert stopped.returncode == os.EX_TEMPFAIL, stopped.stderr[-2000:]
     state, = (tmp_path / 'experiments' / 'tiny' / 'training_states').glob('20.state')
     assert 'Traceback' not in stopped.stderr and state.stat().st_size > 0
@@ -328,7 +328,7 @@ def test_workers_do_not_outlive_the_training(clips, tmp_path, action, code):
     opt = small_train_opt(clips)
     opt['datasets']['train']['num_worker_per_gpu'] = 2
     start = time.monotonic()
-    ended = train_interrupted(tmp_path, opt, 2, f'import time; {action}')
+    ended = train_interrupted(tmp_path, opt, 2, f'import time; {action}', fresh=True)
     assert ended.returncode == code, ended.stderr[-2000:]
     assert time.monotonic() - start < 40  # most of it imports
     assert subprocess.run(['pgrep', '-f', str(tmp_path)], capture_output=True).returncode == 1

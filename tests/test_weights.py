@@ -2,14 +2,13 @@
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from conftest import ROOT
+from run_util import run, succeed
 
 from basicsr_stvsr.archs.checkpoint import check_hash, load_weights, read_state_dict
 from basicsr_stvsr.inference import restore_clip
@@ -70,15 +69,15 @@ def test_publish(tmp_path):
     checkpoint = tmp_path / 'net_g_latest.pth'
     averaged = {'w': torch.full((3,), 0.1), 'n': torch.tensor(7)}
     torch.save({'params': {'w': torch.ones(3)}, 'params_ema': averaged}, checkpoint)
-    command = [sys.executable, ROOT / 'scripts' / 'publish_weights.py', checkpoint, tmp_path / 'out' / 'Net_set_x4']
-    subprocess.run(command, check=True)
+    command = 'scripts/publish_weights.py', checkpoint, tmp_path / 'out' / 'Net_set_x4'
+    succeed(*command)
     path, = (tmp_path / 'out').iterdir()
     weights = torch.load(path, weights_only=True)['params']
     assert torch.equal(weights['w'], torch.full((3,), 0.1).half()) and weights['n'] == 7
     check_hash(path)
 
     torch.save({'weights': {}}, checkpoint)
-    failed = subprocess.run(command, capture_output=True, text=True)
+    failed = run(*command)
     assert failed.returncode == 1
     assert failed.stderr == f'{checkpoint} holds weights, but no params_ema\n'
 
