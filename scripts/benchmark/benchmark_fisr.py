@@ -91,8 +91,6 @@ def noise(setting: Setting) -> dict[str, Tensor]:
 
 
 def compare_steps(setting: Setting, num_turn: int) -> float:
-    if setting.device.type == 'cpu':
-        keep_freed_memory()  # as every training does
     models = {'one call': make_model(FISRModel, setting), 'four calls': make_model(FourCalls, setting)}
     times: dict[str, list[float]] = {name: [] for name in models}
     for model in models.values():
@@ -209,6 +207,8 @@ def main() -> int:
     parser.add_argument('--clips', type=Path, help='of `tiles`: folder of clips, LMDB or video')
     parser.add_argument('--frames', type=int, default=5, help='LR frames to restore (default: %(default)s)')
     parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='(default: %(default)s)')
+    parser.add_argument('--return-memory', action='store_true',
+                        help='on a CPU give freed memory back to the system, which trainings do not')
     parser.add_argument('--check', action='store_true', help='fail above the limit')
     args = parser.parse_args()
     if (args.what == 'tiles') != (args.clips is not None):
@@ -218,6 +218,8 @@ def main() -> int:
     setting = Setting(args.preset, args.batch, args.patch, torch.device(args.device))
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    if args.device == 'cpu' and args.what in ('step', 'data') and not args.return_memory:
+        keep_freed_memory()
     get_root_logger(log_level=logging.WARNING)
     if args.what == 'tiles':
         compare_tiles(args.clips, (32, 0))
