@@ -322,15 +322,14 @@ def test_workers_outlive_a_signal_to_all_processes(clips, tmp_path):
 
 @pytest.mark.parametrize('action, code', [
     ("raise RuntimeError('of the program')", 1),
-    ('os.killpg(0, signal.SIGINT); time.sleep(1); os.killpg(0, signal.SIGINT); time.sleep(60)', -signal.SIGINT),
+    ('os.killpg(0, signal.SIGINT); time.sleep(1); os.killpg(0, signal.SIGINT); time.sleep(900)', -signal.SIGINT),
 ], ids=['error', 'second interrupt'])
 def test_workers_do_not_outlive_the_training(clips, tmp_path, action, code):
     opt = small_train_opt(clips)
     opt['datasets']['train']['num_worker_per_gpu'] = 2
-    start = time.monotonic()
+    # It is given 300 seconds, less than the program would sleep.
     ended = train_interrupted(tmp_path, opt, 2, f'import time; {action}', fresh=True)
     assert ended.returncode == code, ended.stderr[-2000:]
-    assert time.monotonic() - start < 40  # most of it imports
     assert subprocess.run(['pgrep', '-f', str(tmp_path)], capture_output=True).returncode == 1
 
 
