@@ -43,6 +43,6 @@ setup(
         'mm': ['mmengine'],
         'face': ['facexlib'],
         'lpips': ['lpips'],
-        'dev': ['google-crc32c', 'jsonschema', 'pytest', 'pytest-xdist', 'ruff', 'SSIM-PIL'],
+        'dev': ['google-crc32c', 'jsonschema', 'lpips', 'pytest', 'pytest-xdist', 'ruff', 'SSIM-PIL'],
     },
 )

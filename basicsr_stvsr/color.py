@@ -1,6 +1,7 @@
-"""The colour spaces of clips: RGB, and YUV as MATLAB's rgb2ycbcr and most video files have it (BT.601, studio swing).
+"""The colour spaces of clips: RGB, YUV, and the plane Y of it alone, one channel, for networks that restore luma.
 
-Y lies in 16-235, U and V in 16-240, all of 0-255; tensors hold these numbers divided by 255.
+YUV is as MATLAB's rgb2ycbcr and most video files have it (BT.601, studio swing): Y lies in 16-235, U and V in 16-240,
+all of 0-255; tensors hold these numbers divided by 255.
 """
 from collections.abc import Sequence
 from typing import Literal
@@ -10,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Color = Literal['rgb', 'yuv']
+Color = Literal['rgb', 'yuv', 'y']
+StoredColor = Literal['rgb', 'yuv']  # of files
+NUM_CHANNELS: dict[Color, int] = {'rgb': 3, 'yuv': 3, 'y': 1}
 
 # Rows: Y, U, V; columns: R, G, B in 0-255. The numbers of BasicSR's rgb2ycbcr, which are MATLAB's.
 TO_YUV = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
@@ -21,6 +24,7 @@ TO_RGB = np.linalg.inv(TO_YUV)
 _BGR_TO_VUY = np.column_stack((TO_YUV, YUV_OFFSET))[::-1][:, [2, 1, 0, 3]]
 _VUY_TO_BGR = np.column_stack((TO_RGB, -TO_RGB @ YUV_OFFSET))[::-1][:, [2, 1, 0, 3]]
 
+_NO_CHROMA = 128  # U and V of grey
 _OUT_OF_GAMUT = 24  # levels; rounding takes no colour so far out
 _LARGEST_SHARE = 0.1  # of the pixels
 
@@ -28,12 +32,24 @@ _LARGEST_SHARE = 0.1  # of the pixels
 def convert_clip(clip: Tensor, source: Color, target: Color) -> Tensor:
     """Brings a clip from one colour space to another, without clipping or rounding.
 
+    What has Y alone becomes grey.
+
     Args:
-        clip: (..., 3, H, W), float, 0-1.
-        source, target: 'rgb' or 'yuv'.
+        clip: (..., 3, H, W), or (..., 1, H, W) for 'y'; float, 0-1.
+        source, target: 'rgb', 'yuv' or 'y'.
+
+    Raises:
+        ValueError: the clip has not as many channels as `source`.
     """
+    if clip.ndim < 3 or clip.shape[-3] != NUM_CHANNELS[source]:
+        raise ValueError(f'expected a clip in {source}, (..., {NUM_CHANNELS[source]}, H, W), got {tuple(clip.shape)}')
     if source == target:
         return clip
+    if source == 'y':
+        chroma = clip.new_full((*clip.shape[:-3], 2, *clip.shape[-2:]), _NO_CHROMA / 255)
+        return convert_clip(torch.cat([clip, chroma], dim=-3), 'yuv', target)
+    if target == 'y':
+        return convert_clip(clip, source, 'yuv')[..., :1, :, :]
     offset = torch.tensor(YUV_OFFSET / 255, dtype=clip.dtype, device=clip.device).view(3, 1, 1)
     matrix = torch.tensor(TO_YUV if target == 'yuv' else TO_RGB, dtype=clip.dtype, device=clip.device)
     if target == 'yuv':
@@ -42,12 +58,29 @@ def convert_clip(clip: Tensor, source: Color, target: Color) -> Tensor:
 
 
 def convert_frame(frame: np.ndarray, source: Color, target: Color) -> np.ndarray:
-    """Brings a frame as OpenCV reads it, uint8 (h, w, 3), to another colour space; rounded, and clipped to 0-255.
+    """Brings a frame as OpenCV reads it to another colour space; rounded, and clipped to 0-255.
 
-    Channels are B, G, R or V, U, Y: an image file that holds Y, U, V where others have R, G, B is read so.
+    Channels are B, G, R or V, U, Y: an image file that holds Y, U, V where others have R, G, B is read so. What has Y
+    alone becomes grey.
+
+    Args:
+        frame: uint8 (h, w, 3), or (h, w, 1) for 'y'.
+        source, target: 'rgb', 'yuv' or 'y'.
+
+    Raises:
+        ValueError: the frame has not as many channels as `source`.
     """
+    if frame.ndim != 3 or frame.shape[2] != NUM_CHANNELS[source]:
+        raise ValueError(f'expected a frame in {source}, (h, w, {NUM_CHANNELS[source]}), got {frame.shape}')
     if source == target:
         return frame
+    if source == 'y':
+        chroma = np.full((*frame.shape[:2], 2), _NO_CHROMA, np.uint8)
+        return convert_frame(np.concatenate([chroma, frame], axis=2), 'yuv', target)
+    if target == 'y':
+        # By way of all three, as OpenCV rounds some halves otherwise where it makes a single plane; and a copy, as what
+        # is kept must not hold the other two in memory
+        return convert_frame(frame, source, 'yuv')[..., 2:].copy()
     matrix = _BGR_TO_VUY if target == 'yuv' else _VUY_TO_BGR
     # In float, as OpenCV's arithmetic of bytes is off by up to 0.6 levels; adding 0 rounds and clips
     return cv2.add(cv2.transform(frame.astype(np.float32), matrix), 0, dtype=cv2.CV_8U)

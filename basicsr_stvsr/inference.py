@@ -1,8 +1,9 @@
 """Runs a network over a clip of any size and length.
 
 A network states what it needs: `scale`, `temporal_scale` (1, or 2 where it makes the frame between two), `num_frames`
-(its window; None: any number), `size_multiple`; and where they are not these, `first_output` (0), `color` (None: any),
-`needs_flow` (False) and `overlap` ('first', see `restore_frames`).
+(its window; None: any number), `size_multiple`; and where they are not these, `first_output` (0), the number of the
+first frame that a window gives, `pads_ends` (False), whether the frames at the ends of a clip are repeated so that none
+is missing, `color` (None: any), `needs_flow` (False) and `overlap` ('first', see `restore_frames`).
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale. Frames out are numbered from the
 first frame in, in steps of half a frame where the network doubles the frame rate.
 """
@@ -26,9 +27,13 @@ class Tiling(NamedTuple):
     overlap: int
 
 
-def first_output(net: nn.Module) -> int:
-    """Number of the first frame that a window gives; as many are missing at its end."""
-    return getattr(net, 'first_output', 0)
+def first_output(net: nn.Module, *, of_clip: bool = True) -> int:
+    """Number of the first frame that comes out; as many are missing at the end.
+
+    Args:
+        of_clip: of a whole clip, whose ends may be padded; else of a window, or of a sample of windows for training.
+    """
+    return 0 if of_clip and getattr(net, 'pads_ends', False) else getattr(net, 'first_output', 0)
 
 
 def overlap_of(net: nn.Module) -> str:
@@ -36,10 +41,24 @@ def overlap_of(net: nn.Module) -> str:
     return getattr(net, 'overlap', 'first')
 
 
-def output_length(net: nn.Module, num_frames: int) -> int:
+def output_length(net: nn.Module, num_frames: int, *, of_clip: bool = True) -> int:
     """Number of frames that `num_frames` become: 2T - 1 where the network doubles the frame rate, else T; less those
-    at both ends that it does not make."""
-    return net.temporal_scale * (num_frames - 1) + 1 - 2 * first_output(net)
+    at both ends that it does not make.
+
+    Args:
+        of_clip: see `first_output`.
+    """
+    return net.temporal_scale * (num_frames - 1) + 1 - 2 * first_output(net, of_clip=of_clip)
+
+
+def frames_of_windows(net: nn.Module, num_frames: int) -> list[int]:
+    """Numbers of the frames that the windows run over, one after another: all; and the first and the last again where
+    the network pads the ends, so that it makes every frame, of clips shorter than its window too."""
+    if not getattr(net, 'pads_ends', False):
+        return list(range(num_frames))
+    before = first_output(net, of_clip=False)
+    length = max(num_frames + 2 * before, net.num_frames)
+    return [min(max(number - before, 0), num_frames - 1) for number in range(length)]
 
 
 def check_color(net: nn.Module, color: str) -> None:
@@ -74,21 +93,21 @@ def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tili
 
     Yields:
         (B, V, C, sH, sW), clamped to 0-1, where `lq` lies: the V output frames of each window. Windows start one input
-        frame apart; window n's frame v is frame `temporal_scale * n + first_output + v` of the clip.
+        frame apart; window n's frame v is frame `temporal_scale * n + first_output(net) + v` of the clip.
 
     Raises:
         ValueError: the clip is shorter than the network's window, or comes without the flow that it needs.
     """
-    num_frames = lq.shape[1]
-    window = net.num_frames or num_frames
+    numbers = frames_of_windows(net, lq.shape[1])
+    window = net.num_frames or len(numbers)
     needs_flow = getattr(net, 'needs_flow', False)
-    if num_frames < window:
-        raise ValueError(f'{type(net).__name__} works on windows of {window} frames, but the clip has {num_frames}')
+    if len(numbers) < window:
+        raise ValueError(f'{type(net).__name__} works on windows of {window} frames, but the clip has {lq.shape[1]}')
     if needs_flow and flow is None:
         raise ValueError(f'{type(net).__name__} needs the flow between the LR frames, which was not given: set '
                          'flow_opt of the data set, or see basicsr_stvsr.flow')
-    for start in range(num_frames - window + 1):
-        inputs = (lq[:, start:start + window],)
+    for start in range(len(numbers) - window + 1):
+        inputs = (lq[:, numbers[start:start + window]],)
         if needs_flow:
             inputs = net.inputs(*inputs, flow[:, start:start + window - 1])
         yield restore_tiles(net, inputs, tiling).clamp_(0, 1)
@@ -113,11 +132,12 @@ def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tilin
     if overlap not in OVERLAP_RULES:
         raise ValueError(f'overlap must be one of {", ".join(OVERLAP_RULES)}, but got {overlap!r}')
     held: dict[int, list[Tensor]] = {}  # number -> the copies that count so far
+    num_out = first_output(net) + output_length(net, lq.shape[1])
     for n, window in enumerate(restore_windows(net, lq, flow, tiling)):
         start = first_output(net) + net.temporal_scale * n
         for number in [number for number in held if number < start]:  # no window makes it any more
             yield number, mean_frame(held.pop(number))
-        for number, frame in enumerate(window.unbind(1), start):
+        for number, frame in enumerate(window.unbind(1)[:num_out - start], start):  # of a short clip, padded ones
             if overlap == 'all':
                 yield number, frame
             elif overlap == 'mean' or number not in held:

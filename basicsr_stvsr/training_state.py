@@ -19,7 +19,7 @@ import torch
 from basicsr.utils import check_resume, get_root_logger
 from torch import distributed as dist
 
-from .archs.checkpoint import load_file
+from .archs.checkpoint import load_file, sha256_of
 from .distributed import on_first_rank
 
 # Of every training state, BasicSR's included
@@ -197,8 +197,3 @@ def advice(path: Path, opt: Mapping[str, Any]) -> str:
     return (f'. The state lies outside of this experiment, {opt["path"]["experiments_root"]}: to go on with another '
             'one, set `name` or path.experiments_root to it; to begin anew with its weights, use '
             'path.pretrain_network_g')
-
-
-def sha256_of(path: Path) -> str:
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from basicsr_stvsr.color import TO_YUV
-from basicsr_stvsr.data.frames import FrameReader, open_reader
+from basicsr_stvsr.data.frames import FrameReader, open_color_reader
 from basicsr_stvsr.metrics.flicker import flicker
 
 
@@ -50,10 +50,10 @@ def main() -> int:
     parser.add_argument('--gt', type=Path, required=True, help='true clips: folder, LMDB or videos')
     args = parser.parse_args()
     try:
-        with open_reader(args.gt) as gt:
+        with open_color_reader(args.gt) as gt:
             rows = {}
             for folder in args.folders:
-                with open_reader(folder) as result:
+                with open_color_reader(folder) as result:
                     rows[folder] = {clip: clip_flicker(result, gt, clip) for clip in result.clips}
     except (OSError, ValueError) as error:
         print(f'measure_flicker.py: error: {error}', file=sys.stderr)

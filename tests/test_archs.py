@@ -4,6 +4,8 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from basicsr_stvsr.archs.arch_util import to_channels_last
+
 MBNET = {
     'flow_net': {'type': 'OFRNet', 'num_feat': 8, 'num_res': 1},
     'refine_net': {'type': 'PACFlowNet', 'num_feat': 4, 'guide_channels': 2},
@@ -20,6 +22,7 @@ CASES = {
     'BicubicAverage': (dict(), ((2, 2, 3, 8, 10),), ((2, 3, 3, 32, 40),)),
     'ContextResNet': (dict(num_feat=4), ((2, 6, 8, 10),), ((2, 4, 8, 10),)),
     'FISRNet': (dict(num_feat=4), ((2, 3, 3, 32, 64), (2, 2, 2, 2, 32, 64)), ((2, 3, 3, 64, 128),)),
+    'FSTRN': (dict(num_feat=8, num_frb=1, dropout=0.0), ((2, 5, 1, 8, 10),), ((2, 1, 1, 32, 40),)),
     'GridNet': (
         dict(feature_channels=16, channels=(4, 6, 8)),
         ((2, 6, 32, 40), (2, 16, 8, 10)), ((2, 3, 32, 40),)),
@@ -35,6 +38,8 @@ CASES = {
     'UNet': (
         dict(feature_channels=16, channels=(4, 6, 8)),
         ((2, 6, 32, 40), (2, 16, 8, 10)), ((2, 3, 32, 40),)),
+    'VSRResDiscriminator': (dict(num_feat=4, patch_size=16), ((2, 1, 16, 16),), ((2, 1),)),
+    'VSRResNet': (dict(num_feat=4, num_block=1), ((2, 5, 1, 8, 10),), ((2, 1, 1, 32, 40),)),
 }
 
 
@@ -145,7 +150,7 @@ def test_autocast_stays_close(case):
 def test_channels_last_changes_nothing(case):
     net, inputs = case
     expected = as_tuple(net(*inputs))
-    net = net.to(memory_format=torch.channels_last)
+    net = to_channels_last(net)
     for output, contiguous in zip(as_tuple(net(*inputs)), expected, strict=True):
         torch.testing.assert_close(output, contiguous, rtol=1e-5, atol=1e-5)
 

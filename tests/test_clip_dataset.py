@@ -1,6 +1,7 @@
 import copy
 import random
 import shutil
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.vimeo90k_dataset import Vimeo90KRecurrentDataset
+from basicsr.utils.color_util import bgr2ycbcr
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from basicsr.utils.matlab_functions import imresize
 
+from basicsr_stvsr.color import convert_clip
 from basicsr_stvsr.data import clip_dataset
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
 from basicsr_stvsr.data.frames import FrameReadError
@@ -208,6 +211,131 @@ def test_windows_and_intervals(train_opt):
     assert torch.equal(dataset[5]['lq'][1], STVSRClipDataset({**train_opt, 'temporal_scale': 1})[5]['lq'][2])
 
 
+def test_frame_stride(train_opt):
+    """Windows of three in im1 to im7."""
+    for stride, starts in ((1, [1, 2, 3, 4, 5]), (2, [1, 3, 5]), (3, [1, 4]), (4, [1, 5]), (5, [1])):
+        dataset = STVSRClipDataset({**train_opt, 'frame_stride': stride, 'clips': CLIPS[0]})
+        assert [dataset[i]['key'] for i in range(len(dataset))] == [f'{CLIPS[0]}/im{start}' for start in starts]
+    dataset = STVSRClipDataset({**train_opt, 'frame_stride': 2, 'interval_list': [1, 2], 'clips': CLIPS[0]})
+    assert [dataset[i]['key'][-1] for i in range(len(dataset))] == ['1', '3', '5', '1', '3']
+    dataset = STVSRClipDataset({**train_opt, 'frame_stride': 2, 'clip_weights': {CLIPS[0]: 2}})
+    assert len(dataset) == 6 + 3 + 3
+
+
+@pytest.mark.parametrize(('gt_size', 'stride', 'places'), [
+    (32, 16, [0, 16, 32]), (40, 16, [0, 16]), (64, 32, [0]), (32, None, list(range(0, 33, 4)))])
+def test_crop_stride(train_opt, gt_size, stride, places):
+    """Crops begin at multiples of it, each equally often; found in the whole frame by what they hold."""
+    train_opt.update(gt_size=gt_size, clips=CLIPS[0], num_frame=1, temporal_scale=1)
+    whole = STVSRClipDataset({**train_opt, 'gt_size': None})[0]['gt'][0]
+    dataset = STVSRClipDataset({**train_opt, 'crop_stride': stride})
+    found = Counter()
+    random.seed(0)
+    for _ in range(40 * len(places)):
+        corner = dataset[0]['gt'][0, 0, :6, :6]
+        windows = whole[0].unfold(0, 6, 1).unfold(1, 6, 1)
+        (top, left), = (windows == corner).all(dim=(2, 3)).nonzero().tolist()
+        found.update([('top', top), ('left', left)])
+    assert set(found) == {(side, place) for side in ('top', 'left') for place in places}
+    assert all(16 <= number <= 70 for number in found.values())  # 40 on average, within four standard deviations
+
+
+@pytest.mark.parametrize('opt', [{'type': 'blur_bicubic'}, {'type': 'gaussian'}])
+@pytest.mark.parametrize('gt_size', [8, 32])
+def test_degraded_crops_equal_crops_of_whole_frames(train_opt, opt, gt_size):
+    train_opt.update(dataroot_lq=None, degradation=opt)
+    dataset = STVSRClipDataset({**train_opt, 'gt_size': gt_size})
+    whole = STVSRClipDataset({**train_opt, 'gt_size': None})
+    gt, lq = whole[3]['gt'], whole[3]['lq']
+    places = set()
+    for seed in range(60):
+        random.seed(seed)
+        item = dataset[3]
+        windows = gt[0, 0].unfold(0, gt_size, SCALE).unfold(1, gt_size, SCALE)  # in steps of LR pixels
+        (top, left), = (windows == item['gt'][0, 0]).all(dim=(2, 3)).nonzero().tolist()
+        size = gt_size // SCALE
+        assert torch.equal(item['lq'], lq[..., top:top + size, left:left + size])
+        places |= {top, left}
+    assert {0, (SIZE - gt_size) // SCALE} < places  # borders included
+
+
+# One channel
+
+
+@pytest.fixture
+def luma(vimeo):
+    """Y of the ground truth of a clip by BasicSR: (7, 64, 64), uint8."""
+    def load(clip):
+        return np.stack([bgr2ycbcr(cv2.imread(str(vimeo / 'gt' / clip / f'im{i}.png')), y_only=True)
+                         for i in range(1, 8)])
+    return load
+
+
+@pytest.mark.parametrize('cache', [False, True])
+def test_training_on_luma(train_opt, luma, cache):
+    """Y of the ground truth, and LR frames made of it: the same as by imresize of BasicSR's Y."""
+    train_opt.update(dataroot_lq=None, color='y', gt_size=None, num_frame=5, temporal_scale=1, cache=cache)
+    dataset = STVSRClipDataset(train_opt)
+    item = dataset[4]
+    assert item['key'] == '00001/0002/im2'
+    assert item['gt'].shape == (5, 1, 64, 64) and item['lq'].shape == (5, 1, 16, 16)
+    expected = luma(CLIPS[1])[1:6].astype(float)
+    difference = np.abs(item['gt'][:, 0].numpy() * 255 - expected)
+    assert difference.max() < 1.01 and difference.mean() < 1e-3
+    for frame, y in zip(item['lq'], expected, strict=True):
+        assert np.abs(frame[0].numpy() * 255 - imresize(y / 255, 1 / SCALE) * 255).max() < 1.02
+    assert torch.equal(dataset[4]['lq'], item['lq'])
+
+
+def test_luma_is_turned_as_colours_are(train_opt):
+    """BasicSR's `augment` on frames of one channel: in place, and without losing the channel."""
+    train_opt.update(use_hflip=True, use_rot=True, random_reverse=True, gt_size=24)
+    luma = STVSRClipDataset({**train_opt, 'color': 'y'})
+    colored = STVSRClipDataset({**train_opt, 'color': 'yuv'})
+    seen = []
+    for seed in range(20):
+        random.seed(seed)
+        item = luma[2]
+        random.seed(seed)
+        expected = colored[2]
+        assert item['lq'].shape == (2, 1, 6, 6) and item['gt'].shape == (3, 1, 24, 24)
+        assert torch.equal(item['gt'], expected['gt'][:, :1]) and torch.equal(item['lq'], expected['lq'][:, :1])
+        seen.append(item['gt'])
+    assert sum(torch.equal(seen[0], other) for other in seen) == 1
+
+
+@pytest.mark.parametrize('from_disk', [False, True])
+def test_luma_of_a_clip_and_its_chroma(vimeo, test_opt, from_disk):
+    """The same as all of YUV, cut apart: lq, gt and, so that the result can be shown in colours, chroma."""
+    test_opt.update(temporal_scale=1, lq_size_multiple=5, dataroot_lq=vimeo / 'lq' if from_disk else None)
+    yuv = STVSRTestDataset({**test_opt, 'color': 'yuv'})[0]
+    item = STVSRTestDataset({**test_opt, 'color': 'y'})[0]
+    assert item['lq'].shape == (7, 1, 15, 15) and item['gt'].shape == (7, 1, 60, 60)
+    assert item['lq_chroma'].shape == (7, 2, 15, 15) and item['lq_chroma'].dtype == torch.float32
+    assert torch.equal(item['lq'], yuv['lq'][:, :1]) and torch.equal(item['gt'], yuv['gt'][:, :1])
+    assert torch.equal(item['lq_chroma'], yuv['lq'][:, 1:])
+    rgb = STVSRTestDataset(test_opt)[0]
+    assert 'lq_chroma' not in yuv and 'lq_chroma' not in rgb
+    back = convert_clip(torch.cat([item['lq'], item['lq_chroma']], dim=1), 'yuv', 'rgb')
+    assert (back - rgb['lq']).abs().max() < 4 / 255  # rounded to YUV before, or after, it was made smaller
+
+
+def test_luma_in_tests_equals_luma_in_training(train_opt, test_opt):
+    whole = STVSRTestDataset({**test_opt, 'color': 'y', 'temporal_scale': 1})[0]
+    train_opt.update(color='y', temporal_scale=1, num_frame=7, gt_size=None, dataroot_lq=None)
+    item = STVSRClipDataset(train_opt)[0]
+    assert torch.equal(item['lq'], whole['lq']) and torch.equal(item['gt'], whole['gt'])
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({'flow_opt': {'type': 'DISFlow'}}, "datasets.train.flow_opt needs frames with colours, but color is 'y'"),
+    ({'stored_color': 'y'}, "datasets.train.stored_color must be one of rgb, yuv, but is 'y'"),
+    ({'color': 'Y'}, "datasets.train.color must be one of rgb, yuv, y, but is 'Y'")])
+def test_bad_options_of_colour(train_opt, change, message):
+    with pytest.raises(ValueError, match=message):
+        STVSRClipDataset({**train_opt, 'color': 'y', **change})
+
+
 @pytest.mark.parametrize(('weights', 'counts'), [
     ({'00002/*': 3}, [5, 5, 15]),
     ({'00001/0001': 0.4, '*': 2}, [2, 10, 10]),
@@ -326,6 +454,60 @@ def test_first_frames_of_a_clip(vimeo, test_opt):
     assert item['lq'].shape[0] == item['gt'].shape[0] == 4
 
 
+def test_areas_of_clips(vimeo, test_opt):
+    """As MATLAB counts: rows 9 to 40 are the indices 8 to 39. LR frames are made of what is cut out."""
+    areas = {CLIPS[0]: {'rows': [9, 40], 'columns': [1, 48], 'frames': [3, 7]}, '00001/*': {'frames': [1, 2]}}
+    test_opt.update(temporal_scale=1, dataroot_gt=vimeo / 'gt')
+    dataset = STVSRTestDataset({**test_opt, 'clip_areas': areas})
+    whole = STVSRTestDataset(test_opt)
+    item = dataset[0]
+    assert torch.equal(item['gt'], whole[0]['gt'][2:7, :, 8:40, :48])
+    assert item['frame_names'] == ['im3', 'im4', 'im5', 'im6', 'im7'] and dataset.num_input_frames(0) == 5
+    frames = [cv2.imread(str(vimeo / 'gt' / CLIPS[0] / f'im{i}.png'))[8:40, :48] for i in range(3, 8)]
+    expected = np.stack([lr_frame(frame)[..., ::-1].transpose(2, 0, 1) for frame in frames])
+    assert np.abs(item['lq'].numpy() * 255 - expected).max() < 1.01
+    assert item['lq'].shape == (5, 3, 8, 12)
+    assert torch.equal(dataset[1]['gt'], whole[1]['gt'][:2])
+    assert torch.equal(dataset[2]['gt'], whole[2]['gt'])
+    # The filter sees the border of the area, and not what lies around it
+    assert not torch.equal(item['lq'][..., 0, :], whole[0]['lq'][2:7, :, 2, :12])
+
+
+def test_areas_go_with_other_options(vimeo, test_opt):
+    """Patterns are looked for among all clips, so that a part of a set may be tested."""
+    areas = {clip: {'rows': [1, 40], 'columns': [5, 64], 'frames': [2, 6]} for clip in CLIPS}
+    test_opt.update(dataroot_gt=vimeo / 'gt.lmdb', color='y', num_frame=3, lq_size_multiple=2)
+    dataset = STVSRTestDataset({**test_opt, 'clips': CLIPS[1], 'clip_areas': areas})
+    item = dataset[0]
+    assert len(dataset) == 1 and item['frame_names'] == ['im2', 'im3', 'im4']
+    assert item['lq'].shape == (2, 1, 10, 14) and item['gt'].shape == (3, 1, 40, 56)
+    assert item['lq_chroma'].shape == (2, 2, 10, 14)
+    whole = STVSRTestDataset({**test_opt, 'num_frame': None, 'lq_size_multiple': 1, 'clips': CLIPS[1]})[0]
+    assert torch.equal(item['gt'], whole['gt'][1:4, :, :40, 4:60])
+
+
+@pytest.mark.parametrize(('areas', 'message'), [
+    ({'*': {'rows': [1, 65]}}, r"'Vimeo' \(datasets.val\): clip_areas: rows \[1, 65\] reach beyond clip '00001/0001', "
+                               'which has 64 rows, 64 columns, 7 frames'),
+    ({'00002/*': {'columns': [60, 72]}}, r"columns \[60, 72\] reach beyond clip '00002/0001'"),
+    ({'*': {'frames': [8, 8]}}, r'frames \[8, 8\] reach beyond clip'),
+    ({'calendar': {'rows': [1, 2]}, '*': {}}, r"clip_areas: no clip matches \['calendar'\]"),
+    ({'*': {'rows': [0, 8]}}, r'datasets.val.clip_areas.\*.rows\[0\] must be >= 1, but is 0'),
+    ({'*': {'rows': [9, 8]}}, r'clip_areas.\*.rows must be \[first, last\], counted from 1, but is \[9, 8\]'),
+    ({'*': {'rows': [9]}}, r'clip_areas.\*.rows must be a list of at least 2'),
+    ({'*': {'lines': [1, 2]}}, r"clip_areas.\*.lines must be one of rows, columns, frames, but is 'lines'"),
+])
+def test_bad_areas(test_opt, areas, message):
+    with pytest.raises(ValueError, match=message):
+        STVSRTestDataset({**test_opt, 'clip_areas': areas})
+
+
+def test_areas_are_those_of_ground_truth(vimeo, test_opt):
+    for roots in ({'dataroot_lq': vimeo / 'lq'}, {'dataroot_lq': vimeo / 'lq', 'dataroot_gt': None}):
+        with pytest.raises(ValueError, match='datasets.val.clip_areas cannot stand beside dataroot_lq: the areas are'):
+            STVSRTestDataset({**test_opt, **roots, 'clip_areas': {'*': {'rows': [1, 32]}}})
+
+
 def test_two_videos(vimeo, tmp_path, test_opt):
     """A GT and an LR video need not have the same name."""
     av = pytest.importorskip('av')
@@ -426,6 +608,9 @@ def test_missing_lr_clips_without_ground_truth(test_opt, tmp_path):
 
 @pytest.mark.parametrize(('change', 'message'), [
     ({'gt_size': 30}, r'^datasets\.train\.gt_size must be a multiple of scale 4, but is 30$'),
+    ({'crop_stride': 6}, r'datasets\.train\.crop_stride must be a multiple of scale 4, but is 6'),
+    ({'crop_stride': 8, 'gt_size': None}, 'crop_stride is 8, but without gt_size nothing is cropped'),
+    ({'frame_stride': 0}, 'frame_stride must be >= 1, but is 0'),
     ({'gt_sise': 32}, r'datasets.train.gt_sise is not an option \(its value here is 32\). Did you mean gt_size\? '),
     ({'num_frame': 4}, 'datasets.train.num_frame must be odd with temporal_scale 2, but is 4'),
     ({'temporal_scale': 3}, 'datasets.train.temporal_scale must be one of 1, 2, but is 3'),

@@ -123,6 +123,72 @@ def test_matrices():
     np.testing.assert_allclose(TO_RGB, 255 * np.array(official), atol=4e-6)  # they round
 
 
+# Y alone
+
+
+@pytest.mark.parametrize(('rgb', 'yuv'), BARS.items())
+def test_luma_of_colour_bars(rgb, yuv):
+    frame = np.array([[rgb[::-1]] * 3] * 2, np.uint8)
+    for color, colored in (('rgb', frame), ('yuv', convert_frame(frame, 'rgb', 'yuv'))):
+        luma = convert_frame(colored, color, 'y')
+        assert luma.shape == (2, 3, 1) and luma.dtype == np.uint8 and (luma == yuv[0]).all()
+    clip = torch.tensor(rgb).view(1, 3, 1, 1) / 255
+    assert convert_clip(clip, 'rgb', 'y').shape == (1, 1, 1, 1)
+    assert abs(convert_clip(clip, 'rgb', 'y').item() * 255 - yuv[0]) < 0.51
+
+
+def test_luma_equals_basicsr_and_skimage(frame):
+    difference = np.abs(convert_frame(frame, 'rgb', 'y')[..., 0].astype(int) - bgr2ycbcr(frame, y_only=True))
+    assert difference.max() <= 1 and difference.mean() < 1e-3  # halves, which float32 decides
+    clip = torch.rand(2, 3, 8, 9, dtype=torch.float64)
+    expected = skimage_rgb2ycbcr(clip.numpy(), channel_axis=1)[:, :1]
+    np.testing.assert_allclose(convert_clip(clip, 'rgb', 'y') * 255, expected, atol=1e-9)
+
+
+def test_luma_is_the_same_with_and_without_chroma(frame):
+    yuv = convert_frame(np.tile(frame, (10, 10, 1)), 'rgb', 'yuv')
+    luma = convert_frame(np.tile(frame, (10, 10, 1)), 'rgb', 'y')
+    np.testing.assert_array_equal(luma, yuv[..., 2:])
+    np.testing.assert_array_equal(convert_frame(yuv, 'yuv', 'y'), luma)
+    assert luma.base is None  # it keeps no chroma in memory
+    clip = torch.rand(2, 5, 3, 4, 6)
+    assert torch.equal(convert_clip(clip, 'yuv', 'y'), clip[:, :, :1])
+    assert torch.equal(convert_clip(clip, 'rgb', 'y'), convert_clip(clip, 'rgb', 'yuv')[:, :, :1])
+
+
+def test_luma_alone_becomes_grey():
+    """Black is 16 and white is 235; the middle, 125 or 126, is (125 - 16) 255 / 219 = 126.9 or 128.1."""
+    frame = np.array([[[16], [125], [126], [235]]], np.uint8)
+    assert convert_frame(frame, 'y', 'rgb').tolist() == [[[level] * 3 for level in (0, 127, 128, 255)]]
+    assert convert_frame(frame, 'y', 'yuv').tolist() == [[[128, 128, level] for level in (16, 125, 126, 235)]]
+    clip = torch.tensor([16, 125, 126, 235.0], dtype=torch.float64).view(1, 1, 2, 2) / 255
+    rgb = convert_clip(clip, 'y', 'rgb')
+    assert rgb.shape == (1, 3, 2, 2) and rgb.dtype == clip.dtype
+    torch.testing.assert_close(rgb, ((clip * 255 - 16) / 219).expand(1, 3, 2, 2))
+    yuv = convert_clip(clip, 'y', 'yuv')
+    assert torch.equal(yuv[:, :1], clip) and (yuv[:, 1:] == 128 / 255).all()
+
+
+@pytest.mark.parametrize('color', ['rgb', 'yuv'])
+def test_luma_survives_a_round_trip(color):
+    luma = np.arange(16, 236, dtype=np.uint8).reshape(10, 22, 1)
+    np.testing.assert_array_equal(convert_frame(convert_frame(luma, 'y', color), color, 'y'), luma)
+    clip = torch.rand(2, 1, 3, 4)
+    torch.testing.assert_close(convert_clip(convert_clip(clip, 'y', color), color, 'y'), clip, atol=1e-6, rtol=0)
+    assert convert_clip(clip, 'y', 'y') is clip and convert_frame(luma, 'y', 'y') is luma
+
+
+@pytest.mark.parametrize(('source', 'channels'), [('rgb', 1), ('yuv', 4), ('y', 3), ('rgb', None)])
+@pytest.mark.parametrize('target', ['rgb', 'yuv', 'y'])
+def test_wrong_number_of_channels(source, target, channels):
+    shape = (4, 5) if channels is None else (channels, 4, 5)
+    with pytest.raises(ValueError, match=rf'expected a clip in {source}, .*, got \({", ".join(map(str, shape))}\)'):
+        convert_clip(torch.rand(shape), source, target)
+    shape = shape if channels is None else (4, 5, channels)
+    with pytest.raises(ValueError, match=rf'expected a frame in {source}, .*, got \({", ".join(map(str, shape))}\)'):
+        convert_frame(np.zeros(shape, np.uint8), source, target)
+
+
 # Is it YUV?
 
 

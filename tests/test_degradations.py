@@ -11,6 +11,9 @@ from basicsr_stvsr.data.degradations import (
     mod_crop,
 )
 
+OPTIONS = [None, {'type': 'gaussian', 'sigma': 2.0, 'kernel_size': 15, 'rounding': 'floor', 'border': 'replicate'},
+           {'type': 'blur_bicubic'}, {'type': 'blur_bicubic', 'kernel_size': 9, 'border': 'reflect'}]
+
 
 def psnr(frame: np.ndarray, reference: np.ndarray) -> float:
     error = np.mean((frame.astype(np.float64) - reference)**2)
@@ -61,7 +64,38 @@ def test_gaussian_agrees_with_opencv(noise):
     np.testing.assert_array_equal(gaussian_downsample(noise, 3), np.floor(blurred[::3, ::3] + 0.5))
 
 
-@pytest.mark.parametrize('opt', [None, {'type': 'gaussian', 'rounding': 'floor', 'border': 'replicate'}])
+@pytest.mark.parametrize('scale', [2, 3, 4])
+@pytest.mark.parametrize(('options', 'border'), [
+    ({}, cv2.BORDER_REPLICATE),
+    ({'sigma': 1.2, 'kernel_size': 7, 'border': 'reflect'}, cv2.BORDER_REFLECT_101),
+])
+def test_blur_and_bicubic_agree_with_opencv_and_basicsr(noise, scale, options, border):
+    """MATLAB's imfilter(frame, fspecial('gaussian', 5, 2), 'replicate') of a frame in floats, then its imresize."""
+    size, sigma = options.get('kernel_size', 5), options.get('sigma', 2)
+    blurred = cv2.GaussianBlur(noise / 255, (size, size), sigma, borderType=border)
+    exact = imresize(blurred, 1 / scale).clip(0, 1) * 255
+    ours = build_degradation({'type': 'blur_bicubic', **options}, scale)(noise)
+    assert np.abs(ours - exact).max() < 0.5 + 1e-3  # BasicSR computes in float32
+
+
+def test_blurred_frame_is_not_rounded(noise):
+    """Were it, a third of the values would come out one level off here: 0.29 levels of error before the bicubic."""
+    blurred = gaussian_downsample(noise, 1, sigma=2, kernel_size=5, border='replicate')
+    rounded_between = bicubic_downsample(blurred, 2).astype(int)
+    difference = np.abs(build_degradation({'type': 'blur_bicubic'}, 2)(noise) - rounded_between)
+    assert difference.max() == 1 and difference.mean() > 0.05
+
+
+def test_degradations_take_planes_apart(noise):
+    """One channel or three, it comes out alike: networks of luma see the frames that those of colour see."""
+    for opt in OPTIONS:
+        degrade = build_degradation(opt, 4)
+        luma = degrade(noise[..., 1:2])
+        assert luma.shape == (24, 30, 1)
+        np.testing.assert_array_equal(luma, degrade(noise)[..., 1:2])
+
+
+@pytest.mark.parametrize('opt', OPTIONS)
 @pytest.mark.parametrize('scale', [2, 3, 4])
 def test_constant_frame_stays(opt, scale):
     out = build_degradation(opt, scale)(np.full((24, 36), 77, np.uint8))
@@ -75,9 +109,10 @@ def test_linear_ramp_is_sampled_between_pixels():
     k = np.arange(3, 21)
     assert (bicubic_downsample(ramp, 4)[:, 3:21] == 4 * k + 2).all()
     assert (gaussian_downsample(ramp, 4)[:, 3:21] == 4 * k).all()
+    assert (build_degradation({'type': 'blur_bicubic'}, 4)(ramp)[:, 3:21] == 4 * k + 2).all()
 
 
-@pytest.mark.parametrize('opt', [None, {'type': 'gaussian', 'sigma': 2.0, 'kernel_size': 15}])
+@pytest.mark.parametrize('opt', OPTIONS)
 @pytest.mark.parametrize('scale', [2, 3, 4])
 def test_crop_with_margin_equals_crop_of_degraded(noise, opt, scale):
     degrade = build_degradation(opt, scale)
@@ -88,7 +123,7 @@ def test_crop_with_margin_equals_crop_of_degraded(noise, opt, scale):
     np.testing.assert_array_equal(degrade(extended)[cut, cut], expected)
 
 
-@pytest.mark.parametrize('opt', [None, {'type': 'gaussian', 'border': 'replicate'}])
+@pytest.mark.parametrize('opt', OPTIONS)
 def test_crop_at_the_border_needs_no_margin_there(noise, opt):
     degrade = build_degradation(opt, 4)
     extended = noise[:24 + degrade.margin, 120 - 24 - degrade.margin:]
@@ -98,6 +133,10 @@ def test_crop_at_the_border_needs_no_margin_there(noise, opt):
 def test_margin_by_hand():
     assert [build_degradation(None, scale).margin for scale in (2, 3, 4)] == [4, 6, 8]
     assert [build_degradation({'type': 'gaussian'}, scale).margin for scale in (2, 3, 4)] == [6, 6, 8]
+    # Bicubic needs 3, 4 and 6 pixels, the blur two more, or four with nine taps
+    assert [build_degradation({'type': 'blur_bicubic'}, scale).margin for scale in (2, 3, 4)] == [6, 6, 8]
+    long = {'type': 'blur_bicubic', 'kernel_size': 9}
+    assert [build_degradation(long, scale).margin for scale in (2, 3, 4)] == [8, 9, 12]
 
 
 @pytest.mark.parametrize('opt, message', [
@@ -109,6 +148,9 @@ def test_margin_by_hand():
     ({'type': 'gaussian', 'kernel_size': 12}, 'kernel_size.*12'),
     ({'type': 'gaussian', 'rounding': 'ceil'}, "rounding.*'ceil'"),
     ({'type': 'gaussian', 'border': 'wrap'}, "border.*'wrap'"),
+    ({'type': 'blur_bicubic', 'kernel_size': 4}, 'kernel_size.*4'),
+    ({'type': 'blur_bicubic', 'border': 'wrap'}, "border.*'wrap'"),
+    ({'type': 'blur_bicubic', 'rounding': 'floor'}, 'degradation.rounding is not an option'),
 ])
 def test_wrong_options(opt, message):
     with pytest.raises(ValueError, match=message):

@@ -10,8 +10,9 @@ import torch
 from conftest import SHARED
 from torch.nn import functional as F
 
-from basicsr_stvsr.archs.fisr_arch import FLOW_UNIT, FISRNet, legacy_bilinear, legacy_subsample
+from basicsr_stvsr.archs.fisr_arch import FLOW_UNIT, FISRNet, legacy_subsample
 from basicsr_stvsr.archs.fisr_weights import from_tensorflow, tensorflow_name
+from basicsr_stvsr.archs.resize import legacy_bilinear
 from basicsr_stvsr.color import convert_clip
 from basicsr_stvsr.losses.temporal_loss import MultiScaleTemporalLoss, temporal_terms
 
@@ -62,8 +63,8 @@ def test_resizes(load_reference):
     assert torch.equal(legacy_subsample(x, 4), reference['probe_bicubic_24'].movedim(-1, 1))
     assert torch.equal(legacy_subsample(x, 2), reference['probe_bicubic_48'].movedim(-1, 1))
     torch.testing.assert_close(
-        legacy_bilinear(x[:, :3]), reference['probe_bilinear_192_first3ch'].movedim(-1, 1), rtol=0, atol=1e-7)
-    assert legacy_bilinear(torch.tensor([[[[0., 4.]]]])).tolist() == [[[[0, 2, 4, 4]] * 2]]
+        legacy_bilinear(x[:, :3], 2), reference['probe_bilinear_192_first3ch'].movedim(-1, 1), rtol=0, atol=1e-7)
+    assert legacy_bilinear(torch.tensor([[[[0., 4.]]]]), 2).tolist() == [[[[0, 2, 4, 4]] * 2]]
 
 
 def test_forward(net, load_reference):

@@ -15,6 +15,7 @@ import pytest
 from basicsr.utils import FileClient
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
+from basicsr_stvsr.color import convert_frame
 from basicsr_stvsr.data import frames as frames_module
 from basicsr_stvsr.data.frames import (
     CachedReader,
@@ -23,6 +24,7 @@ from basicsr_stvsr.data.frames import (
     LmdbReader,
     VideoReader,
     decode_image,
+    open_color_reader,
     open_reader,
 )
 
@@ -586,3 +588,27 @@ def test_no_video(tmp_path):
         container.mux(stream.encode(sound))
     with pytest.raises(FrameReadError, match='no video stream'):
         open_reader(tmp_path / 'sound.mkv').num_frames('sound')
+
+
+# Colours
+
+
+@pytest.mark.parametrize('stored', ['rgb', 'yuv'])
+@pytest.mark.parametrize('wanted', ['rgb', 'yuv', 'y'])
+def test_colours(tmp_path, stored, wanted):
+    clip = [convert_frame(frame, 'rgb', stored) for frame in make_clip(2)]
+    write_images(tmp_path / 'clip', clip)
+    with open_color_reader(tmp_path, stored, wanted) as reader:
+        assert reader.color == (None if stored == wanted else wanted)  # files do not tell
+        assert CachedReader(reader).color == reader.color
+        assert reader.frame_size('clip') == (HEIGHT, WIDTH) and reader.frame_name('clip', 1) == 'im2'
+        for i in range(2):
+            frame = CachedReader(reader).frame('clip', i)
+            assert frame.shape == (HEIGHT, WIDTH, 1 if wanted == 'y' else 3)
+            np.testing.assert_array_equal(frame, convert_frame(clip[i], stored, wanted))
+
+
+def test_rgb_that_is_said_to_be_yuv(image_root):
+    for wanted in ('rgb', 'yuv', 'y'):
+        with pytest.raises(ValueError, match=r'images is said to hold YUV, but does not look like YUV: \d+% of its'):
+            open_color_reader(image_root, 'yuv', wanted)

@@ -180,3 +180,40 @@ def test_cuts():
     assert cuts(1024, 2, 32) == [(0, 512), (512, 1024)]
     assert cuts(100, 3, 32) == [(0, 32), (32, 64), (64, 100)]
     assert cuts(20, 3, 32) == [(0, 20)]
+
+
+class Centre(nn.Module):
+    """Of five frames, weighs each by its place: the middle one counts 100, those before it 1 and 10."""
+
+    scale, temporal_scale, num_frames, size_multiple, first_output, pads_ends = 1, 1, 5, 1, 2, True
+
+    def forward(self, lq):
+        weights = torch.tensor([1., 10., 100., 1000., 10000.]).view(1, 5, 1, 1, 1)
+        return (lq * weights).sum(1, keepdim=True) / 11111
+
+
+@pytest.mark.parametrize('num_frames, windows', [
+    (1, ['11111']), (2, ['22111', '22211']), (3, ['32111', '33211', '33321']),
+    (6, ['32111', '43211', '54321', '65432', '66543', '66654'])])
+def test_ends_are_padded(num_frames, windows):
+    """Frame k holds k in 11,111ths, so that digits tell what each window saw, from its last frame to its first."""
+    assert output_length(Centre(), num_frames) == num_frames and output_length(Centre(), 6, of_clip=False) == 2
+    lq = (torch.arange(num_frames, dtype=torch.float64) + 1).view(1, -1, 1, 1, 1).expand(1, num_frames, 1, 2, 3) / 11111
+    frames = dict(restore_frames(Centre(), lq))
+    assert list(frames) == list(range(num_frames))
+    assert [f'{float(frame[0, 0, 0, 0]) * 11111**2:.0f}' for frame in frames.values()] == windows
+
+
+class AllOfFive(Centre):
+    """All frames of its window, so that none is missing at the ends."""
+
+    first_output = 0
+
+    def forward(self, lq):
+        return lq / 2
+
+
+@pytest.mark.parametrize('num_frames', [1, 4, 5, 7])
+def test_short_clips_are_padded_for_networks_that_make_all_frames(num_frames):
+    lq = torch.rand(2, num_frames, 1, 2, 3)
+    torch.testing.assert_close(restore_clip(AllOfFive(), lq), lq / 2)

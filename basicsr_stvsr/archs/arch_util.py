@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -59,6 +59,18 @@ def upsample(image: Tensor, factor: int) -> Tensor:
 def upsample_flow(flow: Tensor, factor: int) -> Tensor:
     """Brings a flow to a grid `factor` times finer, its values in pixels of that grid."""
     return upsample(flow, factor) * factor
+
+
+def to_channels_last(net: nn.Module) -> nn.Module:
+    """Brings the weights of convolutions to the memory layout that suits tensor cores, 2D and 3D ones alike.
+
+    PyTorch's `net.to(memory_format=...)` refuses networks that have both.
+    """
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in net.parameters():
+        if parameter.dim() in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
+    return net
 
 
 def check_size_multiple(lq: Tensor, multiple: int, name: str) -> None:

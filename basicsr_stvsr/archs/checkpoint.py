@@ -11,6 +11,34 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 
+def sha256_of(path: str | Path) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def check_sha256_option(sha256: str) -> None:
+    """Raises ValueError where it is not what options call a sha256."""
+    if not re.fullmatch('[0-9a-f]{8,64}', sha256):
+        raise ValueError(f'sha256 must be the first 8 to 64 hex digits, in lower case, but is {sha256!r}')
+
+
+def check_sha256(path: str | Path, sha256: str, expected: str) -> None:
+    """Compares a file with the first digits of its sha256.
+
+    Args:
+        path: local file, which exists.
+        sha256: the digits.
+        expected: what the file should hold, for messages.
+
+    Raises:
+        ValueError: the file has another sha256.
+    """
+    digest = sha256_of(path)
+    if not digest.startswith(sha256):
+        raise ValueError(
+            f'{path} is damaged or another file: its sha256 is {digest}, not {sha256}; expected {expected}')
+
+
 def check_hash(path: str | Path) -> None:
     """Compares a published file, `<Method>_<train set>_x<scale>-<8 hex digits>.pth`, with its sha256.
 
@@ -22,8 +50,7 @@ def check_hash(path: str | Path) -> None:
     match = re.search(r'_x\d+-([0-9a-f]{8})\.pth$', str(path))
     if match is None or not Path(path).is_file():  # whoever reads a missing file says so, and what was expected
         return
-    with open(path, 'rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    digest = sha256_of(path)
     if not digest.startswith(match[1]):
         raise ValueError(f'{path} is damaged or was changed: its sha256 begins with {digest[:8]}, not {match[1]}')
 

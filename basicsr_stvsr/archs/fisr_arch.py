@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arch_util import check_size_multiple, run_part, warp
+from .resize import legacy_bilinear
 
 # Three frames, four flows, four warped frames; see FISRNet.forward
 INPUT_CHANNELS = 3 * 3 + 4 * 2 + 4 * 3
@@ -24,14 +25,6 @@ FLOW_UNIT = 192  # pixels; the width of the authors' HR crops, for frames of any
 def legacy_subsample(x: Tensor, factor: int) -> Tensor:  # (B, C, H, W) -> (B, C, H / factor, W / factor)
     """TensorFlow 1's bicubic resize by a whole factor: its samples fall on pixels, so it takes every factor-th one."""
     return x[..., ::factor, ::factor]
-
-
-def legacy_bilinear(x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, 2H, 2W)
-    """TensorFlow 1's bilinear resize to twice the size: pixels stay, means come between them, the last is doubled."""
-    for dim in (2, 3):
-        following = torch.cat((x.narrow(dim, 1, x.shape[dim] - 1), x.narrow(dim, x.shape[dim] - 1, 1)), dim)
-        x = torch.stack((x, (x + following) / 2), dim + 1).flatten(dim, dim + 1)
-    return x
 
 
 def conv(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -63,7 +56,7 @@ class DecoderStage(nn.Module):
             conv(2 * channels, channels), ResBlock(channels), ResBlock(channels), nn.ReLU())
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        x = self.resize(legacy_bilinear(x)).relu()
+        x = self.resize(legacy_bilinear(x, 2)).relu()
         return self.fuse(torch.cat((x, skip), dim=1))
 
 

@@ -1,36 +1,36 @@
 """Windows of clips for training and whole clips for testing, from folders, LMDBs or videos alike.
 
-Shapes: T GT frames of a window, T' LR frames of it, U output frames of a test clip, s = scale. With temporal_scale 2
-the LR clip has every second frame: T = 2T' - 1.
+Shapes: T GT frames of a window, T' LR frames of it, U output frames of a test clip, C channels of `color`, s = scale.
+With temporal_scale 2 the LR clip has every second frame: T = 2T' - 1.
 """
 import os
 import random
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from basicsr.data.transforms import augment, mod_crop
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import DATASET_REGISTRY
-from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from ..color import Color
+from ..color import NUM_CHANNELS, Color, convert_frame
 from ..flow import build_flow
-from ..schema import Count, DatasetOptions, Flow, Positive
-from ..schema.block import refuse_field
-from .degradations import DegradationBlock, build_degradation
+from .clip_areas import AreaReader
+from .clip_options import ClipOptions, ClipTestOptions, ClipTrainOptions
+from .degradations import build_degradation
 from .flows import read_flow
 from .frames import VIDEO_SUFFIXES, CachedReader, FrameReader, open_color_reader
 from .lq_flow import LQFlow, flow_tensor
+from .raw_video import RAW_SUFFIXES
 
 _NUM_SAMPLED = 16  # clips whose frames are looked at, to guess the size of all
 # What each path must be.
@@ -64,9 +64,10 @@ def _seed_worker() -> None:
 
 
 def _to_tensor(frames: Sequence[np.ndarray]) -> Tensor:
-    """uint8 BGR frames (h, w, 3) -> float RGB clip (T, 3, h, w), 0-1."""
+    """uint8 frames (h, w, C) in OpenCV's order of channels -> float clip (T, C, h, w) in ours, 0-1."""
     clip = np.stack(frames)[..., ::-1].transpose(0, 3, 1, 2)
-    return torch.from_numpy(np.ascontiguousarray(clip)).float().div_(255)
+    # Not ascontiguousarray, which leaves the negative stride of a single channel
+    return torch.from_numpy(clip.copy()).float().div_(255)
 
 
 def _crop(arrays: Sequence[np.ndarray], box: _Box) -> list[np.ndarray]:
@@ -87,6 +88,11 @@ def _within(box: _Box, outer: _Box) -> _Box:
     return top - outer[0], left - outer[1], bottom - outer[0], right - outer[1]
 
 
+def _first_match(clip: str, patterns: Iterable[str]) -> str | None:
+    """The first pattern that the name of a clip matches."""
+    return next((pattern for pattern in patterns if fnmatchcase(clip, pattern)), None)
+
+
 def _guess_dataset(path: Path) -> str:
     """Arguments of create_lmdb.py by which a data set of this name is made."""
     def is_named(pattern: str) -> bool:
@@ -101,103 +107,6 @@ def _physical_memory() -> int | None:
     if 'SC_PHYS_PAGES' not in getattr(os, 'sysconf_names', ()):
         return None
     return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-
-
-class ClipOptions(DatasetOptions):
-    """`datasets.<name>` of this package: what both data sets share."""
-
-    dataroot_gt: str | Path | None = None
-    """Clips as a folder, an LMDB, a video file or a folder of videos."""
-    dataroot_lq: str | Path | None = None
-    """The same for the LR clips; default: LR frames are made from dataroot_gt, cut to a multiple of scale."""
-    degradation: DegradationBlock | None = None
-    """How they are made: {type: bicubic}, MATLAB's, or {type: gaussian, sigma, kernel_size, border, rounding}; default:
-    bicubic."""
-    meta_info_file: str | Path | None = None
-    """A text file with a clip name at the start of each line; default: every clip."""
-    clips: str | None = None
-    """A pattern such as '00001/*' that the names of the clips must match; default: every clip."""
-    temporal_scale: Literal[1, 2] = 2
-    """2 gives every second LR frame, 1 gives all of them."""
-    color: Color = 'rgb'
-    """Colour space of the samples, the network's: rgb, or yuv, 8 bits of BT.601 studio swing."""
-    stored_color: Color = 'rgb'
-    """That of the files; an image of YUV has Y, U, V where others have R, G, B."""
-    flow_opt: Flow | None = None
-    """Where the flow between the LR frames comes from, for networks that need it: an estimator such as {type: DISFlow},
-    or files, {type: FlowFiles, root: ...}."""
-
-    @model_validator(mode='after')
-    def check_flow(self) -> Self:
-        if self.flow_opt and self.temporal_scale != 2:
-            raise refuse_field('flow_opt', f'needs temporal_scale 2, but that is {self.temporal_scale}')
-        return self
-
-
-class ClipTrainOptions(ClipOptions):
-    """`datasets.<name>` of type STVSRClipDataset: random crops of windows of consecutive frames, for training."""
-
-    dataroot_gt: str | Path
-    """Clips as a folder, an LMDB, a video file or a folder of videos."""
-    dataroot_lq: str | Path | None = None
-    """The same for the LR clips, at the full frame rate; default: LR frames are made from dataroot_gt."""
-    num_frame: Positive = 3
-    """Frames of a window, T; odd where temporal_scale is 2."""
-    interval_list: list[Positive] = Field([1], min_length=1)
-    """Steps between the frames of a window; each gives its own windows."""
-    gt_size: Positive | None = None
-    """Side of the GT crop, a multiple of scale; default: the whole frame."""
-    random_reverse: bool = False
-    """Whether half of the windows are played backwards."""
-    use_hflip: bool = False
-    """Whether half of the windows are mirrored, as BasicSR's `augment` does."""
-    use_rot: bool = False
-    """Whether windows are also flipped upside down and turned by 90 degrees, each half of the time."""
-    flow_strides: list[Literal[1, 2]] = Field([1], min_length=1)
-    """Between which LR frames flow_opt gives the flow: 1, neighbours; 2, every second one and the next such, which the
-    training of FISR needs too."""
-    flow_margin: Count = 32
-    """LR pixels around a crop that an estimator of flow_opt sees as well: of what moves in from outside, a crop alone
-    shows no counterpart, as it does in tests, where frames are whole. FISR's authors estimated on crops: 0."""
-    clip_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
-    """Pattern of clip names -> how often their windows come, relative to 1; the first pattern that matches counts."""
-    cache: bool = False
-    """Whether decoded frames, and LR frames made of them, stay in memory, in each worker by itself; for small sets. All
-    workers of a process may take half of the main memory."""
-    dataroot_flow: str | Path | None = None
-    """Folder of precomputed flows to the frames between the LR frames, as docs/datasets.md tells; needs interval_list
-    [1] and temporal_scale 2."""
-
-    @model_validator(mode='after')
-    def check_window(self) -> Self:
-        if (self.num_frame - 1) % self.temporal_scale:
-            raise refuse_field('num_frame', f'must be odd with temporal_scale 2, but is {self.num_frame}')
-        if self.flow_opt and 2 in self.flow_strides and (self.num_frame % 4 != 1 or self.num_frame < 5):
-            raise refuse_field('num_frame', f'must be 5, 9, 13, ... with flow_strides 2, but is {self.num_frame}')
-        if self.gt_size and self.gt_size % self.scale:
-            raise refuse_field('gt_size', f'must be a multiple of scale {self.scale}, but is {self.gt_size}')
-        if self.dataroot_flow and (self.interval_list != [1] or self.temporal_scale != 2):
-            raise refuse_field('dataroot_flow', 'needs interval_list [1] and temporal_scale 2, but they are '
-                               f'{self.interval_list} and {self.temporal_scale}')
-        return self
-
-
-class ClipTestOptions(ClipOptions):
-    """`datasets.<name>` of type STVSRTestDataset: whole clips, for validation and testing."""
-
-    num_frame: Positive | None = None
-    """Use the first frames only, as many as give at most this many output frames; default: all."""
-    gt_start: Literal[0, 1] | None = None
-    """1: ground truth begins with the frame between the first two LR frames and ends with that between the last two, as
-    that of FISR's authors; 0: with the first LR frame; default: what the numbers of frames say, 0 where both fit."""
-    lq_size_multiple: Positive = 1
-    """LR frames, and GT with them, are cut at the right and the bottom to a multiple of so many pixels."""
-
-    @model_validator(mode='after')
-    def check_data(self) -> Self:
-        if self.dataroot_gt is None and self.dataroot_lq is None:
-            raise refuse_field('dataroot_gt', 'is missing, and dataroot_lq too; one of them is needed')
-        return self
 
 
 class _ClipDataset(Dataset):
@@ -224,16 +133,17 @@ class _ClipDataset(Dataset):
         self.scale, self.temporal_scale = self.settings.scale, self.settings.temporal_scale
         self._where = f'data set {self.settings.name!r} (datasets.{key})'
 
+        self.color = self.settings.color
+
         self._check_paths()
         names = self._names_in_meta_info()
         if self.settings.dataroot_gt:
-            self.gt = self._open(self._path('dataroot_gt'), names)
+            self.gt = self._open('dataroot_gt', names, self.settings.frame_size)
         if self.settings.dataroot_lq:
-            self.lq = self._open(self._path('dataroot_lq'), names)
+            self.lq = self._open('dataroot_lq', names, None if self.gt else self.settings.frame_size)
         self.clips = self._filtered((self.gt or self.lq).clips)
         self._lq_clip = self._pair_clips() if self.gt and self.lq else dict(zip(self.clips, self.clips, strict=True))
 
-        self.color = self.settings.color
         if self.settings.flow_opt:
             strides = self.settings.flow_strides if isinstance(self.settings, ClipTrainOptions) else (1,)
             self.lq_flow = LQFlow(build_flow(self.settings.flow_opt), self.color, strides)
@@ -242,9 +152,16 @@ class _ClipDataset(Dataset):
     def has_flow(self) -> bool:
         return self.lq_flow is not None
 
-    def _open(self, path: Path, clips: Sequence[str] | None) -> FrameReader:
+    @property
+    def _read_color(self) -> Color:
+        """The colour space in which frames are read and degraded."""
+        return self.color
+
+    def _open(self, option: str, clips: Sequence[str] | None, frame_size: Sequence[int] | None) -> FrameReader:
         try:
-            return open_color_reader(path, self.settings.stored_color, self.settings.color, clips=clips)
+            return open_color_reader(
+                self._path(option), self.settings.stored_color, self._read_color, clips=clips,
+                frame_size=frame_size and tuple(frame_size))
         except ValueError as error:
             raise ValueError(f'{self._where}: stored_color: {error}') from None
 
@@ -263,7 +180,7 @@ class _ClipDataset(Dataset):
     def _advice(self, option: str) -> str:
         """How to make the clips that are missing; empty where they are a video, a list or flows."""
         path = self._path(option)
-        if option not in ('dataroot_gt', 'dataroot_lq') or path.suffix.lower() in VIDEO_SUFFIXES:
+        if option not in ('dataroot_gt', 'dataroot_lq') or path.suffix.lower() in VIDEO_SUFFIXES | RAW_SUFFIXES:
             return ''
         script, output = 'python scripts/data_preparation', shlex.quote(str(path))
         if option == 'dataroot_lq' and self.settings.dataroot_gt:
@@ -360,8 +277,8 @@ class STVSRClipDataset(_ClipDataset):
         """A training sample.
 
         Returns:
-            lq: (T', 3, h, w) float, 0-1, of `color`.
-            gt: (T, 3, sh, sw) float, 0-1, of `color`.
+            lq: (T', C, h, w) float, 0-1, of `color`.
+            gt: (T, C, sh, sw) float, 0-1, of `color`.
             flow: (T' - 1, 2, 2, sh, sw) float, pixels; only with dataroot_flow: for every frame between two given ones,
                 the fields by which the one before and the one after are sampled to look like it.
             lq_flow, lq_flow_stride2: (P, 2, 2, h, w) float, pixels; only with flow_opt, for the strides of
@@ -441,7 +358,8 @@ class STVSRClipDataset(_ClipDataset):
         if min(lq_h, lq_w) < size:
             raise ValueError(f'{self._where}: clip {clip!r} is {self.scale * lq_h}x{self.scale * lq_w} (h x w), '
                              f'smaller than gt_size {self.gt_size}')
-        top, left = random.randint(0, lq_h - size), random.randint(0, lq_w - size)
+        stride = (self.settings.crop_stride or self.scale) // self.scale
+        top, left = (random.randrange(0, side - size + 1, stride) for side in (lq_h, lq_w))
         return top, left, top + size, left + size
 
     def _check_frame_counts(self) -> None:
@@ -457,7 +375,8 @@ class STVSRClipDataset(_ClipDataset):
         clips = [self.clips[number] for number in np.unique(self._windows[:, 0])]
         # A frame of a few clips tells enough: decoding one of each would take minutes for a large set.
         sizes = [self.gt.frame_size(clip) for clip in clips[::-(-len(clips) // _NUM_SAMPLED)]]
-        frame_bytes = 3 * np.mean([height * width for height, width in sizes]) * (1 + 1 / self.scale**2)
+        num_pixels = np.mean([height * width for height, width in sizes])
+        frame_bytes = NUM_CHANNELS[self.color] * num_pixels * (1 + 1 / self.scale**2)
         needed = frame_bytes * sum(map(self.gt.num_frames, clips))
         num_workers = max(1, self.settings.num_worker_per_gpu)
         if memory and needed * num_workers > memory / 2:
@@ -470,14 +389,15 @@ class STVSRClipDataset(_ClipDataset):
     def _list_windows(self) -> np.ndarray:
         """Rows of (number of the clip, first frame, interval); an array, which forked workers share."""
         intervals, weights = self.settings.interval_list, self.settings.clip_weights
+        stride = self.settings.frame_stride
         unused = set(weights)
         windows, num_short = [], 0
         for number, clip in enumerate(self.clips):
             num_frames = self.gt.num_frames(clip)
             rows = [(number, start, interval) for interval in intervals
-                    for start in range(num_frames - (self.num_frame - 1) * interval)]
+                    for start in range(0, num_frames - (self.num_frame - 1) * interval, stride)]
             num_short += not rows
-            pattern = next((pattern for pattern in weights if fnmatchcase(clip, pattern)), None)
+            pattern = _first_match(clip, weights)
             if pattern is not None:
                 unused.discard(pattern)
                 # Row k comes weight times, rounded so that the sum over the clip is right.
@@ -504,6 +424,8 @@ class STVSRTestDataset(_ClipDataset):
     recognised by their number of frames, also where the ground truth lacks the first and the last of them, as that of
     FISR does: U = 2T' - 3. Without ground truth all frames of dataroot_lq are given.
 
+    Of Y alone, the chroma of the LR frames comes with the sample, so that what is restored can be shown in colours.
+
     Args:
         opt: see `ClipTestOptions`.
 
@@ -517,6 +439,8 @@ class STVSRTestDataset(_ClipDataset):
 
     def __init__(self, opt: dict):
         super().__init__(opt)
+        if self.settings.clip_areas:
+            self.gt = self._open_areas()
         self.degradation = None if self.lq else build_degradation(self.settings.degradation, self.scale)
         # Whether the numbers of frames fit shows here, before an evaluation that takes hours.
         self._frames = {clip: self._plan(clip) for clip in self.clips}
@@ -532,8 +456,9 @@ class STVSRTestDataset(_ClipDataset):
         """A clip.
 
         Returns:
-            lq: (T', 3, h, w) float, 0-1, of `color`.
-            gt: (U, 3, sh, sw) float, 0-1, of `color`; only with ground truth.
+            lq: (T', C, h, w) float, 0-1, of `color`.
+            lq_chroma: (T', 2, h, w) float, 0-1: U and V of the LR frames; only with color 'y'.
+            gt: (U, C, sh, sw) float, 0-1, of `color`; only with ground truth.
             gt_start: number of the first of them, counted from the first LR frame; only with ground truth.
             lq_flow: (T' - 1, 2, 2, h, w) float, pixels; only with flow_opt, see `LQFlow`.
             key, folder: the name of the clip.
@@ -564,11 +489,37 @@ class STVSRTestDataset(_ClipDataset):
             flows = (self.lq_flow.read(self._lq_clip[clip], self._lq_names(clip, frames.lq), lq[0].shape[:2])
                      if self.lq_flow.is_stored else self.lq_flow.estimate(lq))
             item |= {key: flow[..., :h, :w] for key, flow in self.lq_flow.to_sample(flows, len(lq)).items()}
-        item['lq'] = _to_tensor([frame[:h, :w] for frame in lq])
+        item['lq'] = self._to_clip([frame[:h, :w] for frame in lq])
+        if self.color == 'y':
+            item['lq_chroma'] = _to_tensor([frame[:h, :w, :2] for frame in lq])
         if self.gt is not None:
-            item['gt'] = _to_tensor([frame[:self.scale * h, :self.scale * w] for frame in gt])
+            item['gt'] = self._to_clip([frame[:self.scale * h, :self.scale * w] for frame in gt])
             item['gt_start'] = frames.gt.start
         return item
+
+    @property
+    def _read_color(self) -> Color:
+        return 'yuv' if self.color == 'y' else self.color
+
+    def _to_clip(self, frames: Sequence[np.ndarray]) -> Tensor:
+        """Frames as they are read -> what a sample has of them."""
+        return _to_tensor([convert_frame(frame, self._read_color, self.color) for frame in frames])
+
+    def _open_areas(self) -> FrameReader:
+        """The ground truth, cut as clip_areas says.
+
+        Raises:
+            ValueError: a pattern that no clip has, or an area beyond its clip.
+        """
+        areas = self.settings.clip_areas
+        pattern_of = {clip: _first_match(clip, areas) for clip in self.gt.clips}
+        if unused := set(areas) - set(pattern_of.values()):
+            raise ValueError(f'{self._where}: clip_areas: no clip matches {sorted(unused)}')
+        chosen = {clip: areas[pattern_of[clip]] for clip in self.clips if pattern_of[clip] is not None}
+        try:
+            return AreaReader(self.gt, chosen)
+        except ValueError as error:
+            raise ValueError(f'{self._where}: clip_areas: {error}') from None
 
     def _plan(self, clip: str) -> 'ClipFrames':
         """Which frames of a clip are read, from the numbers of frames there are."""

@@ -1,4 +1,5 @@
-"""Low-resolution and blurred frames from sharp ones: MATLAB's bicubic, Gaussian blur + sampling, synthetic motion blur.
+"""Low-resolution and blurred frames from sharp ones: MATLAB's bicubic, Gaussian blur with sampling or with bicubic,
+synthetic motion blur.
 
 Frames are uint8 `(H, W, C)` or `(H, W)`, in any channel order; s = scale, an integer.
 """
@@ -14,8 +15,8 @@ from basicsr.data.transforms import mod_crop
 from ..schema.registered import Registered, arguments_of
 
 __all__ = [
-    'Degradation', 'DegradationBlock', 'bicubic', 'bicubic_downsample', 'build_degradation', 'gaussian',
-    'gaussian_downsample', 'linear_light_average', 'mod_crop'
+    'Degradation', 'DegradationBlock', 'Filter', 'bicubic', 'bicubic_downsample', 'blur_bicubic', 'build_degradation',
+    'gaussian', 'gaussian_downsample', 'linear_light_average', 'mod_crop'
 ]
 
 # How a rule of the options is called in numpy. MATLAB's imresize mirrors the frame with its border pixel.
@@ -24,58 +25,33 @@ _ROUNDINGS = ('round', 'floor')
 
 
 @dataclass(frozen=True)
-class Degradation:
-    """A separable low-pass filter, sampled at every s-th pixel: `(sH, sW, C)` -> `(H, W, C)`, uint8.
-
-    The sums are in float64 and in the same order at every pixel, so that a crop comes out as in the whole frame, bit
-    for bit, when it is extended by `margin` pixels (or up to the border of the frame, where that is nearer).
+class Filter:
+    """A separable low-pass filter, sampled at every s-th pixel: float64 `(sH, sW, C)` -> `(H, W, C)`.
 
     Attributes:
         scale: s; the frame's height and width must be multiples of it.
         taps: weights of the filter, with the sum 1.
-        first: where the first tap of LR pixel k lies, relative to HR pixel s * k.
+        first: where the first tap of pixel k lies, relative to pixel s * k of what comes in.
         border: what the filter sees outside of the frame: 'symmetric' (cba|abc), 'reflect' (cb|abc), 'replicate'.
-        rounding: 'round' (halves upwards, as MATLAB's im2uint8) or 'floor'.
     """
     scale: int
     taps: tuple[float, ...]
     first: int
     border: str
-    rounding: str
 
     def __post_init__(self):
         if self.scale < 1 or self.scale != int(self.scale):
             raise ValueError(f'scale must be a whole number >= 1, got {self.scale}')
         if self.border not in _BORDERS:
             raise ValueError(f'border must be one of {list(_BORDERS)}, got {self.border!r}')
-        if self.rounding not in _ROUNDINGS:
-            raise ValueError(f'rounding must be one of {list(_ROUNDINGS)}, got {self.rounding!r}')
 
     @property
     def reach(self) -> tuple[int, int]:
-        """HR pixels that the filter needs before the first and after the last s x s block of a crop."""
+        """Pixels that the filter needs before the first and after the last s x s block of a crop."""
         return max(0, -self.first), max(0, self.first + len(self.taps) - self.scale)
 
-    @property
-    def margin(self) -> int:
-        """The longer reach, rounded up to a multiple of s."""
-        return math.ceil(max(self.reach) / self.scale) * self.scale
-
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """Degrades one frame.
-
-        Raises:
-            ValueError: the frame is not uint8 `(H, W[, C])`, or its size is no multiple of the scale.
-        """
-        if frame.dtype != np.uint8 or frame.ndim not in (2, 3):
-            raise ValueError(f'expected a uint8 frame (H, W) or (H, W, C), got {frame.dtype} {frame.shape}')
-        if frame.shape[0] % self.scale or frame.shape[1] % self.scale:
-            raise ValueError(f'frame size {frame.shape[0]}x{frame.shape[1]} is no multiple of scale {self.scale}; '
-                             'cut it first, e.g. with mod_crop')
-        out = self._along(self._along(frame.astype(np.float64), 0), 1)
-        # The sums carry an error of about 1e-13, which must not turn a whole number into the one below it.
-        out = np.floor(out + (0.5 if self.rounding == 'round' else 0) + 1e-9)
-        return np.clip(out, 0, 255).astype(np.uint8)
+        return self._along(self._along(frame, 0), 1)
 
     def _along(self, frame: np.ndarray, axis: int) -> np.ndarray:
         num_out = frame.shape[axis] // self.scale
@@ -89,6 +65,56 @@ class Degradation:
         return np.moveaxis(out, 0, axis)
 
 
+@dataclass(frozen=True)
+class Degradation:
+    """Filters one after the other, rounded at the end: uint8 `(sH, sW, C)` -> `(H, W, C)`.
+
+    The sums are in float64 and in the same order at every pixel, so that a crop comes out as in the whole frame, bit
+    for bit, when it is extended by `margin` pixels (or up to the border of the frame, where that is nearer).
+
+    Attributes:
+        filters: see `Filter`.
+        rounding: 'round' (halves upwards, as MATLAB's im2uint8) or 'floor'.
+    """
+    filters: tuple[Filter, ...]
+    rounding: str = 'round'
+
+    def __post_init__(self):
+        if self.rounding not in _ROUNDINGS:
+            raise ValueError(f'rounding must be one of {list(_ROUNDINGS)}, got {self.rounding!r}')
+
+    @property
+    def scale(self) -> int:
+        """s; the frame's height and width must be multiples of it."""
+        return math.prod(step.scale for step in self.filters)
+
+    @property
+    def margin(self) -> int:
+        """HR pixels that the filters need around a crop, rounded up to a multiple of s."""
+        before = after = 0
+        for step in reversed(self.filters):
+            before, after = step.reach[0] + step.scale * before, step.reach[1] + step.scale * after
+        return math.ceil(max(before, after) / self.scale) * self.scale
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """Degrades one frame.
+
+        Raises:
+            ValueError: the frame is not uint8 `(H, W[, C])`, or its size is no multiple of the scale.
+        """
+        if frame.dtype != np.uint8 or frame.ndim not in (2, 3):
+            raise ValueError(f'expected a uint8 frame (H, W) or (H, W, C), got {frame.dtype} {frame.shape}')
+        if frame.shape[0] % self.scale or frame.shape[1] % self.scale:
+            raise ValueError(f'frame size {frame.shape[0]}x{frame.shape[1]} is no multiple of scale {self.scale}; '
+                             'cut it first, e.g. with mod_crop')
+        out = frame.astype(np.float64)
+        for step in self.filters:
+            out = step(out)
+        # The sums carry an error of about 1e-13, which must not turn a whole number into the one below it.
+        out = np.floor(out + (0.5 if self.rounding == 'round' else 0) + 1e-9)
+        return np.clip(out, 0, 255).astype(np.uint8)
+
+
 def bicubic(scale: int) -> Degradation:
     """MATLAB's `imresize(frame, 1 / scale, 'bicubic')` with antialiasing, the LR frames of most papers.
 
@@ -99,7 +125,7 @@ def bicubic(scale: int) -> Degradation:
     distance = np.abs(offsets - centre) / scale
     taps = np.where(distance <= 1, 1.5 * distance**3 - 2.5 * distance**2 + 1,
                     -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2)  # Keys' cubic, a = -0.5
-    return Degradation(scale, tuple(taps / taps.sum()), int(offsets[0]), border='symmetric', rounding='round')
+    return Degradation((Filter(scale, tuple(taps / taps.sum()), int(offsets[0]), border='symmetric'),))
 
 
 def gaussian(scale: int,
@@ -117,16 +143,36 @@ def gaussian(scale: int,
         scale: s.
         sigma: standard deviation, in HR pixels.
         kernel_size: number of taps, odd.
-        border: see `Degradation`.
+        border: see `Filter`.
         rounding: see `Degradation`.
     """
+    return Degradation((_gaussian_filter(scale, sigma, kernel_size, border),), rounding)
+
+
+def blur_bicubic(scale: int,
+                 *,
+                 sigma: float = 2.0,
+                 kernel_size: int = 5,
+                 border: str = 'replicate') -> Degradation:
+    """Gaussian blur at full size, not rounded, then MATLAB's bicubic; the defaults are FSTRN's.
+
+    Args:
+        scale: s.
+        sigma: standard deviation, in HR pixels.
+        kernel_size: number of taps, odd.
+        border: what the blur sees outside of the frame, see `Filter`; bicubic mirrors the blurred frame.
+    """
+    return Degradation((_gaussian_filter(1, sigma, kernel_size, border), *bicubic(scale).filters))
+
+
+def _gaussian_filter(scale: int, sigma: float, kernel_size: int, border: str) -> Filter:
     if sigma <= 0:
         raise ValueError(f'sigma must be positive, got {sigma}')
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f'kernel_size must be odd and positive, got {kernel_size}')
     radius = kernel_size // 2
     taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma)**2)
-    return Degradation(scale, tuple(taps / taps.sum()), -radius, border=border, rounding=rounding)
+    return Filter(scale, tuple(taps / taps.sum()), -radius, border)
 
 
 def bicubic_downsample(frame: np.ndarray, scale: int) -> np.ndarray:
@@ -145,7 +191,7 @@ def gaussian_downsample(frame: np.ndarray,
     return gaussian(scale, sigma=sigma, kernel_size=kernel_size, border=border, rounding=rounding)(frame)
 
 
-_DEGRADATIONS = {'bicubic': bicubic, 'gaussian': gaussian}
+_DEGRADATIONS = {'bicubic': bicubic, 'gaussian': gaussian, 'blur_bicubic': blur_bicubic}
 _OPTIONS = Registered(
     'degradation', lambda: _DEGRADATIONS, partial(arguments_of, given=frozenset({'scale'})),
     trial=lambda degradation, arguments: degradation(4, **arguments))
@@ -156,7 +202,8 @@ def build_degradation(opt: dict | None, scale: int) -> Degradation:
     """Builds the degradation that the options ask for.
 
     Args:
-        opt: `{type: bicubic}` or `{type: gaussian, sigma, kernel_size, border, rounding}`; None is bicubic.
+        opt: `{type: bicubic}`, `{type: gaussian, sigma, kernel_size, border, rounding}` or
+            `{type: blur_bicubic, sigma, kernel_size, border}`; None is bicubic.
         scale: s.
 
     Raises:

@@ -1,15 +1,15 @@
 """Frames by clip name and number, wherever they lie: a folder of images, an LMDB in BasicSR's format, a video file.
 
-Every reader hands out `uint8` arrays (h, w, 3) in BGR, as OpenCV and BasicSR have them, and answers bad data with one
-exception, `FrameReadError`, that names file, clip and frame. Readers may be pickled and forked (DataLoader workers):
-whatever is tied to a process is opened on the first read in that process.
+Every reader hands out `uint8` arrays (h, w, C) as OpenCV and BasicSR have them, BGR unless its `color` says otherwise,
+and answers bad data with one exception, `FrameReadError`, that names file, clip and frame. Readers may be pickled and
+forked (DataLoader workers): whatever is tied to a process is opened on the first read in that process.
 """
 import os
 import re
 import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import cv2
 import numpy as np
 
-from ..color import Color, check_yuv, convert_frame
+from ..color import Color, StoredColor, check_yuv, convert_frame
 
 IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff'})
 VIDEO_SUFFIXES = frozenset({'.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.m2ts', '.wmv',
@@ -85,10 +85,12 @@ class FrameReader(ABC):
     Attributes:
         path: where the clips lie.
         clips: names of the clips, in natural order.
+        color: colour space of the frames; None: that of the files, which do not tell it.
     """
 
     path: Path
     clips: list[str]
+    color: Color | None = None
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -114,7 +116,8 @@ class FrameReader(ABC):
             index: 0 to `num_frames(clip)` - 1.
 
         Returns:
-            uint8 array (h, w, 3), BGR; the caller may not write to it.
+            uint8 array (h, w, 3): BGR, or VUY where the files or `color` have YUV; (h, w, 1) where `color` is 'y'. The
+            caller may not write to it.
 
         Raises:
             FrameReadError: no such clip or frame, a damaged frame, or one of another size than the clip's other frames.
@@ -376,15 +379,10 @@ class VideoReader(FrameReader):
 
     def __init__(self, path: str | Path, *, clips: Sequence[str] | None = None):
         super().__init__(path)
-        files = _video_files(self.path) if self.path.is_dir() else [self.path]
-        self._paths: dict[str, Path] = {}
-        for file in files:
-            if file.stem in self._paths:
-                raise FrameReadError(f'{self.path}: {self._paths[file.stem].name} and {file.name} would be clips of '
-                                     'the same name')
-            self._paths[file.stem] = file
+        files = files_with(VIDEO_SUFFIXES, self.path) if self.path.is_dir() else [self.path]
         if not files:
             raise FrameReadError(f'{self.path}: no video files in this folder')
+        self._paths = clip_files(self.path, files)
         self.clips = sorted(self._paths if clips is None else clips, key=natural_key)
         self._index: dict[str, _VideoIndex] = {}
         self._decoder: tuple[int, str, _VideoDecoder] | None = None  # process id, clip, decoder
@@ -423,8 +421,23 @@ class _VideoIndex(NamedTuple):
     keyframes: list[int]  # numbers of the frames where decoding can start
 
 
-def _video_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and p.name[0] != '.')
+def files_with(suffixes: Collection[str], folder: Path) -> list[Path]:
+    """The files in a folder that have one of these suffixes, in lower or upper case; hidden ones are passed over."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != '.')
+
+
+def clip_files(root: Path, files: Iterable[Path]) -> dict[str, Path]:
+    """Files that are clips, by the names of the clips.
+
+    Raises:
+        FrameReadError: two files make the same name; `root` is where they lie.
+    """
+    paths: dict[str, Path] = {}
+    for file in files:
+        if file.stem in paths:
+            raise FrameReadError(f'{root}: {paths[file.stem].name} and {file.name} would be clips of the same name')
+        paths[file.stem] = file
+    return paths
 
 
 def _open_video(path: Path) -> tuple[Any, Any]:
@@ -578,7 +591,7 @@ class DerivedReader(FrameReader):
 
     def __init__(self, reader: FrameReader):
         super().__init__(reader.path)
-        self.clips = reader.clips
+        self.clips, self.color = reader.clips, reader.color
         self._reader = reader
 
     def num_frames(self, clip: str) -> int:
@@ -621,54 +634,72 @@ class ColorReader(DerivedReader):
 
     def __init__(self, reader: FrameReader, stored: Color, wanted: Color):
         super().__init__(reader)
-        self._stored, self._wanted = stored, wanted
+        self._stored, self.color = stored, wanted
 
     def _read(self, clip: str, index: int) -> np.ndarray:
-        return convert_frame(self._reader.frame(clip, index), self._stored, self._wanted)
+        return convert_frame(self._reader.frame(clip, index), self._stored, self.color)
 
 
-def open_reader(path: str | Path, *, clips: Sequence[str] | None = None) -> FrameReader:
+def open_reader(path: str | Path, *, clips: Sequence[str] | None = None,
+                frame_size: tuple[int, int] | None = None) -> FrameReader:
     """Opens a folder of images, an LMDB, a video file or a folder of video files, by what is found at `path`.
 
+    Frames are as the files have them: those of raw video are YUV. `open_color_reader` brings them to one colour space.
+
     Args:
-        path: a name that ends in `.lmdb`, a folder, or a video file.
+        path: a name that ends in `.lmdb`, a folder, or a video file, raw ones (`.yuv`) included.
         clips: names of the clips to use; default all.
+        frame_size: height and width of raw video, see `RawVideoReader`.
 
     Raises:
         FrameReadError: nothing there, or nothing that a reader understands.
     """
+    from .raw_video import RAW_SUFFIXES, RawVideoReader  # here, as it is made of what this module has
+
     path = Path(path)
     if not path.exists():
         raise FrameReadError(f'{path}: no such file or folder')
     if path.suffix == '.part':
         raise FrameReadError(f'{path}: its writing did not finish; make it again')
+
+    def holds(suffixes: Collection[str]) -> bool:
+        return bool(files_with(suffixes, path)) if path.is_dir() else path.suffix.lower() in suffixes
+
+    if holds(RAW_SUFFIXES):
+        if holds(VIDEO_SUFFIXES):
+            raise FrameReadError(f'{path}: holds .yuv files and other videos, expected only one of the two')
+        return RawVideoReader(path, clips=clips, frame_size=frame_size)
+    if frame_size:
+        raise FrameReadError(f'{path}: frame_size is for .yuv files, and there are none here')
     if path.is_file():
         return VideoReader(path, clips=clips)
     if path.suffix == '.lmdb' or (path / 'data.mdb').is_file():
         return LmdbReader(path, clips=clips)
-    if _video_files(path):
+    if holds(VIDEO_SUFFIXES):
         return VideoReader(path, clips=clips)
     return FolderReader(path, clips=clips)
 
 
-def open_color_reader(path: str | Path, stored: Color, wanted: Color, *, clips: Sequence[str] | None = None) -> (
-        FrameReader):
+def open_color_reader(path: str | Path, stored: StoredColor = 'rgb', wanted: Color = 'rgb', *,
+                      clips: Sequence[str] | None = None, frame_size: tuple[int, int] | None = None) -> FrameReader:
     """`open_reader`, with frames brought to another colour space.
 
     Args:
-        path, clips: see `open_reader`.
-        stored, wanted: colour space of the files, and that of the frames.
+        path, clips, frame_size: see `open_reader`.
+        stored: colour space of the files, where they do not tell it themselves, as raw video does.
+        wanted: colour space of the frames.
 
     Raises:
         FrameReadError: see `open_reader`.
         ValueError: the files are said to be YUV, and their colours tell that they are not.
     """
-    reader = open_reader(path, clips=clips)
-    if stored == 'yuv':
+    reader = open_reader(path, clips=clips, frame_size=frame_size)
+    if reader.color is None and stored == 'yuv':
         # Frames of several clips, as a single one may be grey, which tells nothing
         some = reader.clips[::-(-len(reader.clips) // _NUM_CHECKED)]
         try:
             check_yuv([reader.frame(clip, reader.num_frames(clip) // 2) for clip in some])
         except ValueError as error:
             raise ValueError(f'{path} is said to hold YUV, but {error}') from None
-    return reader if stored == wanted else ColorReader(reader, stored, wanted)
+    source = reader.color or stored
+    return reader if source == wanted else ColorReader(reader, source, wanted)

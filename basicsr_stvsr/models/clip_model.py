@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from os import path as osp
 from typing import Any
 
+import numpy as np
 import torch
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite
+from basicsr.utils import get_root_logger, imwrite, tensor2img
 from basicsr.utils.dist_util import get_dist_info
+from basicsr.utils.matlab_functions import imresize
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -28,7 +30,7 @@ from ..inference import (
 )
 from ..json_files import finite_or_null
 from ..visuals import write_images
-from .clip_scores import FramePair, FrameScores, average_groups, mean, needs_reference
+from .clip_scores import FramePair, FrameScores, average_groups, mean, needs_reference, usable_metrics
 
 
 class ClipModel(SRModel):
@@ -45,6 +47,8 @@ class ClipModel(SRModel):
     def __init__(self, opt: dict[str, Any]):
         self.stop_requested: Callable[[], bool] = lambda: False
         self.validation_results: dict[str, Any] = {}
+        self.best_metric_results: dict[str, Any] = {}
+        self.metrics = usable_metrics((opt.get('val') or {}).get('metrics') or {})
         super().__init__(opt)
 
     def validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any,
@@ -94,7 +98,7 @@ class ClipModel(SRModel):
         names = item.get('frame_names') or [f'{i:08d}' for i in range(first + num_out)]
         gt = dict(enumerate(item.get('gt', ()), start=item.get('gt_start', 0)))
 
-        metrics = self.usable_metrics(has_gt=bool(gt))
+        metrics = {name: metric for name, metric in self.metrics.items() if gt or not needs_reference(metric['type'])}
         scores, saved = {name: [] for name in metrics}, set()
         for number, (frame,) in restore_frames(
                 net, *self.network_inputs(lq, item), overlap=self.opt['val'].get('overlap')):
@@ -102,8 +106,11 @@ class ClipModel(SRModel):
             if save_img and number not in saved:
                 saved.add(number)  # of several copies the first
                 suffix = current_iter if self.is_train else self.opt['val'].get('suffix') or self.opt['name']
-                imwrite(pair.image, osp.join(self.opt['path']['visualization'], dataset.opt['name'], clip,
-                                             f'{names[number]}_{suffix}.png'))
+                folder = osp.join(self.opt['path']['visualization'], dataset.opt['name'], clip)
+                image = pair.image
+                if 'lq_chroma' in item:
+                    image = add_chroma(frame, item['lq_chroma'][number // net.temporal_scale], net.scale)
+                imwrite(image, osp.join(folder, f'{names[number]}_{suffix}.png'))
             for name, metric_opt in metrics.items():
                 if pair.gt is not None or not needs_reference(metric_opt['type']):
                     scores[name].append((number, pair.score(metric_opt)))
@@ -145,11 +152,6 @@ class ClipModel(SRModel):
             item: the clip, as the data set gives it.
         """
         return item['lq_flow'][0, 0] if 'lq_flow' in item else None
-
-    def usable_metrics(self, has_gt: bool) -> dict[str, dict[str, Any]]:
-        """The metrics of `val.metrics` that can be computed: without ground truth, those that need none."""
-        metrics = self.opt['val'].get('metrics') or {}
-        return {name: opt for name, opt in metrics.items() if has_gt or not needs_reference(opt['type'])}
 
     def report(self, dataset_name: str, scores: dict[str, dict[str, FrameScores]],
                current_iter: int | str, tb_logger: Any) -> None:
@@ -195,10 +197,15 @@ class ClipModel(SRModel):
         return {group: mean([metrics[name][group] for metrics in clips.values()]) for group in groups}
 
     def best_so_far(self, dataset_name: str, metric: str, value: float, current_iter: int | str) -> dict[str, Any]:
-        # For every data set; BasicSR's video models keep the results of the first one only.
-        self._initialize_best_metric_results(dataset_name)
-        self._update_best_metric_result(dataset_name, metric, value, current_iter)
-        return self.best_metric_results[dataset_name][metric]
+        # Of every data set; BasicSR's video models keep the results of the first one only. The state that a training
+        # goes on from may lack a metric that was added since.
+        better = self.metrics[metric].get('better', 'higher')
+        sign = 1 if better == 'higher' else -1
+        best = self.best_metric_results.setdefault(dataset_name, {}).setdefault(
+            metric, {'better': better, 'val': -sign * math.inf, 'iter': -1})
+        if sign * value >= sign * best['val']:
+            best |= {'val': value, 'iter': current_iter}
+        return best
 
     def check_clips(self, dataset: Dataset) -> None:
         """Raises ValueError where a test set does not fit the network: another colour space, no flow, short clips."""
@@ -211,7 +218,9 @@ class ClipModel(SRModel):
         if getattr(net, 'needs_flow', False) and not getattr(dataset, 'has_flow', False):
             raise ValueError(f'{where}: {type(net).__name__} needs the flow between LR frames: set flow_opt, such as '
                              '{type: DISFlow}')
-        if not net.num_frames or not hasattr(dataset, 'num_input_frames'):  # BasicSR's own do not tell
+        if not net.num_frames or getattr(net, 'pads_ends', False):
+            return
+        if not hasattr(dataset, 'num_input_frames'):  # BasicSR's own do not tell
             return
         for index, clip in enumerate(dataset.clips):
             given = dataset.num_input_frames(index)
@@ -220,6 +229,18 @@ class ClipModel(SRModel):
             if given < net.num_frames:
                 raise ValueError(f'datasets.{dataset.opt["key"]}: clip {clip!r} gives {given} LR frames, but '
                                  f'{type(net).__name__} works on windows of {net.num_frames}')
+
+
+def add_chroma(luma: Tensor, chroma: Tensor, scale: int) -> np.ndarray:
+    """A frame in colour, uint8 (sH, sW, 3), BGR: the colours of the LR frame, enlarged by MATLAB-like bicubic.
+
+    Args:
+        luma: (1, sH, sW), 0-1.
+        chroma: (2, H, W), 0-1; H and W may be larger, by what the luma was cut to.
+    """
+    h, w = (side // scale for side in luma.shape[-2:])
+    enlarged = imresize(chroma[:, :h, :w].float().cpu(), scale).to(luma)
+    return tensor2img(convert_clip(torch.cat((luma, enlarged)), 'yuv', 'rgb'))
 
 
 def color_of(dataset: Dataset) -> Color:

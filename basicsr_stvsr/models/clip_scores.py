@@ -1,18 +1,36 @@
 """Scores of the frames of a clip, and their means."""
 import inspect
 import math
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from basicsr.metrics import calculate_metric
-from basicsr.utils import tensor2img
+from basicsr.utils import get_root_logger, tensor2img
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 
 from ..color import Color, convert_clip
 
 FrameScores = list[tuple[int, float]]  # (number of the frame, score)
+
+
+def usable_metrics(metrics: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The metrics that can be computed here, by their names in logs and results; of others the log says why not.
+
+    A metric that rests on more than frames has two functions of its options as attributes: `unusable`, which gives the
+    reason where something is missing, else None; and `label`, which names what it rests on, for its name.
+    """
+    usable = {}
+    for name, metric_opt in metrics.items():
+        metric = METRIC_REGISTRY.get(metric_opt['type'])
+        reason = metric.unusable(metric_opt) if hasattr(metric, 'unusable') else None
+        if reason:
+            get_root_logger().warning(f'val.metrics.{name} is left out: {reason}')
+        else:
+            usable[f'{name} ({metric.label(metric_opt)})' if hasattr(metric, 'label') else name] = metric_opt
+    return usable
 
 
 def needs_reference(metric_type: str) -> bool:
@@ -53,8 +71,9 @@ class FramePair:
                 data['img2'] = self.as_array(self.gt, float_color)
         else:
             data = {'img': self.image, 'img2': self.gt_image} if has_gt else {'img': self.image}
+        arguments = {name: value for name, value in metric_opt.items() if name != 'better'}
         try:
-            return float(calculate_metric(data, metric_opt))
+            return float(calculate_metric(data, arguments))
         except np.linalg.LinAlgError:
             return math.nan
 

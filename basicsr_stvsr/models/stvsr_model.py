@@ -19,7 +19,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.data import Dataset, default_collate
 
-from ..archs.arch_util import COMPILE_OPTIONS
+from ..archs.arch_util import COMPILE_OPTIONS, to_channels_last
 from ..archs.checkpoint import check_hash, load_weights, read_state_dict
 from ..data.sampling import SeededDataset, SeededIndex
 from ..distributed import any_rank, gather, on_first_rank
@@ -47,6 +47,8 @@ class STVSRModel(ClipModel):
 
     Attributes:
         samples: Samples that all processes together have trained on.
+        losses: Weighted loss terms of the last step, by their names in the log.
+        statistics: What the log tells of it besides.
     """
 
     train_options: type[TrainOptions] = TrainOptions
@@ -56,6 +58,8 @@ class STVSRModel(ClipModel):
             self.train_opt = self.train_options.read(opt['train'], 'train.')
         self.samples, self.batch_size = 0, 1
         self.skipped, self.skipped_in_a_row = 0, 0
+        self.losses: dict[str, Tensor] = {}
+        self.statistics: dict[str, Tensor] = {}
         self.saved_networks: dict[str, str] = {}  # 'net_g' -> sha256 of the file last written
         super().__init__(opt)
 
@@ -67,7 +71,7 @@ class STVSRModel(ClipModel):
         if not self.is_train:  # clips are shared, not batches
             return net
         if self.train_opt.channels_last:
-            net = net.to(memory_format=torch.channels_last)
+            to_channels_last(net)
         if self.train_opt.compile:
             self.compile(net)
         if self.opt['dist']:
@@ -184,7 +188,8 @@ class STVSRModel(ClipModel):
         self.lq, self.gt = self.read_clips(data)
         if net.num_frames:
             self.lq = self.cut_windows(self.lq, net.num_frames, 1)
-            self.gt = self.cut_windows(self.gt, output_length(net, net.num_frames), net.temporal_scale)
+            num_out = output_length(net, net.num_frames, of_clip=False)
+            self.gt = self.cut_windows(self.gt, num_out, net.temporal_scale)
 
     def read_clips(self, data: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """`lq` without every second frame where it has all, and those frames of `gt` that the network makes.
@@ -201,7 +206,7 @@ class STVSRModel(ClipModel):
         if net.num_frames and lq.shape[1] < net.num_frames:
             raise ValueError(f'{type(net).__name__} works on windows of {net.num_frames} LR frames, but a sample '
                              f'has {lq.shape[1]}; see num_frame of the data set')
-        num_out, first = output_length(net, lq.shape[1]), first_output(net)
+        num_out, first = output_length(net, lq.shape[1], of_clip=False), first_output(net, of_clip=False)
         num_all = num_out + 2 * first
         # An even number of frames: the last lies behind the last given one.
         if gt.shape[1] in (num_all, num_all + 1):
@@ -238,28 +243,33 @@ class STVSRModel(ClipModel):
         self.samples += self.batch_size * self.opt['world_size']
         self.optimizer_g.zero_grad(set_to_none=True)
         losses = self.backward(self.net_g, self.compute_losses)
-        if self.step(self.optimizer_g, losses, current_iter) and self.ema_decay > 0:
-            self.model_ema(decay=self.ema_decay)
+        if self.step(self.optimizer_g, losses, current_iter):
+            self.skipped_in_a_row = 0
+            if self.ema_decay > 0:
+                self.model_ema(decay=self.ema_decay)
         self.scaler.update()
 
     def backward(self, net: nn.Module, compute_losses: Callable[[], dict[str, Tensor]]) -> list[dict[str, Tensor]]:
         """Adds up the gradients of all parts of the batch, as if it had gone through at once.
 
         Returns:
-            the loss terms of each part.
+            the loss terms of each part, whose means join `losses`.
         """
         losses_of_parts = []
         for number, part in enumerate(self.parts, start=1):
             if len(self.parts) > 1:
                 self.prepare_batch(part)
             with self.without_sync(net, number < len(self.parts)):
-                with torch.autocast(self.device.type, AMP_DTYPES[self.train_opt.amp], self.train_opt.amp != 'none'):
+                with self.autocast():
                     losses = compute_losses()
                 self.scaler.scale(sum(losses.values()) / len(self.parts)).backward()
             losses_of_parts.append({name: value.detach() for name, value in losses.items()})
-        self.losses = {
+        self.losses |= {
             name: sum(losses[name] for losses in losses_of_parts) / len(self.parts) for name in losses_of_parts[0]}
         return losses_of_parts
+
+    def autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, AMP_DTYPES[self.train_opt.amp], self.train_opt.amp != 'none')
 
     @staticmethod
     def without_sync(net: nn.Module, wanted: bool) -> AbstractContextManager:
@@ -267,23 +277,28 @@ class STVSRModel(ClipModel):
         return net.no_sync() if wanted and isinstance(net, DistributedDataParallel) else nullcontext()
 
     def step(self, optimizer: torch.optim.Optimizer, losses_of_parts: list[dict[str, Tensor]],
-             current_iter: int) -> bool:
-        """Clips the gradients and changes the weights, unless something is not finite; returns whether it did."""
+             current_iter: int, *, norm_name: str = 'grad_norm') -> bool:
+        """Clips the gradients and changes the weights, unless something is not finite; returns whether it did.
+
+        Args:
+            norm_name: name of the norm of the gradient in the log.
+        """
         self.scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-        self.grad_norm = get_total_norm([p.grad for p in parameters])
-        numbers = torch.stack([self.grad_norm.float(), *(value.float() for value in self.losses.values())])
+        norm = get_total_norm([p.grad for p in parameters])
+        self.statistics[norm_name] = norm.float()
+        values = [value.float() for losses in losses_of_parts for value in losses.values()]
+        numbers = torch.stack([norm.float(), *values])
         # Reading it waits for the GPU; so does every GradScaler, and the next batch is on its way meanwhile.
         if any_rank(not bool(numbers.isfinite().all()), self.device):
-            self.skip(losses_of_parts, current_iter)
+            self.skip(losses_of_parts, norm, current_iter)
             return False
-        self.skipped_in_a_row = 0
         if self.train_opt.grad_clip:
-            clip_grads_with_norm_(parameters, self.train_opt.grad_clip, self.grad_norm)
+            clip_grads_with_norm_(parameters, self.train_opt.grad_clip, norm)
         self.scaler.step(optimizer)
         return True
 
-    def skip(self, losses_of_parts: list[dict[str, Tensor]], current_iter: int) -> None:
+    def skip(self, losses_of_parts: list[dict[str, Tensor]], grad_norm: Tensor, current_iter: int) -> None:
         """Counts and tells of a step that is not taken; to be called on all ranks."""
         reasons = [name_nonfinite(losses, part) for losses, part in zip(losses_of_parts, self.parts, strict=True)]
         reasons = [reason for of_rank in gather(reasons) for reason in of_rank if reason]
@@ -293,7 +308,7 @@ class STVSRModel(ClipModel):
         self.skipped_in_a_row += 1
         if not reasons:
             samples = ', '.join(str(key) for keys in gather(sample_keys(self.parts)) for key in keys)
-            reasons = [f'all losses are finite, but the norm of the gradient is {float(self.grad_norm)}: {samples}']
+            reasons = [f'all losses are finite, but the norm of the gradient is {float(grad_norm)}: {samples}']
         message = (f'Iteration {current_iter} is skipped ({self.skipped_in_a_row} in a row, {self.skipped} in all): '
                    + '; '.join(reasons))
         if self.skipped_in_a_row >= self.train_opt.max_nonfinite:
@@ -319,9 +334,9 @@ class STVSRModel(ClipModel):
 
     def get_current_log(self) -> OrderedDict:
         # Reduced here, not in every step as in BasicSR: reading a number from a GPU waits until all its work is done.
-        log = OrderedDict(self.losses, grad_norm=self.grad_norm.float())
+        log = OrderedDict(self.losses | self.statistics)
         if self.skipped:
-            log['skipped'] = self.grad_norm.new_tensor(self.skipped, dtype=torch.float32)
+            log['skipped'] = torch.tensor(self.skipped, dtype=torch.float32, device=self.device)
         return self.reduce_loss_dict(log)
 
     # ---------------------------------------------------------------- checkpoints
@@ -359,7 +374,7 @@ class STVSRModel(ClipModel):
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
             'scaler': self.scaler.state_dict(), 'skipped': [self.skipped, self.skipped_in_a_row], 'rng': rng,
-            'best_metric_results': getattr(self, 'best_metric_results', {}),
+            'best_metric_results': self.best_metric_results,
         }
         path = osp.join(self.opt['path']['training_states'], f'{current_iter}.state')
         on_first_rank(lambda: write_whole(path, state))

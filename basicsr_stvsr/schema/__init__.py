@@ -6,8 +6,8 @@
 from .block import Block, Count, Positive
 from .check import check_options, has_schema
 from .options import DatasetOptions, Options, TrainOptions
-from .registered import Flow, Loss
+from .registered import Flow, Loss, Optimizer
 
 __all__ = [
-    'Block', 'Count', 'DatasetOptions', 'Flow', 'Loss', 'Options', 'Positive', 'TrainOptions', 'check_options',
-    'has_schema']
+    'Block', 'Count', 'DatasetOptions', 'Flow', 'Loss', 'Optimizer', 'Options', 'Positive', 'TrainOptions',
+    'check_options', 'has_schema']

@@ -84,6 +84,7 @@ def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
     if options.train and isinstance(batch_size, int) and batch_size % options.train.accumulate:
         yield (f'train.accumulate must divide datasets.train.batch_size_per_gpu {batch_size}, but is '
                f'{options.train.accumulate}')
+    yield from misfits_of_discriminator(opt, options)
     try:
         net = network_without_weights(options.network_g)
         if net is not None and getattr(net, 'scale', options.scale) != options.scale:
@@ -94,6 +95,22 @@ def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
         yield f'network_g{error}'
     except ValueError as error:
         yield str(error)
+
+
+def misfits_of_discriminator(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
+    model = entries(MODEL_REGISTRY)[options.model_type]
+    is_adversarial = bool(getattr(options.train, 'gan_opt', None))
+    if options.network_d and not model.train_options.has_discriminator:
+        yield f'network_d: {options.model_type} trains no discriminator'
+    elif options.network_d and options.train and not is_adversarial:
+        yield 'train.gan_opt is missing, but network_d is there'
+    elif is_adversarial and not options.network_d:
+        yield 'network_d is missing, but train.gan_opt is there'
+    elif options.network_d:
+        try:
+            network_without_weights(options.network_d)
+        except PydanticCustomError as error:
+            yield f'network_d{error}'
 
 
 def network_without_weights(network_opt: Mapping[str, Any]) -> nn.Module | None:

@@ -88,9 +88,11 @@ class TrainOptions(Block):
 
     Attributes:
         gives_flow: whether the model hands the network the flow between LR frames.
+        has_discriminator: whether the model can train network_d.
     """
 
     gives_flow: ClassVar[bool] = False
+    has_discriminator: ClassVar[bool] = False
 
     optim_g: Optimizer
     """Optimiser: {type, lr, ...}; Adam and AdamW are fused where torch can."""
@@ -207,6 +209,10 @@ class PathOptions(Block):
     """Which weights of that file: params, or params_ema, their moving average."""
     strict_load_g: bool = True
     """Whether the file must hold all weights of the network, and no others."""
+    pretrain_network_d: str | None = None
+    """Weights that the discriminator starts from."""
+    strict_load_d: bool = True
+    """Whether that file must hold all weights of the discriminator, and no others."""
     resume_state: str | None = None
     """Training state to go on from."""
     ignore_resume_networks: list[str] = []
@@ -374,6 +380,8 @@ class Options(BasicSROptions):
     """For several processes: whether parameters may be without a gradient."""
     network_g: Network
     """The network: {type, arguments}."""
+    network_d: Network | None = None
+    """The discriminator of an adversarial training: {type, arguments}."""
     path: PathOptions | None = None
     """Files and folders."""
     train: TrainOptions | None = None

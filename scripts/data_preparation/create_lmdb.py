@@ -13,7 +13,7 @@ from pathlib import Path
 
 from script_util import add_output_options, open_writer, run, write
 
-from basicsr_stvsr.data.frames import IMAGE_SUFFIXES, natural_key, open_reader
+from basicsr_stvsr.data.frames import IMAGE_SUFFIXES, natural_key, open_color_reader
 from basicsr_stvsr.data.lmdb_io import FrameSource, clip_frames, file_frame, verify_lmdb
 
 REDS4 = ('000', '011', '015', '020')
@@ -114,7 +114,7 @@ def triplets(request: Request) -> Iterator[FrameSource]:
 
 def any_clips(request: Request) -> Iterator[FrameSource]:
     """Any clips that a reader understands -> <clip>/<frame>."""
-    reader = open_reader(request.root, clips=request.clips)
+    reader = open_color_reader(request.root, clips=request.clips)
     for clip in reader.clips:
         yield from clip_frames(reader, clip)
 

@@ -15,7 +15,7 @@ import numpy as np
 from script_util import add_output_options, open_writer, positive, run, write
 from tqdm import tqdm
 
-from basicsr_stvsr.data.frames import FrameReader, open_reader
+from basicsr_stvsr.data.frames import FrameReader, open_color_reader
 from basicsr_stvsr.data.lmdb_io import LOSSLESS, FrameSource
 from basicsr_stvsr.data.scene_cuts import THRESHOLD, mark_cuts
 
@@ -94,7 +94,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     writer = open_writer(args.output, args.input, force=args.force, suffix=f'.{args.ext}')
-    readers = [open_reader(path) for path in args.input]
+    readers = [open_color_reader(path) for path in args.input]
     num_frames = sum(reader.num_frames(clip) for reader in readers for clip in reader.clips)
     write(writer, scene_frames(readers, args), num_frames=num_frames, num_workers=args.workers)
     return 0

@@ -1,4 +1,4 @@
-"""Makes low-resolution, and blurred, clips from sharp ones (a folder of clips, an LMDB or a video).
+"""Makes low-resolution, and blurred, clips from sharp ones (a folder of clips, an LMDB or a video), in RGB.
 
     python scripts/data_preparation/make_lr.py --input datasets/reds_train_sharp.lmdb \
         --output datasets/reds_train_sharp_bicubic.lmdb --scale 4
@@ -15,7 +15,7 @@ import numpy as np
 from script_util import add_output_options, open_writer, positive, run, write
 
 from basicsr_stvsr.data.degradations import Degradation, build_degradation, linear_light_average, mod_crop
-from basicsr_stvsr.data.frames import FrameReader, open_reader
+from basicsr_stvsr.data.frames import FrameReader, open_color_reader
 from basicsr_stvsr.data.lmdb_io import FrameSource, bounded_map, clip_frames
 
 
@@ -61,13 +61,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--input', type=Path, required=True, help='folder of clips, LMDB or video')
     parser.add_argument('--output', type=Path, required=True, help='<name>.lmdb, or a folder for PNGs')
     parser.add_argument('--scale', type=int, required=True, choices=(1, 2, 3, 4), help='1 only blurs')
-    parser.add_argument('--degradation', default='bicubic', choices=('bicubic', 'gaussian'),
-                        help="MATLAB's bicubic, or Gaussian blur and sampling (default: %(default)s)")
-    gaussian = parser.add_argument_group('options of --degradation gaussian')
-    gaussian.add_argument('--sigma', type=float, help='standard deviation in pixels (default: 1.6)')
-    gaussian.add_argument('--kernel-size', type=int, help='odd number of taps (default: 13)')
-    gaussian.add_argument('--border', choices=('reflect', 'replicate', 'symmetric'), help='default: reflect')
-    gaussian.add_argument('--rounding', choices=('round', 'floor'), help='default: round')
+    parser.add_argument('--degradation', default='bicubic', choices=('bicubic', 'gaussian', 'blur_bicubic'),
+                        help="MATLAB's bicubic, Gaussian blur and sampling, or Gaussian blur and bicubic "
+                        '(default: %(default)s)')
+    blur = parser.add_argument_group('options of the blur (defaults: of gaussian; of blur_bicubic)')
+    blur.add_argument('--sigma', type=float, help='standard deviation in pixels (1.6; 2)')
+    blur.add_argument('--kernel-size', type=int, help='odd number of taps (13; 5)')
+    blur.add_argument('--border', choices=('reflect', 'replicate', 'symmetric'), help='(reflect; replicate)')
+    blur.add_argument('--rounding', choices=('round', 'floor'), help='only of gaussian (round)')
     parser.add_argument('--blur-frames', type=positive, default=1, metavar='N',
                         help='first average N neighbouring frames in linear light, as motion blur does; N is odd, and '
                         'the frame in the middle is the ground truth')
@@ -84,7 +85,7 @@ def main() -> int:
     given = {name: value for name, value in params.items() if value is not None}
     degrade = build_degradation({'type': args.degradation, **given}, args.scale)
     writer = open_writer(args.output, [args.input], force=args.force)
-    with open_reader(args.input) as reader:
+    with open_color_reader(args.input) as reader:
         num_frames = sum(map(reader.num_frames, reader.clips))
         frames = low_resolution_frames(reader, degrade, args.blur_frames, args.workers)
         write(writer, frames, num_frames=num_frames, num_workers=args.workers)

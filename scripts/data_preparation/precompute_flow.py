@@ -19,6 +19,7 @@ import numpy as np
 from script_util import positive, run
 from tqdm import tqdm
 
+from basicsr_stvsr.archs.checkpoint import sha256_of
 from basicsr_stvsr.data.degradations import build_degradation, mod_crop
 from basicsr_stvsr.data.frames import FrameReader, open_color_reader
 from basicsr_stvsr.data.lmdb_io import bounded_map
@@ -79,8 +80,7 @@ def describe_estimator(args: argparse.Namespace, estimator: FlowEstimator) -> di
     if hasattr(estimator, 'preset'):
         settings['preset'] = estimator.preset
     if args.weights:
-        with open(args.weights, 'rb') as file:
-            settings |= {'weights': args.weights.name, 'sha256': hashlib.file_digest(file, 'sha256').hexdigest()}
+        settings |= {'weights': args.weights.name, 'sha256': sha256_of(args.weights)}
     return settings
 
 

@@ -20,7 +20,7 @@ import av
 import cv2
 import numpy as np
 
-from basicsr_stvsr.data.frames import FrameReader, FrameReadError, open_reader
+from basicsr_stvsr.data.frames import FrameReader, FrameReadError, open_color_reader
 from basicsr_stvsr.options import load_options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +61,7 @@ def make_clips() -> None:
 def cut_video(video: Path) -> None:
     """The beginning of the user's video as clips between scene cuts, of which the last part is for testing."""
     try:
-        with open_reader(video) as reader:
+        with open_color_reader(video) as reader:
             copy_beginning(reader, DATA / 'video')
     except FrameReadError as error:
         sys.exit(f'The demo stopped: {error}')
@@ -213,8 +213,8 @@ class Comparison:
 
     def __init__(self, results: dict[str, Result]):
         self.results = results
-        self.gt = open_reader(DATA / 'test_GT.lmdb')
-        self.lq = open_reader(DATA / f'test_LRx{SCALE}.lmdb')
+        self.gt = open_color_reader(DATA / 'test_GT.lmdb')
+        self.lq = open_color_reader(DATA / f'test_LRx{SCALE}.lmdb')
 
     def views(self, clip: str, index: int) -> dict[str, np.ndarray]:
         """Title -> frame; where the network got no frame (odd indices), the input is the one before."""

@@ -1,0 +1,218 @@
+"""FSTRN: Fast Spatio-Temporal Residual Network for Video Super-Resolution (CVPR 2019), five LR frames, centre one x4.
+
+Equations are numbered as in the paper, https://arxiv.org/abs/1904.02870. What it leaves open is taken from 'the
+release', https://github.com/lsmale/FSTRN: TensorFlow code, probably an author's, which does not run as it is. Where the
+two differ, the paper's form is the default and the release's an option.
+Shapes: B clips, T = 5 frames, C channels, H x W pixels of the LR grid, s = scale.
+"""
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .arch_util import run_part, upsample
+from .resize import legacy_bilinear, upscale_bicubic
+
+SCALES = (2, 3, 4)
+COLORS = {1: 'y', 3: 'rgb'}  # by the number of channels
+ACTIVATIONS = {'prelu': lambda num_feat: nn.PReLU(num_feat, init=0.0), 'relu': lambda num_feat: nn.ReLU()}
+END_ACTIVATIONS = {'none': nn.Identity, 'lrelu': lambda: nn.LeakyReLU(0.2)}
+DECONV_SIZES = {'deconv3': 3, 'deconv8': 8}
+UP_KERNELS = (*DECONV_SIZES, 'pixelshuffle')
+ENLARGE = {'bilinear': upsample, 'bicubic': upscale_bicubic, 'legacy_bilinear': legacy_bilinear}
+OUTPUTS = ('center', 'all')
+
+
+def enlarge(frames: Tensor, scale: int, mode: str = 'bilinear') -> Tensor:  # (N, C, H, W) -> (N, C, sH, sW)
+    """SRmapping: makes frames larger by interpolation.
+
+    Args:
+        mode: 'bilinear' or 'bicubic' (MATLAB's), which keep the centres of pixels in place, or 'legacy_bilinear',
+            TensorFlow 1's, which does not.
+    """
+    return ENLARGE[mode](frames, scale)
+
+
+class TemporalConv(nn.Conv2d):
+    """Convolution along time, kx1x1, of (B, C, T, H, W).
+
+    The pixels of a frame are laid in one row, so that a clip is an image of T rows: on CPUs this takes half the time
+    of a Conv3d.
+    """
+
+    def __init__(self, num_feat: int, kernel: int):
+        super().__init__(num_feat, num_feat, (kernel, 1), padding=(kernel // 2, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(3)).unflatten(3, x.shape[3:])
+
+
+class FastResBlock(nn.Sequential):
+    """FRB: a space-time convolution as one in space, 1xkxk, and one in time, kx1x1 (eq. 3.6).
+
+    No activation stands between the two, so that they are a kxkxk convolution of fewer weights.
+    """
+
+    def __init__(self, num_feat: int, kernel: int, act: str):
+        super().__init__(
+            ACTIVATIONS[act](num_feat),
+            nn.Conv3d(num_feat, num_feat, (1, kernel, kernel), padding=(0, kernel // 2, kernel // 2)),
+            TemporalConv(num_feat, kernel))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+class C3DResBlock(nn.Sequential):
+    """What the FRB replaces: one kxkxk convolution; with `act` relu it is the block of the paper's Fig. 1b."""
+
+    def __init__(self, num_feat: int, kernel: int, act: str):
+        super().__init__(
+            ACTIVATIONS[act](num_feat), nn.Conv3d(num_feat, num_feat, kernel, padding=kernel // 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+BLOCKS = {'frb': FastResBlock, 'c3d': C3DResBlock}
+
+
+class PixelShuffle3d(nn.Module):
+    """Channels become pixels, frame by frame: (B, s^2 C, T, H, W) -> (B, C, T, sH, sW)."""
+
+    def __init__(self, scale: int):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(x.transpose(1, 2), self.scale).transpose(1, 2)
+
+
+def deconv(in_channels: int, out_channels: int, size: int, scale: int, time_padding: int) -> nn.ConvTranspose3d:
+    """Transposed convolution of 3 x size x size that makes frames `scale` times larger.
+
+    Args:
+        time_padding: zero frames at both ends, of which a transposed convolution of three leaves out two.
+    """
+    padding = max(0, -((scale - size) // 2))
+    rest = scale - size + 2 * padding
+    return nn.ConvTranspose3d(
+        in_channels, out_channels, (3, size, size), stride=(1, scale, scale),
+        padding=(2 - time_padding, padding, padding), output_padding=(0, rest, rest))
+
+
+def init_weights(module: nn.Module) -> None:
+    """As in the release: Xavier, or normal up to two sigma for transposed convolutions; no bias."""
+    if isinstance(module, nn.ConvTranspose3d):
+        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+    elif isinstance(module, (nn.Conv2d, nn.Conv3d)):
+        nn.init.xavier_uniform_(module.weight)
+    else:
+        return
+    nn.init.zeros_(module.bias)
+
+
+@ARCH_REGISTRY.register()
+class FSTRN(nn.Module):
+    """A trunk of factorised 3D blocks on LR frames, whose output is added to frames enlarged by interpolation.
+
+    802,241 parameters on Y, 806,563 on RGB.
+
+    Args:
+        num_in_ch: 1, Y (the release), or 3, RGB.
+        num_feat: features of the trunk; four times as many are brought together before they become frames of a quarter
+            as many channels.
+        num_frb: D, number of blocks.
+        kernel: k of the blocks, odd.
+        block: 'frb', or 'c3d' with full kxkxk convolutions.
+        scale: 4 (the paper), or 2 or 3.
+        use_lrl: LR-space residual learning: add the first features to what the last block makes (eq. 3.7). Its
+            activation and dropout stay without it.
+        use_crl: cross-space residual learning: make a correction to enlarged frames (eq. 3.5), not whole frames.
+        crl_mode: how those are enlarged, see `enlarge`; the release has 'legacy_bilinear'.
+        dropout: share of features that are set to 0 in training. The release has 0.7, as its `keep=0.3` says.
+        act: 'prelu', with a slope for each channel that starts at 0, or 'relu'.
+        lfe_act, tail_act: what follows the first and the last convolution: 'none', or the release's 'lrelu', with 0.2.
+        up_kernel: 'deconv3', a transposed convolution of 3x3x3, which with scale 4 leaves 7 of 16 pixels to the
+            convolution behind it; 'deconv8', 3x8x8, which leaves none; or 'pixelshuffle', which has no weights.
+        output: 'center', the centre frame, or 'all', all five; the weights are the same.
+        checkpoint: while gradients are on, keep only the inputs of the blocks, and of what makes frames of features,
+            for the backward pass, which runs each once more (gradient checkpointing). The results are the same.
+
+    Raises:
+        ValueError: an option has an unknown value, or the channels cannot be divided as the options ask.
+    """
+
+    temporal_scale = 1
+    num_frames = 5
+    size_multiple = 1
+    pads_ends = True  # as the release repeats the first and the last frame of a clip
+
+    def __init__(self, *, num_in_ch: int = 1, num_feat: int = 64, num_frb: int = 5, kernel: int = 3,
+                 block: str = 'frb', scale: int = 4, use_lrl: bool = True, use_crl: bool = True,
+                 crl_mode: str = 'bilinear', dropout: float = 0.3, act: str = 'prelu', lfe_act: str = 'none',
+                 tail_act: str = 'none', up_kernel: str = 'deconv3', output: str = 'center', checkpoint: bool = False):
+        super().__init__()
+        for name, value, known in (
+                ('num_in_ch', num_in_ch, COLORS), ('block', block, BLOCKS), ('scale', scale, SCALES),
+                ('crl_mode', crl_mode, ENLARGE), ('act', act, ACTIVATIONS), ('lfe_act', lfe_act, END_ACTIVATIONS),
+                ('tail_act', tail_act, END_ACTIVATIONS), ('up_kernel', up_kernel, UP_KERNELS),
+                ('output', output, OUTPUTS)):
+            if value not in known:
+                raise ValueError(f'{name} must be one of {", ".join(map(str, known))}, but got {value!r}')
+        if num_feat < 4 or num_feat % 4:
+            raise ValueError(f'num_feat must be a multiple of 4, but got {num_feat}')
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f'kernel must be odd, but got {kernel}')
+        if not 0 <= dropout < 1:
+            raise ValueError(f'dropout must be at least 0 and below 1, but got {dropout}')
+        if up_kernel == 'pixelshuffle' and 4 * num_feat % scale**2:
+            raise ValueError(f'up_kernel pixelshuffle makes {scale**2} pixels of 4 num_feat channels, but those are '
+                             f'{4 * num_feat}, which {scale**2} does not divide')
+        self.num_in_ch, self.scale, self.color = num_in_ch, scale, COLORS[num_in_ch]
+        self.use_lrl, self.use_crl, self.crl_mode, self.checkpoint = use_lrl, use_crl, crl_mode, checkpoint
+        self.first_output = self.num_frames // 2 if output == 'center' else 0
+
+        # The centre frame alone depends on three frames before the last convolution of three, and on five before the
+        # last but one: without padding in time, these two make nothing else, and five frames become three and one.
+        time_padding = 0 if output == 'center' else 1
+        self.lfe = nn.Sequential(nn.Conv3d(num_in_ch, num_feat, 3, padding=1), END_ACTIVATIONS[lfe_act]())
+        self.blocks = nn.ModuleList(BLOCKS[block](num_feat, kernel, act) for _ in range(num_frb))
+        self.lrl_act = nn.Sequential(ACTIVATIONS[act](num_feat), nn.Dropout(dropout))
+        if up_kernel == 'pixelshuffle':
+            self.fuse = nn.Conv3d(num_feat, 4 * num_feat, 3, padding=(time_padding, 1, 1))
+            self.up, tail_channels = PixelShuffle3d(scale), 4 * num_feat // scale**2
+        else:
+            self.fuse = nn.Conv3d(num_feat, 4 * num_feat, 3, padding=1)
+            tail_channels = num_feat // 4
+            self.up = deconv(4 * num_feat, tail_channels, DECONV_SIZES[up_kernel], scale, time_padding)
+        self.tail = nn.Sequential(
+            nn.Conv3d(tail_channels, num_in_ch, 3, padding=(time_padding, 1, 1)), END_ACTIVATIONS[tail_act]())
+        self.apply(init_weights)
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Super-resolves one window.
+
+        Args:
+            lq: (B, 5, C, H, W), Y or RGB, 0-1.
+
+        Returns:
+            (B, 1, C, sH, sW), the centre frame, or (B, 5, C, sH, sW).
+
+        Raises:
+            ValueError: the input has another number of frames or channels.
+        """
+        if lq.dim() != 5 or lq.shape[1:3] != (self.num_frames, self.num_in_ch):
+            raise ValueError(f'FSTRN with num_in_ch {self.num_in_ch} takes windows of (B, {self.num_frames}, '
+                             f'{self.num_in_ch}, H, W), but got {tuple(lq.shape)}')
+        first = feat = self.lfe(lq.transpose(1, 2))  # F_0, (B, num_feat, 5, H, W)
+        for block in self.blocks:
+            feat = run_part(block, feat, recompute=self.checkpoint)
+        feat = self.lrl_act(feat + first if self.use_lrl else feat)
+        residual = run_part(self.to_frames, feat, recompute=self.checkpoint)
+        if not self.use_crl:
+            return residual
+        given = lq[:, self.first_output:self.num_frames - self.first_output]
+        return residual + enlarge(given.flatten(0, 1), self.scale, self.crl_mode).unflatten(0, given.shape[:2])
+
+    def to_frames(self, feat: Tensor) -> Tensor:  # (B, num_feat, 5, H, W) -> (B, U, C, sH, sW)
+        return self.tail(self.up(self.fuse(feat))).transpose(1, 2)

@@ -1,0 +1,55 @@
+"""Enlarging within a network as other programs do: MATLAB's bicubic and TensorFlow 1's bilinear interpolation.
+
+Of whole batches, on any device, with gradients. BasicSR's `imresize`, which gives the same as the first, takes one
+image at a time, on a CPU.
+"""
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .arch_util import at_least_float32
+
+REACH = 2  # pixels on either side that a new one is made of
+
+
+def cubic(distance: float) -> float:
+    """Keys' kernel, a = -0.5, as MATLAB has it."""
+    x = abs(distance)
+    if x <= 1:
+        return 1.5 * x**3 - 2.5 * x**2 + 1
+    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
+
+def legacy_bilinear(x: Tensor, scale: int) -> Tensor:  # (B, C, H, W) -> (B, C, sH, sW)
+    """TensorFlow 1's bilinear resize by a whole factor: pixel i lies on pixel s i, and the last one is repeated.
+
+    So the picture moves by (s - 1) / 2 of the new pixels.
+    """
+    h, w = x.shape[-2:]
+    padded = F.pad(x, (0, 1, 0, 1), mode='replicate')
+    larger = F.interpolate(padded, (scale * h + 1, scale * w + 1), mode='bilinear', align_corners=True)
+    return larger[..., :-1, :-1]
+
+
+def upscale_bicubic(x: Tensor, scale: int) -> Tensor:  # (..., H, W) -> (..., sH, sW)
+    """MATLAB's `imresize(x, scale, 'bicubic')` by a whole factor; frames are mirrored with their border pixel.
+
+    Computed in float32 at least, whatever autocast says, and given in the type of `x`.
+    """
+    enlarged = at_least_float32(x)
+    for dim in (-2, -1):
+        enlarged = _upscale_along(enlarged, scale, dim)
+    return enlarged.to(x.dtype)
+
+
+def _upscale_along(x: Tensor, scale: int, dim: int) -> Tensor:
+    length = x.shape[dim]
+    places = torch.arange(-REACH, length + REACH, device=x.device) % (2 * length)
+    padded = x.index_select(dim, torch.minimum(places, 2 * length - 1 - places))
+    neighbours = [padded.narrow(dim, start, length) for start in range(2 * REACH + 1)]
+    phases = []
+    for phase in range(scale):  # of every pixel, where its s new ones lie relative to its centre
+        offset = (phase + 0.5) / scale - 0.5
+        taps = [cubic(offset - step) for step in range(-REACH, REACH + 1)]
+        phases.append(sum(tap * neighbour for tap, neighbour in zip(taps, neighbours, strict=True) if tap))
+    return torch.stack(phases, dim % x.dim() + 1).flatten(dim % x.dim(), dim % x.dim() + 1)

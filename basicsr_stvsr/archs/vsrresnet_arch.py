@@ -1,0 +1,210 @@
+"""VSRResNet and its discriminator, x2, x3 or x4, five LR frames to the middle HR one.
+
+They come from 'Generative Adversarial Networks and Perceptual Losses for Video Super-Resolution' (Lucas, Lopez-Tapia,
+Molina, Katsaggelos; TIP 28(7), 2019, https://doi.org/10.1109/TIP.2019.2895768); 'Spatially Adaptive Losses for Video
+Super-resolution with GANs' (Wang, Lucas, Lopez-Tapia, Wu, Molina, Katsaggelos) trains the same network with other
+losses. There is no official code, and the full text was not at hand: the layers are those that a survey of the field
+names (five bicubically enlarged frames, a convolution of each, their fusion, residual blocks of two convolutions, a
+last one), and the 15 blocks are the abstract's. What these leave open is an option, or is said to be our choice.
+Shapes: B clips or frames, C channels of a frame, F features, H x W pixels of the LR grid, s = scale.
+"""
+from typing import Literal
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .arch_util import run_part
+from .resize import upscale_bicubic
+
+NUM_FRAMES = 5
+SCALES = (2, 3, 4)
+COLORS = {1: 'y', 3: 'rgb'}
+
+
+def conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
+
+
+class ResBlock(nn.Module):
+    """Two convolutions, each followed by ReLU, around an identity.
+
+    Args:
+        num_feat: F.
+        relu: where the second ReLU stands, which the sources do not tell: 'after_sum', as in the first ResNet, or
+            'before_sum', by which a block can only add.
+    """
+
+    def __init__(self, num_feat: int, relu: Literal['after_sum', 'before_sum']):
+        super().__init__()
+        self.conv1, self.conv2 = conv(num_feat, num_feat), conv(num_feat, num_feat)
+        self.relu_after_sum = relu == 'after_sum'
+
+    def forward(self, x: Tensor) -> Tensor:
+        change = self.conv2(F.relu(self.conv1(x)))
+        return F.relu(x + change) if self.relu_after_sum else x + F.relu(change)
+
+
+class SharedFirstConv(nn.Module):
+    """The same convolution of every frame, then the fusion of what it finds."""
+
+    def __init__(self, num_in_ch: int, num_feat: int):
+        super().__init__()
+        self.conv = conv(num_in_ch, num_feat)
+        self.fusion = conv(NUM_FRAMES * num_feat, num_feat)
+
+    def forward(self, frames: Tensor) -> Tensor:  # (B, 5, C, sH, sW) -> (B, F, sH, sW)
+        feat = F.relu(self.conv(frames.flatten(0, 1))).unflatten(0, frames.shape[:2])
+        return F.relu(self.fusion(feat.flatten(1, 2)))
+
+
+class SeparateFirstConvs(nn.Module):
+    """A convolution for each of the five frames, then the fusion of what they find."""
+
+    def __init__(self, num_in_ch: int, num_feat: int):
+        super().__init__()
+        self.convs = nn.ModuleList(conv(num_in_ch, num_feat) for _ in range(NUM_FRAMES))
+        self.fusion = conv(NUM_FRAMES * num_feat, num_feat)
+
+    def forward(self, frames: Tensor) -> Tensor:  # (B, 5, C, sH, sW) -> (B, F, sH, sW)
+        feats = [F.relu(layer(frame)) for layer, frame in zip(self.convs, frames.unbind(1), strict=True)]
+        return F.relu(self.fusion(torch.cat(feats, dim=1)))
+
+
+class EarlyConcatenation(nn.Module):
+    """One convolution of all frames at once."""
+
+    def __init__(self, num_in_ch: int, num_feat: int):
+        super().__init__()
+        self.fusion = conv(NUM_FRAMES * num_in_ch, num_feat)
+
+    def forward(self, frames: Tensor) -> Tensor:  # (B, 5, C, sH, sW) -> (B, F, sH, sW)
+        return F.relu(self.fusion(frames.flatten(1, 2)))
+
+
+FIRST_CONVS = {'shared': SharedFirstConv, 'separate': SeparateFirstConvs, 'early': EarlyConcatenation}
+
+
+@ARCH_REGISTRY.register()
+class VSRResNet(nn.Module):
+    """Enlarges five LR frames by bicubic interpolation, and makes the HR frame of the middle one.
+
+    1,293,441 parameters on luma, 1,295,747 on RGB. A clip's first and last two frames get the neighbours that they lack
+    by repetition (`pads_ends`; our choice).
+
+    Args:
+        scale: 2, 3 or 4; the weights do not depend on it, but the published networks are one for each scale.
+        num_in_ch: C; 1: luma, 3: RGB. The source does not tell which.
+        num_feat: F; 64, as a figure has it.
+        num_block: residual blocks.
+        first_conv: how the frames come together: 'shared', the same convolution of each and then a fusion; 'separate',
+            five of them; 'early', one convolution of all frames.
+        block_relu: 'after_sum' or 'before_sum', see `ResBlock`.
+        add_center: make corrections to the enlarged middle frame, and none at first. Not one of the paper's options:
+            for short trainings, which need not learn first to copy it.
+        checkpoint: while gradients are on, keep only the inputs of the blocks for the backward pass, which runs each
+            once more (gradient checkpointing). Not one of the paper's options either; the results are the same.
+
+    Raises:
+        ValueError: an argument has none of these values.
+    """
+
+    temporal_scale = 1
+    num_frames = NUM_FRAMES
+    first_output = NUM_FRAMES // 2  # the middle one
+    pads_ends = True
+    size_multiple = 1
+
+    def __init__(self, *, scale: int = 4, num_in_ch: int = 1, num_feat: int = 64, num_block: int = 15,
+                 first_conv: Literal['shared', 'separate', 'early'] = 'shared',
+                 block_relu: Literal['after_sum', 'before_sum'] = 'after_sum', add_center: bool = False,
+                 checkpoint: bool = False):
+        super().__init__()
+        for name, value, known in (('scale', scale, SCALES), ('num_in_ch', num_in_ch, COLORS),
+                                   ('first_conv', first_conv, FIRST_CONVS),
+                                   ('block_relu', block_relu, ('after_sum', 'before_sum'))):
+            if value not in known:
+                raise ValueError(f'{name} must be one of {", ".join(map(str, known))}, but is {value!r}')
+        self.scale, self.color, self.num_in_ch = scale, COLORS[num_in_ch], num_in_ch
+        self.add_center, self.checkpoint = add_center, checkpoint
+        self.first = FIRST_CONVS[first_conv](num_in_ch, num_feat)
+        self.blocks = nn.ModuleList(ResBlock(num_feat, block_relu) for _ in range(num_block))
+        self.last = conv(num_feat, num_in_ch)
+        if add_center:
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Restores the middle one of five frames.
+
+        Args:
+            lq: (B, 5, C, H, W), 0-1, of any size.
+
+        Returns:
+            (B, 1, C, sH, sW).
+
+        Raises:
+            ValueError: the input has another shape.
+        """
+        if lq.dim() != 5 or lq.shape[1:3] != (NUM_FRAMES, self.num_in_ch):
+            raise ValueError(f'VSRResNet takes five frames of {self.num_in_ch} channels ({self.color}), '
+                             f'(B, {NUM_FRAMES}, {self.num_in_ch}, H, W), but got {tuple(lq.shape)}')
+        frames = upscale_bicubic(lq, self.scale)  # (B, 5, C, sH, sW)
+        feat = self.first(frames)  # (B, F, sH, sW)
+        for block in self.blocks:
+            feat = run_part(block, feat, recompute=self.checkpoint)
+        output = self.last(feat)
+        if self.add_center:
+            output = output + frames[:, self.first_output]
+        return output.unsqueeze(1)
+
+
+@ARCH_REGISTRY.register()
+class VSRResDiscriminator(nn.Module):
+    """Tells true frames from made ones: three times convolution, batch normalisation and leaky ReLU, then one layer.
+
+    The survey gives this order; widths, strides and slope are our choice. 386,945 parameters for a patch of 64 x 64 of
+    luma, 376,961 for one of 36 x 36, the size of the group's earlier work. The convolutions keep the biases, which the
+    normalisation makes idle, as these numbers count them.
+
+    Args:
+        num_in_ch: C; 1: luma, 3: RGB.
+        num_feat: channels of the first convolution; the next two double them.
+        patch_size: height and width of the frames that it judges, `gt_size` of the data set.
+
+    Raises:
+        ValueError: `num_in_ch` is neither 1 nor 3, or `patch_size` is too small for three halvings.
+    """
+
+    def __init__(self, *, num_in_ch: int = 1, num_feat: int = 64, patch_size: int = 64):
+        super().__init__()
+        if num_in_ch not in COLORS:
+            raise ValueError(f'num_in_ch must be one of {", ".join(map(str, COLORS))}, but is {num_in_ch!r}')
+        if patch_size < 8:
+            raise ValueError(f'patch_size must be at least 8, but is {patch_size}')
+        self.num_in_ch, self.patch_size = num_in_ch, patch_size
+        widths = [num_feat, 2 * num_feat, 4 * num_feat]
+        self.body = nn.Sequential(*[
+            nn.Sequential(conv(before, width, stride=2), nn.BatchNorm2d(width), nn.LeakyReLU(0.2))
+            for before, width in zip([num_in_ch, *widths], widths, strict=False)])
+        side = -(-patch_size // 8)  # each convolution halves it, and rounds up
+        self.score = nn.Linear(widths[-1] * side**2, 1)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Scores frames; the sigmoid of a score is the probability that the frame is a true one.
+
+        Args:
+            frames: (B, C, patch_size, patch_size), 0-1.
+
+        Returns:
+            (B, 1).
+
+        Raises:
+            ValueError: the frames have another shape.
+        """
+        expected = (self.num_in_ch, self.patch_size, self.patch_size)
+        if frames.dim() != 4 or frames.shape[1:] != expected:
+            raise ValueError(f'VSRResDiscriminator judges frames {("B", *expected)}, but got {tuple(frames.shape)}; '
+                             'patch_size must be gt_size of the data set')
+        return self.score(self.body(frames).flatten(1))

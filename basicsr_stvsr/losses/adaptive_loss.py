@@ -1,0 +1,219 @@
+"""Losses that weigh pixels by the activity around them.
+
+They are those of 'Spatially Adaptive Losses for Video Super-resolution with GANs' (Wang, Lucas, Lopez-Tapia, Wu,
+Molina, Katsaggelos), whose eq. 13 is
+
+    alpha_1 L_gen + gamma_w(x, G, alpha_2 + beta_2 W(x)) + gamma_w(VGG(x), VGG(G), alpha_3 + beta_3 VGG(W(x)))
+
+with x the true frame and G the one that is made. The second term is SpatiallyAdaptiveCharbonnierLoss, the third
+SpatiallyAdaptiveFeatureLoss, and L_gen is BasicSR's GANLoss of type vanilla. With both betas at zero it is the loss of
+the baseline, VSRResFeatGAN.
+Shapes: B clips, T frames, C channels (1: luma, 3: RGB), H x W pixels.
+"""
+from typing import Any, Literal
+
+import torch
+from basicsr.utils.registry import LOSS_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..archs.arch_util import at_least_float32
+from ..archs.vgg_features import VGGFeatures
+from ..color import TO_YUV
+
+MODES = ('activity', 'visibility')
+REDUCTIONS = ('mean', 'sum')
+ACTIVITY_OPTIONS = ('mode', 'window', 'theta')
+
+
+# ---------------------------------------------------------------- formulas
+
+@torch.no_grad()
+def local_activity(x: Tensor, mode: str = 'activity', window: int = 5, theta: float = 500) -> Tensor:
+    """W(x), by which pixels are weighted: near 0 where x is flat, near 1 on edges and texture.
+
+    With v the variance of luma in the window around a pixel, W = theta v / (1 + theta v). The paper's own formula was
+    not at hand, only its name, 'visibility function', and that edges are to weigh a hundred times as much as flat
+    pixels. 'visibility' is what that name stands for in the older literature, 1 - W = 1 / (1 + theta v), which is high
+    where x is flat. W depends on x alone and has no gradient.
+
+    Args:
+        x: (..., C, H, W), 0-1; luma, or RGB, whose luma counts (BT.601, studio swing, as in clips of luma alone).
+        mode: 'activity' or 'visibility'.
+        window: side of the window, odd; behind the border frames are reflected.
+        theta: at the variance 1 / theta, W is one half.
+
+    Returns:
+        (..., 1, H, W), 0-1, float32 at least.
+
+    Raises:
+        ValueError: an argument is none of these, or the frames are no larger than half the window.
+    """
+    check_activity(mode, window, theta)
+    if x.dim() < 3 or x.shape[-3] not in (1, 3):
+        raise ValueError(f'local_activity takes frames of luma or RGB, (..., 1 or 3, H, W), but got {tuple(x.shape)}')
+    radius = window // 2
+    if min(x.shape[-2:]) <= radius:
+        raise ValueError(f'local_activity with a window of {window} takes frames larger than {radius} x {radius}, but '
+                         f'got {tuple(x.shape)}')
+    x = at_least_float32(x)
+    if x.shape[-3] == 3:
+        x = (x * x.new_tensor(TO_YUV[0]).view(3, 1, 1)).sum(dim=-3, keepdim=True)  # less the offset of 16 levels
+    padded = F.pad(x.flatten(0, -4) if x.dim() > 3 else x[None], 4 * [radius], mode='reflect')
+    neighbourhoods = padded.unfold(-2, window, 1).unfold(-2, window, 1)  # (N, 1, H, W, window, window)
+    # Not E[x^2] - E[x]^2, which of a bright flat frame leaves rounding errors, times theta
+    variance = neighbourhoods.var(dim=(-2, -1), correction=0).reshape(x.shape)
+    activity = theta * variance / (1 + theta * variance)
+    return activity if mode == 'activity' else 1 - activity
+
+
+def check_activity(mode: str, window: int, theta: float) -> None:
+    """Raises ValueError where these are no arguments of `local_activity`."""
+    if mode not in MODES:
+        raise ValueError(f'mode must be one of {", ".join(MODES)}, but is {mode!r}')
+    if not isinstance(window, int) or window < 3 or window % 2 == 0:
+        raise ValueError(f'window must be an odd number of pixels from 3 on, but is {window!r}')
+    if not isinstance(theta, int | float) or theta <= 0:
+        raise ValueError(f'theta must be a number above 0, but is {theta!r}')
+
+
+def weighted_charbonnier(pred: Tensor, target: Tensor, weight: Tensor | float = 1.0, *, eps: float = 1e-3,
+                         reduction: str = 'mean') -> Tensor:
+    """gamma_w: weight * sqrt((pred - target)^2 + eps^2), summed, or averaged over all values.
+
+    The paper sums; a mean does not change with the size of patches. It is a mean over values, not over weights, so that
+    weights twice as large give twice the loss.
+
+    Args:
+        pred, target: of one shape.
+        weight: a number, or weights that broadcast to that shape.
+        eps: as the formula has it; BasicSR's CharbonnierLoss takes its square.
+        reduction: 'mean' or 'sum'.
+    """
+    difference = at_least_float32(pred) - at_least_float32(target)
+    distance = weight * torch.sqrt(difference.square() + eps**2)
+    return distance.mean() if reduction == 'mean' else distance.sum()
+
+
+# ---------------------------------------------------------------- the terms of eq. 13
+
+class SpatiallyAdaptiveLoss(nn.Module):
+    """What the two terms have in common: the weight alpha + beta W, and how distances are added up."""
+
+    def __init__(self, loss_weight: float, alpha: float, beta: float, eps: float, reduction: str,
+                 activity: dict[str, Any] | None):
+        super().__init__()
+        if alpha < 0 or beta < 0 or not alpha + beta:
+            raise ValueError(f'alpha and beta must not be negative, nor both 0, but are {alpha} and {beta}')
+        if eps <= 0:
+            raise ValueError(f'eps must be above 0, but is {eps}')
+        if reduction not in REDUCTIONS:
+            raise ValueError(f'reduction must be one of {", ".join(REDUCTIONS)}, but is {reduction!r}')
+        self.activity = {'mode': 'activity', 'window': 5, 'theta': 500} | (activity or {})
+        unknown = [name for name in self.activity if name not in ACTIVITY_OPTIONS]
+        if unknown:
+            raise ValueError(f'activity has no {unknown[0]}; it takes {", ".join(ACTIVITY_OPTIONS)}')
+        check_activity(**self.activity)
+        self.loss_weight, self.alpha, self.beta, self.eps, self.reduction = loss_weight, alpha, beta, eps, reduction
+
+    def distance(self, pred: Tensor, target: Tensor, weight: Tensor | float) -> Tensor:
+        return self.loss_weight * weighted_charbonnier(pred, target, weight, eps=self.eps, reduction=self.reduction)
+
+
+@LOSS_REGISTRY.register()
+class SpatiallyAdaptiveCharbonnierLoss(SpatiallyAdaptiveLoss):
+    """The pixel term: gamma_w(x, G, alpha + beta W(x)).
+
+    The numbers of the paper are not known. With these defaults, which are our choice, flat pixels weigh 1 to an edge's
+    100, as on the slide that motivates the paper.
+
+    Args:
+        loss_weight: of the whole term.
+        alpha, beta: of every pixel, and more on edges; beta 0: the pixel term of the baseline.
+        eps: of the Charbonnier distance.
+        reduction: 'mean' or 'sum', see `weighted_charbonnier`.
+        activity: {mode, window, theta} of `local_activity`.
+
+    Raises:
+        ValueError: an argument makes no sense.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, alpha: float = 0.001, beta: float = 0.099, eps: float = 1e-3,
+                 reduction: Literal['mean', 'sum'] = 'mean', activity: dict[str, Any] | None = None):
+        super().__init__(loss_weight, alpha, beta, eps, reduction, activity)
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """`pred`, `target`: frames or clips, (..., C, H, W), 0-1.
+
+        Raises:
+            ValueError: they are not of one shape.
+        """
+        check_shapes(pred, target)
+        weight = self.alpha + self.beta * local_activity(target, **self.activity) if self.beta else self.alpha
+        return self.distance(pred, target.detach(), weight)
+
+
+@LOSS_REGISTRY.register()
+class SpatiallyAdaptiveFeatureLoss(SpatiallyAdaptiveLoss):
+    """The feature term: gamma_w(VGG(x), VGG(G), alpha + beta VGG(W(x))), on relu3_3 of VGG-16.
+
+    Neither the layer nor the numbers of the paper are known; these are our choice. The map must be one after a ReLU,
+    since VGG(W) is a weight.
+
+    Args:
+        feature_net: path to torchvision's weights of VGG-16 (vgg16-397923af.pth), or 'random', see `VGGFeatures`.
+        sha256: of that file, or its first digits; None: it is not checked.
+        loss_weight: of the whole term.
+        alpha, beta: of every feature, and more where VGG(W) is high; beta 0: the feature term of the baseline.
+        eps: of the Charbonnier distance.
+        reduction: 'mean' or 'sum', see `weighted_charbonnier`.
+        weights_from: what weighs the features: 'vgg', VGG(W), a weight for each of them; 'resize', W itself, averaged
+            down to their grid.
+        normalize: divide that by its mean over the batch, so that beta is a mean weight too, as the scale of VGG(W) is
+            that of VGG's weights.
+        activity: {mode, window, theta} of `local_activity`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds something else, or an argument makes no sense.
+    """
+
+    def __init__(self, feature_net: str, sha256: str | None = None, loss_weight: float = 1.0, alpha: float = 0.998,
+                 beta: float = 0.998, eps: float = 1e-3, reduction: Literal['mean', 'sum'] = 'mean',
+                 weights_from: Literal['vgg', 'resize'] = 'vgg', normalize: bool = True,
+                 activity: dict[str, Any] | None = None):
+        super().__init__(loss_weight, alpha, beta, eps, reduction, activity)
+        if weights_from not in ('vgg', 'resize'):
+            raise ValueError(f'weights_from must be one of vgg, resize, but is {weights_from!r}')
+        self.weights_from, self.normalize = weights_from, normalize
+        self.vgg = VGGFeatures(feature_net, sha256)
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """`pred`, `target`: frames or clips, (..., C, H, W), 0-1; luma stands for all three channels of VGG.
+
+        Raises:
+            ValueError: they are not of one shape, or smaller than VGG takes.
+        """
+        check_shapes(pred, target)
+        pred, target = pred.flatten(0, -4), target.flatten(0, -4)
+        with torch.no_grad():
+            true_features = self.vgg(target)
+            weight = self.alpha + self.beta * self.feature_weight(target) if self.beta else self.alpha
+        return self.distance(self.vgg(pred), true_features, weight)
+
+    def feature_weight(self, target: Tensor) -> Tensor:  # (N, C, H, W) -> (N, 256 or 1, H // 4, W // 4)
+        activity = local_activity(target, **self.activity)
+        if self.weights_from == 'vgg':
+            weight = at_least_float32(self.vgg(activity, normalize=False))
+        else:
+            weight = F.adaptive_avg_pool2d(activity, [side // 4 for side in target.shape[-2:]])
+        if self.normalize:  # a batch without any activity has no mean to divide by
+            weight = weight / weight.mean().clamp(min=torch.finfo(weight.dtype).tiny)
+        return weight
+
+
+def check_shapes(pred: Tensor, target: Tensor) -> None:
+    """Raises ValueError unless both are frames or clips of one shape; else one would be broadcast to the other."""
+    if pred.shape != target.shape or pred.dim() < 4:
+        raise ValueError('spatially adaptive losses compare frames or clips of one shape, (..., C, H, W), but got '
+                         f'{tuple(pred.shape)} and {tuple(target.shape)}')

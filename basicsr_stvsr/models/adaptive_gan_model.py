@@ -1,0 +1,164 @@
+"""Spatially adaptive losses for video super-resolution with GANs, and its baseline VSRResFeatGAN: both stages."""
+from collections.abc import Iterable
+from typing import Self
+
+import torch
+from basicsr.archs import build_network
+from basicsr.losses import build_loss
+from basicsr.utils.registry import MODEL_REGISTRY
+from pydantic import model_validator
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ..schema import Count, Loss, Optimizer, Positive, TrainOptions
+from ..schema.block import refuse_field
+from .stvsr_model import STVSRModel
+
+# What a discriminator says of a frame that it can place no better among the true ones than among the others
+DECISION = {'vanilla': 0.0, 'hinge': 0.0, 'lsgan': 0.5}
+
+
+class AdaptiveGANTrainOptions(TrainOptions):
+    """`train` of AdaptiveGANModel: eq. 13, of which each term may be left out."""
+
+    has_discriminator = True
+
+    pixel_opt: Loss | None = None
+    """Loss on the frames: {type: MSELoss} in stage 1, {type: SpatiallyAdaptiveCharbonnierLoss, ...} in stage 2."""
+    feature_opt: Loss | None = None
+    """Loss on features of VGG: {type: SpatiallyAdaptiveFeatureLoss, alpha, beta, feature_net}."""
+    gan_opt: Loss | None = None
+    """Adversarial loss: {type: GANLoss, gan_type: vanilla, loss_weight}; needs network_d and optim_d."""
+    optim_d: Optimizer | None = None
+    """Optimiser of the discriminator: {type, lr, ...}."""
+    net_d_iters: Positive = 1
+    """The generator takes a step in each so many iterations, the discriminator in every one."""
+    net_d_init_iters: Count = 0
+    """Iterations at the start in which the discriminator learns alone."""
+
+    @model_validator(mode='after')
+    def check_losses(self) -> Self:
+        if not (self.pixel_opt or self.feature_opt or self.gan_opt):
+            raise refuse_field('pixel_opt', 'is missing, and feature_opt and gan_opt too; one of them is needed')
+        if (self.gan_opt is None) != (self.optim_d is None):
+            given, missing = ('gan_opt', 'optim_d') if self.gan_opt else ('optim_d', 'gan_opt')
+            raise refuse_field(missing, f'is missing, but {given} is there')
+        if self.gan_opt and self.gan_opt.get('gan_type') not in DECISION:
+            raise refuse_field('gan_opt.gan_type', f'must be one of {", ".join(DECISION)}, but is '
+                               f'{self.gan_opt.get("gan_type")}')
+        return self
+
+
+@MODEL_REGISTRY.register()
+class AdaptiveGANModel(STVSRModel):
+    """Stage 1, a loss on the frames alone; stage 2, with features and a discriminator beside it (eq. 13).
+
+    The baseline VSRResFeatGAN is the same with the weights `beta` at zero. In an iteration first the generator takes a
+    step, then the discriminator, on the frames that the generator has made before its step.
+    """
+
+    train_options = AdaptiveGANTrainOptions
+
+    # ---------------------------------------------------------------- setting up
+
+    def init_training_settings(self) -> None:
+        self.net_d: nn.Module | None = None
+        if self.train_opt.gan_opt:
+            self.net_d = self.model_to_device(build_network(self.opt['network_d']))
+            self.print_network(self.net_d)
+            path = self.opt['path'].get('pretrain_network_d')
+            if path:
+                self.load_network(self.net_d, path, self.opt['path'].get('strict_load_d', True))
+            self.net_d.train()
+        super().init_training_settings()
+
+    def init_losses(self) -> None:
+        self.cri_pix, self.cri_feature, self.cri_gan = (
+            build_loss(loss).to(self.device) if loss else None
+            for loss in (self.train_opt.pixel_opt, self.train_opt.feature_opt, self.train_opt.gan_opt))
+        self.made: list[tuple[Tensor, Tensor]] = []  # frames of the generator and true ones, of each part of the batch
+
+    def setup_optimizers(self) -> None:
+        super().setup_optimizers()
+        if self.net_d:
+            arguments = dict(self.train_opt.optim_d)
+            self.optimizer_d = self.get_optimizer(arguments.pop('type'), self.net_d.parameters(), **arguments)
+            self.optimizers.append(self.optimizer_d)
+
+    def check_data(self, train_set: Dataset, val_sets: Iterable[Dataset]) -> None:
+        super().check_data(train_set, val_sets)
+        patch_size = getattr(self.get_bare_model(self.net_d), 'patch_size', None) if self.net_d else None
+        if patch_size and self.gt.shape[-2:] != (patch_size, patch_size):
+            h, w = self.gt.shape[-2:]
+            raise ValueError(f'network_d.patch_size is {patch_size}, but frames of datasets.train are {h}x{w}: both '
+                             'must be gt_size')
+
+    # ---------------------------------------------------------------- training
+
+    def compute_losses(self) -> dict[str, Tensor]:
+        frames = self.make_frames()
+        losses = {}
+        if self.cri_pix:
+            losses['l_pix'] = self.cri_pix(frames, self.gt)
+        if self.cri_feature:
+            losses['l_feature'] = self.cri_feature(frames, self.gt)
+        if self.cri_gan:
+            # The bare network: its gradients are not for its own step, and need not be shared between processes.
+            scores = self.get_bare_model(self.net_d)(frames.flatten(0, 1))
+            losses['l_gan'] = self.cri_gan(scores, True, is_disc=False)
+        return losses
+
+    def make_frames(self) -> Tensor:  # (B, U, C, sH, sW)
+        frames = self.net_g(self.lq)
+        self.made.append((frames.detach().flatten(0, 1), self.gt.flatten(0, 1)))
+        return frames
+
+    def compute_discriminator_losses(self) -> dict[str, Tensor]:
+        fake, real = self.made.pop(0)
+        scores = {'real': self.net_d(real), 'fake': self.net_d(fake)}
+        middle = DECISION[self.cri_gan.gan_type]
+        right = {'real': scores['real'] > middle, 'fake': scores['fake'] < middle}
+        for kind, score in scores.items():  # of several parts of a batch, the last
+            self.statistics[f'score_d_{kind}'] = score.detach().float().mean()
+            self.statistics[f'accuracy_d_{kind}'] = right[kind].float().mean()
+        return {f'loss_d_{kind}': self.cri_gan(score, kind == 'real', is_disc=True) for kind, score in scores.items()}
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        self.made.clear()
+        if not self.net_d:
+            super().optimize_parameters(current_iter)
+            return
+        self.samples += self.batch_size * self.opt['world_size']
+        is_taken = self.step_generator(current_iter) and self.step_discriminator(current_iter)
+        if is_taken:
+            self.skipped_in_a_row = 0
+        self.scaler.update()
+
+    def step_generator(self, current_iter: int) -> bool:
+        """Makes the frames, and takes a step where it is the generator's turn; returns whether nothing was wrong."""
+        if current_iter <= self.train_opt.net_d_init_iters or current_iter % self.train_opt.net_d_iters:
+            for part in self.parts:
+                self.prepare_batch(part)
+                with torch.no_grad(), self.autocast():
+                    self.make_frames()
+            return True
+        self.net_d.requires_grad_(False)
+        self.optimizer_g.zero_grad(set_to_none=True)
+        losses = self.backward(self.net_g, self.compute_losses)
+        self.net_d.requires_grad_(True)
+        is_taken = self.step(self.optimizer_g, losses, current_iter)
+        if is_taken and self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+        return is_taken
+
+    def step_discriminator(self, current_iter: int) -> bool:
+        self.optimizer_d.zero_grad(set_to_none=True)
+        losses = self.backward(self.net_d, self.compute_discriminator_losses)
+        return self.step(self.optimizer_d, losses, current_iter, norm_name='grad_norm_d')
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        if self.net_d:
+            self.save_network(self.net_d, 'net_d', current_iter)
+        super().save(epoch, current_iter)  # the training state last
