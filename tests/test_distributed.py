@@ -190,3 +190,39 @@ def test_slurm(three_clips, tmp_path):
     errors = [task.communicate(timeout=200)[1] for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], errors
     assert 'World size (processes): 2' in errors[0] and 'Validation both: 3 clips' in errors[0]
+
+
+def test_two_processes_train_against_a_discriminator(clips, tmp_path):
+    """Its batch normalisation sees the samples of each process by themselves, its gradients are those of both."""
+    opt = distributed_opt(clips, 2)
+    opt.update(model_type='AdaptiveGANModel', network_g={'type': 'VSRResNet', 'num_feat': 4, 'num_block': 1},
+               network_d={'type': 'VSRResDiscriminator', 'num_feat': 4, 'patch_size': 48})
+    opt['datasets'] = {'train': opt['datasets']['train'] | {'color': 'y', 'temporal_scale': 1, 'num_frame': 5}}
+    del opt['val']
+    opt['train'].update(
+        total_iter=2, optim_d={'type': 'SGD', 'lr': 0.1}, pixel_opt={'type': 'SpatiallyAdaptiveCharbonnierLoss'},
+        gan_opt={'type': 'GANLoss', 'gan_type': 'vanilla', 'loss_weight': 0.1})
+    for name in ('hr_flow_opt', 'lq_flow_opt'):
+        del opt['train'][name]
+    # Of what each process sees alone, they would go different ways.
+    code = INTERRUPTED.format(samples=-1, action='pass').replace('train_pipeline(os.getcwd())', '''
+from basicsr_stvsr.models.adaptive_gan_model import AdaptiveGANModel
+import torch
+
+save = AdaptiveGANModel.save
+
+def save_each(self, epoch, current_iter):
+    weights = [net.module.state_dict() for net in (self.net_g, self.net_d)]
+    torch.save([{name: value for name, value in state.items() if 'running' not in name} for state in weights],
+               f'rank{self.opt["rank"]}.pth')
+    save(self, epoch, current_iter)
+
+AdaptiveGANModel.save = save_each
+train_pipeline(os.getcwd())
+''')
+    process = launch(tmp_path, opt, code=code)
+    assert process.returncode == 0, process.stderr[-3000:]
+    ranks = [torch.load(tmp_path / f'rank{rank}.pth', weights_only=True) for rank in (0, 1)]
+    for first, second in zip(*ranks, strict=True):
+        assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    assert (tmp_path / 'experiments' / 'tiny' / 'models' / 'net_d_2.pth').is_file()

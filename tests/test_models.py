@@ -1,6 +1,7 @@
 """The training and validation loop, and MBNet's recipe in it."""
 import json
 import logging
+import math
 from pathlib import Path
 
 import cv2
@@ -10,9 +11,14 @@ import torch
 from basicsr.data import build_dataset
 from basicsr.metrics import calculate_psnr
 from basicsr.models import build_model
+from basicsr.utils.color_util import bgr2ycbcr
+from basicsr.utils.matlab_functions import imresize
 from conftest import ROOT, TINY_NET
+from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
+from basicsr_stvsr.color import convert_frame
+from basicsr_stvsr.data.degradations import bicubic_downsample
 from basicsr_stvsr.models.clip_scores import FramePair, average_groups, needs_reference
 from basicsr_stvsr.options import complete_paths, load_options
 
@@ -251,7 +257,6 @@ BASELINE = {'model_type': 'STVSRModel', 'network_g': {'type': 'BicubicAverage', 
 
 def test_scores_equal_those_of_the_saved_images(tmp_path, clips):
     """PSNR from the PNGs on disk, by scikit-image, group by group."""
-    from skimage.metrics import peak_signal_noise_ratio
     metrics = {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}
     _, result = validate(tmp_path, clips, **BASELINE, val={'metrics': metrics, 'save_img': True})
     for clip in ('first', 'second'):
@@ -266,6 +271,40 @@ def test_scores_equal_those_of_the_saved_images(tmp_path, clips):
         assert groups['all'] == pytest.approx((4 * groups['vsr'] + 3 * groups['vfi']) / 7)  # per septuplet
     both = [result['clips'][clip]['psnr']['all'] for clip in ('first', 'second')]
     assert result['average']['psnr']['all'] == pytest.approx(np.mean(both))
+
+
+def test_frames_of_luma_are_saved_in_colours(tmp_path, clips):
+    """Those of the LR frames, enlarged by bicubic, as is the luma of this network; scored is luma alone."""
+    net = {'type': 'BicubicAverage', 'scale': 4, 'temporal_scale': 1}
+    metrics = {'psnr': {'type': 'calculate_psnr', 'crop_border': 0, 'test_y_channel': True}}
+    _, result = validate(
+        tmp_path, clips, model_type='STVSRModel', network_g=net, val={'metrics': metrics, 'save_img': True},
+        dataset={'color': 'y', 'temporal_scale': 1})
+    for i in (0, 6):
+        true = cv2.imread(str(clips / 'first' / f'im{i + 1}.png'))
+        saved = cv2.imread(str(
+            tmp_path / 'results' / 'tiny' / 'visualization' / 'set' / 'first' / f'im{i + 1}_tiny.png'))
+        lq = bicubic_downsample(convert_frame(true, 'rgb', 'yuv'), 4)
+        enlarged = imresize(lq.astype(np.float32) / 255, 4) * 255
+        expected = convert_frame(enlarged.round().clip(0, 255).astype(np.uint8), 'yuv', 'rgb')
+        # The planes that were rounded here were not in between; blue takes twice the error of U.
+        assert np.abs(saved.astype(int) - expected).max() <= 3
+        luma = [bgr2ycbcr(image, y_only=True) for image in (saved, true)]
+        score = dict(result['frames']['first']['psnr'])[i]
+        assert peak_signal_noise_ratio(*luma, data_range=255) == pytest.approx(score, abs=0.1)
+
+
+def test_a_metric_that_the_state_did_not_know(tmp_path, clips):
+    """A training goes on with one metric more, for which less is better."""
+    metrics = {'psnr': {'type': 'calculate_psnr', 'crop_border': 0},
+               'error': {'type': 'calculate_region_error', 'region': 'edge', 'better': 'lower'}}
+    model = build_model(make_opt(tmp_path, clips, val={'metrics': metrics}))
+    model.best_metric_results = {'set': {'psnr': {'better': 'higher', 'val': 30.0, 'iter': 5}}}
+    best = [[model.best_so_far('set', name, score, step)['iter'] for name, score in scores.items()]
+            for step, scores in enumerate((
+                {'psnr': 29.0, 'error': 9.0}, {'psnr': 31.0, 'error': 8.0}, {'psnr': 31.0, 'error': 8.5},
+                {'psnr': math.nan, 'error': math.nan}), start=6)]
+    assert best == [[5, 6], [7, 7], [8, 7], [8, 7]]
 
 
 def test_counting_by_triplets(tmp_path, clips):

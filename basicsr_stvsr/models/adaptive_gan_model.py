@@ -64,7 +64,9 @@ class AdaptiveGANModel(STVSRModel):
     def init_training_settings(self) -> None:
         self.net_d: nn.Module | None = None
         if self.train_opt.gan_opt:
-            self.net_d = self.model_to_device(build_network(self.opt['network_d']))
+            # Between its two batches and their backward pass, running means from another process must not change what
+            # that pass needs; none of them is ever used, as nothing is scored with it.
+            self.net_d = self.model_to_device(build_network(self.opt['network_d']), broadcast_buffers=False)
             self.print_network(self.net_d)
             path = self.opt['path'].get('pretrain_network_d')
             if path:

@@ -66,7 +66,7 @@ class STVSRModel(ClipModel):
     # ---------------------------------------------------------------- setting up
 
     # BasicSR's passes a GPU's number to DistributedDataParallel also where there is none.
-    def model_to_device(self, net: nn.Module) -> nn.Module:
+    def model_to_device(self, net: nn.Module, *, broadcast_buffers: bool = True) -> nn.Module:
         net = net.to(self.device)
         if not self.is_train:  # clips are shared, not batches
             return net
@@ -77,7 +77,8 @@ class STVSRModel(ClipModel):
         if self.opt['dist']:
             devices = [torch.cuda.current_device()] if self.device.type == 'cuda' else None
             return DistributedDataParallel(
-                net, device_ids=devices, find_unused_parameters=self.opt.get('find_unused_parameters', False))
+                net, device_ids=devices, broadcast_buffers=broadcast_buffers,
+                find_unused_parameters=self.opt.get('find_unused_parameters', False))
         return DataParallel(net) if self.opt['num_gpu'] > 1 else net
 
     def compile(self, net: nn.Module) -> None:
