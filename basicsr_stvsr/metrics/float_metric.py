@@ -13,7 +13,6 @@ so, too. Results beyond 0-1 are not clipped here; what a validation hands over h
 """
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from .metric_util import cropped, luma_pair
 
@@ -35,6 +34,8 @@ def calculate_float_psnr(img: np.ndarray, img2: np.ndarray, *, crop_border: int 
     Raises:
         ValueError: frames of other shapes or types, no larger than the border, or a ground truth beyond 0-1.
     """
+    from skimage.metrics import peak_signal_noise_ratio  # here, because importing the package should not cost that
+
     img, img2 = (cropped(plane, crop_border, 'calculate_float_psnr')
                  for plane in luma_pair(img, img2, 'calculate_float_psnr'))
     with np.errstate(divide='ignore'):  # of equal frames
@@ -60,6 +61,8 @@ def calculate_float_ssim(img: np.ndarray, img2: np.ndarray, *, crop_border: int 
         ValueError: frames of other shapes or types, without the border smaller than a window, or a ground truth beyond
             0-1.
     """
+    from skimage.metrics import structural_similarity  # as above
+
     img, img2 = (cropped(plane, crop_border, 'calculate_float_ssim')
                  for plane in luma_pair(img, img2, 'calculate_float_ssim'))
     if min(img.shape) < _WINDOW:
