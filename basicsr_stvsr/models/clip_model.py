@@ -13,11 +13,11 @@ import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, imwrite, tensor2img
 from basicsr.utils.dist_util import get_dist_info
-from basicsr.utils.matlab_functions import imresize
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ..archs.resize import upscale_bicubic
 from ..color import Color, convert_clip
 from ..distributed import gather
 from ..inference import (
@@ -236,10 +236,9 @@ def add_chroma(luma: Tensor, chroma: Tensor, scale: int) -> np.ndarray:
 
     Args:
         luma: (1, sH, sW), 0-1.
-        chroma: (2, H, W), 0-1; H and W may be larger, by what the luma was cut to.
+        chroma: (2, H, W), 0-1.
     """
-    h, w = (side // scale for side in luma.shape[-2:])
-    enlarged = imresize(chroma[:, :h, :w].float().cpu(), scale).to(luma)
+    enlarged = upscale_bicubic(chroma, scale).to(luma)
     return tensor2img(convert_clip(torch.cat((luma, enlarged)), 'yuv', 'rgb'))
 
 

@@ -84,7 +84,7 @@ def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
     if options.train and isinstance(batch_size, int) and batch_size % options.train.accumulate:
         yield (f'train.accumulate must divide datasets.train.batch_size_per_gpu {batch_size}, but is '
                f'{options.train.accumulate}')
-    yield from misfits_of_discriminator(opt, options)
+    yield from misfits_of_discriminator(options)
     try:
         net = network_without_weights(options.network_g)
         if net is not None and getattr(net, 'scale', options.scale) != options.scale:
@@ -97,7 +97,7 @@ def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
         yield str(error)
 
 
-def misfits_of_discriminator(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
+def misfits_of_discriminator(options: Options) -> Iterator[str]:
     model = entries(MODEL_REGISTRY)[options.model_type]
     is_adversarial = bool(getattr(options.train, 'gan_opt', None))
     if options.network_d and not model.train_options.has_discriminator:
