@@ -373,8 +373,9 @@ def test_editors_ask_for_what_every_file_needs(validator):
 
 def test_editors_show_what_keys_are_for():
     schema = json_schema()
-    text = TrainOptions.model_fields['total_iter'].description
-    assert schema['$defs']['MBNetTrainOptions']['properties']['total_iter']['description'] == text
+    mbnet = schema['$defs']['MBNetTrainOptions']['properties']
+    assert mbnet['total_iter']['description'] == 'How long to train, in `unit`s.'  # of the class that it extends
+    assert mbnet['pixel_opt']['description'] == 'L^SR (eq. 7), mean over pixels, summed over the three frames.'
     assert '"gt_size": {' in json.dumps(schema['$defs']['data_set'])
     assert '"scale": {' not in json.dumps(schema['$defs']['data_set'])  # which the program sets
 

@@ -52,7 +52,7 @@ def json_schema() -> dict[str, Any]:
     file = schema_of(Options, definitions)
     file['properties']['base'] = {'type': 'string', 'description': BASE}
     # Which keys `train` has, follows from the model; a file that leaves that to its `base` may have those of any.
-    file['properties']['train'] = {'description': Options.model_fields['train'].description}
+    file['properties']['train'] = {'description': Options.texts()['train']}
     trains = {
         name: {'anyOf': [define(block.__name__, partial(schema_of, block, definitions), definitions), {'type': 'null'}]}
         for name, block in models().items()}
@@ -129,13 +129,14 @@ def reference() -> str:
 
 def table(block: type[Block], listed: list[type[Block]]) -> Iterator[str]:
     title, _, rest = one_line(block.__doc__.partition('\n\n')[0]).partition(': ')
-    inherited = next((base for base in block.__mro__[1:] if base in listed), Block).model_fields
+    inherited = next((base for base in block.__mro__[1:] if base in listed), Block).texts()
+    texts = block.texts()
     values = schema_of(block, {})['properties']
     yield from (f'### {title}', '', f'{rest[0].upper()}{rest[1:]}', '')
     yield from ('| key | value | default | meaning |', '|---|---|---|---|')
     for name, field in block.model_fields.items():
-        if name in values and (name not in inherited or inherited[name].description != field.description):
-            yield f'| `{name}` | {value_of(values[name])} | {default_of(field)} | {one_line(field.description)} |'
+        if name in values and inherited.get(name) != texts[name]:
+            yield f'| `{name}` | {value_of(values[name])} | {default_of(field)} | {one_line(texts[name])} |'
 
 
 def value_of(schema: dict[str, Any]) -> str:

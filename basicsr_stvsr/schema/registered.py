@@ -22,6 +22,11 @@ class Arguments(Block):
 
     null_is_absent: ClassVar[bool] = False  # it is handed on as None
 
+    @classmethod
+    def texts(cls) -> dict[str, str]:
+        """None: nothing stands under a parameter."""
+        return {}
+
 
 def find(known: Mapping[str, Any], name: Any, what: str) -> Any:
     """What is registered under a name.
