@@ -10,6 +10,7 @@ import pytest
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from conftest import ROOT
+from reference_util import assert_equals, check_reference, group, load_in_order
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional as F
@@ -21,27 +22,6 @@ from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet, interpolate_flo
 from basicsr_stvsr.archs.ofrnet_arch import OFRNet
 from basicsr_stvsr.archs.pacnet_arch import PACConvTranspose2d, PACFlowNet, pac_conv2d, pac_kernel
 from basicsr_stvsr.archs.rdn_arch import ResidualDenseBlock, ResidualDenseNet
-
-
-def group(reference, prefix):
-    return {key.removeprefix(prefix): value for key, value in reference.items() if key.startswith(prefix)}
-
-
-def assert_equals(actual, expected, tolerance=1e-5):
-    """Largest error relative to the largest value, as a float32 sum leaves it."""
-    assert actual.shape == expected.shape
-    error = ((actual - expected).abs().max() / expected.abs().max()).item()
-    assert error < tolerance, f'relative error {error:.1e}'
-
-
-def check_reference(reference, outputs, leaves):
-    """Compares outputs, and the gradients that the reference's cotangents send to `leaves` (key -> tensor)."""
-    for key, output in outputs.items():
-        assert_equals(output, reference[f'out/{key}'])
-    total = sum((output * reference[f'cot/{key}']).sum() for key, output in outputs.items())
-    for (key, _), grad in zip(leaves.items(), torch.autograd.grad(total, list(leaves.values())), strict=True):
-        assert_equals(grad, reference[f'grad/{key}'])
-
 
 # ---------------------------------------------------------------------------------------------------------- warp
 
@@ -113,11 +93,9 @@ def test_ofrnet_levels_share_their_unit_of_pixels():
 ])
 def test_rdn_equals_the_public_port(name, build, load_reference):
     reference, net = load_reference(name), build()
-    weights = group(reference, 'w/')
-    net.load_state_dict(dict(zip(net.state_dict(), weights.values(), strict=True)))
     x = reference['in/x'].requires_grad_()
+    leaves = {'in/x': x} | load_in_order(net, reference)
     out = net(x)
-    leaves = {'in/x': x} | {f'w/{key}': value for key, value in zip(weights, net.parameters(), strict=True)}
     check_reference(reference, {'y': out[0] if isinstance(out, tuple) else out}, leaves)
 
 

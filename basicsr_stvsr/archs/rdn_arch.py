@@ -13,18 +13,22 @@ from .arch_util import upsample
 
 
 class ResidualDenseBlock(nn.Module):
-    """C convolutions, each seeing the outputs of all before it, fused by 1x1 and added to the input (paper 3.2)."""
+    """C convolutions, each seeing the outputs of all before it, fused by 1x1 and added to the input (paper 3.2).
 
-    def __init__(self, num_feat: int, num_grow: int, num_layers: int):
+    Relatives of RDN leave out the `bias`, or have a leaky ReLU, with the `slope` of negative values.
+    """
+
+    def __init__(self, num_feat: int, num_grow: int, num_layers: int, *, bias: bool = True, slope: float = 0.0):
         super().__init__()
+        self.slope = slope
         self.layers = nn.ModuleList(
-            nn.Conv2d(num_feat + i * num_grow, num_grow, 3, padding=1) for i in range(num_layers))
-        self.fuse = nn.Conv2d(num_feat + num_layers * num_grow, num_feat, 1)
+            nn.Conv2d(num_feat + i * num_grow, num_grow, 3, padding=1, bias=bias) for i in range(num_layers))
+        self.fuse = nn.Conv2d(num_feat + num_layers * num_grow, num_feat, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         feats = [x]
         for layer in self.layers:
-            feats.append(F.relu(layer(torch.cat(feats, dim=1))))
+            feats.append(F.leaky_relu(layer(torch.cat(feats, dim=1)), self.slope))
         return x + self.fuse(torch.cat(feats, dim=1))
 
 

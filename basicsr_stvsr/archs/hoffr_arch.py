@@ -1,0 +1,290 @@
+"""HOFFR: high-resolution optical flow and frame-recurrent network for video super-resolution and deblurring.
+
+Paper: Fang and Zhan, Neurocomputing 489 (2022), https://doi.org/10.1016/j.neucom.2022.03.010. There is no public code.
+Known of it are the parts and what joins them; layer counts are not, and are those that this package chose, with the
+nearest relatives as models: SOF-VSR (ACCV) for the flow network, FRVSR for the recurrence, RCAN for the attention.
+Shapes: B clips, T frames, H x W pixels of the LR grid, s = scale.
+"""
+from typing import NamedTuple
+
+import torch
+from basicsr.archs.arch_util import ResidualBlockNoBN
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .arch_util import at_least_float32, check_size_multiple, run_part, upsample, upsample_flow, warp
+from .rdn_arch import ResidualDenseBlock
+
+FUSIONS = ('attention', 'concat')
+INIT_STATES = ('zeros', 'bilinear')
+
+
+class HOFFRState(NamedTuple):
+    """What one frame leaves to the next."""
+
+    lq: Tensor  # (B, 3, H, W), the frame as it was given
+    hr: Tensor  # (B, 3, sH, sW), what was made of it
+
+
+class HOFFRFrame(NamedTuple):
+    """What the network makes of one frame."""
+
+    hr: Tensor  # (B, 3, sH, sW), the sharp frame
+    deblurred: Tensor | None  # (B, 3, H, W), the sharp LR frame; None without the deblurring branch
+    # (B, 2, H/2, W/2), (B, 2, H, W), (B, 2, sH, sW): flows at which `warp(last frame, flow)` looks like this one, each
+    # in pixels of its own grid
+    flows: tuple[Tensor, Tensor, Tensor]
+
+
+# ---------------------------------------------------------------- parts
+
+class FlowLevel(nn.Module):
+    """One level of the flow network, (B, C, H, W) -> (B, out_channels, H, W)."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_feat: int):
+        super().__init__()
+        self.head = nn.Conv2d(in_channels, num_feat, 3, padding=1, bias=False)
+        self.blocks = nn.ModuleList(
+            ResidualDenseBlock(num_feat, num_feat, 4, bias=False, slope=0.1) for _ in range(2))
+        self.tail = nn.Sequential(
+            nn.Conv2d(2 * num_feat, out_channels, 3, padding=1, bias=False),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.blocks[0](self.head(x))
+        return self.tail(torch.cat((first, self.blocks[1](first)), dim=1))
+
+
+class HRFlowNet(nn.Module):
+    """POF: the flow between two LR frames at half their size, at their size, and at that of HR frames.
+
+    623,532 parameters at scale 4 on RGB, 617,772 on luma.
+
+    Args:
+        in_channels: channels of a frame.
+        num_feat: features of a level.
+        scale: HR pixels in an LR pixel, along one side.
+        to_hr: whether the third level makes details of the HR flow; else that is the LR flow made larger.
+        flow_unit: pixels in one unit of what the levels give. SOF-VSR has 15.5, as it measures motion in halves of a
+            patch of 32 pixels.
+        rescale: whether a flow that is brought to a finer grid counts that grid's pixels. In SOF-VSR it does not.
+    """
+
+    def __init__(self, in_channels: int = 3, num_feat: int = 32, scale: int = 4, *, to_hr: bool = True,
+                 flow_unit: float = 1.0, rescale: bool = True):
+        super().__init__()
+        self.scale, self.flow_unit = scale, flow_unit
+        self.bring_up = upsample_flow if rescale else upsample
+        refined_channels = 4 * in_channels + 2  # both frames, the first one warped, what that leaves, the flow so far
+        self.coarse = FlowLevel(2 * in_channels, 2, num_feat)
+        self.fine = FlowLevel(refined_channels, 2, num_feat)
+        self.hr = FlowLevel(refined_channels, 2 * scale**2, num_feat) if to_hr else None
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Estimates the flow at which `warp(first, flow)` looks like `second`.
+
+        Args:
+            first, second: (B, C, H, W), 0-1, H and W even.
+
+        Returns:
+            Flows on the grids of half, LR and HR size, each (B, 2, ...) in pixels of its own grid; float32 also where
+            the images are of half precision.
+        """
+        pair = torch.cat((first, second), dim=1)
+        coarse = at_least_float32(self.coarse(F.avg_pool2d(pair, 2)))
+        flow = self.bring_up(coarse, 2)
+        flow = flow + self.fine(self.refined(first, second, flow))
+        hr_flow = self.bring_up(flow, self.scale)
+        if self.hr is not None:
+            hr_flow = hr_flow + F.pixel_shuffle(self.hr(self.refined(first, second, flow)), self.scale)
+        return coarse * self.flow_unit, flow * self.flow_unit, hr_flow * self.flow_unit
+
+    def refined(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
+        """What a level sees that corrects a flow."""
+        warped = warp(first, flow * self.flow_unit)
+        return torch.cat((first, second, warped, second - warped, flow.to(first.dtype)), dim=1)
+
+
+class ChannelAttention(nn.Sequential):
+    """Weighs each channel by what all of them are on average over the frame (RCAN, eq. 9 to 11)."""
+
+    def __init__(self, num_feat: int, reduction: int):
+        super().__init__(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(num_feat, num_feat // reduction, 1), nn.ReLU(inplace=True),
+            nn.Conv2d(num_feat // reduction, num_feat, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * super().forward(x)
+
+
+class ChannelAttentionBlock(nn.Sequential):
+    """RCAB: a residual block whose channels are weighed by attention (RCAN, Fig. 4)."""
+
+    def __init__(self, num_feat: int, reduction: int = 16):
+        super().__init__(
+            nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.ReLU(inplace=True),
+            nn.Conv2d(num_feat, num_feat, 3, padding=1), ChannelAttention(num_feat, reduction))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+class Branch(nn.Module):
+    """Residual blocks whose outputs are all brought together, (B, in_channels, H, W) -> (B, num_feat, H, W)."""
+
+    def __init__(self, in_channels: int, num_feat: int, num_block: int):
+        super().__init__()
+        self.head = nn.Sequential(nn.Conv2d(in_channels, num_feat, 3, padding=1), nn.LeakyReLU(0.1, inplace=True))
+        self.blocks = nn.ModuleList(ResidualBlockNoBN(num_feat) for _ in range(num_block))
+        self.fuse = nn.Conv2d(num_block * num_feat, num_feat, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        feats = [self.head(x)]
+        for block in self.blocks:
+            feats.append(block(feats[-1]))
+        return self.fuse(torch.cat(feats[1:], dim=1))
+
+
+class Reconstruction(nn.Sequential):
+    """Features of the LR grid -> a frame four times as large."""
+
+    def __init__(self, num_feat: int):
+        super().__init__(
+            nn.Conv2d(num_feat, 4 * num_feat, 3, padding=1), nn.PixelShuffle(2), nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(num_feat, 4 * num_feat, 3, padding=1), nn.PixelShuffle(2), nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(num_feat, 3, 3, padding=1))
+
+
+# ---------------------------------------------------------------- the network
+
+@ARCH_REGISTRY.register()
+class HOFFR(nn.Module):
+    """Blurred LR frames -> sharp HR frames, one after another: the last estimate comes along an HR flow.
+
+    3,543,242 parameters, of which the flow network has 623,532.
+
+    Args:
+        scale: only 4, as in the paper.
+        num_feat: features of the branches.
+        num_block: residual blocks of a branch.
+        num_rcab: attention blocks that bring the branches together.
+        reduction: of an attention block: so many times fewer channels between its two convolutions of 1x1.
+        num_flow_feat: features of the flow network.
+        deblur_branch: whether there is the branch that is trained to deblur LR frames.
+        fusion: 'attention', or 'concat', where one convolution stands for the attention blocks and itself.
+        hr_flow: whether flow is estimated at HR; else the LR flow is made larger.
+        recurrent: whether the last estimate is carried on; else the last LR frame, bilinearly enlarged, stands for it.
+        init_state: what stands for the estimate before the first frame: 'zeros', black, as in FRVSR, or 'bilinear', the
+            first frame enlarged.
+        checkpoint: while gradients are on, keep only what a frame leaves to the next for the backward pass, which runs
+            each frame once more (gradient checkpointing). The results are the same.
+
+    Raises:
+        ValueError: an option has an unknown value.
+    """
+
+    temporal_scale = 1
+    num_frames = None
+    size_multiple = 2  # of the flow network's coarse level
+    color = 'rgb'
+
+    def __init__(self, *, scale: int = 4, num_feat: int = 64, num_block: int = 10, num_rcab: int = 3,
+                 reduction: int = 16, num_flow_feat: int = 32, deblur_branch: bool = True, fusion: str = 'attention',
+                 hr_flow: bool = True, recurrent: bool = True, init_state: str = 'zeros', checkpoint: bool = False):
+        super().__init__()
+        if scale != 4:
+            raise ValueError(f'HOFFR is built for scale 4, but got {scale}')
+        for name, value, known in (('fusion', fusion, FUSIONS), ('init_state', init_state, INIT_STATES)):
+            if value not in known:
+                raise ValueError(f'{name} must be one of {", ".join(known)}, but got {value!r}')
+        self.scale, self.recurrent, self.init_state, self.checkpoint = scale, recurrent, init_state, checkpoint
+
+        self.flow_net = HRFlowNet(3, num_flow_feat, scale, to_hr=hr_flow)
+        in_channels = 3 + 3 * scale**2
+        self.sr_branch = Branch(in_channels, num_feat, num_block)
+        self.deblur_branch = Branch(in_channels, num_feat, num_block) if deblur_branch else None
+        self.deblur_tail = nn.Conv2d(num_feat, 3, 3, padding=1) if deblur_branch else None
+        width = 2 * num_feat if deblur_branch else num_feat
+        num_attention = num_rcab if fusion == 'attention' else 0
+        self.fusion = nn.Sequential(
+            *(ChannelAttentionBlock(width, reduction) for _ in range(num_attention)),
+            nn.Conv2d(width, num_feat, 3, padding=1))
+        self.reconstruction = Reconstruction(num_feat)
+
+    def forward(self, lq: Tensor, return_parts: bool = False, truncate: int | None = None) -> (
+            Tensor | tuple[Tensor, list[HOFFRFrame]]):
+        """Restores a clip, frame after frame.
+
+        Args:
+            lq: (B, T, 3, H, W), RGB, 0-1; H and W even.
+            return_parts: also return what the losses need.
+            truncate: gradients go back over no more than so many frames (truncated back-propagation through time);
+                None: over all.
+
+        Returns:
+            (B, T, 3, sH, sW); with `return_parts`, a pair of it and the frames with what else was made of each.
+
+        Raises:
+            ValueError: the input has another shape.
+        """
+        if lq.dim() != 5 or lq.shape[2] != 3:
+            raise ValueError(f'HOFFR takes clips of RGB frames, (B, T, 3, H, W), but got {tuple(lq.shape)}')
+        state, frames = None, []
+        for number, frame in enumerate(lq.unbind(1)):
+            if truncate and state and number % truncate == 0:
+                state = HOFFRState(state.lq, state.hr.detach())
+            frames.append(self.restore(frame, state))
+            state = HOFFRState(frame, frames[-1].hr)
+        hr = torch.stack([frame.hr for frame in frames], dim=1)
+        return (hr, frames) if return_parts else hr
+
+    def step(self, frame: Tensor, state: HOFFRState | None = None) -> tuple[Tensor, HOFFRState]:
+        """Restores the next frame of a stream, which may be of any length.
+
+        Args:
+            frame: (B, 3, H, W), RGB, 0-1; H and W even.
+            state: what the last frame left; None: there was none, or a scene begins.
+
+        Returns:
+            the frame, (B, 3, sH, sW), and what it leaves to the next.
+
+        Raises:
+            ValueError: the frame has another shape, or the state is of frames of another size.
+        """
+        hr = self.restore(frame, state).hr
+        return hr, HOFFRState(frame, hr)
+
+    def restore(self, frame: Tensor, state: HOFFRState | None) -> HOFFRFrame:
+        if frame.dim() != 4 or frame.shape[1] != 3:
+            raise ValueError(f'HOFFR takes RGB frames, (B, 3, H, W), but got {tuple(frame.shape)}')
+        check_size_multiple(frame, self.size_multiple, 'HOFFR')
+        state = state or self.first_state(frame)
+        b, _, h, w = frame.shape
+        expected = frame.shape, (b, 3, self.scale * h, self.scale * w)
+        if (state.lq.shape, state.hr.shape) != expected:
+            raise ValueError(f'the state is of frames of {tuple(state.lq.shape)}, with estimates of '
+                             f'{tuple(state.hr.shape)}, but this frame is {tuple(frame.shape)}: a new stream begins '
+                             'with state None')
+        return HOFFRFrame(*run_part(self.restore_parts, frame, *state, recompute=self.checkpoint))
+
+    def restore_parts(self, frame: Tensor, last_lq: Tensor, last_hr: Tensor) -> (
+            tuple[Tensor, Tensor | None, tuple[Tensor, Tensor, Tensor]]):
+        flows = self.flow_net(last_lq, frame)
+        # The last estimate, as it looks now: each of its s x s pixels of an LR pixel is a channel.
+        carried = F.pixel_unshuffle(warp(last_hr if self.recurrent else upsample(last_lq, self.scale), flows[2]),
+                                    self.scale)
+        given = torch.cat((frame, carried), dim=1)
+        feat, deblurred = self.sr_branch(given), None
+        if self.deblur_branch is not None:
+            deblur_feat = self.deblur_branch(given)
+            deblurred = frame + self.deblur_tail(deblur_feat)
+            feat = torch.cat((deblur_feat, feat), dim=1)
+        hr = upsample(frame, self.scale) + self.reconstruction(self.fusion(feat))
+        return hr, deblurred, flows
+
+    def first_state(self, frame: Tensor) -> HOFFRState:
+        """What stands before the first frame: itself once more, and no estimate."""
+        enlarged = upsample(frame, self.scale)
+        return HOFFRState(frame, enlarged if self.init_state == 'bilinear' else torch.zeros_like(enlarged))

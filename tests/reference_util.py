@@ -1,0 +1,38 @@
+"""Comparison with the numeric outputs of official implementations, as `load_reference` gives them."""
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def group(reference: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """'w/conv.weight' as 'conv.weight', for the prefix 'w/'."""
+    return {key.removeprefix(prefix): value for key, value in reference.items() if key.startswith(prefix)}
+
+
+def load_in_order(net: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+    """Gives a network the reference's weights, of the same order but other names; returns its parameters by these."""
+    weights = group(reference, 'w/')
+    net.load_state_dict(dict(zip(net.state_dict(), weights.values(), strict=True)))
+    return {f'w/{key}': value for key, value in zip(weights, net.parameters(), strict=True)}
+
+
+def assert_equals(actual: Tensor, expected: Tensor, tolerance: float = 1e-5, name: str = '') -> None:
+    """Largest error relative to the largest value, as a float32 sum leaves it."""
+    assert actual.shape == expected.shape
+    error = ((actual - expected).abs().max() / expected.abs().max()).item()
+    assert error < tolerance, f'{name} relative error {error:.1e}'
+
+
+def check_reference(reference: Mapping[str, Tensor], outputs: Mapping[str, Tensor], leaves: Mapping[str, Tensor],
+                    slope_tolerance: float = 1e-5) -> None:
+    """Compares outputs, and the gradients that the reference's cotangents send to `leaves` (key -> tensor).
+
+    Args:
+        slope_tolerance: for the gradient of a single number, a sum of thousands of terms that nearly cancel.
+    """
+    for key, output in outputs.items():
+        assert_equals(output, reference[f'out/{key}'], name=key)
+    total = sum((output * reference[f'cot/{key}']).sum() for key, output in outputs.items())
+    for (key, leaf), grad in zip(leaves.items(), torch.autograd.grad(total, list(leaves.values())), strict=True):
+        assert_equals(grad, reference[f'grad/{key}'], slope_tolerance if leaf.numel() == 1 else 1e-5, key)
