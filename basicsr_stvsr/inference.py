@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-OVERLAP_RULES = ('first', 'last', 'mean', 'all')
+OVERLAP_RULES = ('first', 'last', 'middle', 'mean', 'all')
 
 
 class Tiling(NamedTuple):
@@ -41,6 +41,16 @@ def overlap_of(net: nn.Module) -> str:
     return getattr(net, 'overlap', 'first')
 
 
+def padding(net: nn.Module) -> int:
+    """How often the first and the last frame of a clip are repeated: until they are the middle one of a window."""
+    return net.num_frames // 2 if getattr(net, 'pads_ends', False) else 0
+
+
+def window_start(net: nn.Module, window: int = 0) -> int:
+    """Number, in the clip, of the first frame that a window gives; below 0 where that belongs to a repeated frame."""
+    return net.temporal_scale * (window - padding(net)) + first_output(net, of_clip=False)
+
+
 def output_length(net: nn.Module, num_frames: int, *, of_clip: bool = True) -> int:
     """Number of frames that `num_frames` become: 2T - 1 where the network doubles the frame rate, else T; less those
     at both ends that it does not make.
@@ -56,9 +66,8 @@ def frames_of_windows(net: nn.Module, num_frames: int) -> list[int]:
     the network pads the ends, so that it makes every frame, of clips shorter than its window too."""
     if not getattr(net, 'pads_ends', False):
         return list(range(num_frames))
-    before = first_output(net, of_clip=False)
-    length = max(num_frames + 2 * before, net.num_frames)
-    return [min(max(number - before, 0), num_frames - 1) for number in range(length)]
+    before = padding(net)
+    return [min(max(number - before, 0), num_frames - 1) for number in range(num_frames + 2 * before)]
 
 
 def check_color(net: nn.Module, color: str) -> None:
@@ -93,7 +102,7 @@ def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tili
 
     Yields:
         (B, V, C, sH, sW), clamped to 0-1, where `lq` lies: the V output frames of each window. Windows start one input
-        frame apart; window n's frame v is frame `temporal_scale * n + first_output(net) + v` of the clip.
+        frame apart; window n's frame v is frame `window_start(net, n) + v` of the clip, if the clip has it.
 
     Raises:
         ValueError: the clip is shorter than the network's window, or comes without the flow that it needs.
@@ -119,8 +128,9 @@ def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tilin
 
     Args:
         net, lq, flow, tiling: as `restore_windows` takes them.
-        overlap: which copy of a frame that several windows make is given: the 'first', the 'last', or their 'mean';
-            'all' gives every copy, window after window, as scoring by triplets counts them; default: the network's.
+        overlap: which copy of a frame that several windows make is given: the 'first', the 'last', the one nearest the
+            'middle' of its window, or their 'mean'; 'all' gives every copy, window after window, as scoring by triplets
+            counts them; default: the network's.
 
     Yields:
         number of the frame in the clip, and the frame, (B, C, sH, sW); in rising order, but for 'all'.
@@ -132,18 +142,23 @@ def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tilin
     if overlap not in OVERLAP_RULES:
         raise ValueError(f'overlap must be one of {", ".join(OVERLAP_RULES)}, but got {overlap!r}')
     held: dict[int, list[Tensor]] = {}  # number -> the copies that count so far
-    num_out = first_output(net) + output_length(net, lq.shape[1])
+    nearest: dict[int, float] = {}  # number -> how far from the middle of its window that is, for 'middle'
+    first, num_out = first_output(net), output_length(net, lq.shape[1])
     for n, window in enumerate(restore_windows(net, lq, flow, tiling)):
-        start = first_output(net) + net.temporal_scale * n
+        start, middle = window_start(net, n), (window.shape[1] - 1) / 2
         for number in [number for number in held if number < start]:  # no window makes it any more
             yield number, mean_frame(held.pop(number))
-        for number, frame in enumerate(window.unbind(1)[:num_out - start], start):  # of a short clip, padded ones
+        for place, frame in enumerate(window.unbind(1)):
+            number, distance = start + place, abs(place - middle)
+            if not first <= number < first + num_out:  # made of repeated frames alone
+                continue
             if overlap == 'all':
                 yield number, frame
             elif overlap == 'mean' or number not in held:
                 held.setdefault(number, []).append(frame)
-            elif overlap == 'last':
-                held[number] = [frame]
+                nearest[number] = distance
+            elif overlap == 'last' or overlap == 'middle' and distance < nearest[number]:
+                held[number], nearest[number] = [frame], distance
     for number, copies in held.items():
         yield number, mean_frame(copies)
 

@@ -6,15 +6,16 @@ import math
 import pytest
 import torch
 import yaml
+from basicsr.data import build_dataset
 from basicsr.losses import build_loss
 from basicsr.models import build_model
-from conftest import write_moving_clips
+from conftest import ROOT, write_moving_clips
 from run_util import run
 from torch.nn import functional as F
 
 from basicsr_stvsr.models.adaptive_gan_model import AdaptiveGANModel
 from basicsr_stvsr.models.stvsr_model import NonFiniteError
-from basicsr_stvsr.options import load_options
+from basicsr_stvsr.options import complete_datasets, complete_paths, load_options
 from basicsr_stvsr.schema import check_options
 
 PIXEL = {'type': 'SpatiallyAdaptiveCharbonnierLoss', 'loss_weight': 1.0, 'alpha': 0.1, 'beta': 0.9}
@@ -22,6 +23,16 @@ FEATURE = {
     'type': 'SpatiallyAdaptiveFeatureLoss', 'loss_weight': 1.0, 'alpha': 0.2, 'beta': 0.3, 'feature_net': 'random'}
 GAN = {'type': 'GANLoss', 'gan_type': 'vanilla', 'loss_weight': 0.01}
 LR_G, LR_D = 0.02, 0.05
+
+
+OPTIONS = ROOT / 'options'
+
+
+@pytest.fixture(scope='module')
+def clips(tmp_path_factory):
+    root = tmp_path_factory.mktemp('clips')
+    write_moving_clips(root, num_frames=6, height=48, width=56)
+    return root
 
 
 def model_opt(**train) -> dict:
@@ -147,7 +158,103 @@ def test_a_discriminator_that_is_not_finite_stops_the_training(batch):
     assert all(map(torch.equal, weights(model.net_g), before))
 
 
+def test_a_step_of_the_discriminator_that_is_not_finite(batch, monkeypatch):
+    """The generator has taken its own by then, which the message does not deny."""
+    model = make_model(max_nonfinite=1)
+    losses = model.compute_discriminator_losses
+    monkeypatch.setattr(model, 'compute_discriminator_losses', lambda: losses() | {'loss_d_real': losses_of_nothing()})
+    before = weights(model.net_g), weights(model.net_d)
+    with pytest.raises(NonFiniteError, match=r'^The step of net_d in iteration 1 is skipped .*: loss_d_real is nan on '
+                                             r'a, b, c, d\. .* a smaller train.optim_d.lr'):
+        take_step(model, batch)
+    assert all(map(torch.equal, weights(model.net_d), before[1]))
+    assert not all(map(torch.equal, weights(model.net_g), before[0]))
+
+
+def losses_of_nothing() -> torch.Tensor:
+    return torch.tensor(math.nan, requires_grad=True)
+
+
+def test_scores_of_all_parts_of_a_batch(batch):
+    model = make_model(accumulate=2)
+    net_g, net_d = copy.deepcopy(model.net_g), copy.deepcopy(model.net_d)
+    take_step(model, batch)
+    log = model.get_current_log()
+    fake = net_g(batch['lq'])[:, 0]
+    scores = {'fake': fake, 'real': batch['gt'][:, 2]}
+    scores = {kind: torch.cat([net_d(part) for part in frames.split(2)]) for kind, frames in scores.items()}
+    expected = {'score_d_fake': scores['fake'], 'accuracy_d_fake': (scores['fake'] < 0).float(),
+                'score_d_real': scores['real'], 'accuracy_d_real': (scores['real'] > 0).float()}
+    assert {name: log[name] for name in expected} == pytest.approx(
+        {name: values.mean().item() for name, values in expected.items()}, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize('arguments', [
+    {'amp': 'bf16', 'channels_last': True, 'grad_clip': 0.1, 'ema_decay': 0.5, 'accumulate': 2},
+    {'amp': 'fp16', 'grad_clip': 0.1},
+])
+def test_half_precision_and_what_goes_with_it(batch, arguments):
+    """The first step of two networks in half precision goes the way of that in float32."""
+    exact, half = make_model(**arguments | {'amp': 'none'}), make_model(**arguments)
+    before = weights(half.net_g)
+    for model in (exact, half):
+        take_step(model, batch)
+    assert half.skipped == 0
+    for ours, true, start in zip(weights(half.net_g), weights(exact.net_g), before, strict=True):
+        assert (ours - true).norm() <= 0.3 * (true - start).norm() + 1e-7
+
+
+def test_rgb(batch):
+    batch |= {name: batch[name].repeat(1, 1, 3, 1, 1) for name in ('lq', 'gt')}
+    opt = model_opt()
+    opt['network_g']['num_in_ch'] = opt['network_d']['num_in_ch'] = 3
+    model = build_model(opt)
+    take_step(model, batch)
+    log = model.get_current_log()
+    assert all(math.isfinite(value) for value in log.values()) and log['l_pix'] > 0
+
+
 # Options
+
+
+@pytest.mark.parametrize('path', sorted(path for name in ('vsrresnet', 'adaptive_gan', 'vsrresfeatgan')
+                                        for path in OPTIONS.glob(f'train_{name}_*.yml')), ids=lambda path: path.stem)
+def test_every_training_file_takes_a_step(path, clips, tmp_path):
+    opt = load_options(str(path))
+    size = opt['datasets']['train']['gt_size']
+    assert opt.get('network_d', {'patch_size': size})['patch_size'] == size
+    opt.update(num_gpu=0, dist=False, rank=0, world_size=1, is_train=True)
+    opt['network_g'].update(num_feat=4, num_block=1)
+    opt['path'] |= {'pretrain_network_g': None, 'resume_state': None}
+    opt['datasets'] = {'train': opt['datasets']['train'] | {
+        'dataroot_gt': str(clips), 'meta_info_file': None, 'gt_size': 8 * opt['scale']}}
+    if 'network_d' in opt:
+        opt['network_d'] |= {'num_feat': 4, 'patch_size': 8 * opt['scale']}
+    if 'feature_opt' in opt['train']:
+        opt['train']['feature_opt'] |= {'feature_net': 'random', 'sha256': None}
+    complete_datasets(opt)
+    complete_paths(opt, str(tmp_path))
+    model = build_model(opt)
+    dataset = build_dataset(opt['datasets']['train'])
+    model.feed_data(torch.utils.data.default_collate([dataset[0], dataset[1]]))
+    before = weights(model.net_g)
+    model.optimize_parameters(1)
+    assert model.skipped == 0 and not all(map(torch.equal, weights(model.net_g), before))
+    assert ('l_gan' in model.losses) == ('l_feature' in model.losses) == ('vsrresnet' not in path.stem)
+
+
+@pytest.mark.parametrize('num_in_ch, patch_size, message', [
+    (3, 32, r'network_d.num_in_ch is 3, but frames of datasets.train have 1 channels \(color: y\)'),
+    (1, 16, r'network_d.patch_size is 16, but frames of datasets.train are 32x32: both must be gt_size'),
+])
+def test_a_discriminator_of_other_frames(clips, num_in_ch, patch_size, message):
+    opt = model_opt()
+    opt['network_d'].update(num_in_ch=num_in_ch, patch_size=patch_size)
+    dataset = build_dataset({
+        'name': 'clips', 'type': 'STVSRClipDataset', 'phase': 'train', 'dataroot_gt': str(clips), 'temporal_scale': 1,
+        'num_frame': 5, 'color': 'y', 'gt_size': 32, 'scale': 2, 'num_worker_per_gpu': 0, 'batch_size_per_gpu': 2})
+    with pytest.raises(ValueError, match=message):
+        build_model(opt).check_data(dataset, [])
 
 
 @pytest.mark.parametrize('change, message', [
@@ -179,13 +286,6 @@ def test_options_that_do_not_fit(change, message):
 
 
 # The whole way
-
-
-@pytest.fixture(scope='module')
-def clips(tmp_path_factory):
-    root = tmp_path_factory.mktemp('clips')
-    write_moving_clips(root, num_frames=6, height=48, width=56)
-    return root
 
 
 def test_train_resume_and_test_by_command(clips, tmp_path):

@@ -158,6 +158,15 @@ def test_pixels_that_the_transposed_convolution_leaves_out(up_kernel, untouched)
 
 
 @torch.no_grad()
+def test_a_clip_comes_out_alike_by_the_centre_and_by_all():
+    """Of the copies of a frame that windows of all frames make, the one that is the centre of its window counts."""
+    centre = randomized(FSTRN(num_feat=4, num_frb=1)).eval()
+    every = FSTRN(num_feat=4, num_frb=1, output='all').eval()
+    every.load_state_dict(centre.state_dict())
+    lq = torch.rand(1, 9, 1, 6, 8)
+    torch.testing.assert_close(restore_clip(every, lq), restore_clip(centre, lq))
+
+
 def test_ends_of_a_clip_are_repeated():
     """Every frame is a centre, of clips shorter than five frames too."""
     net = FSTRN(num_feat=4, num_frb=1).eval()

@@ -89,7 +89,7 @@ def test_frames_come_as_soon_as_no_window_makes_them_again():
 
 
 def test_an_unknown_rule_is_refused():
-    with pytest.raises(ValueError, match="first, last, mean, all, but got 'median'"):
+    with pytest.raises(ValueError, match="first, last, middle, mean, all, but got 'median'"):
         restore_clip(Counted(), torch.zeros(1, 2, 3, 2, 2), overlap='median')
 
 
@@ -205,15 +205,18 @@ def test_ends_are_padded(num_frames, windows):
 
 
 class AllOfFive(Centre):
-    """All frames of its window, so that none is missing at the ends."""
+    """All frames of its window: what it made of each, and that much more for each place from the first on."""
 
     first_output = 0
+    overlap = 'middle'
 
     def forward(self, lq):
-        return lq / 2
+        return lq / 2 + torch.arange(5).view(1, 5, 1, 1, 1) / 100
 
 
 @pytest.mark.parametrize('num_frames', [1, 4, 5, 7])
 def test_short_clips_are_padded_for_networks_that_make_all_frames(num_frames):
     lq = torch.rand(2, num_frames, 1, 2, 3)
-    torch.testing.assert_close(restore_clip(AllOfFive(), lq), lq / 2)
+    torch.testing.assert_close(restore_clip(AllOfFive(), lq), lq / 2 + 0.02)  # by the window that it is the middle of
+    numbers = [number for number, _ in restore_frames(AllOfFive(), lq)]
+    assert numbers == list(range(num_frames))

@@ -122,7 +122,7 @@ WRONG_BY_ITSELF = {
     'network_g:vsr_net:num_feat=1.5': r'network_g\.vsr_net\.num_feat must be a whole number, but is 1\.5$',
     'train:amp=f16': r"train\.amp must be one of none, bf16, fp16, but is 'f16'$",
     'train:flow_loss_images=hr': r"train\.flow_loss_images must be one of sr_detach, sr, gt, but is 'hr'$",
-    'val:overlap=frist': r"val\.overlap must be one of first, last, mean, all, but is 'frist'$",
+    'val:overlap=frist': r"val\.overlap must be one of first, last, middle, mean, all, but is 'frist'$",
     'dist_params={backend: ncl}': r"dist_params\.backend must be one of nccl, gloo, but is 'ncl'$",
     'train:ema_decay=1': r'train\.ema_decay must be < 1, but is 1$',
     'logger:print_freq=0': r'logger\.print_freq must be >= 1, but is 0$',

@@ -242,7 +242,7 @@ def test_the_discriminator_learns_to_tell_frames_apart():
 
 @pytest.mark.parametrize('shape', [(1, 1, 64, 36), (1, 3, 36, 36), (1, 1, 1, 36, 36)])
 def test_frames_that_the_discriminator_refuses(shape):
-    with pytest.raises(ValueError, match=r"frames \('B', 1, 36, 36\), but got \(1, .*patch_size must be gt_size"):
+    with pytest.raises(ValueError, match=r'frames of \(B, 1, 36, 36\), but got \(1, .*patch_size is its side'):
         VSRResDiscriminator(patch_size=36, num_feat=4)(torch.rand(shape))
 
 

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+SCALES = (2, 3, 4)
+COLORS = {1: 'y', 3: 'rgb'}  # by the number of channels
+
 # For torch.compile. With its own choice of layouts for convolutions, PyTorch 2.13 computes wrong gradients of networks
 # that refine from coarse to fine and put out every level, without a word; seen on OFRNet, on a CPU.
 COMPILE_OPTIONS = {'layout_optimization': False}
@@ -71,6 +74,23 @@ def to_channels_last(net: nn.Module) -> nn.Module:
         if parameter.dim() in formats:
             parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
     return net
+
+
+def compile_parts(net: nn.Module, **arguments: Any) -> None:
+    """Compiles each child of a network that runs them several times over, instead of the unrolled whole.
+
+    Args:
+        arguments: those of torch.compile; by default, options with which the gradients come out right.
+    """
+    for part in net.children():
+        part.compile(**(arguments or {'options': COMPILE_OPTIONS}))
+
+
+def check_counts(**counts: int) -> None:
+    """Raises ValueError unless each of these arguments is at least 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f'{name} must be at least 1, but got {count}')
 
 
 def check_size_multiple(lq: Tensor, multiple: int, name: str) -> None:

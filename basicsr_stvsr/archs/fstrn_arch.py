@@ -9,11 +9,9 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arch_util import run_part, upsample
+from .arch_util import COLORS, SCALES, check_counts, run_part, upsample
 from .resize import legacy_bilinear, upscale_bicubic
 
-SCALES = (2, 3, 4)
-COLORS = {1: 'y', 3: 'rgb'}  # by the number of channels
 ACTIVATIONS = {'prelu': lambda num_feat: nn.PReLU(num_feat, init=0.0), 'relu': lambda num_feat: nn.ReLU()}
 END_ACTIVATIONS = {'none': nn.Identity, 'lrelu': lambda: nn.LeakyReLU(0.2)}
 DECONV_SIZES = {'deconv3': 3, 'deconv8': 8}
@@ -134,7 +132,8 @@ class FSTRN(nn.Module):
         lfe_act, tail_act: what follows the first and the last convolution: 'none', or the release's 'lrelu', with 0.2.
         up_kernel: 'deconv3', a transposed convolution of 3x3x3, which with scale 4 leaves 7 of 16 pixels to the
             convolution behind it; 'deconv8', 3x8x8, which leaves none; or 'pixelshuffle', which has no weights.
-        output: 'center', the centre frame, or 'all', all five; the weights are the same.
+        output: 'center', the centre frame, or 'all', all five; the weights are the same. Whole clips come out alike by
+            both, as of the copies of a frame that one counts which has most frames around it.
         checkpoint: while gradients are on, keep only the inputs of the blocks, and of what makes frames of features,
             for the backward pass, which runs each once more (gradient checkpointing). The results are the same.
 
@@ -146,6 +145,7 @@ class FSTRN(nn.Module):
     num_frames = 5
     size_multiple = 1
     pads_ends = True  # as the release repeats the first and the last frame of a clip
+    overlap = 'middle'
 
     def __init__(self, *, num_in_ch: int = 1, num_feat: int = 64, num_frb: int = 5, kernel: int = 3,
                  block: str = 'frb', scale: int = 4, use_lrl: bool = True, use_crl: bool = True,
@@ -159,6 +159,7 @@ class FSTRN(nn.Module):
                 ('output', output, OUTPUTS)):
             if value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(map(str, known))}, but got {value!r}')
+        check_counts(num_frb=num_frb)
         if num_feat < 4 or num_feat % 4:
             raise ValueError(f'num_feat must be a multiple of 4, but got {num_feat}')
         if kernel < 1 or kernel % 2 == 0:

@@ -5,7 +5,7 @@ Known of it are the parts and what joins them; layer counts are not, and are tho
 nearest relatives as models: SOF-VSR (ACCV) for the flow network, FRVSR for the recurrence, RCAN for the attention.
 Shapes: B clips, T frames, H x W pixels of the LR grid, s = scale.
 """
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from basicsr.archs.arch_util import ResidualBlockNoBN
@@ -13,7 +13,16 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arch_util import at_least_float32, check_size_multiple, run_part, upsample, upsample_flow, warp
+from .arch_util import (
+    at_least_float32,
+    check_counts,
+    check_size_multiple,
+    compile_parts,
+    run_part,
+    upsample,
+    upsample_flow,
+    warp,
+)
 from .rdn_arch import ResidualDenseBlock
 
 FUSIONS = ('attention', 'concat')
@@ -199,6 +208,9 @@ class HOFFR(nn.Module):
         for name, value, known in (('fusion', fusion, FUSIONS), ('init_state', init_state, INIT_STATES)):
             if value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, but got {value!r}')
+        check_counts(num_feat=num_feat, num_block=num_block, num_rcab=num_rcab, num_flow_feat=num_flow_feat)
+        if reduction < 1 or num_feat < reduction:
+            raise ValueError(f'reduction must be from 1 to num_feat {num_feat}, but got {reduction}')
         self.scale, self.recurrent, self.init_state, self.checkpoint = scale, recurrent, init_state, checkpoint
 
         self.flow_net = HRFlowNet(3, num_flow_feat, scale, to_hr=hr_flow)
@@ -255,6 +267,14 @@ class HOFFR(nn.Module):
         """
         hr = self.restore(frame, state).hr
         return hr, HOFFRState(frame, hr)
+
+    def compile(self, **arguments: Any) -> None:
+        """Compiles each part instead of the whole, which would be unrolled over the frames of a clip.
+
+        Args:
+            arguments: those of torch.compile; by default, options with which the gradients come out right.
+        """
+        compile_parts(self, **arguments)
 
     def restore(self, frame: Tensor, state: HOFFRState | None) -> HOFFRFrame:
         if frame.dim() != 4 or frame.shape[1] != 3:

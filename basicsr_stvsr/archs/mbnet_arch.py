@@ -17,7 +17,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arch_util import COMPILE_OPTIONS, at_least_float32, check_size_multiple, run_part, upsample, warp
+from .arch_util import at_least_float32, check_size_multiple, compile_parts, run_part, upsample, warp
 
 # Named sizes; options/train_mbnet*.yml spell out the same. 'headline' is our reading of Table 3: of the sizes in
 # Table 2, D = 16, C = 8 is the one that leads to the printed 30.8 M.
@@ -193,8 +193,7 @@ class MBNet(nn.Module):
         Args:
             arguments: those of torch.compile; by default, options with which the gradients come out right.
         """
-        for part in self.children():
-            part.compile(**(arguments or {'options': COMPILE_OPTIONS}))
+        compile_parts(self, **arguments)
 
     def first_feedback(self, upsampled_pair: Tensor, warped_lq: Tensor) -> Tensor:  # -> (B, 6, sH, sW)
         if self.init_feedback == 'warped':

@@ -68,7 +68,6 @@ class VGGFeatures(nn.Module):
         ValueError: the file has another sha256, or holds something else; or `sha256` is not what it must be.
     """
 
-    out_channels = 256
 
     def __init__(self, weights: str | Path, sha256: str | None = None):
         super().__init__()

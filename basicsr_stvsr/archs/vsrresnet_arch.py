@@ -15,12 +15,10 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arch_util import run_part
+from .arch_util import COLORS, SCALES, check_counts, run_part
 from .resize import upscale_bicubic
 
 NUM_FRAMES = 5
-SCALES = (2, 3, 4)
-COLORS = {1: 'y', 3: 'rgb'}
 
 
 def conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
@@ -126,6 +124,7 @@ class VSRResNet(nn.Module):
                                    ('block_relu', block_relu, ('after_sum', 'before_sum'))):
             if value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(map(str, known))}, but is {value!r}')
+        check_counts(num_feat=num_feat, num_block=num_block)
         self.scale, self.color, self.num_in_ch = scale, COLORS[num_in_ch], num_in_ch
         self.add_center, self.checkpoint = add_center, checkpoint
         self.first = FIRST_CONVS[first_conv](num_in_ch, num_feat)
@@ -181,6 +180,7 @@ class VSRResDiscriminator(nn.Module):
         super().__init__()
         if num_in_ch not in COLORS:
             raise ValueError(f'num_in_ch must be one of {", ".join(map(str, COLORS))}, but is {num_in_ch!r}')
+        check_counts(num_feat=num_feat)
         if patch_size < 8:
             raise ValueError(f'patch_size must be at least 8, but is {patch_size}')
         self.num_in_ch, self.patch_size = num_in_ch, patch_size
@@ -205,6 +205,6 @@ class VSRResDiscriminator(nn.Module):
         """
         expected = (self.num_in_ch, self.patch_size, self.patch_size)
         if frames.dim() != 4 or frames.shape[1:] != expected:
-            raise ValueError(f'VSRResDiscriminator judges frames {("B", *expected)}, but got {tuple(frames.shape)}; '
-                             'patch_size must be gt_size of the data set')
+            raise ValueError(f'VSRResDiscriminator judges frames of (B, {", ".join(map(str, expected))}), but got '
+                             f'{tuple(frames.shape)}: num_in_ch are the channels of a frame, patch_size is its side')
         return self.score(self.body(frames).flatten(1))

@@ -60,9 +60,11 @@ def local_activity(x: Tensor, mode: str = 'activity', window: int = 5, theta: fl
     if x.shape[-3] == 3:
         x = (x * x.new_tensor(TO_YUV[0]).view(3, 1, 1)).sum(dim=-3, keepdim=True)  # less the offset of 16 levels
     padded = F.pad(x.flatten(0, -4) if x.dim() > 3 else x[None], 4 * [radius], mode='reflect')
-    neighbourhoods = padded.unfold(-2, window, 1).unfold(-2, window, 1)  # (N, 1, H, W, window, window)
+    mean = F.avg_pool2d(padded, window, stride=1)
     # Not E[x^2] - E[x]^2, which of a bright flat frame leaves rounding errors, times theta
-    variance = neighbourhoods.var(dim=(-2, -1), correction=0).reshape(x.shape)
+    h, w = x.shape[-2:]
+    variance = sum((padded[..., top:top + h, left:left + w] - mean).square()
+                   for top in range(window) for left in range(window)).view(x.shape) / window**2
     activity = theta * variance / (1 + theta * variance)
     return activity if mode == 'activity' else 1 - activity
 

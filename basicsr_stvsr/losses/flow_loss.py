@@ -1,10 +1,11 @@
-"""Losses on optical flow, as MBNet trains its flow and refinement nets.
+"""Losses on optical flow, as MBNet trains its flow and refinement nets, and HOFFR its flow net.
 
-Paper: How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021), section 3.6; its unsupervised
-term is that of SOF-VSR (TIP 2020).
+Papers: How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021), section 3.6; its unsupervised
+term is that of SOF-VSR (TIP 2020). High-resolution optical flow and frame-recurrent network for video super-resolution
+and deblurring (Neurocomputing 2022), whose flow net is that of SOF-VSR's first version (ACCV 2018).
 flow_{p->q} lies on q's grid and makes warp(p, flow) look like q; flows are (B, 2, H, W), in pixels of their own grid.
 """
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor, nn
@@ -20,17 +21,18 @@ def total_variation(flow: Tensor) -> Tensor:
     return (right.abs() + down.abs()).sum(dim=1).mean()
 
 
-def warp_loss(image: Tensor, target: Tensor, flow: Tensor, smooth_weight: float = 0.1,
-              smooth_unit: float = 15.5) -> Tensor:
-    """How badly `image`, sampled along `flow`, matches `target` (L1), plus the flow's total variation.
+def warp_loss(image: Tensor, target: Tensor, flow: Tensor, smooth_weight: float = 0.1, smooth_unit: float = 15.5,
+              distance: Callable[[Tensor, Tensor], Tensor] = F.l1_loss) -> Tensor:
+    """How badly `image`, sampled along `flow`, matches `target`, plus the flow's total variation.
 
     Args:
         image, target: (B, C, H, W).
         flow: flow_{image->target}.
         smooth_weight: weight of the total variation (SOF-VSR: 0.1).
         smooth_unit: pixels in the unit in which the total variation is measured; SOF-VSR's is 15.5.
+        distance: of the sampled image from the target.
     """
-    return F.l1_loss(warp(image, flow), target) + smooth_weight * total_variation(flow) / smooth_unit
+    return distance(warp(image, flow), target) + smooth_weight * total_variation(flow) / smooth_unit
 
 
 @LOSS_REGISTRY.register()
@@ -116,3 +118,43 @@ class FlowSupervisionLoss(nn.Module):
     def forward(self, flow_a: Tensor, flow_b: Tensor, target_a: Tensor, target_b: Tensor) -> Tensor:
         """All (B, 2, H, W): flow_{a->t}, flow_{b->t}, and the teacher's."""
         return self.loss_weight * (F.l1_loss(flow_a, target_a) + F.l1_loss(flow_b, target_b))
+
+
+@LOSS_REGISTRY.register()
+class PyramidWarpLoss(nn.Module):
+    """L_OF of HOFFR: squared error of the last sharp frame, warped onto this one, at half LR size, LR and HR.
+
+    The paper has the term for sharp LR frames at several scales; that HR frames are among them is our reading.
+
+    Args:
+        loss_weight: of the sum. HOFFR's is not known; SOF-VSR's is 0.01.
+        level_weights: of half size, LR and HR; SOF-VSR's (ACCV).
+        smooth_weight: of the total variation of each flow, measured in pixels; SOF-VSR's. 0 leaves it out.
+    """
+
+    LEVELS = ('half', 'lr', 'hr')
+
+    def __init__(self, loss_weight: float = 1.0, level_weights: Sequence[float] = (0.125, 0.25, 1.0),
+                 smooth_weight: float = 0.01):
+        super().__init__()
+        if len(level_weights) != len(self.LEVELS):
+            raise ValueError(f'level_weights must hold {len(self.LEVELS)} numbers, of {", ".join(self.LEVELS)}, but is '
+                             f'{list(level_weights)}')
+        self.loss_weight, self.level_weights, self.smooth_weight = loss_weight, tuple(level_weights), smooth_weight
+
+    def forward(self, lq: tuple[Tensor, Tensor], gt: tuple[Tensor, Tensor], flows: Sequence[Tensor]) -> (
+            dict[str, Tensor]):
+        """Judges flows on sharp frames.
+
+        Args:
+            lq: the last LR frame and this one, (B, C, H, W).
+            gt: the same at HR, (B, C, sH, sW).
+            flows: flow_{last->this}, (B, 2, H/2, W/2), (B, 2, H, W) and (B, 2, sH, sW).
+
+        Returns:
+            the weighted terms of 'half', 'lr' and 'hr', whose sum is the loss.
+        """
+        frames = (tuple(F.avg_pool2d(frame, 2) for frame in lq), lq, gt)
+        return {
+            level: self.loss_weight * weight * warp_loss(last, this, flow, self.smooth_weight, 1.0, F.mse_loss)
+            for level, weight, (last, this), flow in zip(self.LEVELS, self.level_weights, frames, flows, strict=True)}

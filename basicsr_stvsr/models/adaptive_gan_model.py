@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from ..schema import Count, Loss, Optimizer, Positive, TrainOptions
 from ..schema.block import refuse_field
+from .clip_model import color_of
 from .stvsr_model import STVSRModel
 
 # What a discriminator says of a frame that it can place no better among the true ones than among the others
@@ -89,9 +90,13 @@ class AdaptiveGANModel(STVSRModel):
 
     def check_data(self, train_set: Dataset, val_sets: Iterable[Dataset]) -> None:
         super().check_data(train_set, val_sets)
-        patch_size = getattr(self.get_bare_model(self.net_d), 'patch_size', None) if self.net_d else None
-        if patch_size and self.gt.shape[-2:] != (patch_size, patch_size):
-            h, w = self.gt.shape[-2:]
+        net_d = self.get_bare_model(self.net_d) if self.net_d else None
+        num_channels, h, w = self.gt.shape[-3:]
+        if getattr(net_d, 'num_in_ch', num_channels) != num_channels:
+            raise ValueError(f'network_d.num_in_ch is {net_d.num_in_ch}, but frames of datasets.train have '
+                             f'{num_channels} channels (color: {color_of(train_set)})')
+        patch_size = getattr(net_d, 'patch_size', None)
+        if patch_size and (h, w) != (patch_size, patch_size):
             raise ValueError(f'network_d.patch_size is {patch_size}, but frames of datasets.train are {h}x{w}: both '
                              'must be gt_size')
 
@@ -120,12 +125,17 @@ class AdaptiveGANModel(STVSRModel):
         scores = {'real': self.net_d(real), 'fake': self.net_d(fake)}
         middle = DECISION[self.cri_gan.gan_type]
         right = {'real': scores['real'] > middle, 'fake': scores['fake'] < middle}
-        for kind, score in scores.items():  # of several parts of a batch, the last
-            self.statistics[f'score_d_{kind}'] = score.detach().float().mean()
-            self.statistics[f'accuracy_d_{kind}'] = right[kind].float().mean()
+        for kind, score in scores.items():
+            for name, values in (('score', score.detach()), ('accuracy', right[kind])):
+                self.statistics[f'{name}_d_{kind}'] += values.float().mean() / len(self.parts)
         return {f'loss_d_{kind}': self.cri_gan(score, kind == 'real', is_disc=True) for kind, score in scores.items()}
 
     def optimize_parameters(self, current_iter: int) -> None:
+        """One step of both networks on the batch, first of the generator.
+
+        Raises:
+            NonFiniteError: as STVSRModel's; where it was the discriminator's step, the generator has taken its own.
+        """
         self.made.clear()
         if not self.net_d:
             super().optimize_parameters(current_iter)
@@ -154,9 +164,12 @@ class AdaptiveGANModel(STVSRModel):
         return is_taken
 
     def step_discriminator(self, current_iter: int) -> bool:
+        """Takes its step; returns whether nothing was wrong."""
+        self.statistics |= {f'{name}_d_{kind}': torch.zeros((), device=self.device)
+                            for name in ('score', 'accuracy') for kind in ('real', 'fake')}
         self.optimizer_d.zero_grad(set_to_none=True)
         losses = self.backward(self.net_d, self.compute_discriminator_losses)
-        return self.step(self.optimizer_d, losses, current_iter, norm_name='grad_norm_d')
+        return self.step(self.optimizer_d, losses, current_iter, net_name='net_d')
 
     # ---------------------------------------------------------------- checkpoints
 

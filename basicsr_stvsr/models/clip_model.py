@@ -27,6 +27,7 @@ from ..inference import (
     output_length,
     restore_frames,
     restore_windows,
+    window_start,
 )
 from ..json_files import finite_or_null
 from ..visuals import write_images
@@ -139,7 +140,7 @@ class ClipModel(SRModel):
         first = first_output(net)
         number = max(first, int(net.temporal_scale == 2))
         shown = number - item.get('gt_start', 0)
-        images = {'lq': window[first // net.temporal_scale], 'result': result[number - first],
+        images = {'lq': window[first // net.temporal_scale], 'result': result[number - window_start(net)],
                   'gt': item['gt'][shown] if 'gt' in item and shown >= 0 else None}
         images = {name: None if image is None else convert_clip(image, color, 'rgb') for name, image in images.items()}
         write_images(tb_logger, tag, current_iter, **images, flow=self.flow_to_show(net, window.unsqueeze(0), item))

@@ -278,28 +278,29 @@ class STVSRModel(ClipModel):
         return net.no_sync() if wanted and isinstance(net, DistributedDataParallel) else nullcontext()
 
     def step(self, optimizer: torch.optim.Optimizer, losses_of_parts: list[dict[str, Tensor]],
-             current_iter: int, *, norm_name: str = 'grad_norm') -> bool:
+             current_iter: int, *, net_name: str = 'net_g') -> bool:
         """Clips the gradients and changes the weights, unless something is not finite; returns whether it did.
 
         Args:
-            norm_name: name of the norm of the gradient in the log.
+            net_name: the network whose weights these are, net_g or net_d.
         """
         self.scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters])
-        self.statistics[norm_name] = norm.float()
+        self.statistics['grad_norm' if net_name == 'net_g' else f'grad_norm_{net_name[-1]}'] = norm.float()
         values = [value.float() for losses in losses_of_parts for value in losses.values()]
         numbers = torch.stack([norm.float(), *values])
         # Reading it waits for the GPU; so does every GradScaler, and the next batch is on its way meanwhile.
         if any_rank(not bool(numbers.isfinite().all()), self.device):
-            self.skip(losses_of_parts, norm, current_iter)
+            self.skip(losses_of_parts, norm, current_iter, net_name)
             return False
         if self.train_opt.grad_clip:
             clip_grads_with_norm_(parameters, self.train_opt.grad_clip, norm)
         self.scaler.step(optimizer)
         return True
 
-    def skip(self, losses_of_parts: list[dict[str, Tensor]], grad_norm: Tensor, current_iter: int) -> None:
+    def skip(self, losses_of_parts: list[dict[str, Tensor]], grad_norm: Tensor, current_iter: int,
+             net_name: str) -> None:
         """Counts and tells of a step that is not taken; to be called on all ranks."""
         reasons = [name_nonfinite(losses, part) for losses, part in zip(losses_of_parts, self.parts, strict=True)]
         reasons = [reason for of_rank in gather(reasons) for reason in of_rank if reason]
@@ -310,12 +311,14 @@ class STVSRModel(ClipModel):
         if not reasons:
             samples = ', '.join(str(key) for keys in gather(sample_keys(self.parts)) for key in keys)
             reasons = [f'all losses are finite, but the norm of the gradient is {float(grad_norm)}: {samples}']
-        message = (f'Iteration {current_iter} is skipped ({self.skipped_in_a_row} in a row, {self.skipped} in all): '
-                   + '; '.join(reasons))
+        what = '' if net_name == 'net_g' else f'The step of {net_name} in '
+        message = (f'{what}{"i" if what else "I"}teration {current_iter} is skipped ({self.skipped_in_a_row} in a row, '
+                   f'{self.skipped} in all): ' + '; '.join(reasons))
         if self.skipped_in_a_row >= self.train_opt.max_nonfinite:
             self.skipped_in_a_row = 0  # for a training that goes on from here
             raise NonFiniteError(f'{message}. train.max_nonfinite is {self.train_opt.max_nonfinite}: a smaller '
-                                 'train.optim_g.lr, train.grad_clip, or amp: bf16 may help; look at these samples too')
+                                 f'train.optim_{net_name[-1]}.lr, train.grad_clip, or amp: bf16 may help; look at '
+                                 'these samples too')
         get_root_logger().warning(message)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:

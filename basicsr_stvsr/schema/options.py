@@ -245,8 +245,8 @@ class ValOptions(Block):
     pbar: bool = False
     """Whether to show progress."""
     overlap: Literal[OVERLAP_RULES] | None = None
-    """Which copy of a frame that two windows made is scored; all: every copy, that is by triplets; default: the
-    network's rule, which is first, or for FISR last."""
+    """Which copy of a frame that several windows made is scored; middle: the one nearest the middle of its window; all:
+    every copy, that is by triplets; default: the network's rule: first, for FISR last, for FSTRN middle."""
     tile: TileOptions | None = None
     """Tiles of a frame: {grid: [rows, columns], overlap}; default: frames are taken whole."""
     average: Literal['clips', 'frames'] = 'clips'
