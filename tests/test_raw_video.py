@@ -115,9 +115,12 @@ def test_size_in_the_name(tmp_path, name, size):
     assert reader.frame_size(name) == reader.frame(name, 1).shape[:2] == size and reader.num_frames(name) == 2
 
 
-def test_given_size_goes_before_the_name(tmp_path):
+def test_given_size_goes_before_the_name(tmp_path, log):
     (tmp_path / 'scifi_8x4.yuv').write_bytes(bytes(48))
+    assert 'frame_size' not in log.text
     assert open_reader(tmp_path, frame_size=(8, 4)).frame('scifi_8x4', 0).shape == (8, 4, 3)
+    assert (r'scifi_8x4.yuv: the name of the file tells of 8x4 (width x height), but frame_size, which counts, is '
+            '[height, width] = [8, 4]') in log.text
     (tmp_path / 'scifi_8x4.yuv').rename(tmp_path / 'scifi.YUV')
     assert open_reader(tmp_path, frame_size=(2, 16)).frame('scifi', 0).shape == (2, 16, 3)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from basicsr.utils import get_root_logger
 
 from .frames import FrameReader, FrameReadError, clip_files, files_with, natural_key
 
@@ -47,6 +48,7 @@ class RawVideoReader(FrameReader):
         self._num_frames: dict[str, int] = {}
         for clip in self.clips:
             size = frame_size or _size_in_name(self._paths[clip])
+            _warn_of_other_size(self._paths[clip], size)
             self._num_frames[clip] = _count_frames(self._paths[clip], size)
             self._size_of[clip] = 0, size
 
@@ -74,11 +76,25 @@ def _frame_bytes(height: int, width: int) -> int:
     return height * width + 2 * (height // 2) * (width // 2)
 
 
-def _size_in_name(path: Path) -> tuple[int, int]:
-    """Height and width, from a file name such as foreman_176x144.yuv or foreman_qcif.yuv."""
+def _sizes_in_name(path: Path) -> set[tuple[int, int]]:
     words = re.split(r'[^a-z0-9]+', path.stem.lower())
     found = {_NAMED_SIZES[word] for word in words if word in _NAMED_SIZES}
-    found |= {(int(match[2]), int(match[1])) for word in words if (match := re.fullmatch(r'(\d+)x(\d+)', word))}
+    return found | {(int(match[2]), int(match[1])) for word in words if (match := re.fullmatch(r'(\d+)x(\d+)', word))}
+
+
+def _warn_of_other_size(path: Path, size: tuple[int, int]) -> None:
+    """As exchanged height and width fit the number of bytes too, nothing else would tell of scrambled frames."""
+    height, width = size
+    found = _sizes_in_name(path)
+    if found and size not in found:
+        told = ' and '.join(f'{w}x{h}' for h, w in sorted(found))
+        get_root_logger().warning(f'{path}: the name of the file tells of {told} (width x height), but frame_size, '
+                                  f'which counts, is [height, width] = {[height, width]}')
+
+
+def _size_in_name(path: Path) -> tuple[int, int]:
+    """Height and width, from a file name such as foreman_176x144.yuv or foreman_qcif.yuv."""
+    found = _sizes_in_name(path)
     if len(found) != 1:
         sizes = ' and '.join(f'{width}x{height}' for height, width in sorted(found))
         told = f'tells of two sizes, {sizes} (width x height)' if found else 'does not tell the size of its frames'

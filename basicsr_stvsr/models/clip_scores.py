@@ -42,7 +42,7 @@ class FramePair:
     """A frame that was made, and the true one, in the forms that metrics take.
 
     Args:
-        frame, gt: (3, H, W), 0-1; gt is None where there is no truth.
+        frame, gt: (C, H, W), 0-1; gt is None where there is no truth.
         color: their colour space.
     """
 
@@ -61,7 +61,7 @@ class FramePair:
     def score(self, metric_opt: dict[str, Any]) -> float:
         """One metric; NaN where it has no value, as NIQE of a flat frame, whose statistics are singular.
 
-        A metric that has an attribute `float_color` gets frames in that colour space as they are: float (H, W, 3), 0-1.
+        A metric that has an attribute `float_color` gets frames in that colour space as they are: float (H, W, C), 0-1.
         """
         float_color = getattr(METRIC_REGISTRY.get(metric_opt['type']), 'float_color', None)
         has_gt = needs_reference(metric_opt['type'])
@@ -77,7 +77,7 @@ class FramePair:
         except np.linalg.LinAlgError:
             return math.nan
 
-    def as_array(self, image: Tensor, color: Color) -> np.ndarray:  # (3, H, W) -> (H, W, 3)
+    def as_array(self, image: Tensor, color: Color) -> np.ndarray:  # (C, H, W) -> (H, W, C')
         return convert_clip(image, self.color, color).float().cpu().permute(1, 2, 0).numpy()
 
 

@@ -3,11 +3,11 @@
     python scripts/benchmark/benchmark_fstrn.py --check
     python scripts/benchmark/benchmark_fstrn.py --num_feat 32 --num_frb 10
 
-Times are of one process in which the two take turns, and a ratio is the median over the turns. Peak memory is that of a
-fresh process each, beyond what its libraries take. Multiplications are counted on convolutions, for one window.
-`--check` fails where the factorised network has not fewer weights and multiplications, or is not faster, in the forward
-pass and in the training step. Memory is shown, but not part of that: for the backward pass a factorised block keeps one
-tensor more.
+Times are of one process in which the two take turns, each in the memory layout in which it is the faster, and a ratio
+is the median over the turns. Peak memory is that of fresh processes, beyond what their libraries take: the median, and
+the range. Multiplications are counted on convolutions, for one window. `--check` fails where the factorised network has
+not fewer weights and multiplications, or is not faster, in the forward pass and in the training step. Memory is shown,
+but not part of that.
 """
 import argparse
 import statistics
@@ -24,10 +24,13 @@ import basicsr_stvsr  # noqa: F401  (before anything of basicsr, which it patche
 from basicsr.losses.basic_loss import CharbonnierLoss
 from torch.utils.flop_counter import FlopCounterMode
 
+from basicsr_stvsr.archs.arch_util import to_channels_last
 from basicsr_stvsr.archs.fstrn_arch import FSTRN
 from basicsr_stvsr.cpu_memory import keep_freed_memory
 
 BLOCKS = ('frb', 'c3d')
+LAYOUTS = ('contiguous', 'channels_last')
+NUM_PROCESSES = 5  # whose memory is looked at
 
 
 class Setting(NamedTuple):
@@ -44,11 +47,13 @@ class Row(NamedTuple):
     ratio: float
     digits: int
     is_checked: bool = True
+    note: str = ''
 
 
-def make_net(block: str, setting: Setting) -> FSTRN:
+def make_net(block: str, setting: Setting, layout: str = 'contiguous') -> FSTRN:
     torch.manual_seed(0)
-    return FSTRN(num_feat=setting.num_feat, num_frb=setting.num_frb, block=block)
+    net = FSTRN(num_feat=setting.num_feat, num_frb=setting.num_frb, block=block)
+    return to_channels_last(net) if layout == 'channels_last' else net
 
 
 def make_forward(net: FSTRN, setting: Setting) -> Callable[[], None]:
@@ -99,30 +104,44 @@ def count_macs(block: str, setting: Setting) -> tuple[int, int]:
 
 
 def compare_times(what: str, setting: Setting, num_turn: int) -> Row:
-    calls = {block: MAKERS[what](make_net(block, setting).to(setting.device), setting) for block in BLOCKS}
-    times: dict[str, list[float]] = {block: [] for block in BLOCKS}
+    calls = {(block, layout): MAKERS[what](make_net(block, setting, layout).to(setting.device), setting)
+             for block in BLOCKS for layout in LAYOUTS}
+    times: dict[str, dict[str, list[float]]] = {block: {layout: [] for layout in LAYOUTS} for block in BLOCKS}
     for call in calls.values():
         call()
     for turn in range(num_turn):
-        for block in BLOCKS if turn % 2 == 0 else reversed(BLOCKS):
-            times[block].append(seconds(calls[block], setting.device))
-    ratio = statistics.median(frb / c3d for frb, c3d in zip(*times.values(), strict=True))
-    return Row(f'{what} (s)', tuple(map(statistics.median, times.values())), ratio, 3)
+        for block, layout in calls if turn % 2 == 0 else reversed(calls):
+            times[block][layout].append(seconds(calls[block, layout], setting.device))
+    layouts, best = zip(*(faster(times[block]) for block in BLOCKS), strict=True)
+    ratio = statistics.median(frb / c3d for frb, c3d in zip(*best, strict=True))
+    return Row(f'{what} (s)', tuple(map(statistics.median, best)), ratio, 3, note=', '.join(layouts))
+
+
+def faster(times: dict[str, list[float]]) -> tuple[str, list[float]]:
+    """The layout of the least time, and its times."""
+    return min(times.items(), key=lambda item: statistics.median(item[1]))
+
+
+def compare_memory(what: str, setting: Setting) -> Row:
+    peaks = [sorted(in_new_process(memory, what, block, setting) / MIB for _ in range(NUM_PROCESSES))
+             for block in BLOCKS]
+    frb, c3d = map(statistics.median, peaks)
+    ranges = ', '.join(f'{each[0]:.0f} to {each[-1]:.0f}' for each in peaks)
+    return Row(f'memory of a {what} (MiB)', (frb, c3d), frb / c3d, 0, is_checked=False, note=ranges)
 
 
 def compare(setting: Setting, num_turn: int) -> list[Row]:
-    def row(name: str, frb: float, c3d: float, digits: int, is_checked: bool = True) -> Row:
-        return Row(name, (frb, c3d), frb / c3d, digits, is_checked)
+    def row(name: str, frb: float, c3d: float, digits: int) -> Row:
+        return Row(name, (frb, c3d), frb / c3d, digits)
 
     parameters = [sum(p.numel() for p in make_net(block, setting).parameters()) for block in BLOCKS]
     macs = [[count / 1e9 for count in count_macs(block, setting)] for block in BLOCKS]
-    peaks = {what: [in_new_process(memory, what, block, setting) / MIB for block in BLOCKS] for what in MAKERS}
     return [
         row('parameters', *parameters, 0), *(
             row(name, *values, 2) for name, values in zip(
                 ('GMACs of a window', 'GMACs of its blocks'), zip(*macs, strict=True), strict=True)),
         *(compare_times(what, setting, num_turn) for what in MAKERS),
-        *(row(f'memory of a {what} (MiB)', *values, 0, is_checked=False) for what, values in peaks.items())]
+        *(compare_memory(what, setting) for what in MAKERS)]
 
 
 def main() -> int:
@@ -144,10 +163,10 @@ def main() -> int:
     print(f'FSTRN, {args.num_feat} features, {args.num_frb} blocks, batch {args.batch}, {args.patch}x{args.patch} LR; '
           f'{describe(setting.device)}\n')
     rows = compare(setting, args.turns)
-    print('| | factorised | full 3x3x3 | ratio |\n|---|---|---|---|')
+    print('| | factorised | full 3x3x3 | ratio | layout or range of each |\n|---|---|---|---|---|')
     for row in rows:
         frb, c3d = (f'{value:,.{row.digits}f}' for value in row.values)
-        print(f'| {row.name} | {frb} | {c3d} | {row.ratio:.2f} |')
+        print(f'| {row.name} | {frb} | {c3d} | {row.ratio:.2f} | {row.note} |')
     too_dear = [row.name for row in rows if row.is_checked and row.ratio >= 1]
     if too_dear:
         print(f'the factorised network is not cheaper: {", ".join(too_dear)}', file=sys.stderr)
