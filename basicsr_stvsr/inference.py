@@ -3,13 +3,14 @@
 A network states what it needs: `scale`, `temporal_scale` (1, or 2 where it makes the frame between two), `num_frames`
 (its window; None: any number), `size_multiple`; and where they are not these, `first_output` (0), the number of the
 first frame that a window gives, `pads_ends` (False), whether the frames at the ends of a clip are repeated so that none
-is missing, `color` (None: any), `needs_flow` (False) and `overlap` ('first', see `restore_frames`).
+is missing, `color` (None: any), `needs_flow` (False) and `overlap` ('first', see `restore_frames`). A recurrent network
+has `step(frame, state) -> (frame, state)`, by which clips are restored frame after frame.
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale. Frames out are numbered from the
 first frame in, in steps of half a frame where the network doubles the frame rate.
 """
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import pairwise, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,11 @@ def frames_of_windows(net: nn.Module, num_frames: int) -> list[int]:
     return [min(max(number - before, 0), num_frames - 1) for number in range(num_frames + 2 * before)]
 
 
+def is_recurrent(net: nn.Module) -> bool:
+    """Whether it restores clips frame after frame, with a state that each leaves to the next."""
+    return hasattr(net, 'step')
+
+
 def check_color(net: nn.Module, color: str) -> None:
     """Raises ValueError where a network takes clips of another colour space."""
     expected = getattr(net, 'color', None)
@@ -86,9 +92,9 @@ def pad_to_multiple(lq: Tensor, multiple: int) -> Tensor:
 
 
 @torch.no_grad()
-def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None) -> Iterator[
-        Tensor]:
-    """Restores a clip window by window.
+def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None,
+                    cuts: Collection[int] = ()) -> Iterator[Tensor]:
+    """Restores a clip window by window; by a recurrent network, frame by frame.
 
     The clip may lie in main memory while the network is on a GPU: only one window at a time, or one tile of it, is
     brought there.
@@ -99,6 +105,8 @@ def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tili
         flow: (B, T - 1, 2, 2, H, W), LR pixels, for a network with `needs_flow`, and passed over by others: of each
             pair of neighbours the flow from the first to the second, on the first's grid, and back.
         tiling: how to cut up frames; default: not at all.
+        cuts: numbers of the frames with which a new scene begins, for a recurrent network, which starts afresh there;
+            passed over by others.
 
     Yields:
         (B, V, C, sH, sW), clamped to 0-1, where `lq` lies: the V output frames of each window. Windows start one input
@@ -107,6 +115,10 @@ def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tili
     Raises:
         ValueError: the clip is shorter than the network's window, or comes without the flow that it needs.
     """
+    if is_recurrent(net):
+        scenes = ((frame, number in cuts) for number, frame in enumerate(lq.unbind(1)))
+        yield from (frame.unsqueeze(1) for frame in restore_stream(net, scenes, tiling))
+        return
     numbers = frames_of_windows(net, lq.shape[1])
     window = net.num_frames or len(numbers)
     needs_flow = getattr(net, 'needs_flow', False)
@@ -122,12 +134,37 @@ def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tili
         yield restore_tiles(net, inputs, tiling).clamp_(0, 1)
 
 
+@torch.no_grad()
+def restore_stream(net: nn.Module, frames: Iterable[tuple[Tensor, bool]], tiling: Tiling | None = None) -> Iterator[
+        Tensor]:
+    """Restores a stream of any length by a recurrent network; of what has passed, only the state is kept.
+
+    Args:
+        net: a recurrent network.
+        frames: each frame, (B, C, H, W), 0-1, any H and W, with whether a new scene begins with it.
+        tiling: see `restore_windows`; each tile has a state of its own.
+
+    Yields:
+        (B, C, sH, sW), clamped to 0-1, where the frame lies.
+    """
+    states: dict[tuple[int, int], Any] = {}  # by the corner of the tile
+
+    def step(corner: tuple[int, int], tile: Tensor) -> Tensor:
+        restored, states[corner] = net.step(tile, states.get(corner))
+        return restored
+
+    for frame, begins_scene in frames:
+        if begins_scene:
+            states.clear()
+        yield restore_tiles(net, (frame,), tiling, step).clamp_(0, 1)
+
+
 def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None,
-                   overlap: str | None = None) -> Iterator[tuple[int, Tensor]]:
+                   overlap: str | None = None, cuts: Collection[int] = ()) -> Iterator[tuple[int, Tensor]]:
     """Restores a clip frame by frame; what has been handed out is not kept.
 
     Args:
-        net, lq, flow, tiling: as `restore_windows` takes them.
+        net, lq, flow, tiling, cuts: as `restore_windows` takes them.
         overlap: which copy of a frame that several windows make is given: the 'first', the 'last', the one nearest the
             'middle' of its window, or their 'mean'; 'all' gives every copy, window after window, as scoring by triplets
             counts them; default: the network's.
@@ -144,7 +181,7 @@ def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tilin
     held: dict[int, list[Tensor]] = {}  # number -> the copies that count so far
     nearest: dict[int, float] = {}  # number -> how far from the middle of its window that is, for 'middle'
     first, num_out = first_output(net), output_length(net, lq.shape[1])
-    for n, window in enumerate(restore_windows(net, lq, flow, tiling)):
+    for n, window in enumerate(restore_windows(net, lq, flow, tiling, cuts)):
         start, middle = window_start(net, n), (window.shape[1] - 1) / 2
         for number in [number for number in held if number < start]:  # no window makes it any more
             yield number, mean_frame(held.pop(number))
@@ -167,16 +204,19 @@ def mean_frame(copies: list[Tensor]) -> Tensor:
     return copies[0] if len(copies) == 1 else torch.stack(copies).mean(dim=0)
 
 
-def restore_tiles(net: nn.Module, inputs: Sequence[Tensor], tiling: Tiling | None = None) -> Tensor:
-    """Restores one window, tile by tile.
+def restore_tiles(net: nn.Module, inputs: Sequence[Tensor], tiling: Tiling | None = None,
+                  run: Callable[..., Tensor] | None = None) -> Tensor:
+    """Restores one window, or one frame, tile by tile.
 
     Args:
         net: a network that states its needs.
         inputs: what it takes, each (B, ..., H, W), with any H and W.
         tiling: see `restore_windows`.
+        run: what is called with the corner of each tile, (top, left), and the tile of each input; default: the network,
+            with the latter alone.
 
     Returns:
-        (B, V, C, sH, sW), where the inputs lie.
+        (B, V, C, sH, sW), where the inputs lie; or without V.
     """
     like = inputs[0]
     device = next((parameter.device for parameter in net.parameters()), like.device)
@@ -188,7 +228,7 @@ def restore_tiles(net: nn.Module, inputs: Sequence[Tensor], tiling: Tiling | Non
         y0, y1 = max(0, top - overlap), min(h, bottom + overlap)
         x0, x1 = max(0, left - overlap), min(w, right + overlap)
         tiles = [pad_to_multiple(x[..., y0:y1, x0:x1].to(device), net.size_multiple) for x in inputs]
-        tile = net(*tiles)
+        tile = run((top, left), *tiles) if run else net(*tiles)
         if output is None:
             output = like.new_empty(*tile.shape[:-2], net.scale * h, net.scale * w)
         output[..., net.scale * top:net.scale * bottom, net.scale * left:net.scale * right] = tile[
@@ -203,6 +243,6 @@ def cuts(length: int, parts: int, multiple: int) -> list[tuple[int, int]]:
 
 
 def restore_clip(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None,
-                 overlap: str | None = None) -> Tensor:
+                 overlap: str | None = None, cuts: Collection[int] = ()) -> Tensor:
     """Restores a clip of any size and length, (B, T, C, H, W) -> (B, U, C, sH, sW); see `restore_frames`."""
-    return torch.stack([frame for _, frame in restore_frames(net, lq, flow, tiling, overlap)], dim=1)
+    return torch.stack([frame for _, frame in restore_frames(net, lq, flow, tiling, overlap, cuts)], dim=1)

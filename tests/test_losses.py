@@ -4,7 +4,13 @@ import pytest
 import torch
 from basicsr.losses import build_loss
 
-from basicsr_stvsr.losses.flow_loss import MiddleFlowLoss, MultiScaleWarpLoss, total_variation, warp_loss
+from basicsr_stvsr.losses.flow_loss import (
+    MiddleFlowLoss,
+    MultiScaleWarpLoss,
+    PyramidWarpLoss,
+    total_variation,
+    warp_loss,
+)
 
 
 def constant_flow(x: float, y: float, size: int = 16, batch: int = 1) -> torch.Tensor:
@@ -83,6 +89,28 @@ def test_compose_ignores_a_shift_of_the_middle_and_adjacent_does_not():
     compose, adjacent = MiddleFlowLoss(mode='compose'), MiddleFlowLoss(mode='adjacent')
     torch.testing.assert_close(compose(frames, *uneven), compose(frames, *even))
     assert adjacent(frames, *uneven) < 0.6 * adjacent(frames, *even)
+
+
+def test_pyramid_loss_by_hand():
+    """Levels 0 and 0.5: a squared error of 1/4 at each; and a step of one pixel in the flow at LR."""
+    last, this = (tuple(torch.full((1, 3, size, size), level) for size in (8, 16)) for level in (0.0, 0.5))
+    flows = [constant_flow(0, 0, size) for size in (4, 8, 16)]
+    flows[1][:, 1, 4:] = 1.0  # on one of 7 rows of places
+    loss = PyramidWarpLoss(loss_weight=0.1)
+    terms = loss(*zip(last, this, strict=True), flows)
+    expected = {'half': 0.125 * 0.25, 'lr': 0.25 * (0.25 + 0.01 / 7), 'hr': 0.25}
+    assert terms == pytest.approx({name: 0.1 * value for name, value in expected.items()})
+    rough = PyramidWarpLoss(level_weights=[0, 1, 0], smooth_weight=0)(*zip(last, this, strict=True), flows)
+    assert rough == pytest.approx({'half': 0, 'lr': 0.25, 'hr': 0})
+
+
+def test_pyramid_loss_is_least_at_the_true_flow():
+    last, this = moving_texture(0, 4, size=32)
+    small = [torch.nn.functional.avg_pool2d(frame, 2) for frame in (last, this)]
+    def loss(speed):
+        flows = [constant_flow(speed / f, 0, 32 // f) for f in (4, 2, 1)]
+        return sum(PyramidWarpLoss()(small, (last, this), flows).values())
+    assert loss(4) < 0.5 * min(loss(0), loss(2), loss(-4))
 
 
 def test_flow_supervision_by_hand():

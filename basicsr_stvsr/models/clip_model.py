@@ -19,11 +19,13 @@ from tqdm import tqdm
 
 from ..archs.resize import upscale_bicubic
 from ..color import Color, convert_clip
+from ..data.scene_cuts import find_cuts
 from ..distributed import gather
 from ..inference import (
     Tiling,
     check_color,
     first_output,
+    is_recurrent,
     output_length,
     restore_frames,
     restore_windows,
@@ -102,7 +104,8 @@ class ClipModel(SRModel):
         metrics = {name: metric for name, metric in self.metrics.items() if gt or not needs_reference(metric['type'])}
         scores, saved = {name: [] for name in metrics}, set()
         for number, (frame,) in restore_frames(
-                net, *self.network_inputs(lq, item), overlap=self.opt['val'].get('overlap')):
+                net, *self.network_inputs(lq, item), overlap=self.opt['val'].get('overlap'),
+                cuts=self.cuts(net, lq, color_of(dataset))):
             pair = FramePair(frame, gt.get(number), color_of(dataset))
             if save_img and number not in saved:
                 saved.add(number)  # of several copies the first
@@ -122,6 +125,12 @@ class ClipModel(SRModel):
         flow, tile = item.get('lq_flow'), self.opt['val'].get('tile')
         return (lq.unsqueeze(0), flow if flow is None else flow[:len(lq) - 1].unsqueeze(0),
                 Tiling(tuple(tile['grid']), tile['overlap']) if tile else None)
+
+    def cuts(self, net: nn.Module, lq: Tensor, color: Color) -> list[int]:
+        """The frames with which a new scene begins, if `val.reset_at_cuts` asks a recurrent network to mind them."""
+        if not (self.opt['val'].get('reset_at_cuts') and is_recurrent(net)):
+            return []
+        return find_cuts(tensor2img(convert_clip(frame, color, 'rgb')) for frame in lq)
 
     @staticmethod
     def given_frames(net: nn.Module, item: Mapping[str, Any]) -> Tensor:  # (T, C, H, W)

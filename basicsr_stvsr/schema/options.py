@@ -247,6 +247,8 @@ class ValOptions(Block):
     overlap: Literal[OVERLAP_RULES] | None = None
     """Which copy of a frame that several windows made is scored; middle: the one nearest the middle of its window; all:
     every copy, that is by triplets; default: the network's rule: first, for FISR last, for FSTRN middle."""
+    reset_at_cuts: bool = False
+    """Whether a recurrent network starts afresh where a new scene begins, which is told from the LR frames."""
     tile: TileOptions | None = None
     """Tiles of a frame: {grid: [rows, columns], overlap}; default: frames are taken whole."""
     average: Literal['clips', 'frames'] = 'clips'

@@ -1,0 +1,99 @@
+"""HOFFR's recipe: sharp HR frames, sharp LR frames and the flow between them, over whole sequences."""
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from basicsr.losses import build_loss
+from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
+from pydantic import field_validator
+from torch import Tensor, nn
+
+from ..inference import pad_to_multiple
+from ..losses.flow_loss import PyramidWarpLoss
+from ..schema import Loss, Positive, TrainOptions
+from ..schema.block import refuse_field
+from .stvsr_model import STVSRModel
+
+
+class HOFFRTrainOptions(TrainOptions):
+    """`train` of HOFFRModel: the terms of HOFFR's loss."""
+
+    pixel_opt: Loss
+    """L_SR, on the frames."""
+    deblur_opt: Loss | None = None
+    """L_DB, on the LR frames of the deblurring branch; needed where the network has that branch."""
+    flow_opt: Loss | None = None
+    """L_OF, on the flow between neighbours: {type: PyramidWarpLoss, loss_weight, level_weights, smooth_weight}."""
+    truncate: Positive | None = None
+    """Gradients go back over no more than so many frames (truncated back-propagation through time); default: over all
+    of a sample."""
+
+    @field_validator('flow_opt')
+    @classmethod
+    def check_loss(cls, loss: dict[str, Any] | None) -> dict[str, Any] | None:
+        if loss and not issubclass(LOSS_REGISTRY.get(loss['type']), PyramidWarpLoss):
+            raise refuse_field('type', f'must be PyramidWarpLoss, but is {loss["type"]}')
+        return loss
+
+    def check_network(self, net: nn.Module) -> None:
+        super().check_network(net)
+        has_branch = getattr(net, 'deblur_branch', None) is not None
+        if has_branch and not self.deblur_opt:
+            raise ValueError('train.deblur_opt is missing, but the network has a deblurring branch, which nothing else '
+                             'trains; network_g.deblur_branch: false leaves it out')
+        if self.deblur_opt and not has_branch:
+            raise ValueError(f'train.deblur_opt is there, but {type(net).__name__} has no deblurring branch')
+
+
+@MODEL_REGISTRY.register()
+class HOFFRModel(STVSRModel):
+    """L = L_SR + L_DB + L_OF, each averaged over the frames of a sequence.
+
+    Samples hold, besides `lq` (B, T, 3, H, W), blurred, and `gt`, `lq_sharp`, which the losses on LR frames need; see
+    `dataroot_lq_sharp` and `lq_sharp` of the data set. Their sides are even.
+    """
+
+    train_options = HOFFRTrainOptions
+
+    def init_losses(self) -> None:
+        self.cri_pix, self.cri_deblur, self.cri_flow = (
+            build_loss(loss).to(self.device) if loss else None
+            for loss in (self.train_opt.pixel_opt, self.train_opt.deblur_opt, self.train_opt.flow_opt))
+
+    def prepare_batch(self, data: Mapping[str, Any]) -> None:
+        self.lq, self.gt = self.read_clips(data)
+        if self.lq.shape[1] < 2:
+            raise ValueError('HOFFR trains on sequences, but a sample has one frame; set num_frame of the data set, '
+                             'which is 8 in the paper')
+        self.lq_sharp = None
+        if self.cri_deblur or self.cri_flow:
+            if 'lq_sharp' not in data:
+                raise ValueError('samples have no lq_sharp: set lq_sharp: true of the data set, or dataroot_lq_sharp')
+            self.lq_sharp = data['lq_sharp'].to(self.device, non_blocking=True)
+
+    def compute_losses(self) -> dict[str, Tensor]:
+        hr, frames = self.net_g(self.lq, return_parts=True, truncate=self.train_opt.truncate)
+        losses = {'l_sr': self.cri_pix(hr, self.gt)}
+        if self.cri_deblur:
+            losses['l_db'] = self.cri_deblur(torch.stack([frame.deblurred for frame in frames], dim=1), self.lq_sharp)
+        if self.cri_flow:
+            # Of the first frame there is no last one: its flow is left out.
+            flows = [torch.cat(level) for level in zip(*(frame.flows for frame in frames[1:]), strict=True)]
+            terms = self.cri_flow(neighbours(self.lq_sharp), neighbours(self.gt), flows)
+            losses |= {f'l_of_{level}': term for level, term in terms.items()}
+        return losses
+
+    @torch.no_grad()
+    def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor | None:
+        """The HR flow from the first frame to the second."""
+        if window.shape[1] < 2:
+            return None
+        lq = pad_to_multiple(window[:, :2], net.size_multiple).to(self.device)
+        h, w = (side * net.scale for side in window.shape[-2:])
+        return net.flow_net(*lq.unbind(1))[2][0, :, :h, :w]
+
+
+def neighbours(clip: Tensor) -> tuple[Tensor, Tensor]:  # (B, T, ...) -> 2 x ((T - 1) B, ...)
+    """Each frame but the last, and each but the first; frame by frame, as a network gives their flows."""
+    frames = clip.transpose(0, 1)
+    return frames[:-1].flatten(0, 1), frames[1:].flatten(0, 1)
