@@ -259,6 +259,150 @@ def test_degraded_crops_equal_crops_of_whole_frames(train_opt, opt, gt_size):
     assert {0, (SIZE - gt_size) // SCALE} < places  # borders included
 
 
+# Sharp LR frames, and blurred versions of the ground truth
+
+
+@pytest.fixture(scope='session')
+def versions(vimeo):
+    """`vimeo` with, of each frame, a blurred version (gt_blur) and its LR frame (lq_blur), as folders and LMDBs."""
+    for clip in CLIPS:
+        frames = [cv2.imread(str(vimeo / 'gt' / clip / f'im{i + 1}.png')) for i in range(NUM_FRAME)]
+        blurred = [cv2.blur(frame, (9, 1)) for frame in frames]
+        write_images(vimeo / 'gt_blur' / clip, blurred)
+        write_images(vimeo / 'lq_blur' / clip, [lr_frame(frame) for frame in blurred])
+    for name in ('gt_blur', 'lq_blur'):
+        write_lmdb(vimeo / name)
+    return vimeo
+
+
+TURNED = {'use_hflip': True, 'use_rot': True, 'random_reverse': True, 'interval_list': [1, 2]}
+
+
+def assert_same_samples(ours, expected, pairs=(('lq', 'lq'), ('gt', 'gt')), tolerance=0.0):
+    """For the same chance, what `ours` has under the first key of a pair is what `expected` has under the second."""
+    for seed in range(8):
+        random.seed(seed)
+        item = ours[seed % len(ours)]
+        random.seed(seed)
+        other = expected[seed % len(expected)]
+        for key, other_key in pairs:
+            assert item[key].shape == other[other_key].shape and item[key].dtype == torch.float32
+            assert (item[key] - other[other_key]).abs().max() <= tolerance
+
+
+@pytest.mark.parametrize('temporal_scale', [1, 2])
+@pytest.mark.parametrize('cache', [False, True])
+@pytest.mark.parametrize('suffix', ['', '.lmdb'])
+def test_sharp_lr_frames_from_disk(versions, train_opt, suffix, cache, temporal_scale):
+    """Cut, turned and reversed as the blurred ones beside them: the same as a data set that has only them."""
+    train_opt.update(**TURNED, cache=cache, temporal_scale=temporal_scale, dataroot_gt=f'{versions}/gt{suffix}')
+    roots = {'dataroot_lq': f'{versions}/lq_blur{suffix}', 'dataroot_lq_sharp': f'{versions}/lq{suffix}'}
+    dataset = STVSRClipDataset({**train_opt, **roots})
+    blurred = STVSRClipDataset({**train_opt, 'dataroot_lq': roots['dataroot_lq']})
+    sharp = STVSRClipDataset({**train_opt, 'dataroot_lq': roots['dataroot_lq_sharp']})
+    assert 'lq_sharp' not in sharp[0]
+    assert_same_samples(dataset, blurred)
+    assert_same_samples(dataset, sharp, [('lq_sharp', 'lq')])
+
+
+@pytest.mark.parametrize('cache', [False, True])
+def test_sharp_lr_frames_made_of_ground_truth(versions, train_opt, cache):
+    """By bicubic, whatever the LR frames are made by; within a level of those that imresize wrote."""
+    train_opt.update(**TURNED, cache=cache, dataroot_lq=None)
+    bicubic = STVSRClipDataset(train_opt)
+    dataset = STVSRClipDataset({**train_opt, 'lq_sharp': True, 'degradation': {'type': 'gaussian'}})
+    assert_same_samples(dataset, bicubic, [('lq_sharp', 'lq'), ('gt', 'gt')])
+    dataset = STVSRClipDataset({**train_opt, 'lq_sharp': True, 'dataroot_lq': versions / 'lq_blur.lmdb'})
+    from_disk = STVSRClipDataset({**train_opt, 'dataroot_lq': versions / 'lq.lmdb'})
+    assert_same_samples(dataset, from_disk, [('lq_sharp', 'lq')], tolerance=1.01 / 255)
+
+
+def test_sharp_lr_frames_of_luma(train_opt):
+    train_opt.update(color='y', dataroot_lq=None, **TURNED)
+    dataset = STVSRClipDataset({**train_opt, 'lq_sharp': True})
+    assert_same_samples(dataset, dataset, [('lq_sharp', 'lq')])
+    assert dataset[0]['lq_sharp'].shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize('cache', [False, True])
+def test_lr_frames_of_blurred_versions(versions, train_opt, test_opt, cache):
+    """The same as of a data set whose ground truth they are; ground truth itself stays sharp."""
+    train_opt.update(**TURNED, cache=cache, dataroot_lq=None, degradation={'type': 'blur_bicubic'})
+    dataset = STVSRClipDataset({**train_opt, 'dataroot_blurred': versions / 'gt_blur.lmdb', 'lq_sharp': True})
+    assert_same_samples(dataset, STVSRClipDataset({**train_opt, 'dataroot_gt': versions / 'gt_blur'}), [('lq', 'lq')])
+    assert_same_samples(dataset, STVSRClipDataset(train_opt), [('gt', 'gt')])
+    assert_same_samples(dataset, STVSRClipDataset({**train_opt, 'degradation': None}), [('lq_sharp', 'lq')])
+
+    item = STVSRTestDataset({**test_opt, 'dataroot_blurred': versions / 'gt_blur'})[1]
+    assert torch.equal(item['gt'], STVSRTestDataset(test_opt)[1]['gt'])
+    assert torch.equal(item['lq'], STVSRTestDataset({**test_opt, 'dataroot_gt': versions / 'gt_blur'})[1]['lq'])
+
+
+def test_blurred_versions_off_the_scale(tmp_path, train_opt):
+    """They are cut as the ground truth is, from the top left."""
+    frames = np.random.default_rng(0).integers(0, 256, (3, 38, 47, 3), np.uint8)
+    write_images(tmp_path / 'gt' / 'clip', frames)
+    write_images(tmp_path / 'blur' / 'clip', frames[::-1])
+    opt = {**train_opt, 'dataroot_gt': tmp_path / 'gt', 'dataroot_lq': None, 'gt_size': None, 'temporal_scale': 1}
+    for cache in (False, True):
+        item = STVSRClipDataset({**opt, 'dataroot_blurred': tmp_path / 'blur', 'lq_sharp': True, 'cache': cache})[0]
+        assert item['lq'].shape == (3, 3, 9, 11) and item['gt'].shape == (3, 3, 36, 44)
+        assert torch.equal(item['lq'], item['lq_sharp'].flip(0))
+
+
+@pytest.mark.parametrize(('option', 'expected'), [
+    ('dataroot_lq_sharp', 'expected 4 times the size'), ('dataroot_blurred', 'expected the same size')])
+def test_other_versions_that_do_not_fit(versions, folder, train_opt, test_opt, option, expected):
+    """As LR clips that do not: they lack a clip, a frame, or are of another size."""
+    name = {'dataroot_lq_sharp': 'lq', 'dataroot_blurred': 'gt'}[option]
+    train_opt.update(dataroot_lq=None, dataroot_gt=versions / 'gt', **{option: folder / name})
+    datasets = [(STVSRClipDataset, train_opt)]
+    if option == 'dataroot_blurred':
+        datasets.append((STVSRTestDataset, {**test_opt, option: folder / name}))
+    write_images(folder / name / '00001' / '0001', [np.zeros((20, 24, 3), np.uint8)] * 7)
+    message = rf"data set 'Vimeo' .*clip '00001/0001' is 64x64 \(h x w\) in .*gt and 20x24 in .*{name}, {expected}"
+    for dataset, opt in datasets:
+        with pytest.raises(ValueError, match=message):
+            dataset(opt)[0]
+    (folder / name / '00001' / '0002' / 'im4.png').unlink()
+    for dataset, opt in datasets:
+        with pytest.raises(ValueError, match=rf"'Vimeo' .*'00001/0002' has 7 frames in .*gt and 6 in .*{name}"):
+            dataset(opt)
+    shutil.rmtree(folder / name / '00001' / '0002')
+    for dataset, opt in datasets:
+        with pytest.raises(ValueError, match=f"1 clips of dataroot_gt are not in {option} .*the first is '00001/0002'"):
+            dataset(opt)
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({'lq_sharp': True, 'dataroot_lq_sharp': 'x'}, 'datasets.train.lq_sharp cannot stand beside dataroot_lq_sharp'),
+    ({'lq_sharp': 'yes'}, "datasets.train.lq_sharp must be true or false, but is 'yes'"),
+    ({'dataroot_blurred': 'x'}, 'datasets.train.dataroot_blurred cannot stand beside dataroot_lq: LR frames come')])
+def test_bad_options_of_versions(train_opt, change, message):
+    with pytest.raises(ValueError, match=message):
+        STVSRClipDataset({**train_opt, **change})
+
+
+@pytest.mark.parametrize(('option', 'name', 'advice'), [
+    ('dataroot_lq', 'vimeo_LR.lmdb', 'make_lr.py --scale 4 --input {gt} --output {path}\nor leave the option out, and'),
+    ('dataroot_lq_sharp', 'vimeo_LR.lmdb', 'make_lr.py --scale 4 --input {gt} --output {path}\nor set lq_sharp: true'),
+    ('dataroot_lq', 'reds4_blur_bicubic.lmdb',
+     'create_lmdb.py --dataset reds --split reds4 --subset blur_bicubic --input FOLDER --output {path}'),
+    ('dataroot_lq_sharp', 'REDS_train_sharp_bicubic.lmdb',
+     'create_lmdb.py --dataset reds --subset sharp_bicubic --input FOLDER --output {path}'),
+    ('dataroot_lq', 'dvd_train_blur_X4.lmdb',
+     'make_lr.py --scale 4 --input BLURRED --output {path}\nor name the blurred clips by dataroot_blurred, and LR '
+     'frames are made from them as they are read.'),
+    ('dataroot_blurred', 'dvd_test_blur.lmdb',
+     'create_lmdb.py --dataset dvd --split test --subset input --input FOLDER --output {path}'),
+    ('dataroot_blurred', 'my_blurred_clips.lmdb', 'create_lmdb.py --dataset folder --input FOLDER --output {path}')])
+def test_advice_on_other_versions(train_opt, tmp_path, option, name, advice):
+    path = tmp_path / name
+    with pytest.raises(FileNotFoundError, match=rf'{option} does not exist') as error:
+        STVSRClipDataset({**train_opt, 'dataroot_lq': None, option: path})
+    assert advice.format(gt=train_opt['dataroot_gt'], path=path) in str(error.value)
+
+
 # One channel
 
 
@@ -503,8 +647,10 @@ def test_bad_areas(test_opt, areas, message):
 
 
 def test_areas_are_those_of_ground_truth(vimeo, test_opt):
-    for roots in ({'dataroot_lq': vimeo / 'lq'}, {'dataroot_lq': vimeo / 'lq', 'dataroot_gt': None}):
-        with pytest.raises(ValueError, match='datasets.val.clip_areas cannot stand beside dataroot_lq: the areas are'):
+    for roots in ({'dataroot_lq': vimeo / 'lq'}, {'dataroot_lq': vimeo / 'lq', 'dataroot_gt': None},
+                  {'dataroot_blurred': vimeo / 'gt'}):
+        message = f'datasets.val.clip_areas cannot stand beside {next(iter(roots))}: the areas are'
+        with pytest.raises(ValueError, match=message):
             STVSRTestDataset({**test_opt, **roots, 'clip_areas': {'*': {'rows': [1, 32]}}})
 
 
@@ -571,7 +717,10 @@ def test_all_missing_paths_are_reported_together(train_opt, dataset, tmp_path):
     ('vimeo90k_test_GT.lmdb', '--dataset vimeo90k --split test --input FOLDER --output {path}'),
     ('Vimeo_triplet.lmdb', '--dataset vimeo90k_triplet --input FOLDER --output {path}'),
     ('reds4.lmdb', '--dataset reds --split reds4 --input'),
-    ('dvd_train_blur.lmdb', '--dataset dvd --input'),
+    ('dvd_train_GT.lmdb', '--dataset dvd --input'),
+    ('dvd_test_blur.lmdb', '--dataset dvd --split test --subset input --input'),
+    ('reds_train_sharp.lmdb', '--dataset reds --input'),
+    ('reds4_blur_bicubic.lmdb', '--dataset reds --split reds4 --subset blur_bicubic --input'),
     ('vid4_GT.lmdb', '--dataset vid4 --input'),
     ('ucf101_triplets.lmdb', '--dataset ucf101 --input'),
     ('middlebury_other.lmdb', '--dataset middlebury --input'),
@@ -642,12 +791,15 @@ def test_meta_info_file(vimeo, train_opt, tmp_path, monkeypatch):
         STVSRClipDataset({**train_opt, 'meta_info_file': '~/clips.txt'})
 
 
+@pytest.mark.parametrize(('change', 'num_lq'), [
+    ({}, 1), ({'dataroot_lq': None, 'lq_sharp': True}, 2), ({'dataroot_lq': None, 'motion_blur': {}}, 0)])
 @pytest.mark.parametrize(('workers', 'short_by'), [(0, -1), (0, 1), (2, -1), (2, 1)])
-def test_cache_is_limited_to_half_of_the_memory(train_opt, monkeypatch, workers, short_by):
+def test_cache_is_limited_to_half_of_the_memory(train_opt, monkeypatch, workers, short_by, change, num_lq):
+    """That of the ground truth and of as many versions of the LR frames as are kept."""
     gt_bytes = 3 * 7 * 64 * 64 * 3
-    needed = (gt_bytes + gt_bytes // SCALE**2) * max(1, workers)
+    needed = (gt_bytes + num_lq * gt_bytes // SCALE**2) * max(1, workers)
     monkeypatch.setattr(clip_dataset, '_physical_memory', lambda: 2 * needed - short_by)
-    train_opt.update(cache=True, num_worker_per_gpu=workers)
+    train_opt.update(cache=True, num_worker_per_gpu=workers, **change)
     if short_by < 0:
         STVSRClipDataset(train_opt)
         return

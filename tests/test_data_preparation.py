@@ -1,6 +1,7 @@
 """The scripts of scripts/data_preparation and what they stand on; stock BasicSR data sets read the results."""
 import re
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import lmdb
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from basicsr.data import build_dataset
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from run_util import run
@@ -329,6 +331,86 @@ def test_reds_splits(script, tmp_path):
                      'all': ['000', '001', '011', '015', '020']}
 
 
+REDS_FOLDERS = {'sharp': 'train_sharp', 'blur': 'train_blur', 'sharp_bicubic': 'train_sharp_bicubic/X4',
+                'blur_bicubic': 'train_blur_bicubic/X4'}
+
+
+def test_reds_for_deblurring(script, tmp_path):
+    """Each version of the frames, REDS4 apart; and a sample with sharp frames, blurred LR frames and sharp ones."""
+    clips, marked = ('000', '007', '011', '015', '020'), {}
+    for seed, (subset, folder) in enumerate(REDS_FOLDERS.items()):
+        size = 4 if subset.endswith('bicubic') else 16
+        for clip in clips:
+            marked[subset, clip] = noise((seed, int(clip)), size, size)
+            write_images(tmp_path / 'reds' / folder / clip, [f'{i:08d}.png' for i in range(100)], size, size)
+            cv2.imwrite(str(tmp_path / 'reds' / folder / clip / '00000007.png'), marked[subset, clip])
+        for split, expected in (('train', ('007',)), ('reds4', ('000', '011', '015', '020'))):
+            path = tmp_path / f'{subset}_{split}.lmdb'
+            assert script('create_lmdb', '--dataset', 'reds', '--split', split, '--subset', subset,
+                          '--input', tmp_path / 'reds', '--output', path) == 0
+            assert meta_info_keys(path) == [f'{clip}/{i:08d}' for clip in expected for i in range(100)]
+            stored = read_lmdb(path)
+            for clip in expected:
+                np.testing.assert_array_equal(decode(stored[f'{clip}/00000007']), marked[subset, clip])
+
+    dataset = build_dataset(dict(
+        type='STVSRClipDataset', name='REDS', phase='train', scale=4, num_frame=8, temporal_scale=1,
+        dataroot_gt=tmp_path / 'sharp_train.lmdb', dataroot_lq=tmp_path / 'blur_bicubic_train.lmdb',
+        dataroot_lq_sharp=tmp_path / 'sharp_bicubic_train.lmdb'))
+    item = dataset[7]
+    assert len(dataset) == 93 and item['key'] == '007/00000007' and item['lq_sharp'].shape == (8, 3, 4, 4)
+    for key, subset in (('gt', 'sharp'), ('lq', 'blur_bicubic'), ('lq_sharp', 'sharp_bicubic')):
+        frame = (item[key][0] * 255).round().byte().permute(1, 2, 0).numpy()[..., ::-1]
+        np.testing.assert_array_equal(frame, marked[subset, '007'])
+
+
+DVD_TEST = {  # of issue 2 of github.com/shuochsu/DeepVideoDeblurring
+    'IMG_0030', 'IMG_0049', 'IMG_0021', '720p_240fps_2', 'IMG_0032', 'IMG_0033', 'IMG_0031', 'IMG_0003', 'IMG_0039',
+    'IMG_0037'}
+
+
+def dvd_tree(root: Path) -> Path:
+    """As many clips as DVD has, 71, of one to three frames."""
+    names = sorted(DVD_TEST | {f'IMG_{i:04d}' for i in range(100, 150)} | {f'720p_240fps_{i}' for i in range(3, 14)})
+    assert len(names) == 71
+    for number, name in enumerate(names):
+        for side in ('GT', 'input'):
+            write_images(root / name / side, [f'{i:05d}.jpg' for i in range(1 + number % 3)], 8, 8)
+    return root
+
+
+def test_dvd(script, tmp_path):
+    """61 clips to train, ten to test, with all of their frames; LR frames are made of those of `input`."""
+    root, clips = dvd_tree(tmp_path / 'quantitative_datasets'), {}
+    for split in ('train', 'test'):
+        for subset in ('GT', 'input'):
+            path = tmp_path / f'dvd_{split}_{subset}.lmdb'
+            assert script('create_lmdb', '--dataset', 'dvd', '--split', split, '--subset', subset, '--input', root,
+                          '--output', path) == 0
+            keys = meta_info_keys(path)
+            clips[split] = {key.split('/')[0] for key in keys}
+            files = [file for clip in clips[split] for file in (root / clip / subset).iterdir()]
+            assert sorted(keys) == sorted(f'{file.parent.parent.name}/{file.stem}' for file in files)
+    assert clips['test'] == DVD_TEST and len(clips['train']) == 61 and not clips['train'] & DVD_TEST
+
+    blurred = tmp_path / 'dvd_test_input.lmdb'
+    assert script('make_lr', '--scale', 4, '--input', blurred, '--output', tmp_path / 'dvd_test_LR4.lmdb') == 0
+    options = dict(type='STVSRTestDataset', name='DVD', phase='val', scale=4, temporal_scale=1,
+                   dataroot_gt=tmp_path / 'dvd_test_GT.lmdb')
+    stored = build_dataset(options | {'dataroot_lq': tmp_path / 'dvd_test_LR4.lmdb'})
+    made = build_dataset(options | {'dataroot_blurred': blurred})
+    assert len(stored) == len(made) == 10
+    assert all(torch.equal(stored[i]['lq'], made[i]['lq']) for i in range(10))
+
+
+def test_dvd_lacks_a_clip(script, tmp_path, capsys):
+    root = dvd_tree(tmp_path / 'dvd')
+    shutil.rmtree(root / 'IMG_0033')
+    arguments = ['--dataset', 'dvd', '--split', 'test', '--input', root, '--output', tmp_path / 'x.lmdb']
+    assert script('create_lmdb', *arguments) == 1
+    assert re.search(r'IMG_0033/GT does not exist', capsys.readouterr().err)
+
+
 TRIPLET_KEYS = ['7/00000000', '7/00000001', '7/00000002']
 LAYOUTS = {  # options, files, and the key of each file (None: not part of it), in the order of meta_info.txt
     'vimeo90k_triplet': (
@@ -455,6 +537,21 @@ def test_motion_blur_window_shrinks_at_the_ends(script, tmp_path, workers):
     np.testing.assert_array_equal(decode(stored['b/0']), bicubic_downsample(noise(6), 2))
 
 
+@pytest.mark.parametrize('workers', [1, 2])
+def test_motion_blur_equals_that_of_data_sets(script, clips, tmp_path, workers):
+    """LR frames made ahead are those that a data set makes, to the bit."""
+    target = tmp_path / 'lr.lmdb'
+    assert script('make_lr', '--input', clips, '--output', target, '--scale', 4, '--exposure', 1.5, '--sub-frames', 5,
+                  '--workers', workers) == 0
+    options = dict(type='STVSRTestDataset', name='x', phase='val', scale=4, temporal_scale=1, dataroot_gt=clips)
+    made = build_dataset(options | {'motion_blur': {'exposure': 1.5, 'num_frame': 5}})
+    stored = build_dataset(options | {'dataroot_lq': target})
+    sharp = build_dataset(options)
+    for i in range(2):
+        assert torch.equal(stored[i]['lq'], made[i]['lq']) and not torch.equal(stored[i]['lq'], sharp[i]['lq'])
+    stored.lq.close()
+
+
 def test_odd_sizes_are_cut(script, tmp_path):
     root = write_images(tmp_path / 'clips', ['a/0.png'], 35, 50)
     assert script('make_lr', '--input', root, '--output', tmp_path / 'lr', '--scale', 4) == 0
@@ -464,6 +561,10 @@ def test_odd_sizes_are_cut(script, tmp_path):
 
 @pytest.mark.parametrize('options, code, message', [
     (['--blur-frames', '4'], 2, 'must be odd'),
+    (['--exposure', '1', '--sub-frames', '4'], 2, '--sub-frames must be odd, so that one frame is .*; got 4'),
+    (['--exposure', '2.5'], 2, '--exposure must be > 0 and <= 2; got 2.5'),
+    (['--exposure', '0'], 2, '--exposure must be > 0 and <= 2; got 0'),
+    (['--exposure', '1', '--blur-frames', '3'], 2, 'not allowed with'),
     (['--sigma', '1.5'], 1, r'degradation\.sigma is not an option \(its value here is 1\.5\)'),
     (['--degradation', 'gaussian', '--kernel-size', '8'], 1, 'kernel_size must be odd'),
     (['--scale', '5'], 2, 'invalid choice: 5'),

@@ -5,18 +5,18 @@ With temporal_scale 2 the LR clip has every second frame: T = 2T' - 1.
 """
 import os
 import random
-import re
-import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from basicsr.data.transforms import augment, mod_crop
+from basicsr.data.transforms import augment
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
@@ -24,28 +24,31 @@ from torch.utils.data import Dataset, get_worker_info
 
 from ..color import NUM_CHANNELS, Color, convert_frame
 from ..flow import build_flow
+from .advice import advice
+from .boxes import Box, cut, enlarge, widen, within
 from .clip_areas import AreaReader
 from .clip_options import ClipOptions, ClipTestOptions, ClipTrainOptions
-from .degradations import build_degradation
+from .degradations import Degradation, bicubic, build_degradation
 from .flows import read_flow
-from .frames import VIDEO_SUFFIXES, CachedReader, FrameReader, open_color_reader
+from .frames import CachedReader, FrameReader, open_color_reader
 from .lq_flow import LQFlow, flow_tensor
-from .raw_video import RAW_SUFFIXES
+from .lq_frames import (
+    CropSource,
+    Degraded,
+    GroundTruth,
+    MotionBlurred,
+    PairedReader,
+    Stored,
+    Window,
+    degrade_whole,
+)
 
 _NUM_SAMPLED = 16  # clips whose frames are looked at, to guess the size of all
 # What each path must be.
 _PATHS: dict[str, Callable[[Path], bool]] = {
-    'dataroot_gt': Path.exists, 'dataroot_lq': Path.exists, 'meta_info_file': Path.is_file, 'dataroot_flow': Path.is_dir
+    'dataroot_gt': Path.exists, 'dataroot_lq': Path.exists, 'dataroot_blurred': Path.exists,
+    'dataroot_lq_sharp': Path.exists, 'meta_info_file': Path.is_file, 'dataroot_flow': Path.is_dir
 }
-# Pattern of the name of an LMDB -> data set of create_lmdb.py, and those of its splits that such a name may hold.
-_DATASETS = {
-    'vimeo.*triplet': ('vimeo90k_triplet', ('test',)), 'vimeo': ('vimeo90k', ('test',)),
-    'reds': ('reds', ('reds4', 'val')), 'dvd': ('dvd', ('test',)), 'vid4': ('vid4', ()), 'ucf': ('ucf101', ()),
-    'middlebury': ('middlebury', ())
-}
-
-_Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two are the first pixels outside
-
 _seeded_process: int | None = None
 
 
@@ -70,36 +73,15 @@ def _to_tensor(frames: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(clip.copy()).float().div_(255)
 
 
-def _crop(arrays: Sequence[np.ndarray], box: _Box) -> list[np.ndarray]:
-    """The same crop of all, as copies: BasicSR's `augment` flips in place, and what a cache holds must not change."""
-    top, left, bottom, right = box
-    return [array[top:bottom, left:right].copy() for array in arrays]
-
-
-def _widen(box: _Box, margin: int, size: tuple[int, int]) -> _Box:
-    """A box with a margin around it, as far as a frame of `size` (h, w) has one."""
-    top, left, bottom, right = box
-    return max(0, top - margin), max(0, left - margin), min(size[0], bottom + margin), min(size[1], right + margin)
-
-
-def _within(box: _Box, outer: _Box) -> _Box:
-    """A box in the coordinates of one around it."""
-    top, left, bottom, right = box
-    return top - outer[0], left - outer[1], bottom - outer[0], right - outer[1]
+def _regroup(items: Iterable[np.ndarray], groups: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
+    """Items in a row, in groups as long as these."""
+    items = iter(items)
+    return [[next(items) for _ in group] for group in groups]
 
 
 def _first_match(clip: str, patterns: Iterable[str]) -> str | None:
     """The first pattern that the name of a clip matches."""
     return next((pattern for pattern in patterns if fnmatchcase(clip, pattern)), None)
-
-
-def _guess_dataset(path: Path) -> str:
-    """Arguments of create_lmdb.py by which a data set of this name is made."""
-    def is_named(pattern: str) -> bool:
-        return re.search(f'(?<![a-z]){pattern}', path.name.lower()) is not None
-
-    dataset, splits = next((row for pattern, row in _DATASETS.items() if is_named(pattern)), ('folder', ()))
-    return ' '.join([dataset, *(f'--split {split}' for split in splits if is_named(split))])
 
 
 def _physical_memory() -> int | None:
@@ -115,7 +97,7 @@ class _ClipDataset(Dataset):
     Attributes:
         opt: the options, as given.
         settings: the same with defaults filled in, read by `options`, the class of the block.
-        gt, lq: readers; None where the options name no such data.
+        gt, lq, lq_sharp, blurred: readers; None where the options name no such data.
         clips: names of the clips, those of the ground truth where there is one.
         color: colour space of the samples.
         lq_flow: where the flow between LR frames comes from; None where the options name nothing.
@@ -124,6 +106,8 @@ class _ClipDataset(Dataset):
     options: type[ClipOptions]
     gt: FrameReader | None = None
     lq: FrameReader | None = None
+    lq_sharp: PairedReader | None = None
+    blurred: PairedReader | None = None
     lq_flow: LQFlow | None = None
 
     def __init__(self, opt: dict):
@@ -139,10 +123,14 @@ class _ClipDataset(Dataset):
         names = self._names_in_meta_info()
         if self.settings.dataroot_gt:
             self.gt = self._open('dataroot_gt', names, self.settings.frame_size)
-        if self.settings.dataroot_lq:
-            self.lq = self._open('dataroot_lq', names, None if self.gt else self.settings.frame_size)
+        else:
+            self.lq = self._open('dataroot_lq', names, self.settings.frame_size)
         self.clips = self._filtered((self.gt or self.lq).clips)
-        self._lq_clip = self._pair_clips() if self.gt and self.lq else dict(zip(self.clips, self.clips, strict=True))
+        if self.gt:
+            self.lq = self._open_paired('dataroot_lq', names, self.scale)
+            self.lq_sharp = self._open_paired('dataroot_lq_sharp', names, self.scale)
+            self.blurred = self._open_paired('dataroot_blurred', names, 1)
+        self._paired = [reader for reader in (self.lq, self.lq_sharp, self.blurred) if isinstance(reader, PairedReader)]
 
         if self.settings.flow_opt:
             strides = self.settings.flow_strides if isinstance(self.settings, ClipTrainOptions) else (1,)
@@ -173,27 +161,11 @@ class _ClipDataset(Dataset):
         missing = [option for option, is_there in _PATHS.items()
                    if getattr(self.settings, option, None) and not is_there(self._path(option))]
         if missing:
+            gt = self._path('dataroot_gt') if self.settings.dataroot_gt else None
             raise FileNotFoundError('\n'.join(
-                f'{self._where}: {option} does not exist: {self._path(option)}{self._advice(option)}'
+                f'{self._where}: {option} does not exist: {self._path(option)}'
+                f'{advice(option, self._path(option), gt, self.scale)}'
                 for option in missing))
-
-    def _advice(self, option: str) -> str:
-        """How to make the clips that are missing; empty where they are a video, a list or flows."""
-        path = self._path(option)
-        if option not in ('dataroot_gt', 'dataroot_lq') or path.suffix.lower() in VIDEO_SUFFIXES | RAW_SUFFIXES:
-            return ''
-        script, output = 'python scripts/data_preparation', shlex.quote(str(path))
-        if option == 'dataroot_lq' and self.settings.dataroot_gt:
-            gt = shlex.quote(str(self._path('dataroot_gt')))
-            return ('\nMake it with\n  '
-                    f"{script}/make_lr.py --scale {self.scale} --input {gt} --output {output}\n"
-                    'or leave the option out, and LR frames are made from dataroot_gt as they are read.')
-        place = 'Make it'
-        if path.suffix != '.lmdb':
-            output = shlex.quote(f'{path}.lmdb')
-            place = f'Put the clips there, a folder of images each; or name {output} in the option and make it'
-        return (f'\n{place} with\n  {script}/create_lmdb.py --dataset {_guess_dataset(path)} --input FOLDER '
-                f'--output {output}\n(--help lists the data sets; docs/datasets.md shows the folders that each has)')
 
     def _names_in_meta_info(self) -> list[str] | None:
         if not self.settings.meta_info_file:
@@ -214,27 +186,64 @@ class _ClipDataset(Dataset):
                              f'(the first is {names[0]!r})' if names else f'{self._where}: no clips')
         return kept
 
-    def _pair_clips(self) -> dict[str, str]:
-        """GT clip -> LR clip: the one of the same name; a single clip (two video files) needs no equal names."""
-        if len(self.clips) == len(self.lq.clips) == 1:
-            return {self.clips[0]: self.lq.clips[0]}
-        there = set(self.lq.clips)
-        missing = [clip for clip in self.clips if clip not in there]
-        if missing:
-            raise ValueError(f'{self._where}: {len(missing)} clips of dataroot_gt are not in dataroot_lq '
-                             f'({self.lq.path}), the first is {missing[0]!r}')
-        return {clip: clip for clip in self.clips}
+    def _open_paired(self, option: str, clips: Sequence[str] | None, ratio: int) -> PairedReader | None:
+        """Another version of the ground truth, which is `ratio` times larger; None where the options name none."""
+        if not getattr(self.settings, option, None):
+            return None
+        reader = self._open(option, clips, None)
+        with self._told_where():
+            return PairedReader(reader, self.gt, self.clips, ratio=ratio, option=option)
+
+    @contextmanager
+    def _told_where(self) -> Iterator[None]:
+        """A ValueError tells which data set it is about."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f'{self._where}: {error}') from None
+
+    def _lq_source(self, blur_margin: int = 0) -> CropSource:
+        """Where LR frames come from."""
+        if self.settings.motion_blur:
+            return Degraded(MotionBlurred(self.settings.motion_blur, blur_margin), self.degradation)
+        return self._source(self.lq or self.blurred or self.gt, self.degradation)
+
+    def _source(self, reader: FrameReader, degradation: Degradation | None) -> CropSource:
+        """LR frames: those of a reader, or made of its HR frames."""
+        if degradation is None:
+            return Stored(reader)
+        return Degraded(GroundTruth() if reader is self.gt else Stored(reader), degradation)
+
+    def _read_gt(self, clip: str, numbers: range) -> dict[int, np.ndarray]:
+        """Ground truth by number; with motion_blur the frames before and behind it too, where the clip has them."""
+        if self.gt is None:
+            return {}
+        numbers = numbers[::-1] if numbers.step < 0 else numbers  # videos are decoded forward
+        if self.settings.motion_blur:
+            around = (numbers[0] - numbers.step, *numbers, numbers[-1] + numbers.step)
+            numbers = [number for number in around if 0 <= number < self.gt.num_frames(clip)]
+        return {number: self.gt.frame(clip, number) for number in numbers}
+
+    def _lq_size(self, clip: str) -> tuple[int, int]:
+        """Height and width of the LR frames of a clip."""
+        if self.gt is None:
+            return self.lq.frame_size(clip)
+        height, width = self.gt.frame_size(clip)
+        return height // self.scale, width // self.scale
 
     def _lq_names(self, clip: str, indices: Sequence[int]) -> list[str]:
         """Names of the LR frames, which are those of the frames that they are made of where they are not stored."""
-        reader, name = (self.lq, self._lq_clip[clip]) if self.lq else (self.gt, clip)
-        return [reader.frame_name(name, i) for i in indices]
+        return [(self.lq or self.gt).frame_name(clip, i) for i in indices]
 
-    def _check_sizes(self, clip: str, gt: np.ndarray, lq: np.ndarray) -> None:
-        scale = self.scale
-        if (gt.shape[0] // scale, gt.shape[1] // scale) != lq.shape[:2]:  # what is over, mod_crop cuts off
-            raise ValueError(f'{self._where}: clip {clip!r} is {gt.shape[0]}x{gt.shape[1]} (h x w) in {self.gt.path} '
-                             f'and {lq.shape[0]}x{lq.shape[1]} in {self.lq.path}, expected {scale} times the size')
+    def _read_lq_flows(self, clip: str, indices: Sequence[int], size: tuple[int, int]) -> list[np.ndarray]:
+        """Stored flows between LR frames, by the names that these have in their files."""
+        stored_name = self.lq.stored_name[clip] if isinstance(self.lq, PairedReader) else clip
+        return self.lq_flow.read(stored_name, self._lq_names(clip, indices), size)
+
+    def _check_sizes(self, clip: str) -> None:
+        with self._told_where():
+            for reader in self._paired:
+                reader.check_size(clip)
 
 
 @DATASET_REGISTRY.register()
@@ -258,17 +267,17 @@ class STVSRClipDataset(_ClipDataset):
         super().__init__(opt)
         self.num_frame, self.gt_size = self.settings.num_frame, self.settings.gt_size
         self.flow_root = self._path('dataroot_flow') if self.settings.dataroot_flow else None
-        self._check_frame_counts()
+        with self._told_where():
+            for reader in self._paired:
+                reader.check_frame_counts()
         self._windows = self._list_windows()  # rows of (number of the clip, first frame, interval)
 
         self.degradation = None if self.lq else build_degradation(self.settings.degradation, self.scale)
         if self.settings.cache:
             self._check_memory()
-            if self.lq:
-                self.gt, self.lq = CachedReader(self.gt), CachedReader(self.lq)
-            else:
-                self.gt = CachedReader(self.gt, partial(mod_crop, scale=self.scale))
-                self.lq = CachedReader(self.gt, self.degradation)
+            self.gt = CachedReader(self.gt)
+        self._lq = self._lq_source(self.settings.blur_margin)
+        self._lq_sharp = self._lq_sharp_source()
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -279,6 +288,7 @@ class STVSRClipDataset(_ClipDataset):
         Returns:
             lq: (T', C, h, w) float, 0-1, of `color`.
             gt: (T, C, sh, sw) float, 0-1, of `color`.
+            lq_sharp: (T', C, h, w) float, 0-1, of `color`; only with dataroot_lq_sharp or lq_sharp.
             flow: (T' - 1, 2, 2, sh, sw) float, pixels; only with dataroot_flow: for every frame between two given ones,
                 the fields by which the one before and the one after are sampled to look like it.
             lq_flow, lq_flow_stride2: (P, 2, 2, h, w) float, pixels; only with flow_opt, for the strides of
@@ -292,65 +302,74 @@ class STVSRClipDataset(_ClipDataset):
         if self.settings.random_reverse and random.random() < 0.5:
             indices = indices[::-1]
 
-        gt = [self.gt.frame(clip, i) for i in indices]
-        flows = self._read_flows(clip, indices, gt[0].shape[:2])
-        lq_size = gt[0].shape[0] // self.scale, gt[0].shape[1] // self.scale
+        window = Window(clip, self._read_gt(clip, indices), random.uniform)
+        self._check_sizes(clip)
+        lq_indices = indices[::self.temporal_scale]
+        lq_size = self._lq_size(clip)
         box = self._random_crop(clip, *lq_size)
+        gt_box = enlarge(box, self.scale)
         outer = self._flow_box(box, lq_size)
-        if self.lq is None:
-            lq = self._degrade_crop(gt[::self.temporal_scale], outer)
-        else:
-            lq = [self.lq.frame(self._lq_clip[clip], i) for i in indices[::self.temporal_scale]]
-            self._check_sizes(clip, gt[0], lq[0])
-            lq = _crop(lq, outer)
-        lq_flows = self._crop_flows(clip, indices[::self.temporal_scale], lq, outer, box, lq_size)
-        lq = _crop(lq, _within(box, outer))
-        gt_box = tuple(self.scale * edge for edge in box)
+        lq = self._lq.crop(window, lq_indices, outer)
+        lq_flows = self._crop_flows(clip, lq_indices, lq, outer, box, lq_size)
+        lq = cut(lq, within(box, outer))
+        sharp = self._lq_sharp.crop(window, lq_indices, box) if self._lq_sharp else []
+        gt = cut([window.frames[i] for i in indices], gt_box)
+        flows = cut(self._read_flows(clip, indices), gt_box)
 
-        frames, flows = augment(
-            lq + _crop(gt, gt_box), self.settings.use_hflip, self.settings.use_rot,
-            flows=_crop(flows, gt_box) + lq_flows)
-        flows, lq_flows = flows[:len(flows) - len(lq_flows)], flows[len(flows) - len(lq_flows):]
-        lq, gt = frames[:len(lq)], frames[len(lq):]
+        (lq, sharp, gt), (flows, lq_flows) = self._augment([lq, sharp, gt], [flows, lq_flows])
         sample = {'lq': _to_tensor(lq), 'gt': _to_tensor(gt), 'key': f'{clip}/{self.gt.frame_name(clip, start)}'}
+        if sharp:
+            sample['lq_sharp'] = _to_tensor(sharp)
         if self.flow_root:
             sample['flow'] = flow_tensor(flows)
         if self.lq_flow:
             sample |= self.lq_flow.to_sample(lq_flows, len(lq))
         return sample
 
-    def _read_flows(self, clip: str, indices: Sequence[int], size: tuple[int, int]) -> list[np.ndarray]:
+    def _lq_sharp_source(self) -> CropSource | None:
+        if self.lq_sharp:
+            return self._source(self.lq_sharp, None)
+        return self._source(self.gt, bicubic(self.scale)) if self.settings.lq_sharp else None
+
+    def _source(self, reader: FrameReader, degradation: Degradation | None) -> CropSource:
+        if not self.settings.cache:
+            return super()._source(reader, degradation)
+        return Stored(CachedReader(reader, degradation and partial(degrade_whole, degradation=degradation)))
+
+    def _augment(self, frames: Sequence[list[np.ndarray]], flows: Sequence[list[np.ndarray]]
+                 ) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]]]:
+        """Groups of frames and of flows, all mirrored and turned alike."""
+        # Copies, as BasicSR flips in place, and what a cache holds must not change
+        turned, turned_flows = augment(
+            [frame.copy() for frame in chain(*frames)], self.settings.use_hflip, self.settings.use_rot,
+            flows=[flow.copy() for flow in chain(*flows)])
+        return _regroup(turned, frames), _regroup(turned_flows, flows)
+
+    def _read_flows(self, clip: str, indices: Sequence[int]) -> list[np.ndarray]:
         """The flows from both neighbours to every frame between, in the order of time of the window."""
         if not self.flow_root:
             return []
         order = ('prev', 'next') if indices[0] < indices[1] else ('next', 'prev')
+        size = self.gt.frame_size(clip)
         return [read_flow(self.flow_root, clip, self.gt.frame_name(clip, i), neighbour, size)
                 for i in indices[1::2] for neighbour in order]
 
-    def _flow_box(self, box: _Box, lq_size: tuple[int, int]) -> _Box:
+    def _flow_box(self, box: Box, lq_size: tuple[int, int]) -> Box:
         """What an estimator of flow sees of the LR frames: the crop, and flow_margin more where the frame has it."""
         if not self.lq_flow or self.lq_flow.is_stored:
             return box
-        return _widen(box, self.settings.flow_margin, lq_size)
+        return widen(box, self.settings.flow_margin, lq_size)
 
-    def _crop_flows(self, clip: str, indices: Sequence[int], lq: list[np.ndarray], outer: _Box, box: _Box,
+    def _crop_flows(self, clip: str, indices: Sequence[int], lq: list[np.ndarray], outer: Box, box: Box,
                     lq_size: tuple[int, int]) -> list[np.ndarray]:
         """The flows between LR frames on the crop `box`: stored ones, or estimated on `lq`, which is `outer`."""
         if not self.lq_flow:
             return []
         if self.lq_flow.is_stored:
-            return _crop(self.lq_flow.read(self._lq_clip[clip], self._lq_names(clip, indices), lq_size), box)
-        return _crop(self.lq_flow.estimate(lq), _within(box, outer))
+            return cut(self._read_lq_flows(clip, indices, lq_size), box)
+        return cut(self.lq_flow.estimate(lq), within(box, outer))
 
-    def _degrade_crop(self, gt: list[np.ndarray], box: _Box) -> list[np.ndarray]:
-        """What a crop of the LR frames of `gt` would be; `box` is in LR pixels."""
-        s = self.scale
-        # The filter sees what lies around the crop, and the border of the frame only where it really is.
-        outer = _widen(box, self.degradation.margin // s, (gt[0].shape[0] // s, gt[0].shape[1] // s))
-        top, left, bottom, right = (s * edge for edge in outer)
-        return _crop([self.degradation(frame[top:bottom, left:right]) for frame in gt], _within(box, outer))
-
-    def _random_crop(self, clip: str, lq_h: int, lq_w: int) -> _Box:
+    def _random_crop(self, clip: str, lq_h: int, lq_w: int) -> Box:
         """Top, left, bottom and right of a crop, in LR pixels."""
         if self.gt_size is None:
             return 0, 0, lq_h, lq_w
@@ -362,13 +381,6 @@ class STVSRClipDataset(_ClipDataset):
         top, left = (random.randrange(0, side - size + 1, stride) for side in (lq_h, lq_w))
         return top, left, top + size, left + size
 
-    def _check_frame_counts(self) -> None:
-        for clip in self.clips if self.lq else []:
-            gt, lq = self.gt.num_frames(clip), self.lq.num_frames(self._lq_clip[clip])
-            if gt != lq:
-                raise ValueError(f'{self._where}: clip {clip!r} has {gt} frames in {self.gt.path} and {lq} in '
-                                 f'{self.lq.path}')
-
     def _check_memory(self) -> None:
         """Raises ValueError if the caches of all workers would take more than half of the main memory."""
         memory = _physical_memory()
@@ -376,7 +388,9 @@ class STVSRClipDataset(_ClipDataset):
         # A frame of a few clips tells enough: decoding one of each would take minutes for a large set.
         sizes = [self.gt.frame_size(clip) for clip in clips[::-(-len(clips) // _NUM_SAMPLED)]]
         num_pixels = np.mean([height * width for height, width in sizes])
-        frame_bytes = NUM_CHANNELS[self.color] * num_pixels * (1 + 1 / self.scale**2)
+        has_sharp = self.settings.lq_sharp or self.lq_sharp is not None
+        num_lq = (self.settings.motion_blur is None) + has_sharp  # versions of the LR frames that are kept
+        frame_bytes = NUM_CHANNELS[self.color] * num_pixels * (1 + num_lq / self.scale**2)
         needed = frame_bytes * sum(map(self.gt.num_frames, clips))
         num_workers = max(1, self.settings.num_worker_per_gpu)
         if memory and needed * num_workers > memory / 2:
@@ -442,7 +456,11 @@ class STVSRTestDataset(_ClipDataset):
         if self.settings.clip_areas:
             self.gt = self._open_areas()
         self.degradation = None if self.lq else build_degradation(self.settings.degradation, self.scale)
+        self._lq = self._lq_source()
         # Whether the numbers of frames fit shows here, before an evaluation that takes hours.
+        if self.blurred:
+            with self._told_where():
+                self.blurred.check_frame_counts()
         self._frames = {clip: self._plan(clip) for clip in self.clips}
 
     def __len__(self) -> int:
@@ -468,32 +486,28 @@ class STVSRTestDataset(_ClipDataset):
         clip = self.clips[index]
         frames = self._frames[clip]
         item = {'key': clip, 'folder': clip, 'frame_names': [f'{i:08d}' for i in range(frames.num_out)]}
-        if self.gt is not None:
-            gt = [mod_crop(self.gt.frame(clip, i), self.scale) for i in range(len(frames.gt))]
-            for i, number in enumerate(frames.gt):
-                item['frame_names'][number] = self.gt.frame_name(clip, i)
-        elif self.temporal_scale == 1:
+        window = Window(clip, self._read_gt(clip, range(len(frames.gt))), random.Random(clip).uniform)
+        self._check_sizes(clip)
+        for i, number in enumerate(frames.gt):
+            item['frame_names'][number] = self.gt.frame_name(clip, i)
+        if self.gt is None and self.temporal_scale == 1:
             item['frame_names'] = self._lq_names(clip, frames.lq)
-        if self.lq is not None:
-            lq = [self.lq.frame(self._lq_clip[clip], i) for i in frames.lq]
-            if self.gt is not None:
-                self._check_sizes(clip, gt[0], lq[0])
-        else:
-            lq = [self.degradation(gt[i]) for i in frames.lq]
+        lq = self._lq.crop(window, frames.lq, (0, 0, *self._lq_size(clip)))
 
         h, w = (side - side % self.settings.lq_size_multiple for side in lq[0].shape[:2])
         if not h * w:
             raise ValueError(f'{self._where}: the LR frames of clip {clip!r} are {lq[0].shape[0]}x{lq[0].shape[1]} '
                              f'(h x w), smaller than lq_size_multiple {self.settings.lq_size_multiple}')
         if self.lq_flow:  # of whole frames, before they are cut
-            flows = (self.lq_flow.read(self._lq_clip[clip], self._lq_names(clip, frames.lq), lq[0].shape[:2])
-                     if self.lq_flow.is_stored else self.lq_flow.estimate(lq))
+            flows = (self._read_lq_flows(clip, frames.lq, lq[0].shape[:2]) if self.lq_flow.is_stored
+                     else self.lq_flow.estimate(lq))
             item |= {key: flow[..., :h, :w] for key, flow in self.lq_flow.to_sample(flows, len(lq)).items()}
         item['lq'] = self._to_clip([frame[:h, :w] for frame in lq])
         if self.color == 'y':
             item['lq_chroma'] = _to_tensor([frame[:h, :w, :2] for frame in lq])
         if self.gt is not None:
-            item['gt'] = self._to_clip([frame[:self.scale * h, :self.scale * w] for frame in gt])
+            gt = cut([window.frames[i] for i in range(len(frames.gt))], (0, 0, self.scale * h, self.scale * w))
+            item['gt'] = self._to_clip(gt)
             item['gt_start'] = frames.gt.start
         return item
 
@@ -524,7 +538,7 @@ class STVSRTestDataset(_ClipDataset):
     def _plan(self, clip: str) -> 'ClipFrames':
         """Which frames of a clip are read, from the numbers of frames there are."""
         step = self.temporal_scale
-        num_lq = self.lq.num_frames(self._lq_clip[clip]) if self.lq else None
+        num_lq = self.lq.num_frames(clip) if self.lq else None
         num_gt = self.gt.num_frames(clip) if self.gt else None
         start, stride = 0, 1
         wanted = self.settings.gt_start

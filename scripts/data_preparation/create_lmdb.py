@@ -73,10 +73,9 @@ def reds(request: Request) -> Iterator[FrameSource]:
 
 def dvd(request: Request) -> Iterator[FrameSource]:
     """quantitative_datasets: 720p_240fps_1/{GT,input}/00000.jpg -> 720p_240fps_1/00000."""
-    clips = request.clips
-    if not clips:
-        is_wanted = {'train': lambda clip: clip not in DVD_TEST, 'test': lambda clip: clip in DVD_TEST}[request.split]
-        clips = list(filter(is_wanted, subfolders(request.root)))
+    clips = request.clips or DVD_TEST
+    if request.split == 'train' and not request.clips:
+        clips = [clip for clip in subfolders(request.root) if clip not in DVD_TEST]
     for clip in clips:
         # A frame that one side lacks is missed on that side, whichever is being written.
         names = {path.name for side in ('GT', 'input') for path in images(request.root / clip / side)}

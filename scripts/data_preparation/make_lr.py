@@ -7,53 +7,71 @@ Clip and frame names stay as they are. Frames of a size that is no multiple of t
 """
 import argparse
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from script_util import add_output_options, open_writer, positive, run, write
 
 from basicsr_stvsr.data.degradations import Degradation, build_degradation, linear_light_average, mod_crop
 from basicsr_stvsr.data.frames import FrameReader, open_color_reader
 from basicsr_stvsr.data.lmdb_io import FrameSource, bounded_map, clip_frames
+from basicsr_stvsr.data.motion_blur import LONGEST_EXPOSURE, motion_blur
+
+Blur = Callable[[list[np.ndarray], int], np.ndarray]  # blurs one frame, by its number among its neighbours
 
 
-def windows(frames: Iterable[np.ndarray], num_frames: int, radius: int) -> Iterator[list[np.ndarray]]:
-    """For each of `num_frames` frames, the frames around it with itself in the middle; holds no more than one window.
+def windows(frames: Iterable[np.ndarray], num_frames: int, radius: int, *,
+            is_symmetric: bool) -> Iterator[tuple[list[np.ndarray], int]]:
+    """For each of `num_frames` frames, the frames around it and its number among them; holds no more than one window.
 
-    Near the ends of a clip the window shrinks on both sides alike, down to the frame alone: one that went on at one
-    side only would shift the blurred frame against the sharp one.
+    Near the ends of a clip a window shrinks, one that is symmetric on both sides alike, down to the frame alone.
     """
     frames = iter(frames)
     held: deque[np.ndarray] = deque()
     first = 0  # index of held[0]
     for index in range(num_frames):
-        reach = min(radius, index, num_frames - 1 - index)
-        while first + len(held) <= index + reach:
+        before, behind = min(radius, index), min(radius, num_frames - 1 - index)
+        if is_symmetric:
+            before = behind = min(before, behind)
+        while first + len(held) <= index + behind:
             held.append(next(frames))
-        while first < index - reach:
+        while first < index - before:
             held.popleft()
             first += 1
-        yield list(held)
+        yield list(held), before
 
 
-def low_resolution_frames(reader: FrameReader, degrade: Degradation, num_blur: int,
-                          num_workers: int) -> Iterator[FrameSource]:
-    """The frames of all clips, averaged over `num_blur` neighbours and degraded; each is decoded once."""
+def average(window: list[np.ndarray], number: int) -> np.ndarray:
+    return linear_light_average(window) if len(window) > 1 else window[number]
+
+
+def blur_motion(window: list[np.ndarray], number: int, exposure: float, num_frame: int) -> np.ndarray:
+    return motion_blur(window, exposure, num_frame=num_frame, which=[number])[0]
+
+
+def low_resolution_frames(reader: FrameReader, degrade: Degradation, args: argparse.Namespace) -> Iterator[FrameSource]:
+    """The frames of all clips, blurred and degraded; each is decoded once."""
+    blur, radius = average, args.blur_frames // 2
+    if args.exposure:
+        blur, radius = partial(blur_motion, exposure=args.exposure, num_frame=args.sub_frames), 1
     for clip in reader.clips:
         sharp = list(clip_frames(reader, clip))
         if sharp[0].in_threads:
-            decoded = bounded_map(lambda frame: frame.load(), sharp, num_workers)
+            decoded = bounded_map(lambda frame: frame.load(), sharp, args.workers)
         else:
             decoded = (frame.load() for frame in sharp)
-        for frame, window in zip(sharp, windows(decoded, len(sharp), num_blur // 2), strict=True):
-            yield frame._replace(load=partial(blur_and_degrade, window, degrade), in_threads=True)
+        # An average of more frames on one side would be shifted against the sharp frame. Motion blur is not: there the
+        # side that has no neighbour stands still.
+        around = windows(decoded, len(sharp), radius, is_symmetric=not args.exposure)
+        for frame, (window, number) in zip(sharp, around, strict=True):
+            yield frame._replace(load=partial(blur_and_degrade, window, number, blur, degrade), in_threads=True)
 
 
-def blur_and_degrade(window: list[np.ndarray], degrade: Degradation) -> np.ndarray:
-    blurred = linear_light_average(window) if len(window) > 1 else window[0]
-    return degrade(mod_crop(blurred, degrade.scale))
+def blur_and_degrade(window: list[np.ndarray], number: int, blur: Blur, degrade: Degradation) -> np.ndarray:
+    return degrade(mod_crop(blur(window, number), degrade.scale))
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,13 +87,23 @@ def parse_args() -> argparse.Namespace:
     blur.add_argument('--kernel-size', type=int, help='odd number of taps (13; 5)')
     blur.add_argument('--border', choices=('reflect', 'replicate', 'symmetric'), help='(reflect; replicate)')
     blur.add_argument('--rounding', choices=('round', 'floor'), help='only of gaussian (round)')
-    parser.add_argument('--blur-frames', type=positive, default=1, metavar='N',
-                        help='first average N neighbouring frames in linear light, as motion blur does; N is odd, and '
-                        'the frame in the middle is the ground truth')
+    motion = parser.add_argument_group('motion blur, before all else; the sharp frame stays the ground truth')
+    kind = motion.add_mutually_exclusive_group()
+    kind.add_argument('--exposure', type=float, metavar='E',
+                      help='as an exposure of E times the time between two frames records it, 0 < E <= 2, of frames '
+                      'interpolated along optical flow')
+    kind.add_argument('--blur-frames', type=positive, default=1, metavar='N',
+                      help='as the average of N neighbouring frames, N odd; for clips of a high frame rate')
+    motion.add_argument('--sub-frames', type=positive, default=7, metavar='N',
+                        help='with --exposure: number of interpolated frames, odd (default: %(default)s)')
     add_output_options(parser)
     args = parser.parse_args()
     if args.blur_frames % 2 == 0:
         parser.error(f'--blur-frames must be odd, so that one frame is in the middle; got {args.blur_frames}')
+    if args.sub_frames % 2 == 0:
+        parser.error(f'--sub-frames must be odd, so that one frame is in the middle; got {args.sub_frames}')
+    if args.exposure is not None and not 0 < args.exposure <= LONGEST_EXPOSURE:
+        parser.error(f'--exposure must be > 0 and <= {LONGEST_EXPOSURE}; got {args.exposure}')
     return args
 
 
@@ -85,9 +113,11 @@ def main() -> int:
     given = {name: value for name, value in params.items() if value is not None}
     degrade = build_degradation({'type': args.degradation, **given}, args.scale)
     writer = open_writer(args.output, [args.input], force=args.force)
+    if args.workers > 1:
+        cv2.setNumThreads(1)  # of each worker
     with open_color_reader(args.input) as reader:
         num_frames = sum(map(reader.num_frames, reader.clips))
-        frames = low_resolution_frames(reader, degrade, args.blur_frames, args.workers)
+        frames = low_resolution_frames(reader, degrade, args)
         write(writer, frames, num_frames=num_frames, num_workers=args.workers)
     return 0
 

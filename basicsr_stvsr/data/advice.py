@@ -1,0 +1,81 @@
+"""What to do about clips that an option names and that are not there."""
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+from .frames import VIDEO_SUFFIXES
+from .raw_video import RAW_SUFFIXES
+
+_SCRIPTS = 'python scripts/data_preparation'
+
+
+class _KnownData(NamedTuple):
+    """A data set of create_lmdb.py, and what the name of an LMDB may hold of its splits and subsets.
+
+    `subsets`: part of a name -> subset, the first that fits; what is made if nothing is said is left out.
+    """
+    name: str
+    splits: tuple[str, ...] = ()
+    subsets: dict[str, str] = {}
+
+
+_DATASETS = {  # pattern of the name of an LMDB -> which data set it is
+    'vimeo.*triplet': _KnownData('vimeo90k_triplet', ('test',)),
+    'vimeo': _KnownData('vimeo90k', ('test',)),
+    'reds': _KnownData('reds', ('reds4', 'val'), {
+        'blur_bicubic': 'blur_bicubic', 'sharp_bicubic': 'sharp_bicubic', 'blur': 'blur'}),
+    'dvd': _KnownData('dvd', ('test',), {'blur': 'input', 'input': 'input'}),
+    'vid4': _KnownData('vid4'),
+    'ucf': _KnownData('ucf101'),
+    'middlebury': _KnownData('middlebury')
+}
+
+
+def advice(option: str, path: Path, gt: Path | None, scale: int) -> str:
+    """How to make clips that are missing, to go behind a message; empty where they are a video, a list or flows.
+
+    Args:
+        option: which option of a data set names them.
+        path: where they should be.
+        gt: the ground truth, where there is one.
+        scale: how many times larger that is than LR frames.
+    """
+    roots = ('dataroot_gt', 'dataroot_lq', 'dataroot_blurred', 'dataroot_lq_sharp')
+    if option not in roots or path.suffix.lower() in VIDEO_SUFFIXES | RAW_SUFFIXES:
+        return ''
+    subset = _subset(path) or ''
+    if gt and option in ('dataroot_lq', 'dataroot_lq_sharp') and not subset.endswith('bicubic'):
+        source, instead = shlex.quote(str(gt)), 'leave the option out, and LR frames are made from dataroot_gt'
+        if subset:
+            source, instead = 'BLURRED', 'name the blurred clips by dataroot_blurred, and LR frames are made from them'
+        elif option == 'dataroot_lq_sharp':
+            instead = 'set lq_sharp: true in its place, and they are made from dataroot_gt'
+        return (f'\nMake it with\n  {_SCRIPTS}/make_lr.py --scale {scale} --input {source} '
+                f'--output {shlex.quote(str(path))}\nor {instead} as they are read.')
+    output, place = shlex.quote(str(path)), 'Make it'
+    if path.suffix != '.lmdb':
+        output = shlex.quote(f'{path}.lmdb')
+        place = f'Put the clips there, a folder of images each; or name {output} in the option and make it'
+    return (f'\n{place} with\n  {_SCRIPTS}/create_lmdb.py --dataset {_guess_dataset(path)} --input FOLDER '
+            f'--output {output}\n(--help lists the data sets; docs/datasets.md shows the folders that each has)')
+
+
+def _is_named(path: Path, pattern: str) -> bool:
+    return re.search(f'(?<![a-z]){pattern}', path.name.lower()) is not None
+
+
+def _known_data(path: Path) -> _KnownData:
+    return next((known for pattern, known in _DATASETS.items() if _is_named(path, pattern)), _KnownData('folder'))
+
+
+def _subset(path: Path) -> str | None:
+    """The subset of a data set that a path is named after; None: that which is made if nothing is said."""
+    return next((subset for part, subset in _known_data(path).subsets.items() if _is_named(path, part)), None)
+
+
+def _guess_dataset(path: Path) -> str:
+    """Arguments of create_lmdb.py by which a data set of this name is made."""
+    known, subset = _known_data(path), _subset(path)
+    splits = [f'--split {split}' for split in known.splits if _is_named(path, split)]
+    return ' '.join([known.name, *splits, *([f'--subset {subset}'] if subset else [])])

@@ -1,0 +1,159 @@
+"""Where the LR frames of a sample come from: files, or HR frames, blurred before or not, that are made smaller.
+
+Boxes are in pixels of the frames that a source gives.
+"""
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .boxes import Box, cut, enlarge, widen, within
+from .clip_options import MotionBlurOptions
+from .degradations import Degradation, mod_crop
+from .frames import DerivedReader, FrameReader
+from .motion_blur import motion_blur
+
+
+class Window(NamedTuple):
+    """Part of a clip.
+
+    Attributes:
+        clip: name of the clip.
+        frames: ground truth by number, evenly spaced; empty where there is none.
+        uniform: draws a number between two others; what chance decides is drawn by it.
+    """
+    clip: str
+    frames: Mapping[int, np.ndarray]
+    uniform: Callable[[float, float], float]
+
+
+class CropSource(ABC):
+    """Gives frames of a window."""
+
+    @abstractmethod
+    def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
+        """A part of the frames of these numbers, uint8 (h, w, C); the caller may not write to it.
+
+        Raises:
+            FrameReadError: a frame is missing or damaged.
+        """
+
+
+class GroundTruth(CropSource):
+    """The frames of the window themselves."""
+
+    def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
+        return cut([window.frames[number] for number in numbers], box)
+
+
+class Stored(CropSource):
+    """The frames of a reader, which calls the clips as the window does."""
+
+    def __init__(self, reader: FrameReader):
+        self.reader = reader
+
+    def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
+        return cut([self.reader.frame(window.clip, number) for number in numbers], box)
+
+
+class MotionBlurred(CropSource):
+    """Ground truth, blurred as a longer exposure would; a window must hold the neighbours of what is wanted.
+
+    Args:
+        settings: exposure and number of sub-frames.
+        margin: pixels around a crop that the estimator of flow sees as well.
+    """
+
+    def __init__(self, settings: MotionBlurOptions, margin: int):
+        self.settings, self.margin = settings, margin
+
+    def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
+        order = sorted(window.frames)
+        frames = [window.frames[number] for number in order]
+        outer = widen(box, self.margin, frames[0].shape[:2])
+        return motion_blur(cut(frames, outer), self.settings.draw_exposure(window.uniform),
+                           num_frame=self.settings.num_frame, which=map(order.index, numbers), box=within(box, outer))
+
+
+class Degraded(CropSource):
+    """The frames of a source of HR frames, of the size of ground truth, made smaller; a crop as it is in the frame."""
+
+    def __init__(self, source: CropSource, degradation: Degradation):
+        self.source, self.degradation = source, degradation
+
+    def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
+        s = self.degradation.scale
+        height, width = next(iter(window.frames.values())).shape[:2]
+        # The filter sees what lies around the crop, and the border of the frame only where it really is.
+        outer = widen(box, self.degradation.margin // s, (height // s, width // s))
+        frames = self.source.crop(window, numbers, enlarge(outer, s))
+        return cut([self.degradation(frame) for frame in frames], within(box, outer))
+
+
+def degrade_whole(frame: np.ndarray, degradation: Degradation) -> np.ndarray:
+    """A frame made smaller, after it is cut to a multiple of the scale."""
+    return degradation(mod_crop(frame, degradation.scale))
+
+
+class PairedReader(DerivedReader):
+    """Another version of the clips of the ground truth, such as LR ones, under the names that they have there.
+
+    Clips are paired by name; two single clips, such as two video files, need no equal names.
+
+    Args:
+        reader: the other version.
+        gt: the ground truth.
+        clips: names of the clips of `gt` that are used.
+        ratio: how many times larger those of `gt` are.
+        option: which option names `reader`, for messages.
+
+    Attributes:
+        stored_name: name of a clip in `gt` -> its name in `reader`.
+
+    Raises:
+        ValueError: clips are missing.
+    """
+
+    def __init__(self, reader: FrameReader, gt: FrameReader, clips: Sequence[str], *, ratio: int, option: str):
+        super().__init__(reader)
+        self.gt, self.ratio = gt, ratio
+        self.clips = list(clips)
+        self.stored_name = self._pair(option)
+
+    def _pair(self, option: str) -> dict[str, str]:
+        there = set(self._reader.clips)
+        if len(self.clips) == len(there) == 1:
+            return {self.clips[0]: self._reader.clips[0]}
+        missing = [clip for clip in self.clips if clip not in there]
+        if missing:
+            raise ValueError(f'{len(missing)} clips of dataroot_gt are not in {option} ({self.path}), the first is '
+                             f'{missing[0]!r}')
+        return {clip: clip for clip in self.clips}
+
+    def num_frames(self, clip: str) -> int:
+        return self._reader.num_frames(self.stored_name[clip])
+
+    def frame_name(self, clip: str, index: int) -> str:
+        return self._reader.frame_name(self.stored_name[clip], index)
+
+    def frame_size(self, clip: str) -> tuple[int, int]:
+        return self._reader.frame_size(self.stored_name[clip])
+
+    def _read(self, clip: str, index: int) -> np.ndarray:
+        return self._reader.frame(self.stored_name[clip], index)
+
+    def check_frame_counts(self) -> None:
+        """Raises ValueError where a clip has another number of frames than its ground truth."""
+        for clip in self.clips:
+            gt, own = self.gt.num_frames(clip), self.num_frames(clip)
+            if gt != own:
+                raise ValueError(f'clip {clip!r} has {gt} frames in {self.gt.path} and {own} in {self.path}')
+
+    def check_size(self, clip: str) -> None:
+        """Raises ValueError where the frames of a clip have not the size that those of its ground truth ask for."""
+        gt, own = self.gt.frame_size(clip), self.frame_size(clip)
+        if (gt[0] // self.ratio, gt[1] // self.ratio) != own:  # what is over, mod_crop cuts off
+            expected = f'{self.ratio} times the size' if self.ratio > 1 else 'the same size'
+            raise ValueError(f'clip {clip!r} is {gt[0]}x{gt[1]} (h x w) in {self.gt.path} and {own[0]}x{own[1]} in '
+                             f'{self.path}, expected {expected}')

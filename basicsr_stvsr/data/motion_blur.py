@@ -1,0 +1,120 @@
+"""Synthetic motion blur: what a longer exposure would have recorded, from sharp frames alone.
+
+A blurred frame is the mean, in linear light, of sub-frames spread evenly over an exposure that is centred on the sharp
+frame, which stays its ground truth. Sub-frames are interpolated between neighbouring frames along optical flow: fading
+one frame into the next, without flow, gives double images where there is motion.
+
+Times are in frames of the clip: 1 is the time from one frame to the next.
+"""
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from ..flow import FlowEstimator, build_flow
+from .boxes import Box, cut
+from .degradations import linear_light_average
+
+LONGEST_EXPOSURE = 2  # reaches as far as the frames before and behind
+
+
+def sub_frame_times(exposure: float, num_frame: int) -> list[float]:
+    """Times of the sub-frames, seen from the sharp frame: the middles of `num_frame` equal parts of the exposure.
+
+    Exposures of 1 so follow on one another, and no instant counts twice.
+    """
+    return [exposure * (2 * part + 1 - num_frame) / (2 * num_frame) for part in range(num_frame)]
+
+
+def motion_blur(frames: Sequence[np.ndarray],
+                exposure: float,
+                *,
+                num_frame: int = 7,
+                which: Iterable[int] | None = None,
+                box: Box | None = None,
+                flow: FlowEstimator | None = None) -> list[np.ndarray]:
+    """Blurs the frames of a clip, or some of them.
+
+    The first frame has none before it, and the last none behind it: on that side they stand still.
+
+    Args:
+        frames: neighbouring frames, uint8 (h, w, 3), BGR in sRGB.
+        exposure: how long the shutter is open, 0 < exposure <= 2. A camera reaches 1, where it never closes; up to 2
+            makes blur that shows of clips that move little. More would need frames beyond the neighbours.
+        num_frame: number of sub-frames, odd, so that the sharp frame is one of them.
+        which: numbers of the frames to blur; default: all.
+        box: the part of the frames that is wanted; flow is estimated on all of them.
+        flow: estimator; default: DISFlow, preset fast, which is five times faster than medium and comes within 2 dB.
+
+    Returns:
+        The blurred frames in the order of `which`, uint8 (h, w, 3), or the size of the box. Frames of a clip in which
+        nothing moves come back as they were.
+
+    Raises:
+        ValueError: an exposure or a number of sub-frames out of range, or frames that are not such arrays of one shape.
+    """
+    if not 0 < exposure <= LONGEST_EXPOSURE:
+        raise ValueError(f'exposure must be > 0 and <= {LONGEST_EXPOSURE}, got {exposure}')
+    if num_frame < 1 or num_frame % 2 == 0:
+        raise ValueError(f'num_frame must be odd and positive, got {num_frame}')
+    for frame in frames:
+        if frame.dtype != np.uint8 or frame.shape != (*frames[0].shape[:2], 3):
+            raise ValueError('motion blur needs uint8 frames (h, w, 3) of one shape, BGR, but got '
+                             f'{sorted({(str(frame.dtype), frame.shape) for frame in frames})}')
+    which = range(len(frames)) if which is None else list(which)
+    if not frames:
+        return []
+    flow = flow or build_flow({'type': 'DISFlow', 'preset': 'fast'})
+    box = box or (0, 0, *frames[0].shape[:2])
+    sharp = cut(frames, box)
+
+    @lru_cache(maxsize=2)  # the times before a frame and those behind it
+    def between(number: int) -> _Between:
+        return _Between(frames[number], frames[number + 1], flow, box)
+
+    def sub_frame(number: int, time: float) -> np.ndarray:
+        first = number if time > 0 else number - 1
+        if time == 0 or not 0 <= first < len(frames) - 1:
+            return sharp[number]
+        return between(first).at(number + time - first)
+
+    times = sub_frame_times(exposure, num_frame)
+    # In the order of time, so that each flow is estimated once, and frames of a reversed clip come out the same
+    blurred = {number: linear_light_average([sub_frame(number, time) for time in times])
+               for number in sorted(set(which))}
+    return [blurred[number] for number in which]
+
+
+class _Between:
+    """The time from one frame to the next, in a box of the frames.
+
+    Sub-frames are those of Super SloMo without its networks (CVPR 2018, https://arxiv.org/abs/1712.00080, eq. 1 and 4):
+    both frames sampled along flows that are made of the two between them, and blended by nearness in time.
+    """
+
+    def __init__(self, first: np.ndarray, second: np.ndarray, flow: FlowEstimator, box: Box):
+        # Of float32, OpenCV's cubic is twice as fast as of uint8.
+        self._first, self._second = first.astype(np.float32), second.astype(np.float32)
+        self._forward, self._backward = cut([flow(first, second), flow(second, first)], box)
+        top, left, bottom, right = box
+        x, y = np.arange(left, right, dtype=np.float32), np.arange(top, bottom, dtype=np.float32)
+        self._points = np.dstack(np.meshgrid(x, y))
+
+    def at(self, time: float) -> np.ndarray:
+        """The sub-frame at a time from 0, the first frame, to 1, the second: uint8."""
+        left = 1 - time
+        to_first = -time * left * self._forward + time**2 * self._backward
+        to_second = left**2 * self._forward - time * left * self._backward
+        points = [self._points + to_first, self._points + to_second]
+        # Cubic: the softness of bilinear sampling would pass for blur.
+        sampled = [cv2.remap(frame, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+                   for frame, places in zip((self._first, self._second), points, strict=True)]
+        # What one frame does not show, as it is still, or already, outside of it, is taken from the other one alone.
+        height, width = self._first.shape[:2]
+        shown = [cv2.inRange(places, (0, 0), (width - 1, height - 1)) > 0 for places in points]
+        for own, other in ((0, 1), (1, 0)):
+            only_other = shown[other] & ~shown[own]
+            if only_other.any():
+                np.copyto(sampled[own], sampled[other], where=only_other[..., None])
+        return cv2.addWeighted(sampled[0], left, sampled[1], time, 0, dtype=cv2.CV_8U)  # rounds and clips
