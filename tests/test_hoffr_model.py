@@ -4,8 +4,12 @@ import weakref
 
 import pytest
 import torch
+import yaml
+from basicsr.archs import build_network
+from basicsr.data import build_dataset
 from basicsr.models import build_model
-from conftest import ROOT
+from conftest import ROOT, write_moving_clips
+from run_util import run, succeed
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,11 +19,14 @@ from basicsr_stvsr.inference import Tiling, restore_clip, restore_stream
 from basicsr_stvsr.losses.flow_loss import PyramidWarpLoss, total_variation
 from basicsr_stvsr.models.hoffr_model import HOFFRModel
 from basicsr_stvsr.models.stvsr_model import NonFiniteError
+from basicsr_stvsr.options import complete_datasets, complete_paths, load_options
 from basicsr_stvsr.schema import check_options
 
 OPTIONS = ROOT / 'options'
 LR = 0.1
-TINY = {'num_feat': 8, 'num_block': 1, 'num_rcab': 1, 'reduction': 4, 'num_flow_feat': 4}
+TRAIN_FILES = sorted(path for path in OPTIONS.rglob('*hoffr*.yml') if 'train' in load_options(str(path)))
+COUNTS = {'hoffr_concat': 2_651_186, 'hoffr_lr_flow': 3_316_970, 'hoffr_no_db': 2_026_875}  # see tests/test_hoffr.py
+TINY = {'num_feat': 8, 'num_block': 1, 'num_rcab': 1, 'reduction': 1, 'num_flow_feat': 4}
 
 
 def model_opt(network: dict | None = None, **train) -> dict:
@@ -177,6 +184,70 @@ def test_options_that_do_not_fit(network, train, message):
     opt['logger'] = {'print_freq': 1, 'save_checkpoint_freq': 1}
     with pytest.raises(ValueError, match=message):
         check_options(opt, is_train=True)
+
+
+# ---------------------------------------------------------------- option files
+
+@pytest.fixture(scope='module')
+def clips(tmp_path_factory):
+    root = tmp_path_factory.mktemp('clips')
+    write_moving_clips(root, num_frames=9, height=48, width=56)
+    return root
+
+
+@pytest.mark.parametrize('path', TRAIN_FILES, ids=lambda path: path.stem)
+def test_every_training_file_takes_a_step(path, clips, tmp_path):
+    """On clips that are blurred as they are read, where the file names LR or blurred frames."""
+    opt = load_options(str(path))
+    with torch.device('meta'):
+        count = sum(p.numel() for p in build_network(opt['network_g']).parameters())
+    assert count < 1_500_000 if 'small' in path.stem else count == COUNTS.get(path.stem, 3_543_242)
+    opt.update(num_gpu=0, dist=False, rank=0, world_size=1, is_train=True)
+    opt['network_g'].update(TINY)
+    train = opt['datasets']['train']
+    stored = {name: None for name in ('dataroot_lq', 'dataroot_lq_sharp', 'dataroot_blurred')}
+    opt['datasets'] = {'train': train | stored | {
+        'dataroot_gt': str(clips), 'lq_sharp': True, 'motion_blur': {'exposure': 1.0, 'num_frame': 3}, 'gt_size': 32,
+        'cache': False, 'meta_info_file': None}}
+    complete_datasets(opt)
+    complete_paths(opt, str(tmp_path))
+    model = build_model(opt)
+    dataset = build_dataset(opt['datasets']['train'])
+    model.feed_data(torch.utils.data.default_collate([dataset[0], dataset[1]]))
+    num_frame = train['num_frame']
+    assert model.lq.shape == model.lq_sharp.shape == (2, num_frame, 3, 8, 8)
+    assert model.gt.shape == (2, num_frame, 3, 32, 32) and not torch.equal(model.lq, model.lq_sharp)
+    before = {name: p.detach().clone() for name, p in model.net_g.named_parameters()}
+    model.optimize_parameters(1)
+    moved = [name for name, p in model.net_g.named_parameters() if not torch.equal(p, before[name])]
+    assert len(moved) == len(before)
+    assert ('l_db' in model.losses) == (opt['network_g'].get('deblur_branch', True))
+
+
+def test_a_whole_training_by_command(clips, tmp_path):
+    """Blurred clips, restored and scored frame by frame, and the state resumed as if nothing had happened."""
+    opt = model_opt(total_iter=4, optim_g={'type': 'Adam', 'lr': 1e-3})
+    for name in ('dist', 'rank', 'world_size', 'is_train'):
+        del opt[name]
+    blur = {'motion_blur': {'exposure': 1.0, 'num_frame': 3}, 'dataroot_gt': str(clips), 'temporal_scale': 1}
+    opt['datasets'] = {
+        'train': {'name': 'clips', 'type': 'STVSRClipDataset', **blur, 'num_frame': 3, 'gt_size': 32, 'lq_sharp': True,
+                  'batch_size_per_gpu': 2, 'num_worker_per_gpu': 0},
+        'val': {'name': 'both', 'type': 'STVSRTestDataset', **blur}}
+    opt['val'] = {'val_freq': 4, 'reset_at_cuts': True, 'metrics': {
+        'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}}
+    opt['logger'] = {'print_freq': 1, 'save_checkpoint_freq': 2, 'use_tb_logger': True}
+    opt['path'] = {'experiments_root': str(tmp_path / 'run')}
+    (tmp_path / 'options.yml').write_text(yaml.safe_dump(opt))
+    log = run('-m', 'basicsr_stvsr.train', '-opt', tmp_path / 'options.yml', cwd=tmp_path).stderr
+    assert 'l_of_hr: ' in log and '# psnr: ' in log
+    path = tmp_path / 'run' / 'models' / 'net_g_4.pth'
+    straight = torch.load(path, weights_only=True)['params']
+    path.unlink()
+    (tmp_path / 'run' / 'training_states' / '4.state').unlink()
+    succeed('-m', 'basicsr_stvsr.train', '-opt', tmp_path / 'options.yml', '--auto_resume', cwd=tmp_path)
+    resumed = torch.load(path, weights_only=True)['params']
+    assert all(torch.equal(resumed[name], value) for name, value in straight.items())
 
 
 # ---------------------------------------------------------------- streams
