@@ -1,6 +1,9 @@
 """HOFFR: its parts against outputs of the code of its relatives, counts, and the recurrence."""
+import re
+
 import pytest
 import torch
+from conftest import ROOT
 from reference_util import assert_equals, check_reference, load_in_order
 from torch import nn
 
@@ -174,6 +177,17 @@ def test_every_parameter_learns():
 def test_bfloat16_is_finite():
     frames = small_net().bfloat16()(torch.rand(1, 3, 3, 4, 6).bfloat16())
     assert frames.dtype == torch.bfloat16 and frames.isfinite().all()
+
+
+def test_the_example_of_the_docs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    net = HOFFR().eval()
+    torch.save({'params': net.state_dict()}, 'net_g_latest.pth')
+    block = re.search(r'```python\n(.*?)```', (ROOT / 'docs' / 'hoffr.md').read_text(), re.DOTALL)[1]
+    names = {}
+    exec(block, names)
+    assert names['hr'].shape == (1, 3, 128, 192) and torch.equal(names['state'].hr, names['hr'])
 
 
 # ---------------------------------------------------------------- bad input

@@ -1,6 +1,6 @@
 """HOFFR: high-resolution optical flow and frame-recurrent network for video super-resolution and deblurring.
 
-Paper: Fang and Zhan, Neurocomputing 489 (2022), https://doi.org/10.1016/j.neucom.2022.03.010. There is no public code.
+Paper: Fang and Zhan, Neurocomputing 489 (2022), 128-138. There is no public code.
 Known of it are the parts and what joins them; layer counts are not, and are those that this package chose, with the
 nearest relatives as models: SOF-VSR (ACCV) for the flow network, FRVSR for the recurrence, RCAN for the attention.
 Shapes: B clips, T frames, H x W pixels of the LR grid, s = scale.
