@@ -617,6 +617,17 @@ def test_areas_of_clips(vimeo, test_opt):
     assert not torch.equal(item['lq'][..., 0, :], whole[0]['lq'][2:7, :, 2, :12])
 
 
+def test_an_area_of_a_clip_by_its_name(tmp_path, test_opt):
+    """Brackets of a name are no pattern, and the name goes before the patterns."""
+    for clip in ('b[1]', 'c'):
+        (tmp_path / clip).mkdir()
+        cv2.imwrite(str(tmp_path / clip / '0.png'), np.zeros((16, 16, 3), np.uint8))
+    dataset = STVSRTestDataset({
+        **test_opt, 'temporal_scale': 1, 'dataroot_gt': tmp_path,
+        'clip_areas': {'*': {'rows': [1, 4]}, 'b[1]': {'rows': [1, 8]}}})
+    assert [len(item['gt'][0, 0]) for item in dataset] == [8, 4]
+
+
 def test_areas_go_with_other_options(vimeo, test_opt):
     """Patterns are looked for among all clips, so that a part of a set may be tested."""
     areas = {clip: {'rows': [1, 40], 'columns': [5, 64], 'frames': [2, 6]} for clip in CLIPS}
@@ -635,7 +646,7 @@ def test_areas_go_with_other_options(vimeo, test_opt):
                                'which has 64 rows, 64 columns, 7 frames'),
     ({'00002/*': {'columns': [60, 72]}}, r"columns \[60, 72\] reach beyond clip '00002/0001'"),
     ({'*': {'frames': [8, 8]}}, r'frames \[8, 8\] reach beyond clip'),
-    ({'calendar': {'rows': [1, 2]}, '*': {}}, r"clip_areas: no clip matches \['calendar'\]"),
+    ({'calendar': {'rows': [1, 2]}, '*': {}}, r"clip_areas: no clip matches \['calendar'\]; clips are '00001/0001', "),
     ({'*': {'rows': [0, 8]}}, r'datasets.val.clip_areas.\*.rows\[0\] must be >= 1, but is 0'),
     ({'*': {'rows': [9, 8]}}, r'clip_areas.\*.rows must be \[first, last\], counted from 1, but is \[9, 8\]'),
     ({'*': {'rows': [9]}}, r'clip_areas.\*.rows must be a list of at least 2'),

@@ -80,8 +80,13 @@ def _regroup(items: Iterable[np.ndarray], groups: Sequence[Sequence[np.ndarray]]
 
 
 def _first_match(clip: str, patterns: Iterable[str]) -> str | None:
-    """The first pattern that the name of a clip matches."""
-    return next((pattern for pattern in patterns if fnmatchcase(clip, pattern)), None)
+    """The name of the clip itself, brackets and all, or else the first pattern that it matches."""
+    return clip if clip in patterns else next((pattern for pattern in patterns if fnmatchcase(clip, pattern)), None)
+
+
+def _unmatched(option: str, patterns: Iterable[str], clips: Sequence[str]) -> ValueError:
+    some = ', '.join(map(repr, clips[:3])) + (', ...' if len(clips) > 3 else '')
+    return ValueError(f'{option}: no clip matches {sorted(patterns)}; clips are {some}')
 
 
 def _physical_memory() -> int | None:
@@ -418,7 +423,7 @@ class STVSRClipDataset(_ClipDataset):
                 rows = [rows[int(k / weights[pattern])] for k in range(round(weights[pattern] * len(rows)))]
             windows += rows
         if unused:
-            raise ValueError(f'{self._where}: clip_weights: no clip matches {sorted(unused)}')
+            raise _unmatched(f'{self._where}: clip_weights', unused, self.clips)
         if not windows:
             raise ValueError(f'{self._where}: none of {len(self.clips)} clips has a window of {self.num_frame} frames '
                              f'with intervals {intervals} (the first clip, {self.clips[0]!r}, has '
@@ -528,7 +533,7 @@ class STVSRTestDataset(_ClipDataset):
         areas = self.settings.clip_areas
         pattern_of = {clip: _first_match(clip, areas) for clip in self.gt.clips}
         if unused := set(areas) - set(pattern_of.values()):
-            raise ValueError(f'{self._where}: clip_areas: no clip matches {sorted(unused)}')
+            raise _unmatched(f'{self._where}: clip_areas', unused, self.gt.clips)
         chosen = {clip: areas[pattern_of[clip]] for clip in self.clips if pattern_of[clip] is not None}
         try:
             return AreaReader(self.gt, chosen)
