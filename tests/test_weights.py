@@ -65,6 +65,25 @@ def test_fisr_small_beats_bicubic_and_averaging(real_data):
         assert psnr[0] > psnr[1] + gain
 
 
+@pytest.mark.real_clips
+@pytest.mark.parametrize('network', ['VSRResNet'])
+def test_luma_networks_are_sharper_and_nearer_than_bicubic(real_data, network):
+    """A part of a frame of Vid4, x4: PSNR, and how much of the true frame's detail there is."""
+    path, opt = next((path, opt) for path, opt in OPTIONS if opt['network_g']['type'] == network)
+    net = build_network(opt['network_g']).eval()
+    net.load_state_dict(torch.load(path, weights_only=True)['params'])
+    clip = build_dataset({
+        'name': 'vid4', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 4, 'color': 'y', 'num_frame': 5,
+        'temporal_scale': 1, 'dataroot_gt': str(real_data / 'eval' / 'vid4'), 'clips': 'walk'})[0]
+    lq, true = clip['lq'][None, ..., 40:100, 40:130], clip['gt'][2, ..., 160:400, 160:520]
+    bicubic = build_network({'type': 'BicubicAverage', 'scale': 4, 'temporal_scale': 1})
+    frames = [restore_clip(each, lq)[0, 2] for each in (net, bicubic)]
+    psnr = [-10 * torch.log10((frame - true).square().mean()) for frame in frames]
+    detail = [frame.diff(dim=-1).square().mean() / true.diff(dim=-1).square().mean() for frame in frames]
+    assert psnr[0] > psnr[1] + 0.3
+    assert detail[1] + 0.1 < detail[0] < 1
+
+
 def test_publish(tmp_path):
     checkpoint = tmp_path / 'net_g_latest.pth'
     averaged = {'w': torch.full((3,), 0.1), 'n': torch.tensor(7)}
