@@ -10,8 +10,8 @@ def keep_freed_memory() -> bool:
     """Lets the process keep what it frees for what it allocates next.
 
     By default glibc maps every buffer of more than 32 MiB afresh, and the kernel fills its pages with zeros at the
-    first touch: in each step of a training again, as each makes the same tensors. What the process has once taken, it
-    then holds until it ends.
+    first touch: again in each step of a training, and in each frame of a test, which make the same tensors. What the
+    process has once taken, it then holds until it ends.
 
     Returns:
         whether it could be set: by glibc only.

@@ -9,6 +9,7 @@ from basicsr.models import build_model
 from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_dirs
 from basicsr.utils.options import dict2str
 
+from .cpu_memory import keep_freed_memory
 from .distributed import leave_dist
 from .models.stvsr_model import STVSRModel
 from .options import parse_options, user_errors
@@ -19,6 +20,8 @@ def test_pipeline(root_path: str) -> None:
     with user_errors():
         opt, _ = parse_options(root_path, is_train=False)
         torch.backends.cudnn.benchmark = True
+        if opt['num_gpu'] == 0:
+            keep_freed_memory()
         make_exp_dirs(opt)
         log_file = osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log')
         logger = get_root_logger(logger_name='basicsr', log_level=logging.INFO, log_file=log_file)
