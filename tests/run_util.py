@@ -57,6 +57,8 @@ def run(*command: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
 
 def _execute(command: list[str], cwd: str, files: list[str]) -> None:
     """What Python does with its command line."""
+    # Otherwise its own processes would come from the server too, and outlive it
+    multiprocessing.set_start_method(None, force=True)
     os.setsid()  # a group that the command may kill
     for descriptor, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
