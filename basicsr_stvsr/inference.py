@@ -65,8 +65,6 @@ def output_length(net: nn.Module, num_frames: int, *, of_clip: bool = True) -> i
 def frames_of_windows(net: nn.Module, num_frames: int) -> list[int]:
     """Numbers of the frames that the windows run over, one after another: all; and the first and the last again where
     the network pads the ends, so that it makes every frame, of clips shorter than its window too."""
-    if not getattr(net, 'pads_ends', False):
-        return list(range(num_frames))
     before = padding(net)
     return [min(max(number - before, 0), num_frames - 1) for number in range(num_frames + 2 * before)]
 
@@ -179,11 +177,12 @@ def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tilin
     if overlap not in OVERLAP_RULES:
         raise ValueError(f'overlap must be one of {", ".join(OVERLAP_RULES)}, but got {overlap!r}')
     held: dict[int, list[Tensor]] = {}  # number -> the copies that count so far
-    nearest: dict[int, float] = {}  # number -> how far from the middle of its window that is, for 'middle'
+    nearest: dict[int, float] = {}  # number -> how far the last of them is from the middle of its window
     first, num_out = first_output(net), output_length(net, lq.shape[1])
     for n, window in enumerate(restore_windows(net, lq, flow, tiling, cuts)):
         start, middle = window_start(net, n), (window.shape[1] - 1) / 2
         for number in [number for number in held if number < start]:  # no window makes it any more
+            del nearest[number]
             yield number, mean_frame(held.pop(number))
         for place, frame in enumerate(window.unbind(1)):
             number, distance = start + place, abs(place - middle)

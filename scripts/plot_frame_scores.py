@@ -1,9 +1,9 @@
 """Scores by the number of the frame in its clip: does quality grow along a clip?
 
-    python basicsr/test.py -opt options/test_hoffr_small.yml
-    python basicsr/test.py -opt options/test_bicubic_blur.yml
+    python basicsr/test.py -opt options/test_bicubic.yml
+    python basicsr/test.py -opt options/test_mbnet_small.yml
     python scripts/plot_frame_scores.py --metric psnr --output frames.png \\
-        results/test_bicubic_blur_x4/vid4.json results/test_HOFFR_small_x4/vid4.json
+        results/test_bicubic_x4/vid4.json results/test_MBNet_small_x4/vid4.json
 
 Each score is the mean over the clips that have a frame of this number in all files. Draws the scores, and the gain over
 the first file, as frames differ in how hard they are; prints both as a Markdown table.

@@ -116,7 +116,7 @@ class HRFlowNet(nn.Module):
 
 
 class ChannelAttention(nn.Sequential):
-    """Weighs each channel by what all of them are on average over the frame (RCAN, eq. 9 to 11)."""
+    """Weighs each channel by what all of them are on average over the frame, as in RCAN."""
 
     def __init__(self, num_feat: int, reduction: int):
         super().__init__(
@@ -128,7 +128,7 @@ class ChannelAttention(nn.Sequential):
 
 
 class ChannelAttentionBlock(nn.Sequential):
-    """RCAB: a residual block whose channels are weighed by attention (RCAN, Fig. 4)."""
+    """RCAB: a residual block whose channels are weighed by attention, as in RCAN."""
 
     def __init__(self, num_feat: int, reduction: int = 16):
         super().__init__(

@@ -4,7 +4,6 @@ from typing import Self
 
 import torch
 from basicsr.archs import build_network
-from basicsr.losses import build_loss
 from basicsr.utils.registry import MODEL_REGISTRY
 from pydantic import model_validator
 from torch import Tensor, nn
@@ -76,9 +75,9 @@ class AdaptiveGANModel(STVSRModel):
         super().init_training_settings()
 
     def init_losses(self) -> None:
-        self.cri_pix, self.cri_feature, self.cri_gan = (
-            build_loss(loss).to(self.device) if loss else None
-            for loss in (self.train_opt.pixel_opt, self.train_opt.feature_opt, self.train_opt.gan_opt))
+        self.cri_pix = self.optional_loss(self.train_opt.pixel_opt)
+        self.cri_feature = self.optional_loss(self.train_opt.feature_opt)
+        self.cri_gan = self.optional_loss(self.train_opt.gan_opt)
         self.made: list[tuple[Tensor, Tensor]] = []  # frames of the generator and true ones, of each part of the batch
 
     def setup_optimizers(self) -> None:

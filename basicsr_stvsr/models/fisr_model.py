@@ -3,7 +3,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from basicsr.losses import build_loss
 from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
 from pydantic import field_validator
 from torch import Tensor
@@ -48,8 +47,8 @@ class FISRModel(STVSRModel):
     train_options = FISRTrainOptions
 
     def init_losses(self) -> None:
-        self.cri_temporal = build_loss(self.train_opt.temporal_opt).to(self.device)
-        self.cri_pix = build_loss(self.train_opt.pixel_opt).to(self.device) if self.train_opt.pixel_opt else None
+        self.cri_temporal = self.optional_loss(self.train_opt.temporal_opt)
+        self.cri_pix = self.optional_loss(self.train_opt.pixel_opt)
 
     def prepare_batch(self, data: Mapping[str, Any]) -> None:
         lq, self.gt = self.read_clips(data)

@@ -3,7 +3,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from basicsr.losses import build_loss
 from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
 from pydantic import field_validator
 from torch import Tensor, nn
@@ -56,9 +55,9 @@ class HOFFRModel(STVSRModel):
     train_options = HOFFRTrainOptions
 
     def init_losses(self) -> None:
-        self.cri_pix, self.cri_deblur, self.cri_flow = (
-            build_loss(loss).to(self.device) if loss else None
-            for loss in (self.train_opt.pixel_opt, self.train_opt.deblur_opt, self.train_opt.flow_opt))
+        super().init_losses()
+        self.cri_deblur = self.optional_loss(self.train_opt.deblur_opt)
+        self.cri_flow = self.optional_loss(self.train_opt.flow_opt)
 
     def prepare_batch(self, data: Mapping[str, Any]) -> None:
         self.lq, self.gt = self.read_clips(data)

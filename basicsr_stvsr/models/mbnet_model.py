@@ -3,7 +3,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from basicsr.losses import build_loss
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
@@ -58,9 +57,6 @@ class MBNetModel(STVSRModel):
         self.cri_lq_flow = self.optional_loss(self.train_opt.lq_flow_opt)
         self.cri_hr_flow = self.optional_loss(self.train_opt.hr_flow_opt)
         self.init_supervision()
-
-    def optional_loss(self, loss_opt: dict[str, Any] | None) -> nn.Module | None:
-        return build_loss(loss_opt).to(self.device) if loss_opt else None
 
     def init_supervision(self) -> None:
         """Sets up L^FLOW, or says in the log why it is off."""

@@ -125,7 +125,11 @@ class STVSRModel(ClipModel):
         """Builds what `compute_losses` uses."""
         if not self.train_opt.pixel_opt:
             raise ValueError('train.pixel_opt is missing: the loss on the frames, such as {type: L1Loss}')
-        self.cri_pix = build_loss(self.train_opt.pixel_opt).to(self.device)
+        self.cri_pix = self.optional_loss(self.train_opt.pixel_opt)
+
+    def optional_loss(self, loss_opt: dict[str, Any] | None) -> nn.Module | None:
+        """A loss that the options describe; None where they do not."""
+        return build_loss(loss_opt).to(self.device) if loss_opt else None
 
     # BasicSR pops 'type' out of the options here and in setup_schedulers.
     def setup_optimizers(self) -> None:

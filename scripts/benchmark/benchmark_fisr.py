@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import torch
 from benchmark_data import texture
-from benchmark_util import MIB, describe, in_new_process, memory_growth, seconds
+from benchmark_util import MIB, add_device_option, describe, in_new_process, memory_growth, seconds
 
 import basicsr_stvsr  # noqa: F401  (before anything of basicsr, which it patches)
 
@@ -206,15 +206,13 @@ def main() -> int:
     parser.add_argument('--turns', type=int, default=5, help='timed steps of each row (default: %(default)s)')
     parser.add_argument('--clips', type=Path, help='of `tiles`: folder of clips, LMDB or video')
     parser.add_argument('--frames', type=int, default=5, help='LR frames to restore (default: %(default)s)')
-    parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='(default: %(default)s)')
+    add_device_option(parser)
     parser.add_argument('--return-memory', action='store_true',
                         help='on a CPU give freed memory back to the system, which trainings do not')
     parser.add_argument('--check', action='store_true', help='fail above the limit')
     args = parser.parse_args()
     if (args.what == 'tiles') != (args.clips is not None):
         parser.error('--clips belongs to tiles, which needs it')
-    if args.device == 'auto':
-        args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
     setting = Setting(args.preset, args.batch, args.patch, torch.device(args.device))
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from benchmark_util import MIB, describe, in_new_process, memory_growth, seconds
+from benchmark_util import MIB, add_device_option, describe, in_new_process, memory_growth, seconds
 
 import basicsr_stvsr  # noqa: F401  (before anything of basicsr, which it patches)
 
@@ -151,11 +151,9 @@ def main() -> int:
     parser.add_argument('--batch', type=int, default=4, help='windows of five frames (default: %(default)s)')
     parser.add_argument('--patch', type=int, default=36, help='side of the LR frames (default: %(default)s)')
     parser.add_argument('--turns', type=int, default=5, help='timed calls of each row (default: %(default)s)')
-    parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='(default: %(default)s)')
+    add_device_option(parser)
     parser.add_argument('--check', action='store_true', help='fail where the factorised network is not cheaper')
     args = parser.parse_args()
-    if args.device == 'auto':
-        args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
     setting = Setting(args.num_feat, args.num_frb, args.batch, args.patch, torch.device(args.device))
     torch.set_num_threads(1)
     if args.device == 'cpu':

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 
 import torch
-from benchmark_util import MIB, describe, in_new_process, memory_growth, seconds
+from benchmark_util import MIB, add_device_option, describe, in_new_process, memory_growth, seconds
 from torch import Tensor, nn
 
 import basicsr_stvsr  # noqa: F401  (before anything of basicsr, which it patches)
@@ -103,11 +103,9 @@ def main() -> int:
     parser.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
                         help='of LR frames (default: 180 320, for stream 64 112)')
     parser.add_argument('--turns', type=int, default=3, help='timed calls of each network (default: %(default)s)')
-    parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='(default: %(default)s)')
+    add_device_option(parser)
     parser.add_argument('--check', action='store_true', help='fail where a long stream takes more memory')
     args = parser.parse_args()
-    if args.device == 'auto':
-        args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
     device, size = torch.device(args.device), tuple(args.size or {'step': (180, 320), 'stream': (64, 112)}[args.what])
     torch.set_num_threads(1)
     print(f'LR frames of {size[0]}x{size[1]}; {describe(device)}\n')

@@ -16,7 +16,7 @@ import sys
 from typing import NamedTuple
 
 import torch
-from benchmark_util import MIB, describe, in_new_process, memory_growth, seconds
+from benchmark_util import MIB, add_device_option, describe, in_new_process, memory_growth, seconds
 
 import basicsr_stvsr  # noqa: F401  (before anything of basicsr, which it patches)
 
@@ -157,14 +157,12 @@ def main() -> int:
                         help=f'of {" | ".join(ROWS)} (default: all; on a CPU without amp, which most emulate, and '
                              'compile, which takes minutes)')
     parser.add_argument('--turns', type=int, default=5, help='timed steps of each row (default: %(default)s)')
-    parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='(default: %(default)s)')
+    add_device_option(parser)
     parser.add_argument('--threads', type=int, default=1, help='of a CPU (default: %(default)s)')
     parser.add_argument('--check', action='store_true', help='fail where a row takes more than its limit')
     args = parser.parse_args()
     if args.batch % 4 or args.patch % 4:
         parser.error(f'--batch and --patch must be divisible by 4, but got {args.batch} and {args.patch}')
-    if args.device == 'auto':
-        args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
     rows = args.rows or [row for row in ROWS if args.device == 'cuda' or not ROWS[row][1].keys() & {'amp', 'compile'}]
     rows = [BASE, *(row for row in rows if row != BASE)]
     costs = measure(rows, Setting(args.preset, args.batch, args.patch, args.threads, args.device), args.turns)

@@ -1,4 +1,5 @@
 """What the benchmarks of networks share: peak memory and time of a step, and what is at hand to run them on."""
+import argparse
 import resource
 import sys
 import time
@@ -53,6 +54,15 @@ def in_new_process(function: Callable[..., Any], *args: Any) -> Any:
     """Result of a top-level function of a script, called in a fresh Python; all arguments must be picklable."""
     with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
         return pool.submit(function, *args).result()
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """`--device`: 'cpu' or 'cuda', by default the latter where there is one."""
+    def named(device: str) -> str:
+        return ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
+
+    parser.add_argument('--device', type=named, choices=('cpu', 'cuda'), metavar='{auto,cpu,cuda}', default='auto',
+                        help='(default: %(default)s)')
 
 
 def describe(device: torch.device) -> str:
