@@ -3,7 +3,8 @@ import ctypes
 import sys
 
 # Of mallopt(3), in malloc.h of glibc
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_KIB = 2**10
 
 
 def keep_freed_memory() -> bool:
@@ -16,10 +17,26 @@ def keep_freed_memory() -> bool:
     Returns:
         whether it could be set: by glibc only.
     """
+    return _set((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1))
+
+
+def return_freed_memory() -> bool:
+    """Lets the process return every buffer of 64 KiB and more to the system as soon as it frees it.
+
+    By default glibc does so at first, and keeps larger and larger ones the more it has freed, in a heap whose holes
+    do not always fit what is allocated next: the peak is then up to twice what is held at once, and another each time.
+
+    Returns:
+        whether it could be set: by glibc only.
+    """
+    return _set((_M_MMAP_THRESHOLD, 64 * _KIB))
+
+
+def _set(*values: tuple[int, int]) -> bool:
     if not sys.platform.startswith('linux'):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # such as musl's
         return False
-    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, -1))
+    return all(mallopt(parameter, value) for parameter, value in values)

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from basicsr_stvsr.archs.arch_util import to_channels_last
 from basicsr_stvsr.archs.fstrn_arch import FSTRN
-from basicsr_stvsr.cpu_memory import keep_freed_memory
+from basicsr_stvsr.cpu_memory import keep_freed_memory, return_freed_memory
 
 BLOCKS = ('frb', 'c3d')
 LAYOUTS = ('contiguous', 'channels_last')
@@ -87,6 +87,7 @@ MAKERS = {'forward pass': make_forward, 'training step': make_step}
 def memory(what: str, block: str, setting: Setting) -> int:
     """Bytes of weights and one call; in a process that has done nothing yet."""
     torch.set_num_threads(1)
+    return_freed_memory()
     tiny = setting._replace(num_feat=4, num_frb=1, batch=1, patch=4)
     MAKERS[what](make_net(block, tiny).to(setting.device), tiny)()  # loads libraries
     return memory_growth(lambda: MAKERS[what](make_net(block, setting).to(setting.device), setting)(), setting.device)

@@ -23,6 +23,7 @@ import basicsr_stvsr  # noqa: F401  (before anything of basicsr, which it patche
 from basicsr.archs.basicvsr_arch import BasicVSR
 
 from basicsr_stvsr.archs.hoffr_arch import HOFFR
+from basicsr_stvsr.cpu_memory import return_freed_memory
 from basicsr_stvsr.inference import restore_stream
 
 NUM_FRAMES = 5  # of a clip that BasicVSR takes at once
@@ -55,6 +56,7 @@ def make(name: str, device: torch.device) -> nn.Module:
 def memory(name: str, num_frame: int, size: tuple[int, int], device: torch.device) -> int:
     """Bytes of the weights and a stream or clip; in a process that has done nothing yet."""
     torch.set_num_threads(1)
+    return_freed_memory()
     run = {'HOFFR': run_stream, 'BasicVSR': run_clip}[name]
     run(make(name, device), 2, (32, 32), device)  # loads libraries
     return memory_growth(lambda: run(make(name, device), num_frame, size, device), device)
