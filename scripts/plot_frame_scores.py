@@ -38,7 +38,7 @@ def read_scores(path: Path, metric: str) -> tuple[str, Scores]:
         return results['model'], {
             (clip, number): value for clip, metrics in frames.items() for number, value in metrics[metric]
             if value is not None}
-    except (KeyError, TypeError, StopIteration, json.JSONDecodeError) as error:
+    except (AttributeError, KeyError, TypeError, StopIteration, json.JSONDecodeError) as error:
         raise ValueError(f'{path} is no results/<name>/<data set>.json of basicsr/test.py') from error
 
 

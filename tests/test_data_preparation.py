@@ -538,9 +538,11 @@ def test_motion_blur_window_shrinks_at_the_ends(script, tmp_path, workers):
 
 
 @pytest.mark.parametrize('workers', [1, 2])
-def test_motion_blur_equals_that_of_data_sets(script, clips, tmp_path, workers):
+@pytest.mark.parametrize('size', [(96, 112), (99, 118)])  # of the latter, some rows and columns are left out
+def test_motion_blur_equals_that_of_data_sets(script, tmp_path, size, workers):
     """LR frames made ahead are those that a data set makes, to the bit."""
     target = tmp_path / 'lr.lmdb'
+    clips = write_images(tmp_path / 'clips', [f'{clip}/{number}.png' for clip in 'ab' for number in range(3)], *size)
     assert script('make_lr', '--input', clips, '--output', target, '--scale', 4, '--exposure', 1.5, '--sub-frames', 5,
                   '--workers', workers) == 0
     options = dict(type='STVSRTestDataset', name='x', phase='val', scale=4, temporal_scale=1, dataroot_gt=clips)
@@ -561,6 +563,7 @@ def test_odd_sizes_are_cut(script, tmp_path):
 
 @pytest.mark.parametrize('options, code, message', [
     (['--blur-frames', '4'], 2, 'must be odd'),
+    (['--sub-frames', '9'], 2, '--sub-frames is of --exposure, which is not given'),
     (['--exposure', '1', '--sub-frames', '4'], 2, '--sub-frames must be odd, so that one frame is .*; got 4'),
     (['--exposure', '2.5'], 2, '--exposure must be > 0 and <= 2; got 2.5'),
     (['--exposure', '0'], 2, '--exposure must be > 0 and <= 2; got 0'),

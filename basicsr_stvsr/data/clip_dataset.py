@@ -207,7 +207,7 @@ class _ClipDataset(Dataset):
         except ValueError as error:
             raise ValueError(f'{self._where}: {error}') from None
 
-    def _lq_source(self, blur_margin: int = 0) -> CropSource:
+    def _lq_source(self, blur_margin: int) -> CropSource:
         """Where LR frames come from."""
         if self.settings.motion_blur:
             return Degraded(MotionBlurred(self.settings.motion_blur, blur_margin), self.degradation)
@@ -461,7 +461,8 @@ class STVSRTestDataset(_ClipDataset):
         if self.settings.clip_areas:
             self.gt = self._open_areas()
         self.degradation = None if self.lq else build_degradation(self.settings.degradation, self.scale)
-        self._lq = self._lq_source()
+        # Flow is estimated on whole frames, whose last rows and columns may be left out of what is scored.
+        self._lq = self._lq_source(blur_margin=self.scale)
         # Whether the numbers of frames fit shows here, before an evaluation that takes hours.
         if self.blurred:
             with self._told_where():

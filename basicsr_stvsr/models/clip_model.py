@@ -228,6 +228,9 @@ class ClipModel(SRModel):
         if getattr(net, 'needs_flow', False) and not getattr(dataset, 'has_flow', False):
             raise ValueError(f'{where}: {type(net).__name__} needs the flow between LR frames: set flow_opt, such as '
                              '{type: DISFlow}')
+        if getattr(dataset, 'temporal_scale', 1) > net.temporal_scale:  # BasicSR's own give all frames
+            raise ValueError(f'{where}: temporal_scale is {dataset.temporal_scale}, by which every second frame is left '
+                             f'out, but {type(net).__name__} makes none between two others; set temporal_scale: 1')
         if not net.num_frames or getattr(net, 'pads_ends', False):
             return
         if not hasattr(dataset, 'num_input_frames'):  # BasicSR's own do not tell

@@ -214,11 +214,12 @@ class STVSRModel(ClipModel):
         num_out, first = output_length(net, lq.shape[1], of_clip=False), first_output(net, of_clip=False)
         num_all = num_out + 2 * first
         # An even number of frames: the last lies behind the last given one.
-        if gt.shape[1] in (num_all, num_all + 1):
+        if gt.shape[1] == num_all or net.temporal_scale == 2 and gt.shape[1] == num_all + 1:
             gt = gt[:, first:first + num_out]
         if gt.shape[1] != num_out:
             raise ValueError(f'{type(net).__name__} makes {num_out} frames of the {lq.shape[1]} given to it, but gt '
-                             f'has {gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]})')
+                             f'has {gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]}); see temporal_scale of '
+                             'the data set')
         h, w = lq.shape[-2:]
         if h % net.size_multiple or w % net.size_multiple:
             raise ValueError(f'{type(net).__name__} trains on LR frames whose sides are divisible by '

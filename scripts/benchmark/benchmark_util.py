@@ -38,10 +38,17 @@ def resident_peak() -> int:
     return peak if sys.platform == 'darwin' else peak * 1024  # KiB everywhere but on macOS
 
 
+def reset_peak() -> None:
+    """Begins `resident_peak` anew, with what the process holds now; on Linux, which can."""
+    if sys.platform == 'linux':
+        Path('/proc/self/clear_refs').write_text('5')
+
+
 def memory_growth(step: Callable[[], Any], device: torch.device) -> int:
     """Bytes by which one call raises the peak of this process over what it holds already.
 
-    On a CPU it sees growth only: what the process has used and freed before hides as much. Hence `in_new_process`.
+    On a CPU it sees growth only: what the process has freed before, but not returned, hides as much. Hence
+    `in_new_process`.
     """
     if device.type == 'cuda':
         torch.cuda.empty_cache()
@@ -50,6 +57,7 @@ def memory_growth(step: Callable[[], Any], device: torch.device) -> int:
         step()
         synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
+    reset_peak()
     before = resident_peak()
     step()
     return resident_peak() - before

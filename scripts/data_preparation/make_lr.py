@@ -20,6 +20,7 @@ from basicsr_stvsr.data.frames import FrameReader, open_color_reader
 from basicsr_stvsr.data.lmdb_io import FrameSource, bounded_map, clip_frames
 from basicsr_stvsr.data.motion_blur import LONGEST_EXPOSURE, motion_blur
 
+SUB_FRAMES = 7  # as motion_blur of a data set
 Blur = Callable[[list[np.ndarray], int], np.ndarray]  # blurs one frame, by its number among its neighbours
 
 
@@ -94,12 +95,15 @@ def parse_args() -> argparse.Namespace:
                       'interpolated along optical flow')
     kind.add_argument('--blur-frames', type=positive, default=1, metavar='N',
                       help='as the average of N neighbouring frames, N odd; for clips of a high frame rate')
-    motion.add_argument('--sub-frames', type=positive, default=7, metavar='N',
-                        help='with --exposure: number of interpolated frames, odd (default: %(default)s)')
+    motion.add_argument('--sub-frames', type=positive, metavar='N',
+                        help=f'with --exposure: number of interpolated frames, odd (default: {SUB_FRAMES})')
     add_output_options(parser)
     args = parser.parse_args()
     if args.blur_frames % 2 == 0:
         parser.error(f'--blur-frames must be odd, so that one frame is in the middle; got {args.blur_frames}')
+    if args.sub_frames and not args.exposure:
+        parser.error('--sub-frames is of --exposure, which is not given')
+    args.sub_frames = args.sub_frames or SUB_FRAMES
     if args.sub_frames % 2 == 0:
         parser.error(f'--sub-frames must be odd, so that one frame is in the middle; got {args.sub_frames}')
     if args.exposure is not None and not 0 < args.exposure <= LONGEST_EXPOSURE:
