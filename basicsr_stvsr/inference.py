@@ -1,31 +1,44 @@
-"""Runs a network over a clip of any size and length.
+"""Runs a network over a clip or a stream of frames, of any size and length.
 
 A network states what it needs: `scale`, `temporal_scale` (1, or 2 where it makes the frame between two), `num_frames`
 (its window; None: any number), `size_multiple`; and where they are not these, `first_output` (0), the number of the
 first frame that a window gives, `pads_ends` (False), whether the frames at the ends of a clip are repeated so that none
 is missing, `color` (None: any), `needs_flow` (False) and `overlap` ('first', see `restore_frames`). A recurrent network
-has `step(frame, state) -> (frame, state)`, by which clips are restored frame after frame.
+has `step(frame, state) -> (frame, state)`, by which clips are restored frame after frame; its state is a NamedTuple of
+tensors, whose height and width are whole multiples of the frame's.
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale. Frames out are numbered from the
 first frame in, in steps of half a frame where the network doubles the frame rate.
 """
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import pairwise, product
-from typing import Any, NamedTuple
+from itertools import chain, groupby, pairwise, product
+from operator import itemgetter
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+State = tuple[Tensor, ...]  # a NamedTuple, see above
 OVERLAP_RULES = ('first', 'last', 'middle', 'mean', 'all')
 
 
-class Tiling(NamedTuple):
-    """How a frame is cut up where the network cannot take it whole."""
+class StreamFrame(NamedTuple):
+    """A frame that is given."""
 
-    grid: tuple[int, int]  # rows and columns of tiles
-    # LR pixels that a tile sees beyond its own, on sides where another begins; rounded up to the network's
-    # size_multiple, so that tiles lie on the grid on which it pools and sub-samples
-    overlap: int
+    lq: Tensor  # (B, C, H, W), 0-1, any H and W
+    # (B, 2, 2, H, W), LR pixels: from the frame before to this one, on that one's grid, and back; only for a network
+    # with `needs_flow`, and not of the first frame
+    flow: Tensor | None = None
+    begins_scene: bool = False
+
+
+class RestoredWindow(NamedTuple):
+    """What a network makes of one window."""
+
+    start: int  # number, in the clip, of the first frame; below 0 where that belongs to a repeated one
+    end: int  # number of the last frame that the clip has; those behind it were made of repeated frames alone
+    frames: Tensor  # (B, V, C, sH, sW), clamped to 0-1, where the clip lies
 
 
 def first_output(net: nn.Module, *, of_clip: bool = True) -> int:
@@ -42,14 +55,15 @@ def overlap_of(net: nn.Module) -> str:
     return getattr(net, 'overlap', 'first')
 
 
-def padding(net: nn.Module) -> int:
-    """How often the first and the last frame of a clip are repeated: until they are the middle one of a window."""
-    return net.num_frames // 2 if getattr(net, 'pads_ends', False) else 0
+def padding(net: nn.Module, *, complete: bool = False) -> int:
+    """How often the first and the last frame of a clip are repeated.
 
-
-def window_start(net: nn.Module, window: int = 0) -> int:
-    """Number, in the clip, of the first frame that a window gives; below 0 where that belongs to a repeated frame."""
-    return net.temporal_scale * (window - padding(net)) + first_output(net, of_clip=False)
+    Args:
+        complete: so that no frame is missing, of networks too that do without those at the ends.
+    """
+    if getattr(net, 'pads_ends', False):  # until they are the middle one of a window
+        return net.num_frames // 2
+    return -(-first_output(net) // net.temporal_scale) if complete else 0
 
 
 def output_length(net: nn.Module, num_frames: int, *, of_clip: bool = True) -> int:
@@ -60,13 +74,6 @@ def output_length(net: nn.Module, num_frames: int, *, of_clip: bool = True) -> i
         of_clip: see `first_output`.
     """
     return net.temporal_scale * (num_frames - 1) + 1 - 2 * first_output(net, of_clip=of_clip)
-
-
-def frames_of_windows(net: nn.Module, num_frames: int) -> list[int]:
-    """Numbers of the frames that the windows run over, one after another: all; and the first and the last again where
-    the network pads the ends, so that it makes every frame, of clips shorter than its window too."""
-    before = padding(net)
-    return [min(max(number - before, 0), num_frames - 1) for number in range(num_frames + 2 * before)]
 
 
 def is_recurrent(net: nn.Module) -> bool:
@@ -82,6 +89,105 @@ def check_color(net: nn.Module, color: str) -> None:
                          'of the data set, which converts')
 
 
+# ---------------------------------------------------------------- space
+
+class Tiling(NamedTuple):
+    """How a frame is cut up where the network cannot take it whole."""
+
+    grid: tuple[int, int]  # rows and columns of tiles
+    # LR pixels that a tile sees beyond its own, on sides where another begins; rounded up to the network's
+    # size_multiple, so that tiles lie on the grid on which it pools and sub-samples
+    overlap: int
+    # LR pixels on either side of where two tiles meet, over which one fades into the other; less where tiles are
+    # smaller than twice that. At most `overlap`; half of it leaves as much around what is used.
+    feather: int = 0
+
+
+class Span(NamedTuple):
+    """One side of a tile, in LR pixels."""
+
+    start: int
+    end: int
+    seen_start: int  # what the tile is given: more, where another begins
+    seen_end: int
+    fade_start: int  # how far, on either side of where it begins and ends, it fades into the other
+    fade_end: int
+
+    def part_of(self, x: Tensor, dim: int, length: int) -> Tensor:
+        """What the tile is given of a side, of whole frames of `length`, or of enlarged ones."""
+        ratio = x.shape[dim] // length
+        return x.narrow(dim, ratio * self.seen_start, ratio * (self.seen_end - self.seen_start))
+
+
+class Tile(NamedTuple):
+    rows: Span
+    columns: Span
+
+    def part_of(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """What the tile is given of (..., H, W), or of an enlarged frame.
+
+        Args:
+            size: H and W.
+        """
+        return self.columns.part_of(self.rows.part_of(x, -2, size[0]), -1, size[1])
+
+
+class Mosaic:
+    """Puts tiles together to a frame, or to an enlarged one.
+
+    Args:
+        size: H and W of the frame.
+        like: a tensor where the mosaic is to lie, and of its type.
+        feather: whether tiles fade into each other.
+    """
+
+    def __init__(self, size: Sequence[int], like: Tensor, *, feather: bool):
+        self.size, self.like, self.feather = size, like, feather
+        self.whole: Tensor | None = None
+
+    def add(self, tile: Tile, part: Tensor) -> None:
+        """Adds what was made of what a tile was given."""
+        ratio = part.shape[-1] // (tile.columns.seen_end - tile.columns.seen_start)
+        if self.whole is None:
+            self.whole = self.like.new_zeros(*part.shape[:-2], *(ratio * side for side in self.size))
+        place = self.whole
+        for dim, span in ((-2, tile.rows), (-1, tile.columns)):
+            before, after = (span.fade_start, span.fade_end) if self.feather else (0, 0)
+            start, length = ratio * (span.start - before), ratio * (span.end + after - span.start + before)
+            place = place.narrow(dim, start, length)
+            part = part.narrow(dim, start - ratio * span.seen_start, length)
+            if before or after:
+                weight = fade(length, 2 * ratio * before, 2 * ratio * after).to(part)
+                part = part * (weight if dim == -1 else weight[:, None])
+        place += part.to(place)
+
+
+def fade(length: int, before: int, after: int) -> Tensor:
+    """Weights that rise over the first `before` places, and fall over the last `after`."""
+    weight = torch.ones(length)
+    weight[:before] = (torch.arange(before) + 0.5) / before
+    weight[length - after:] *= 1 - (torch.arange(after) + 0.5) / after
+    return weight
+
+
+def cut_into_tiles(size: Sequence[int], tiling: Tiling, multiple: int) -> list[Tile]:
+    """Tiles of a frame of `size`, H and W, which are divisible by `multiple`."""
+    overlap = -(-tiling.overlap // multiple) * multiple
+    sides = []
+    for length, parts in zip(size, tiling.grid, strict=True):
+        parts = spans(length, parts, multiple)
+        feather = min(tiling.feather, *((end - start) // 2 for start, end in parts))
+        sides.append([Span(start, end, max(0, start - overlap), min(length, end + overlap),
+                           feather * (start > 0), feather * (end < length)) for start, end in parts])
+    return [Tile(*sides) for sides in product(*sides)]
+
+
+def spans(length: int, parts: int, multiple: int) -> list[tuple[int, int]]:
+    """Start and end of at most `parts` parts of a length, about as long as each other, at multiples of `multiple`."""
+    edges = [min(length, multiple * round(part * length / parts / multiple)) for part in range(parts)] + [length]
+    return [(start, end) for start, end in pairwise(edges) if start < end]
+
+
 def pad_to_multiple(lq: Tensor, multiple: int) -> Tensor:
     """Repeats the last row and column until height and width of (..., H, W) are divisible by `multiple`."""
     h, w = lq.shape[-2:]
@@ -89,10 +195,79 @@ def pad_to_multiple(lq: Tensor, multiple: int) -> Tensor:
     return padded.unflatten(0, lq.shape[:-2])
 
 
-@torch.no_grad()
-def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None,
-                    cuts: Collection[int] = ()) -> Iterator[Tensor]:
-    """Restores a clip window by window; by a recurrent network, frame by frame.
+class Tiles:
+    """Runs a network on whole frames, or tile by tile.
+
+    Args:
+        net: a network that states its needs.
+        tiling: how to cut up frames; default: not at all.
+
+    Raises:
+        ValueError: the feather of the tiling is wider than its overlap.
+    """
+
+    def __init__(self, net: nn.Module, tiling: Tiling | None = None):
+        self.net, self.tiling = net, tiling or Tiling((1, 1), 0)
+        if not 0 <= self.tiling.feather <= self.tiling.overlap:
+            raise ValueError(f'feather must be from 0 to overlap {self.tiling.overlap}, but is {self.tiling.feather}')
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Restores one window.
+
+        Args:
+            inputs: what the network takes, each (B, ..., H, W), with any H and W.
+
+        Returns:
+            (B, V, C, sH, sW), where the inputs lie.
+        """
+        return self._run(inputs, None, lambda tiles, _: (self.net(*tiles), ()))[0]
+
+    def step(self, frame: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Restores the next frame of a stream by a recurrent network.
+
+        Args:
+            frame: (B, C, H, W), any H and W.
+            state: what the last frame left, of the whole frame: each tile sees what its neighbours became.
+
+        Returns:
+            the frame, (B, C, sH, sW), where it lies, and what it leaves.
+        """
+        return self._run((frame,), state, lambda tiles, state: self.net.step(*tiles, state))
+
+    def _run(self, inputs: Sequence[Tensor], state: State | None,
+             run: Callable[[list[Tensor], State | None], tuple[Tensor, State]]) -> tuple[Tensor, State]:
+        like, scale, multiple = inputs[0], self.net.scale, self.net.size_multiple
+        h, w = like.shape[-2:]
+        device = next((parameter.device for parameter in self.net.parameters()), like.device)
+        inputs = [pad_to_multiple(x, multiple) for x in inputs]
+        size = inputs[0].shape[-2:]
+        tiles = cut_into_tiles(size, self.tiling, multiple)
+        if len(tiles) == 1:
+            output, left = run([x.to(device) for x in inputs], state)
+            return output[..., :scale * h, :scale * w].to(like), left
+        mosaic, states = Mosaic(size, like, feather=True), []
+        for tile in tiles:
+            part, left = run([tile.part_of(x, size).to(device) for x in inputs],
+                             state and type(state)(*(tile.part_of(x, size) for x in state)))
+            mosaic.add(tile, part)
+            states = states or [Mosaic(size, x, feather=False) for x in left]
+            for whole, x in zip(states, left, strict=True):
+                whole.add(tile, x)
+        output = mosaic.whole[..., :scale * h, :scale * w]
+        return output, type(left)(*(each.whole for each in states)) if states else left
+
+
+# ---------------------------------------------------------------- time
+
+def restore_clip(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None,
+                 overlap: str | None = None, cuts: Collection[int] = ()) -> Tensor:
+    """Restores a clip of any size and length, (B, T, C, H, W) -> (B, U, C, sH, sW); see `restore_frames`."""
+    return torch.stack([frame for _, frame in restore_frames(net, lq, flow, tiling, overlap, cuts)], dim=1)
+
+
+def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None,
+                   overlap: str | None = None, cuts: Collection[int] = ()) -> Iterator[tuple[int, Tensor]]:
+    """Restores a clip frame by frame; what has been handed out is not kept.
 
     The clip may lie in main memory while the network is on a GPU: only one window at a time, or one tile of it, is
     brought there.
@@ -103,90 +278,151 @@ def restore_windows(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tili
         flow: (B, T - 1, 2, 2, H, W), LR pixels, for a network with `needs_flow`, and passed over by others: of each
             pair of neighbours the flow from the first to the second, on the first's grid, and back.
         tiling: how to cut up frames; default: not at all.
-        cuts: numbers of the frames with which a new scene begins, for a recurrent network, which starts afresh there;
-            passed over by others.
-
-    Yields:
-        (B, V, C, sH, sW), clamped to 0-1, where `lq` lies: the V output frames of each window. Windows start one input
-        frame apart; window n's frame v is frame `window_start(net, n) + v` of the clip, if the clip has it.
-
-    Raises:
-        ValueError: the clip is shorter than the network's window, or comes without the flow that it needs.
-    """
-    if is_recurrent(net):
-        scenes = ((frame, number in cuts) for number, frame in enumerate(lq.unbind(1)))
-        yield from (frame.unsqueeze(1) for frame in restore_stream(net, scenes, tiling))
-        return
-    numbers = frames_of_windows(net, lq.shape[1])
-    window = net.num_frames or len(numbers)
-    needs_flow = getattr(net, 'needs_flow', False)
-    if len(numbers) < window:
-        raise ValueError(f'{type(net).__name__} works on windows of {window} frames, but the clip has {lq.shape[1]}')
-    if needs_flow and flow is None:
-        raise ValueError(f'{type(net).__name__} needs the flow between the LR frames, which was not given: set '
-                         'flow_opt of the data set, or see basicsr_stvsr.flow')
-    for start in range(len(numbers) - window + 1):
-        inputs = (lq[:, numbers[start:start + window]],)
-        if needs_flow:
-            inputs = net.inputs(*inputs, flow[:, start:start + window - 1])
-        yield restore_tiles(net, inputs, tiling).clamp_(0, 1)
-
-
-@torch.no_grad()
-def restore_stream(net: nn.Module, frames: Iterable[tuple[Tensor, bool]], tiling: Tiling | None = None) -> Iterator[
-        Tensor]:
-    """Restores a stream of any length by a recurrent network; of what has passed, only the state is kept.
-
-    Args:
-        net: a recurrent network.
-        frames: each frame, (B, C, H, W), 0-1, any H and W, with whether a new scene begins with it.
-        tiling: see `restore_windows`; each tile has a state of its own.
-
-    Yields:
-        (B, C, sH, sW), clamped to 0-1, where the frame lies.
-    """
-    states: dict[tuple[int, int], Any] = {}  # by the corner of the tile
-
-    def step(corner: tuple[int, int], tile: Tensor) -> Tensor:
-        restored, states[corner] = net.step(tile, states.get(corner))
-        return restored
-
-    for frame, begins_scene in frames:
-        if begins_scene:
-            states.clear()
-        yield restore_tiles(net, (frame,), tiling, step).clamp_(0, 1)
-
-
-def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None,
-                   overlap: str | None = None, cuts: Collection[int] = ()) -> Iterator[tuple[int, Tensor]]:
-    """Restores a clip frame by frame; what has been handed out is not kept.
-
-    Args:
-        net, lq, flow, tiling, cuts: as `restore_windows` takes them.
         overlap: which copy of a frame that several windows make is given: the 'first', the 'last', the one nearest the
             'middle' of its window, or their 'mean'; 'all' gives every copy, window after window, as scoring by triplets
             counts them; default: the network's.
+        cuts: numbers of the frames with which a new scene begins; each scene is restored as if it were alone.
 
     Yields:
         number of the frame in the clip, and the frame, (B, C, sH, sW); in rising order, but for 'all'.
 
     Raises:
-        ValueError: as `restore_windows`, or for an unknown `overlap`.
+        ValueError: a scene is shorter than the network's window, or comes without the flow that it needs; or an
+            unknown `overlap`.
+    """
+    return restore_stream(net, frames_of_clip(lq, flow, cuts), tiling, overlap)
+
+
+def frames_of_clip(lq: Tensor, flow: Tensor | None = None, cuts: Collection[int] = ()) -> Iterator[StreamFrame]:
+    """The frames of a clip; see `restore_frames`."""
+    flows = [None] * lq.shape[1] if flow is None else [None, *flow.unbind(1)]
+    for number, (frame, frame_flow) in enumerate(zip(lq.unbind(1), flows, strict=True)):
+        yield StreamFrame(frame, frame_flow, number in cuts)
+
+
+def restore_stream(net: nn.Module, frames: Iterable[StreamFrame], tiling: Tiling | None = None,
+                   overlap: str | None = None, *, complete: bool = False) -> Iterator[tuple[int, Tensor]]:
+    """Restores a stream of any length, with no more of it in memory than a window; see `restore_frames`.
+
+    Args:
+        complete: give every frame from the first given one to the last, whatever the network does without: scenes
+            shorter than its window are filled up, by repeating their ends. Only the frame halfway between the last of
+            a scene and the first of the next is not made.
+
+    Yields:
+        number of the frame in the stream, and the frame, (B, C, sH, sW), clamped to 0-1, where it lies.
     """
     overlap = overlap or overlap_of(net)
     if overlap not in OVERLAP_RULES:
         raise ValueError(f'overlap must be one of {", ".join(OVERLAP_RULES)}, but got {overlap!r}')
+    return _restore_scenes(net, frames, tiling, overlap, complete)
+
+
+def _restore_scenes(net: nn.Module, frames: Iterable[StreamFrame], tiling: Tiling | None, overlap: str,
+                    complete: bool) -> Iterator[tuple[int, Tensor]]:
+    scene = 0
+
+    def scene_of(numbered: tuple[int, StreamFrame]) -> int:
+        nonlocal scene
+        scene += numbered[1].begins_scene
+        return scene
+
+    for _, numbered in groupby(enumerate(frames), scene_of):
+        start, first = next(numbered)
+        others = map(itemgetter(1), numbered)  # noqa: B031  (goes on where next() stopped)
+        windows = restore_windows(net, chain([first], others), tiling, complete=complete)
+        for number, frame in join_windows(windows, overlap, step=net.temporal_scale):
+            yield net.temporal_scale * start + number, frame
+
+
+@torch.no_grad()
+def restore_windows(net: nn.Module, frames: Iterable[StreamFrame], tiling: Tiling | None = None, *,
+                    complete: bool = False) -> Iterator[RestoredWindow]:
+    """Restores a scene window by window; by a recurrent network, frame by frame. Windows start one frame apart.
+
+    Args:
+        net, frames, tiling, complete: as `restore_stream` takes them.
+
+    Raises:
+        ValueError: as `restore_frames`.
+    """
+    run = Tiles(net, tiling)
+    if is_recurrent(net):
+        state = None
+        for number, frame in enumerate(frames):
+            restored, state = run.step(frame.lq, state)
+            yield RestoredWindow(number, number, restored.clamp(0, 1).unsqueeze(1))
+        return
+    needs_flow = getattr(net, 'needs_flow', False)
+    start = first_output(net, of_clip=False) - net.temporal_scale * padding(net, complete=complete)
+    for window in windows_of(net, frames, complete=complete):
+        inputs = (torch.stack([frame.lq for _, frame in window], dim=1),)
+        if needs_flow:
+            flows = [frame.flow for _, frame in window[1:]]
+            if any(flow is None for flow in flows):
+                raise ValueError(f'{type(net).__name__} needs the flow between the LR frames, which was not given: set '
+                                 'flow_opt of the data set, or see basicsr_stvsr.flow')
+            inputs = net.inputs(*inputs, torch.stack(flows, dim=1))
+        newest, _ = window[-1]
+        yield RestoredWindow(start, net.temporal_scale * newest, run(*inputs).clamp(0, 1))
+        start += net.temporal_scale
+
+
+def windows_of(net: nn.Module, frames: Iterable[StreamFrame], *, complete: bool) -> Iterator[
+        list[tuple[int, StreamFrame]]]:
+    """Windows of a scene: its frames with their numbers, at the ends repeated as the network needs it.
+
+    Raises:
+        ValueError: the scene is shorter than a window.
+    """
+    padded = pad_ends(frames, padding(net, complete=complete), least=(net.num_frames or 1) if complete else 0)
+    if net.num_frames is None:
+        yield list(padded)
+        return
+    window: deque[tuple[int, StreamFrame]] = deque(maxlen=net.num_frames)
+    for frame in padded:
+        window.append(frame)
+        if len(window) == net.num_frames:
+            yield list(window)
+    if len(window) < net.num_frames:
+        raise ValueError(f'{type(net).__name__} works on windows of {net.num_frames} frames, but the clip has '
+                         f'{len(window)}')
+
+
+def pad_ends(frames: Iterable[StreamFrame], times: int, *, least: int = 0) -> Iterator[tuple[int, StreamFrame]]:
+    """Frames with their numbers, the first and the last repeated so many times, until there are `least`."""
+    last, count = None, 0
+    for number, frame in enumerate(frames):
+        if number == 0:
+            for _ in range(times):
+                yield 0, still(frame)
+            frame = still(frame)
+        yield number, frame
+        last, count = (number, still(frame)), times + number + 1
+    if last:
+        for _ in range(max(times, least - count)):
+            yield last
+
+
+def still(frame: StreamFrame) -> StreamFrame:
+    """A frame that stands behind itself."""
+    lq = frame.lq
+    return frame._replace(flow=lq.new_zeros(lq.shape[0], 2, 2, *lq.shape[-2:]))
+
+
+def join_windows(windows: Iterable[RestoredWindow], overlap: str, step: int) -> Iterator[tuple[int, Tensor]]:
+    """The frames of overlapping windows, each once, as soon as no window makes it again; see `restore_frames`.
+
+    Args:
+        step: how many frames out after one window the next one starts.
+    """
     held: dict[int, list[Tensor]] = {}  # number -> the copies that count so far
     nearest: dict[int, float] = {}  # number -> how far the last of them is from the middle of its window
-    first, num_out = first_output(net), output_length(net, lq.shape[1])
-    for n, window in enumerate(restore_windows(net, lq, flow, tiling, cuts)):
-        start, middle = window_start(net, n), (window.shape[1] - 1) / 2
-        for number in [number for number in held if number < start]:  # no window makes it any more
-            del nearest[number]
-            yield number, mean_frame(held.pop(number))
-        for place, frame in enumerate(window.unbind(1)):
+    for start, end, frames in windows:
+        middle = (frames.shape[1] - 1) / 2
+        for place, frame in enumerate(frames.unbind(1)):
             number, distance = start + place, abs(place - middle)
-            if not first <= number < first + num_out:  # made of repeated frames alone
+            if not 0 <= number <= end:  # made of repeated frames alone
                 continue
             if overlap == 'all':
                 yield number, frame
@@ -195,53 +431,12 @@ def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tilin
                 nearest[number] = distance
             elif overlap == 'last' or overlap == 'middle' and distance < nearest[number]:
                 held[number], nearest[number] = [frame], distance
+        for number in [number for number in held if number < start + step]:  # no window makes it any more
+            del nearest[number]
+            yield number, mean_frame(held.pop(number))
     for number, copies in held.items():
         yield number, mean_frame(copies)
 
 
 def mean_frame(copies: list[Tensor]) -> Tensor:
     return copies[0] if len(copies) == 1 else torch.stack(copies).mean(dim=0)
-
-
-def restore_tiles(net: nn.Module, inputs: Sequence[Tensor], tiling: Tiling | None = None,
-                  run: Callable[..., Tensor] | None = None) -> Tensor:
-    """Restores one window, or one frame, tile by tile.
-
-    Args:
-        net: a network that states its needs.
-        inputs: what it takes, each (B, ..., H, W), with any H and W.
-        tiling: see `restore_windows`.
-        run: what is called with the corner of each tile, (top, left), and the tile of each input; default: the network,
-            with the latter alone.
-
-    Returns:
-        (B, V, C, sH, sW), where the inputs lie; or without V.
-    """
-    like = inputs[0]
-    device = next((parameter.device for parameter in net.parameters()), like.device)
-    (rows, columns), overlap = tiling or Tiling((1, 1), 0)
-    overlap = -(-overlap // net.size_multiple) * net.size_multiple
-    h, w = like.shape[-2:]
-    output = None
-    for (top, bottom), (left, right) in product(cuts(h, rows, net.size_multiple), cuts(w, columns, net.size_multiple)):
-        y0, y1 = max(0, top - overlap), min(h, bottom + overlap)
-        x0, x1 = max(0, left - overlap), min(w, right + overlap)
-        tiles = [pad_to_multiple(x[..., y0:y1, x0:x1].to(device), net.size_multiple) for x in inputs]
-        tile = run((top, left), *tiles) if run else net(*tiles)
-        if output is None:
-            output = like.new_empty(*tile.shape[:-2], net.scale * h, net.scale * w)
-        output[..., net.scale * top:net.scale * bottom, net.scale * left:net.scale * right] = tile[
-            ..., net.scale * (top - y0):net.scale * (bottom - y0), net.scale * (left - x0):net.scale * (right - x0)]
-    return output
-
-
-def cuts(length: int, parts: int, multiple: int) -> list[tuple[int, int]]:
-    """Start and end of at most `parts` parts of a length, about as long as each other, at multiples of `multiple`."""
-    edges = [min(length, multiple * round(part * length / parts / multiple)) for part in range(parts)] + [length]
-    return [(start, end) for start, end in pairwise(edges) if start < end]
-
-
-def restore_clip(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None,
-                 overlap: str | None = None, cuts: Collection[int] = ()) -> Tensor:
-    """Restores a clip of any size and length, (B, T, C, H, W) -> (B, U, C, sH, sW); see `restore_frames`."""
-    return torch.stack([frame for _, frame in restore_frames(net, lq, flow, tiling, overlap, cuts)], dim=1)

@@ -126,8 +126,8 @@ def test_a_data_set_that_leaves_frames_out_for_a_network_that_makes_none(clips):
             'total_iter': 1, 'pixel_opt': {'type': 'L1Loss'}},
         'network_g': {'type': 'VSRResNet', 'num_feat': 1, 'num_block': 1, 'num_in_ch': 3}})
     data = {'dataroot_gt': str(clips), 'name': 'a', 'scale': 4}
-    with pytest.raises(ValueError, match=r'^datasets\.val: temporal_scale is 2, by which every second frame is left out, '
-                                         'but VSRResNet makes none between two others; set temporal_scale: 1$'):
+    with pytest.raises(ValueError, match=r'^datasets\.val: temporal_scale is 2, by which every second frame is left '
+                                         'out, but VSRResNet makes none between two others; set temporal_scale: 1$'):
         model.check_clips(build_dataset({**data, 'type': 'STVSRTestDataset', 'key': 'val', 'phase': 'val'}))
     lq, gt = torch.rand(1, 5, 3, 8, 8), torch.rand(1, 6, 3, 32, 32)
     with pytest.raises(ValueError, match='has 6 frames .*; see temporal_scale of the data set'):

@@ -7,15 +7,25 @@ import math
 
 import pytest
 import torch
+from basicsr.archs import build_network
 from basicsr.models import build_model
 from conftest import TINY_NET
 
-from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
+from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS
 from basicsr_stvsr.archs.pacnet_arch import STRIP_NUMEL, pac_conv2d, pac_kernel
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')]
 GIB = 2**30
-NETS = {'tiny': TINY_NET, **{name: {'type': 'MBNet', **options} for name, options in MBNET_PRESETS.items()}}
+NETS = {
+    'tiny': TINY_NET, **{name: {'type': 'MBNet', **options} for name, options in MBNET_PRESETS.items()},
+    'hoffr': {'type': 'HOFFR', 'num_feat': 8, 'num_block': 2, 'num_rcab': 1, 'reduction': 4, 'num_flow_feat': 8}}
+LOSSES = {  # besides that on the frames
+    'MBNet': {
+        'lq_flow_opt': {'type': 'MultiScaleWarpLoss', 'loss_weight': 0.005},
+        'hr_flow_opt': {'type': 'MiddleFlowLoss', 'loss_weight': 0.01}},
+    'HOFFR': {
+        'deblur_opt': {'type': 'MSELoss', 'loss_weight': 0.5},
+        'flow_opt': {'type': 'PyramidWarpLoss', 'loss_weight': 0.01}}}
 
 
 def on_gpu(test):
@@ -38,18 +48,17 @@ def full_precision():
 
 
 def make_model(net: str, device: str, *, checkpoint: bool = False, **train):
-    """MBNetModel with the losses of eq. 11, always with the same weights; `train` are more of its options."""
+    """The network's model with its losses, always with the same weights; `train` are more of its options."""
     torch.manual_seed(0)
+    name = NETS[net]['type']
     model = build_model({
-        'name': 'gpu', 'model_type': 'MBNetModel', 'scale': 4, 'num_gpu': int(device == 'cuda'), 'manual_seed': 0,
+        'name': 'gpu', 'model_type': f'{name}Model', 'scale': 4, 'num_gpu': int(device == 'cuda'), 'manual_seed': 0,
         'dist': False, 'rank': 0, 'world_size': 1, 'is_train': True, 'path': {}, 'datasets': {'train': {}},
         'network_g': {**NETS[net], 'checkpoint': checkpoint},
         'train': {
             'optim_g': {'type': 'Adam', 'lr': 1e-4}, 'total_iter': 100,
             'scheduler': {'type': 'MultiStepLR', 'milestones': [1000], 'gamma': 0.5},
-            'pixel_opt': {'type': 'L1Loss'},
-            'lq_flow_opt': {'type': 'MultiScaleWarpLoss', 'loss_weight': 0.005},
-            'hr_flow_opt': {'type': 'MiddleFlowLoss', 'loss_weight': 0.01}, **train}})
+            'pixel_opt': {'type': 'L1Loss'}, **LOSSES[name], **train}})
     assert model.device.type == device
     return model
 
@@ -61,7 +70,7 @@ def train(model, batch: int = 2, patch: int = 16, num_steps: int = 3) -> list[di
               for size in (4 * patch, patch))
     logs = []
     for step in range(1, num_steps + 1):
-        model.feed_data({'lq': lq, 'gt': gt})
+        model.feed_data({'lq': lq, 'gt': gt, 'lq_sharp': lq})
         model.optimize_parameters(step)
         logs.append(dict(model.get_current_log()))
     return logs
@@ -78,8 +87,9 @@ def assert_close_losses(actual: list[dict[str, float]], expected: list[dict[str,
 
 
 @on_gpu
-def test_mbnet_equals_cpu():
-    net = MBNet(**MBNET_PRESETS['small'])
+@pytest.mark.parametrize('name', ['small', 'hoffr'])
+def test_network_equals_cpu(name):
+    net = build_network(NETS[name])
     lq = torch.rand(1, 2, 3, 32, 40)
     gpu_net = copy.deepcopy(net).cuda()
     expected, output = net(lq), gpu_net(lq.cuda())
@@ -87,6 +97,8 @@ def test_mbnet_equals_cpu():
     expected.square().mean().backward()
     output.square().mean().backward()
     for (name, p), q in zip(net.named_parameters(), gpu_net.parameters(), strict=True):
+        if name.startswith('deblur_tail.'):  # makes no part of HOFFR's output
+            continue
         torch.testing.assert_close(q.grad.cpu(), p.grad, atol=1e-4, rtol=1e-2, msg=lambda text, name=name: name + text)
 
 
@@ -107,37 +119,40 @@ def test_pac_equals_cpu(stride, strip, monkeypatch):
         torch.testing.assert_close(on_cuda, on_cpu, atol=1e-3, rtol=1e-4)
 
 
-@pytest.mark.parametrize('net', ['tiny', 'small'])
+@pytest.mark.parametrize('net', ['tiny', 'small', 'hoffr'])
 def test_losses_equal_cpu(net, device):
     expected = train(make_model(net, 'cpu'))
     assert_close_losses(train(make_model(net, device)), expected, tolerance=1e-3)
     assert expected[-1]['l_sr'] < expected[0]['l_sr']
 
 
+@pytest.mark.parametrize('net', ['tiny', 'hoffr'])
 @pytest.mark.parametrize('amp', ['bf16', 'fp16'])
-def test_half_precision_learns_like_single(amp, device):
-    model = make_model('tiny', device, amp=amp)
+def test_half_precision_learns_like_single(net, amp, device):
+    model = make_model(net, device, amp=amp)
     # GradScaler may leave out its first steps until its scale fits: what is learned is compared by its losses alone.
-    assert_close_losses(train(model), train(make_model('tiny', device)), tolerance=0.03)
+    assert_close_losses(train(model), train(make_model(net, device)), tolerance=0.03)
     assert model.scaler.is_enabled() == (amp == 'fp16')
     assert model.skipped == 0
     assert all(p.grad.isfinite().all() for p in model.net_g.parameters())
 
 
+@pytest.mark.parametrize('net', ['tiny', 'hoffr'])
 @pytest.mark.parametrize('options', [
     dict(channels_last=True), dict(accumulate=2), dict(checkpoint=True), dict(checkpoint=True, accumulate=2),
 ])
-def test_options_change_no_loss(options, device):
-    assert_close_losses(train(make_model('tiny', device, **options)), train(make_model('tiny', device)), tolerance=1e-3)
+def test_options_change_no_loss(net, options, device):
+    assert_close_losses(train(make_model(net, device, **options)), train(make_model(net, device)), tolerance=1e-3)
 
 
 @on_gpu
+@pytest.mark.parametrize('net', ['small', 'hoffr'])
 @pytest.mark.parametrize('options', [dict(), dict(checkpoint=True), dict(amp='bf16')])
-def test_compiled_equals_eager(options):
+def test_compiled_equals_eager(net, options):
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters
     counters.clear()
-    compiled, eager = (make_model('small', 'cuda', compile=on, **options) for on in (True, False))
+    compiled, eager = (make_model(net, 'cuda', compile=on, **options) for on in (True, False))
     logs = train(compiled, num_steps=1)
     # What cannot be compiled runs as it is, so that nothing else would tell.
     assert counters['frames']['ok'] == counters['frames']['total'] >= 4

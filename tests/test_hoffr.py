@@ -1,13 +1,17 @@
 """HOFFR: its parts against outputs of the code of its relatives, counts, and the recurrence."""
 import re
 
+import cv2
 import pytest
 import torch
+from basicsr.utils.matlab_functions import imresize
 from conftest import ROOT
 from reference_util import assert_equals, check_reference, load_in_order
 from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn import functional as F
 
-from basicsr_stvsr.archs.arch_util import upsample
+from basicsr_stvsr.archs.arch_util import warp
 from basicsr_stvsr.archs.hoffr_arch import HOFFR, ChannelAttentionBlock, HOFFRState, HRFlowNet
 
 
@@ -62,6 +66,69 @@ def test_refined_levels_see_the_warped_frame():
     torch.testing.assert_close(seen, torch.cat((*frames, moved, frames[1] - moved, flow), dim=1))
 
 
+def written_out(weights, frame, estimate, num_block, num_rcab):
+    """PF in functions of PyTorch: an LR frame and the estimate that came along, (B, 3, 4H, 4W) -> HR, deblurred LR."""
+    def conv(name, x):
+        weight = weights[f'{name}.weight']
+        return F.conv2d(x, weight, weights[f'{name}.bias'], padding=weight.shape[-1] // 2)
+
+    given, feats = torch.cat((frame, F.pixel_unshuffle(estimate, 4)), dim=1), {}
+    for branch in ('deblur_branch', 'sr_branch'):
+        if f'{branch}.fuse.weight' not in weights:
+            continue
+        x, outputs = F.leaky_relu(conv(f'{branch}.head.0', given), 0.1), []
+        for block in (f'{branch}.blocks.{number}' for number in range(num_block)):
+            x = x + conv(f'{block}.conv2', conv(f'{block}.conv1', x).relu())
+            outputs.append(x)
+        feats[branch] = conv(f'{branch}.fuse', torch.cat(outputs, dim=1))
+    deblurred = frame + conv('deblur_tail', feats['deblur_branch']) if 'deblur_branch' in feats else None
+
+    x = torch.cat(list(feats.values()), dim=1)
+    for block in (f'fusion.{number}' for number in range(num_rcab)):
+        residual = conv(f'{block}.2', conv(f'{block}.0', x).relu())
+        mean = residual.mean(dim=(2, 3), keepdim=True)
+        x = x + residual * conv(f'{block}.3.3', conv(f'{block}.3.1', mean).relu()).sigmoid()
+    x = conv(f'fusion.{num_rcab}', x)
+    for number in (0, 3):
+        x = F.leaky_relu(F.pixel_shuffle(conv(f'reconstruction.{number}', x), 2), 0.1)
+    x = conv('reconstruction.8', F.leaky_relu(conv('reconstruction.6', x), 0.1))
+    return x + F.interpolate(frame, scale_factor=4, mode='bilinear', align_corners=False), deblurred
+
+
+@pytest.mark.parametrize('options', [{'num_rcab': 2}, {'fusion': 'concat'}, {'deblur_branch': False}])
+def test_frames_equal_those_written_out(options):
+    """Of two frames; the second one's flow and estimate come from the first."""
+    net, lq = small_net(num_block=3, **options).double(), torch.rand(2, 2, 3, 4, 6).double()
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if not name.startswith('flow_net.'):
+                parameter.uniform_(-0.2, 0.2)  # no bias is zero any more
+        clip, parts = net(lq, return_parts=True)
+        last_lq, last_hr = lq[:, 0], torch.zeros(2, 3, 16, 24).double()
+        for number, part in enumerate(parts):
+            flow = net.flow_net(last_lq, lq[:, number])[2]
+            hr, deblurred = written_out(
+                net.state_dict(), lq[:, number], warp(last_hr, flow), 3,
+                0 if options.get('fusion') == 'concat' else options.get('num_rcab', 1))
+            for ours in (part.hr, clip[:, number]):
+                torch.testing.assert_close(ours, hr, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(part.deblurred, deblurred, rtol=1e-9, atol=1e-9)
+            last_lq, last_hr = lq[:, number], hr
+
+
+def test_the_network_adds_to_the_frame():
+    """Where the last convolutions give nothing: OpenCV's bilinear interpolation, and the LR frame."""
+    net, frame = small_net(), torch.rand(1, 3, 4, 6)
+    for conv in (net.reconstruction[-1], net.deblur_tail):
+        nn.init.zeros_(conv.weight)
+        nn.init.zeros_(conv.bias)
+    with torch.no_grad():
+        _, (part,) = net(frame.unsqueeze(1), return_parts=True)
+    larger = cv2.resize(frame[0].permute(1, 2, 0).numpy(), (24, 16), interpolation=cv2.INTER_LINEAR)
+    torch.testing.assert_close(part.hr[0], torch.from_numpy(larger).permute(2, 0, 1))
+    assert torch.equal(part.deblurred, frame)
+
+
 # ---------------------------------------------------------------- counts
 
 @pytest.mark.parametrize(('options', 'count'), [
@@ -93,7 +160,7 @@ def test_without_the_deblurring_branch():
 
 # ---------------------------------------------------------------- recurrence
 
-@pytest.mark.parametrize('init_state', ['zeros', 'bilinear'])
+@pytest.mark.parametrize('init_state', ['zeros', 'bicubic'])
 def test_a_stream_equals_a_clip(init_state):
     net, lq, state = small_net(init_state=init_state), torch.rand(2, 5, 3, 6, 8), None
     with torch.no_grad():
@@ -105,8 +172,11 @@ def test_a_stream_equals_a_clip(init_state):
 
 def test_the_first_state():
     frame = torch.rand(1, 3, 4, 6)
-    assert not small_net().first_state(frame).hr.any()
-    assert torch.equal(small_net(init_state='bilinear').first_state(frame).hr, upsample(frame, 4))
+    state = small_net().first_state(frame)
+    assert torch.equal(state.lq, frame) and torch.equal(state.hr, torch.zeros(1, 3, 16, 24))
+    state = small_net(init_state='bicubic').first_state(frame)
+    assert torch.equal(state.lq, frame)
+    torch.testing.assert_close(state.hr[0], imresize(frame[0], 4), rtol=0, atol=1e-5)
 
 
 def carried(net, frame, state):
@@ -167,6 +237,29 @@ def test_checkpointing_changes_nothing():
         torch.testing.assert_close(one, other)
 
 
+@pytest.fixture
+def dynamo():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures('dynamo')
+def test_compiled_parts_equal_eager():
+    """Traced forwards and backwards, but run by PyTorch's own kernels: compiling them takes minutes on a CPU."""
+    net, lq = small_net(num_block=1), torch.rand(1, 2, 3, 4, 6)
+    backend, results = CompileCounterWithBackend('aot_eager'), []
+    for _ in range(2):
+        hr, parts = net(lq, return_parts=True)
+        loss = hr.square().mean() + parts[1].deblurred.mean() + parts[1].flows[0].mean()
+        results.append((hr, *torch.autograd.grad(loss, list(net.parameters()))))
+        net.compile(backend=backend)
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
+    # The flow network, a branch, of which there are two alike, fusion and reconstruction, each in one graph
+    assert backend.frame_count >= 4 and not torch._dynamo.utils.counters['graph_break']
+
+
 def test_every_parameter_learns():
     net = small_net()
     frames, parts = net(torch.rand(2, 3, 3, 4, 6), return_parts=True)
@@ -196,14 +289,30 @@ def test_refused():
     net = small_net()
     with pytest.raises(ValueError, match='HOFFR needs a height and width divisible by 2, but got 5x6'):
         net(torch.rand(1, 2, 3, 5, 6))
-    with pytest.raises(ValueError, match=r'clips of RGB frames, \(B, T, 3, H, W\), but got \(2, 3, 4, 6\)'):
-        net(torch.rand(2, 3, 4, 6))
+    for shape in ((2, 3, 4, 6), (2, 3, 1, 4, 6), (2, 0, 3, 4, 6)):
+        message = f'clips of RGB frames, (B, T, 3, H, W) with T >= 1, but got {shape}'
+        with pytest.raises(ValueError, match=re.escape(message)):
+            net(torch.rand(shape))
     with pytest.raises(ValueError, match=r'RGB frames, \(B, 3, H, W\), but got \(1, 1, 4, 6\)'):
         net.step(torch.rand(1, 1, 4, 6))
     _, state = net.step(torch.rand(1, 3, 4, 6))
     with pytest.raises(ValueError, match=r'state is of frames of \(1, 3, 4, 6\), .* but this frame is \(1, 3, 4, 8\)'):
         net.step(torch.rand(1, 3, 4, 8), state)
+    for other in (tuple(state), state.hr, ()):
+        with pytest.raises(TypeError, match=f'state must be None or the HOFFRState .* but is a {type(other).__name__}'):
+            net.step(torch.rand(1, 3, 4, 6), other)
     with pytest.raises(ValueError, match='fusion must be one of attention, concat, but got'):
         small_net(fusion='sum')
+    with pytest.raises(ValueError, match='init_state must be one of zeros, bicubic, but got'):
+        small_net(init_state='bilinear')
     with pytest.raises(ValueError, match='HOFFR is built for scale 4, but got 2'):
         small_net(scale=2)
+
+
+def test_options_of_attention_count_only_where_it_is():
+    unused = {'num_rcab': 0, 'reduction': 99}
+    assert parameter_count(small_net(fusion='concat', **unused)) == parameter_count(small_net(fusion='concat'))
+    with pytest.raises(ValueError, match='num_rcab must be at least 1, but got 0'):
+        small_net(num_rcab=0)
+    with pytest.raises(ValueError, match='reduction must be from 1 to num_feat 8, but got 99'):
+        small_net(reduction=99)

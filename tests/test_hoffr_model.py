@@ -1,6 +1,7 @@
 """HOFFR's recipe by hand, its options, and clips restored as streams."""
 import copy
 import weakref
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from basicsr_stvsr.archs.arch_util import warp
 from basicsr_stvsr.archs.hoffr_arch import HRFlowNet
-from basicsr_stvsr.inference import Tiling, restore_clip, restore_stream
+from basicsr_stvsr.inference import StreamFrame, Tiling, restore_clip, restore_stream
 from basicsr_stvsr.losses.flow_loss import PyramidWarpLoss, total_variation
 from basicsr_stvsr.models.hoffr_model import HOFFRModel
 from basicsr_stvsr.models.stvsr_model import NonFiniteError
@@ -145,6 +146,25 @@ def test_the_flow_is_learned_from_known_motion():
         assert x == pytest.approx(pixels, rel=0.25) and abs(y) < 0.25 * pixels
 
 
+def test_the_flow_shown():
+    """From the first frame to the second, of frames padded to even sides; then of levels that give only a bias."""
+    model = make_model()
+    net, window = model.net_g.eval(), torch.rand(1, 3, 3, 5, 7)
+    padded = F.pad(window[0, :2], (0, 1, 0, 1), mode='replicate')
+    with torch.no_grad():
+        expected = net.flow_net(padded[:1], padded[1:])[2][0, :, :20, :28]
+    torch.testing.assert_close(model.flow_to_show(net, window, {}), expected)
+
+    for level, values in ((net.flow_net.coarse, (0.5, 0)), (net.flow_net.fine, (0.25, -1)), (net.flow_net.hr, (2, 0))):
+        nn.init.zeros_(level.tail[-1].weight)
+        bias = level.tail[-1].bias.data.view(2, -1)  # x, then y
+        bias.copy_(torch.tensor(values).unsqueeze(1).expand_as(bias))
+    x, y = model.flow_to_show(net, window, {})
+    torch.testing.assert_close(x, torch.full((20, 28), 4 * (2 * 0.5 + 0.25) + 2))
+    torch.testing.assert_close(y, torch.full((20, 28), -4.0))
+    assert model.flow_to_show(net, window[:, :1], {}) is None
+
+
 def test_a_sample_that_is_not_finite_is_named(batch):
     model = make_model(max_nonfinite=1)
     batch['lq_sharp'][1, 0, 0, 0, 0] = float('nan')
@@ -161,6 +181,9 @@ def test_samples_that_are_refused(batch):
     odd = batch | {'lq': torch.rand(2, 3, 3, 7, 12), 'gt': torch.rand(2, 3, 3, 28, 48)}
     with pytest.raises(ValueError, match='sides are divisible by 2, but these are 7x12: gt_size .* a multiple of 8'):
         make_model().feed_data(odd)
+    short = batch | {'lq_sharp': batch['lq_sharp'][:, :2]}
+    with pytest.raises(ValueError, match=r'shape of lq, but they are \(2, 2, 3, 8, 12\) and \(2, 3, 3, 8, 12\)'):
+        make_model().feed_data(short)
     del batch['lq_sharp']
     with pytest.raises(ValueError, match='samples have no lq_sharp: set lq_sharp: true of the data set, or dataroot_'):
         make_model().feed_data(batch)
@@ -282,26 +305,28 @@ def test_tiles_have_states_of_their_own(net):
     torch.testing.assert_close(tiled, torch.cat(halves, dim=-1))
 
 
+class State(NamedTuple):
+    frame: torch.Tensor
+
+
 class Recurrent(nn.Module):
     """Repeats frames, and leaves a new state at each."""
 
-    scale, size_multiple = 1, 1
-
-    class State:
-        pass
+    scale, temporal_scale, num_frames, size_multiple = 1, 1, None, 1
 
     def __init__(self):
         super().__init__()
         self.states = []
 
     def step(self, frame, state):
-        state = self.State()
-        self.states.append(weakref.ref(state))
+        state = State(frame.clone())
+        self.states.append(weakref.ref(state.frame))
         return frame, state
 
 
 def test_a_stream_keeps_one_state():
     net, alive = Recurrent(), []
-    for _ in restore_stream(net, ((torch.rand(1, 3, 4, 6), number == 5) for number in range(10))):
+    frames = (StreamFrame(torch.rand(1, 3, 4, 6), begins_scene=number == 5) for number in range(10))
+    for _ in restore_stream(net, frames):
         alive.append(sum(state() is not None for state in net.states))
     assert alive == [1] * 10

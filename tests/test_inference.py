@@ -1,17 +1,22 @@
 """Windows, joining and padding, checked with a network whose output says what it was given."""
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
 
 from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.inference import (
+    StreamFrame,
     Tiling,
-    cuts,
+    frames_of_clip,
     output_length,
     pad_to_multiple,
     restore_clip,
     restore_frames,
+    restore_stream,
     restore_windows,
+    spans,
 )
 
 
@@ -85,7 +90,7 @@ def test_overlap_rules(overlap, expected):
 def test_frames_come_as_soon_as_no_window_makes_them_again():
     net = Counted()
     calls = [(number, net.calls) for number, _ in restore_frames(net, torch.zeros(1, 9, 3, 2, 2), overlap='mean')]
-    assert calls == [(number, min(number // 2 + 2, 8)) for number in range(17)]
+    assert calls == [(number, min(number // 2 + 1, 8)) for number in range(17)]
 
 
 def test_an_unknown_rule_is_refused():
@@ -120,8 +125,9 @@ def test_frames_without_ends():
     """Frames 0, 2, 4, 6 of a clip whose frame k is k / 10; flow n is n / 100."""
     lq = (torch.arange(4) / 5).view(1, 4, 1, 1, 1).expand(1, 4, 3, 2, 2)
     flow = (torch.arange(3) / 100).view(1, 3, 1, 1, 1, 1).expand(1, 3, 2, 2, 2, 2)
-    windows = list(restore_windows(Numbered(), lq, flow))
-    assert [tuple(window.shape) for window in windows] == 2 * [(1, 3, 3, 2, 2)] and output_length(Numbered(), 4) == 5
+    windows = list(restore_windows(Numbered(), frames_of_clip(lq, flow)))
+    assert [tuple(window.frames.shape) for window in windows] == 2 * [(1, 3, 3, 2, 2)]
+    assert output_length(Numbered(), 4) == 5
     assert [number for number, _ in restore_frames(Numbered(), lq, flow)] == [1, 2, 3, 4, 5]
     assert [number for number, _ in restore_frames(Numbered(), lq, flow, overlap='all')] == [1, 2, 3, 3, 4, 5]
     clip = restore_clip(Numbered(), lq, flow, overlap='last')
@@ -176,10 +182,10 @@ def test_tiles_lie_on_the_grid_of_the_network(overlap):
     assert (rounded - whole)[..., :100, :].abs().max() < 0.05 * whole.std()
 
 
-def test_cuts():
-    assert cuts(1024, 2, 32) == [(0, 512), (512, 1024)]
-    assert cuts(100, 3, 32) == [(0, 32), (32, 64), (64, 100)]
-    assert cuts(20, 3, 32) == [(0, 20)]
+def test_spans():
+    assert spans(1024, 2, 32) == [(0, 512), (512, 1024)]
+    assert spans(100, 3, 32) == [(0, 32), (32, 64), (64, 100)]
+    assert spans(20, 3, 32) == [(0, 20)]
 
 
 class Centre(nn.Module):
@@ -220,3 +226,120 @@ def test_short_clips_are_padded_for_networks_that_make_all_frames(num_frames):
     torch.testing.assert_close(restore_clip(AllOfFive(), lq), lq / 2 + 0.02)  # by the window that it is the middle of
     numbers = [number for number, _ in restore_frames(AllOfFive(), lq)]
     assert numbers == list(range(num_frames))
+
+
+# ---------------------------------------------------------------- streams
+
+def numbers_of(net, num_frames: int, cuts=(), **options) -> list[int]:
+    lq = torch.zeros(1, num_frames, 3, 2, 2)
+    flow = torch.zeros(1, max(0, num_frames - 1), 2, 2, 2, 2)
+    return [number for number, _ in restore_stream(net, frames_of_clip(lq, flow, cuts), **options)]
+
+
+@pytest.mark.parametrize('net', [Counted(), Numbered()])
+@pytest.mark.parametrize('num_frames', [1, 2, 3, 6])
+def test_a_complete_stream_has_every_frame(net, num_frames):
+    """Of a pair network one frame alone; of one that does without the ends, the ends."""
+    assert numbers_of(net, num_frames, complete=True) == list(range(2 * num_frames - 1))
+
+
+def test_what_a_complete_stream_makes_of_its_ends():
+    """Repeated frames do not move, and lie halfway between themselves."""
+    lq = (torch.arange(3) / 5).view(1, 3, 1, 1, 1).expand(1, 3, 3, 2, 2)
+    flow = torch.full((1, 2, 2, 2, 2, 2), 0.01)
+    frames = [float(frame.mean()) for _, frame in restore_stream(
+        Numbered(), frames_of_clip(lq, flow), overlap='last', complete=True)]
+    assert frames == pytest.approx([0, 0.1 + 0.01, 0.2, 0.3 + 0.01, 0.4])
+
+
+def test_scenes_are_restored_apart():
+    """Between the last frame of a scene and the first of the next nothing is made; one frame is a scene, too."""
+    assert numbers_of(Counted(), 6, cuts=[2, 3], complete=True) == [0, 1, 2, 4, 6, 7, 8, 9, 10]
+    lq = torch.rand(1, 6, 3, 4, 8)
+    scenes = [restore_clip(Pair(), part) for part in (lq[:, :2], lq[:, 2:])]
+    assert torch.equal(restore_clip(Pair(), lq, cuts=[2]), torch.cat(scenes, dim=1))
+    with pytest.raises(ValueError, match='windows of 2 frames, but the clip has 1'):
+        restore_clip(Pair(), lq, cuts=[1])
+
+
+def test_a_stream_is_read_no_further_than_needed():
+    """A window's worth at a time, though the stream never ends."""
+    read = []
+
+    def frames():
+        while True:
+            read.append(len(read))
+            yield StreamFrame(torch.zeros(1, 3, 2, 2))
+
+    for number, _ in restore_stream(Counted(), frames()):
+        assert len(read) <= number // 2 + 2
+        if number == 40:
+            break
+
+
+class Trace(nn.Module):
+    """x2, recurrent: the mean of this frame and the last output; remembers the sizes of tiles."""
+
+    scale, temporal_scale, num_frames, size_multiple = 2, 1, None, 2
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def step(self, frame, state):
+        self.sizes.append(tuple(frame.shape[-2:]))
+        large = frame.repeat_interleave(2, -1).repeat_interleave(2, -2)
+        blurred = nn.functional.avg_pool2d(nn.functional.pad(large, [1] * 4, 'replicate'), 3, 1)
+        hr = blurred if state is None else (blurred + state.hr) / 2
+        return hr, TraceState(hr)
+
+
+class TraceState(NamedTuple):
+    hr: torch.Tensor
+
+
+@pytest.mark.parametrize('size', [(8, 12), (7, 13)])
+@pytest.mark.parametrize('feather', [0, 1])
+def test_tiles_of_a_stream_see_what_became_of_their_neighbours(size, feather):
+    """However long it is: a state of its own would not know what comes over the border."""
+    lq = torch.rand(1, 9, 3, *size)
+    net = Trace()
+    tiled = restore_clip(net, lq, tiling=Tiling((2, 2), 2, feather))
+    assert len(net.sizes) == 4 * 9
+    torch.testing.assert_close(tiled, restore_clip(net, lq))
+
+
+def test_feather():
+    """Tiles that tell their place: from one to the next in even steps, on either side of where they meet."""
+    class Place(nn.Module):
+        scale, temporal_scale, num_frames, size_multiple = 1, 1, 1, 1
+
+        def forward(self, lq):
+            return torch.full_like(lq, float(lq[..., -1].mean() > 0))
+
+    lq = torch.zeros(1, 1, 1, 1, 12)
+    lq[..., 10:] = 1
+    row = restore_clip(Place(), lq, tiling=Tiling((1, 2), 3, 2))[0, 0, 0, 0]
+    torch.testing.assert_close(row, torch.tensor([0, 0, 0, 0, 1 / 8, 3 / 8, 5 / 8, 7 / 8, 1, 1, 1, 1]))
+    row = restore_clip(Place(), lq, tiling=Tiling((1, 2), 3))[0, 0, 0, 0]
+    torch.testing.assert_close(row, torch.tensor([0.] * 6 + [1] * 6))
+    with pytest.raises(ValueError, match='feather must be from 0 to overlap 3, but is 4'):
+        restore_clip(Place(), lq, tiling=Tiling((1, 2), 3, 4))
+
+
+@pytest.mark.parametrize('size', [(33, 100), (5, 7), (96, 31)])
+@pytest.mark.parametrize('grid', [(1, 1), (2, 3), (7, 2)])
+def test_feathered_tiles_of_any_size(size, grid):
+    lq = torch.rand(1, 1, 3, *size)
+    whole = restore_clip(Plain(), lq)
+    torch.testing.assert_close(restore_clip(Plain(), lq, tiling=Tiling(grid, 6, 4)), whole)
+
+
+class Plain(nn.Module):
+    """x2: the mean of 5 x 5 pixels around each, then repeated."""
+
+    scale, temporal_scale, num_frames, size_multiple = 2, 1, 1, 1
+
+    def forward(self, lq):
+        blurred = nn.functional.avg_pool2d(nn.functional.pad(lq.flatten(0, 1), [2] * 4, 'replicate'), 5, 1)
+        return blurred.repeat_interleave(2, -1).repeat_interleave(2, -2).unflatten(0, lq.shape[:2])

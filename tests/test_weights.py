@@ -66,7 +66,7 @@ def test_fisr_small_beats_bicubic_and_averaging(real_data):
 
 
 @pytest.mark.real_clips
-@pytest.mark.parametrize('arch, gain', [('FSTRN', 1.0), ('VSRResNet', 0.3)])  # dB; the latter is an adversarial training
+@pytest.mark.parametrize('arch, gain', [('FSTRN', 1.0), ('VSRResNet', 0.3)])  # dB; the latter is of a GAN
 def test_networks_of_luma_are_sharper_and_nearer_than_bicubic(real_data, arch, gain):
     """A part of a frame of Vid4, x4: PSNR, and how much of the true frame's detail there is."""
     path, opt = next((path, opt) for path, opt in OPTIONS if opt['network_g']['type'] == arch)

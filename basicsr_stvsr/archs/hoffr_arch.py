@@ -24,9 +24,10 @@ from .arch_util import (
     warp,
 )
 from .rdn_arch import ResidualDenseBlock
+from .resize import upscale_bicubic
 
 FUSIONS = ('attention', 'concat')
-INIT_STATES = ('zeros', 'bilinear')
+INIT_STATES = ('zeros', 'bicubic')
 
 
 class HOFFRState(NamedTuple):
@@ -175,18 +176,18 @@ class HOFFR(nn.Module):
     3,543,242 parameters, of which the flow network has 623,532.
 
     Args:
-        scale: only 4, as in the paper.
+        scale: only 4, for which we chose the layers.
         num_feat: features of the branches.
         num_block: residual blocks of a branch.
-        num_rcab: attention blocks that bring the branches together.
+        num_rcab: attention blocks that bring the branches together; there are none with `fusion` 'concat'.
         reduction: of an attention block: so many times fewer channels between its two convolutions of 1x1.
         num_flow_feat: features of the flow network.
         deblur_branch: whether there is the branch that is trained to deblur LR frames.
         fusion: 'attention', or 'concat', where one convolution stands for the attention blocks and itself.
         hr_flow: whether flow is estimated at HR; else the LR flow is made larger.
         recurrent: whether the last estimate is carried on; else the last LR frame, bilinearly enlarged, stands for it.
-        init_state: what stands for the estimate before the first frame: 'zeros', black, as in FRVSR, or 'bilinear', the
-            first frame enlarged.
+        init_state: what stands for the estimate before the first frame: 'zeros', black, our choice, or 'bicubic', the
+            first frame enlarged as MATLAB does.
         checkpoint: while gradients are on, keep only what a frame leaves to the next for the backward pass, which runs
             each frame once more (gradient checkpointing). The results are the same.
 
@@ -208,9 +209,11 @@ class HOFFR(nn.Module):
         for name, value, known in (('fusion', fusion, FUSIONS), ('init_state', init_state, INIT_STATES)):
             if value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, but got {value!r}')
-        check_counts(num_feat=num_feat, num_block=num_block, num_rcab=num_rcab, num_flow_feat=num_flow_feat)
-        if reduction < 1 or num_feat < reduction:
-            raise ValueError(f'reduction must be from 1 to num_feat {num_feat}, but got {reduction}')
+        check_counts(num_feat=num_feat, num_block=num_block, num_flow_feat=num_flow_feat)
+        if fusion == 'attention':
+            check_counts(num_rcab=num_rcab)
+            if reduction < 1 or num_feat < reduction:
+                raise ValueError(f'reduction must be from 1 to num_feat {num_feat}, but got {reduction}')
         self.scale, self.recurrent, self.init_state, self.checkpoint = scale, recurrent, init_state, checkpoint
 
         self.flow_net = HRFlowNet(3, num_flow_feat, scale, to_hr=hr_flow)
@@ -230,7 +233,7 @@ class HOFFR(nn.Module):
         """Restores a clip, frame after frame.
 
         Args:
-            lq: (B, T, 3, H, W), RGB, 0-1; H and W even.
+            lq: (B, T, 3, H, W), RGB, 0-1; at least one frame, H and W even.
             return_parts: also return what the losses need.
             truncate: gradients go back over no more than so many frames (truncated back-propagation through time);
                 None: over all.
@@ -241,8 +244,8 @@ class HOFFR(nn.Module):
         Raises:
             ValueError: the input has another shape.
         """
-        if lq.dim() != 5 or lq.shape[2] != 3:
-            raise ValueError(f'HOFFR takes clips of RGB frames, (B, T, 3, H, W), but got {tuple(lq.shape)}')
+        if lq.dim() != 5 or lq.shape[1] < 1 or lq.shape[2] != 3:
+            raise ValueError(f'HOFFR takes clips of RGB frames, (B, T, 3, H, W) with T >= 1, but got {tuple(lq.shape)}')
         state, frames = None, []
         for number, frame in enumerate(lq.unbind(1)):
             if truncate and state and number % truncate == 0:
@@ -263,6 +266,7 @@ class HOFFR(nn.Module):
             the frame, (B, 3, sH, sW), and what it leaves to the next.
 
         Raises:
+            TypeError: the state is no HOFFRState.
             ValueError: the frame has another shape, or the state is of frames of another size.
         """
         hr = self.restore(frame, state).hr
@@ -280,7 +284,11 @@ class HOFFR(nn.Module):
         if frame.dim() != 4 or frame.shape[1] != 3:
             raise ValueError(f'HOFFR takes RGB frames, (B, 3, H, W), but got {tuple(frame.shape)}')
         check_size_multiple(frame, self.size_multiple, 'HOFFR')
-        state = state or self.first_state(frame)
+        if state is None:
+            state = self.first_state(frame)
+        if not isinstance(state, HOFFRState):
+            raise TypeError('state must be None or the HOFFRState that the last step returned, but is a '
+                            f'{type(state).__name__}')
         b, _, h, w = frame.shape
         expected = frame.shape, (b, 3, self.scale * h, self.scale * w)
         if (state.lq.shape, state.hr.shape) != expected:
@@ -305,6 +313,8 @@ class HOFFR(nn.Module):
         return hr, deblurred, flows
 
     def first_state(self, frame: Tensor) -> HOFFRState:
-        """What stands before the first frame: itself once more, and no estimate."""
-        enlarged = upsample(frame, self.scale)
-        return HOFFRState(frame, enlarged if self.init_state == 'bilinear' else torch.zeros_like(enlarged))
+        """What stands before the first frame: itself once more, and what `init_state` says for its estimate."""
+        if self.init_state == 'bicubic':
+            return HOFFRState(frame, upscale_bicubic(frame, self.scale))
+        b, _, h, w = frame.shape
+        return HOFFRState(frame, frame.new_zeros(b, 3, self.scale * h, self.scale * w))

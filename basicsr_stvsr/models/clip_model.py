@@ -25,15 +25,17 @@ from ..inference import (
     Tiling,
     check_color,
     first_output,
+    frames_of_clip,
     is_recurrent,
     output_length,
     restore_frames,
     restore_windows,
-    window_start,
 )
 from ..json_files import finite_or_null
 from ..visuals import write_images
 from .clip_scores import FramePair, FrameScores, average_groups, mean, needs_reference, usable_metrics
+
+SHOWN_OF_STREAM = 5  # of a recurrent network tensorboard shows its fifth frame
 
 
 class ClipModel(SRModel):
@@ -141,15 +143,22 @@ class ClipModel(SRModel):
 
     def show_clip(self, net: nn.Module, item: Mapping[str, Any], color: Color, tag: str, current_iter: int | str,
                   tb_logger: Any) -> None:
-        """Writes one frame of a clip to tensorboard: the first that the network adds, or else the first it makes."""
+        """Writes one frame of a clip to tensorboard: the first that the network adds, or else the first it makes; of a
+        recurrent network, a later one, to which others have left something."""
         if tb_logger is None:
             return
-        window = self.given_frames(net, item)[:net.num_frames]
-        result = next(restore_windows(net, *self.network_inputs(window, item)))[0]
-        first = first_output(net)
-        number = max(first, int(net.temporal_scale == 2))
+        given = self.given_frames(net, item)
+        window = given[:SHOWN_OF_STREAM if is_recurrent(net) else net.num_frames]
+        lq, flow, tiling = self.network_inputs(window, item)
+        windows = restore_windows(net, frames_of_clip(lq, flow), tiling)
+        if is_recurrent(net):
+            *_, result = windows
+            number, shown_lq = result.end, window[-1]
+        else:
+            result, first = next(windows), first_output(net)
+            number, shown_lq = max(first, int(net.temporal_scale == 2)), window[first // net.temporal_scale]
         shown = number - item.get('gt_start', 0)
-        images = {'lq': window[first // net.temporal_scale], 'result': result[number - window_start(net)],
+        images = {'lq': shown_lq, 'result': result.frames[0, number - result.start],
                   'gt': item['gt'][shown] if 'gt' in item and shown >= 0 else None}
         images = {name: None if image is None else convert_clip(image, color, 'rgb') for name, image in images.items()}
         write_images(tb_logger, tag, current_iter, **images, flow=self.flow_to_show(net, window.unsqueeze(0), item))
@@ -229,8 +238,8 @@ class ClipModel(SRModel):
             raise ValueError(f'{where}: {type(net).__name__} needs the flow between LR frames: set flow_opt, such as '
                              '{type: DISFlow}')
         if getattr(dataset, 'temporal_scale', 1) > net.temporal_scale:  # BasicSR's own give all frames
-            raise ValueError(f'{where}: temporal_scale is {dataset.temporal_scale}, by which every second frame is left '
-                             f'out, but {type(net).__name__} makes none between two others; set temporal_scale: 1')
+            raise ValueError(f'{where}: temporal_scale is {dataset.temporal_scale}, by which every second frame is '
+                             f'left out, but {type(net).__name__} makes none between two others; set temporal_scale: 1')
         if not net.num_frames or getattr(net, 'pads_ends', False):
             return
         if not hasattr(dataset, 'num_input_frames'):  # BasicSR's own do not tell

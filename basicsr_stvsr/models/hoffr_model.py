@@ -69,6 +69,9 @@ class HOFFRModel(STVSRModel):
             if 'lq_sharp' not in data:
                 raise ValueError('samples have no lq_sharp: set lq_sharp: true of the data set, or dataroot_lq_sharp')
             self.lq_sharp = data['lq_sharp'].to(self.device, non_blocking=True)
+            if self.lq_sharp.shape != self.lq.shape:
+                raise ValueError('lq_sharp must have the shape of lq, but they are '
+                                 f'{tuple(self.lq_sharp.shape)} and {tuple(self.lq.shape)}')
 
     def compute_losses(self) -> dict[str, Tensor]:
         hr, frames = self.net_g(self.lq, return_parts=True, truncate=self.train_opt.truncate)

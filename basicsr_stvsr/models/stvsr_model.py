@@ -218,8 +218,8 @@ class STVSRModel(ClipModel):
             gt = gt[:, first:first + num_out]
         if gt.shape[1] != num_out:
             raise ValueError(f'{type(net).__name__} makes {num_out} frames of the {lq.shape[1]} given to it, but gt '
-                             f'has {gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]}); see temporal_scale of '
-                             'the data set')
+                             f'has {gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]}); see '
+                             'temporal_scale of the data set')
         h, w = lq.shape[-2:]
         if h % net.size_multiple or w % net.size_multiple:
             raise ValueError(f'{type(net).__name__} trains on LR frames whose sides are divisible by '

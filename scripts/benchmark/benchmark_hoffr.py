@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import torch
 from benchmark_util import MIB, add_device_option, describe, in_new_process, memory_growth, seconds
-from torch import Tensor, nn
+from torch import nn
 
 import basicsr_stvsr  # noqa: F401  (before anything of basicsr, which it patches)
 
@@ -24,18 +24,18 @@ from basicsr.archs.basicvsr_arch import BasicVSR
 
 from basicsr_stvsr.archs.hoffr_arch import HOFFR
 from basicsr_stvsr.cpu_memory import return_freed_memory
-from basicsr_stvsr.inference import restore_stream
+from basicsr_stvsr.inference import StreamFrame, restore_stream
 
 NUM_FRAMES = 5  # of a clip that BasicVSR takes at once
 LENGTHS = (20, 200)  # of streams
 TOLERANCE = 0.02
 
 
-def stream(num_frame: int, size: tuple[int, int], device: torch.device) -> Iterator[tuple[Tensor, bool]]:
+def stream(num_frame: int, size: tuple[int, int], device: torch.device) -> Iterator[StreamFrame]:
     """Noise that moves."""
     noise = torch.rand(1, 3, size[0], size[1] + 16, device=device)
     for number in range(num_frame):
-        yield noise[..., number % 16:number % 16 + size[1]], False
+        yield StreamFrame(noise[..., number % 16:number % 16 + size[1]])
 
 
 def run_stream(net: HOFFR, num_frame: int, size: tuple[int, int], device: torch.device) -> None:
@@ -45,7 +45,7 @@ def run_stream(net: HOFFR, num_frame: int, size: tuple[int, int], device: torch.
 
 @torch.no_grad()
 def run_clip(net: nn.Module, num_frame: int, size: tuple[int, int], device: torch.device) -> None:
-    net(torch.stack([frame for frame, _ in stream(num_frame, size, device)], dim=1))
+    net(torch.stack([frame.lq for frame in stream(num_frame, size, device)], dim=1))
 
 
 def make(name: str, device: torch.device) -> nn.Module:
@@ -58,14 +58,15 @@ def memory(name: str, num_frame: int, size: tuple[int, int], device: torch.devic
     torch.set_num_threads(1)
     return_freed_memory()
     run = {'HOFFR': run_stream, 'BasicVSR': run_clip}[name]
-    run(make(name, device), 2, (64, 64), device)  # loads libraries; of less, nothing is left on BasicVSR's coarsest level
+    # Loads libraries; of less, nothing would be left on the coarsest level of BasicVSR's flow.
+    run(make(name, device), 2, (64, 64), device)
     return memory_growth(lambda: run(make(name, device), num_frame, size, device), device)
 
 
 def step_of_flow(net: HOFFR, size: tuple[int, int], device: torch.device) -> None:
-    (first, _), (second, _) = stream(2, size, device)
+    first, second = stream(2, size, device)
     with torch.no_grad():
-        net.flow_net(first, second)
+        net.flow_net(first.lq, second.lq)
 
 
 def compare_steps(size: tuple[int, int], num_turn: int, device: torch.device) -> None:
