@@ -1,6 +1,7 @@
 """HOFFR's recipe by hand, its options, and clips restored as streams."""
 import copy
 import weakref
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -303,6 +304,27 @@ def test_tiles_have_states_of_their_own(net):
     tiled = restore_clip(net, lq, tiling=Tiling((1, 2), 0))
     halves = [restore_clip(net, lq[..., part]) for part in (slice(0, 6), slice(6, 12))]
     torch.testing.assert_close(tiled, torch.cat(halves, dim=-1))
+
+
+@pytest.mark.parametrize('reset', [True, False])
+def test_a_validation_starts_afresh_at_cuts_if_asked(reset):
+    """Two shots, told apart by their colours: each is scored as if it were alone."""
+    opt = model_opt()
+    opt['val'] = {'reset_at_cuts': reset, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}}
+    torch.manual_seed(0)
+    model = build_model(opt)
+    texture = F.avg_pool2d(torch.rand(3, 36, 60), 5, 1)  # (3, 32, 56)
+    shots = [torch.stack([texture[..., t:t + 48] * torch.tensor(color).view(3, 1, 1) for t in range(8)])
+             for color in ([1., 0.2, 0.2], [0.2, 0.2, 1.])]
+
+    def psnr(lq: torch.Tensor) -> list[float]:
+        item = {'lq': lq, 'gt': lq.repeat_interleave(4, -1).repeat_interleave(4, -2)}
+        scores = model.validate_clip(model.net_g.eval(), 'clip', item, SimpleNamespace(color='rgb'), 0, False)
+        return [value for _, value in scores['psnr']]
+
+    together, apart = psnr(torch.cat(shots)), [value for shot in shots for value in psnr(shot)]
+    assert together[:8] == pytest.approx(apart[:8], abs=1e-6)
+    assert (together[8:] == pytest.approx(apart[8:], abs=1e-6)) == reset
 
 
 class State(NamedTuple):
