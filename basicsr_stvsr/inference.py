@@ -9,8 +9,10 @@ tensors, whose height and width are whole multiples of the frame's.
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale. Frames out are numbered from the
 first frame in, in steps of half a frame where the network doubles the frame rate.
 """
+import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, groupby, pairwise, product
 from operator import itemgetter
 from typing import NamedTuple
@@ -20,6 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 State = tuple[Tensor, ...]  # a NamedTuple, see above
+# What runs on the tile of each input, with the tile of the state: what it makes, and what that leaves
+Run = Callable[[list[Tensor], State | None], tuple[Tensor, State]]
+DEFAULT_OVERLAP = 32, 8  # and feather, of tiles that nobody asked for
+logger = logging.getLogger('basicsr')
 OVERLAP_RULES = ('first', 'last', 'middle', 'mean', 'all')
 
 
@@ -31,6 +37,13 @@ class StreamFrame(NamedTuple):
     # with `needs_flow`, and not of the first frame
     flow: Tensor | None = None
     begins_scene: bool = False
+
+
+@dataclass
+class Carry:
+    """What a recurrent network leaves to the frames that come next; None at the beginning of a scene."""
+
+    state: State | None = None
 
 
 class RestoredWindow(NamedTuple):
@@ -201,13 +214,17 @@ class Tiles:
     Args:
         net: a network that states its needs.
         tiling: how to cut up frames; default: not at all.
+        dtype: in which convolutions are computed, by autocast; default: that of the frames.
+        may_halve: whether tiles are halved, for good, when the memory of the GPU does not suffice; else torch's error
+            is raised. Frames in smaller tiles are not quite the same.
 
     Raises:
         ValueError: the feather of the tiling is wider than its overlap.
     """
 
-    def __init__(self, net: nn.Module, tiling: Tiling | None = None):
-        self.net, self.tiling = net, tiling or Tiling((1, 1), 0)
+    def __init__(self, net: nn.Module, tiling: Tiling | None = None, *, dtype: torch.dtype | None = None,
+                 may_halve: bool = False):
+        self.net, self.tiling, self.dtype, self.may_halve = net, tiling or Tiling((1, 1), 0), dtype, may_halve
         if not 0 <= self.tiling.feather <= self.tiling.overlap:
             raise ValueError(f'feather must be from 0 to overlap {self.tiling.overlap}, but is {self.tiling.feather}')
 
@@ -234,17 +251,30 @@ class Tiles:
         """
         return self._run((frame,), state, lambda tiles, state: self.net.step(*tiles, state))
 
-    def _run(self, inputs: Sequence[Tensor], state: State | None,
-             run: Callable[[list[Tensor], State | None], tuple[Tensor, State]]) -> tuple[Tensor, State]:
-        like, scale, multiple = inputs[0], self.net.scale, self.net.size_multiple
-        h, w = like.shape[-2:]
-        device = next((parameter.device for parameter in self.net.parameters()), like.device)
-        inputs = [pad_to_multiple(x, multiple) for x in inputs]
-        size = inputs[0].shape[-2:]
+    def _run(self, inputs: Sequence[Tensor], state: State | None, run: Run) -> tuple[Tensor, State]:
+        inputs, (h, w) = [pad_to_multiple(x, self.net.size_multiple) for x in inputs], inputs[0].shape[-2:]
+        device = next((parameter.device for parameter in self.net.parameters()), inputs[0].device)
+        while True:
+            try:
+                with torch.autocast(device.type, self.dtype, enabled=self.dtype is not None):
+                    output, left = self._run_padded(inputs, state, run, device)
+                return output[..., :self.net.scale * h, :self.net.scale * w], left
+            except torch.OutOfMemoryError:
+                smaller = halved(self.tiling, inputs[0].shape[-2:], self.net.size_multiple)
+                if not self.may_halve or smaller is None:
+                    raise
+                self.tiling = smaller
+            torch.cuda.empty_cache()  # outside of the handler, which keeps alive what the failed call held
+            logger.warning('The memory of the GPU does not suffice: frames are cut into %d x %d tiles from here on.',
+                           *smaller.grid)
+
+    def _run_padded(self, inputs: list[Tensor], state: State | None, run: Run, device: torch.device) -> (
+            tuple[Tensor, State]):
+        like, multiple, size = inputs[0], self.net.size_multiple, inputs[0].shape[-2:]
         tiles = cut_into_tiles(size, self.tiling, multiple)
         if len(tiles) == 1:
             output, left = run([x.to(device) for x in inputs], state)
-            return output[..., :scale * h, :scale * w].to(like), left
+            return output.to(like), left
         mosaic, states = Mosaic(size, like, feather=True), []
         for tile in tiles:
             part, left = run([tile.part_of(x, size).to(device) for x in inputs],
@@ -253,8 +283,17 @@ class Tiles:
             states = states or [Mosaic(size, x, feather=False) for x in left]
             for whole, x in zip(states, left, strict=True):
                 whole.add(tile, x)
-        output = mosaic.whole[..., :scale * h, :scale * w]
-        return output, type(left)(*(each.whole for each in states)) if states else left
+        return mosaic.whole, type(left)(*(each.whole for each in states)) if states else left
+
+
+def halved(tiling: Tiling, size: Sequence[int], multiple: int) -> Tiling | None:
+    """Tiles of half the size; None where that would hardly be less than what they see beyond their own."""
+    sides = [length / parts for length, parts in zip(size, tiling.grid, strict=True)]
+    longer = sides.index(max(sides))
+    overlap, feather = (tiling.overlap, tiling.feather) if max(tiling.grid) > 1 else DEFAULT_OVERLAP
+    if sides[longer] / 2 < max(multiple, overlap):
+        return None
+    return Tiling(tuple(parts * (1 + (side == longer)) for side, parts in enumerate(tiling.grid)), overlap, feather)
 
 
 # ---------------------------------------------------------------- time
@@ -290,7 +329,7 @@ def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tilin
         ValueError: a scene is shorter than the network's window, or comes without the flow that it needs; or an
             unknown `overlap`.
     """
-    return restore_stream(net, frames_of_clip(lq, flow, cuts), tiling, overlap)
+    return restore_stream(Tiles(net, tiling), frames_of_clip(lq, flow, cuts), overlap)
 
 
 def frames_of_clip(lq: Tensor, flow: Tensor | None = None, cuts: Collection[int] = ()) -> Iterator[StreamFrame]:
@@ -300,11 +339,13 @@ def frames_of_clip(lq: Tensor, flow: Tensor | None = None, cuts: Collection[int]
         yield StreamFrame(frame, frame_flow, number in cuts)
 
 
-def restore_stream(net: nn.Module, frames: Iterable[StreamFrame], tiling: Tiling | None = None,
-                   overlap: str | None = None, *, complete: bool = False) -> Iterator[tuple[int, Tensor]]:
+def restore_stream(net: nn.Module | Tiles, frames: Iterable[StreamFrame], overlap: str | None = None, *,
+                   complete: bool = False, carry: Carry | None = None) -> Iterator[tuple[int, Tensor]]:
     """Restores a stream of any length, with no more of it in memory than a window; see `restore_frames`.
 
     Args:
+        net: a network that states its needs, or `Tiles` of it.
+        carry: for a recurrent network, what an earlier part of the stream left, and where this one leaves it.
         complete: give every frame from the first given one to the last, whatever the network does without: scenes
             shorter than its window are filled up, by repeating their ends. Only the frame halfway between the last of
             a scene and the first of the next is not made.
@@ -312,15 +353,16 @@ def restore_stream(net: nn.Module, frames: Iterable[StreamFrame], tiling: Tiling
     Yields:
         number of the frame in the stream, and the frame, (B, C, sH, sW), clamped to 0-1, where it lies.
     """
-    overlap = overlap or overlap_of(net)
+    tiles = net if isinstance(net, Tiles) else Tiles(net)
+    overlap = overlap or overlap_of(tiles.net)
     if overlap not in OVERLAP_RULES:
         raise ValueError(f'overlap must be one of {", ".join(OVERLAP_RULES)}, but got {overlap!r}')
-    return _restore_scenes(net, frames, tiling, overlap, complete)
+    return _restore_scenes(tiles, frames, overlap, complete, carry or Carry())
 
 
-def _restore_scenes(net: nn.Module, frames: Iterable[StreamFrame], tiling: Tiling | None, overlap: str,
-                    complete: bool) -> Iterator[tuple[int, Tensor]]:
-    scene = 0
+def _restore_scenes(tiles: Tiles, frames: Iterable[StreamFrame], overlap: str, complete: bool, carry: Carry) -> (
+        Iterator[tuple[int, Tensor]]):
+    scene, step = 0, tiles.net.temporal_scale
 
     def scene_of(numbered: tuple[int, StreamFrame]) -> int:
         nonlocal scene
@@ -329,28 +371,30 @@ def _restore_scenes(net: nn.Module, frames: Iterable[StreamFrame], tiling: Tilin
 
     for _, numbered in groupby(enumerate(frames), scene_of):
         start, first = next(numbered)
+        if first.begins_scene:
+            carry.state = None
         others = map(itemgetter(1), numbered)  # noqa: B031  (goes on where next() stopped)
-        windows = restore_windows(net, chain([first], others), tiling, complete=complete)
-        for number, frame in join_windows(windows, overlap, step=net.temporal_scale):
-            yield net.temporal_scale * start + number, frame
+        windows = restore_windows(tiles, chain([first], others), complete=complete, carry=carry)
+        for number, frame in join_windows(windows, overlap, step):
+            yield step * start + number, frame
 
 
 @torch.no_grad()
-def restore_windows(net: nn.Module, frames: Iterable[StreamFrame], tiling: Tiling | None = None, *,
-                    complete: bool = False) -> Iterator[RestoredWindow]:
+def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bool = False,
+                    carry: Carry | None = None) -> Iterator[RestoredWindow]:
     """Restores a scene window by window; by a recurrent network, frame by frame. Windows start one frame apart.
 
     Args:
-        net, frames, tiling, complete: as `restore_stream` takes them.
+        frames, complete, carry: as `restore_stream` takes them.
 
     Raises:
         ValueError: as `restore_frames`.
     """
-    run = Tiles(net, tiling)
+    net = tiles.net
     if is_recurrent(net):
-        state = None
+        carry = carry or Carry()
         for number, frame in enumerate(frames):
-            restored, state = run.step(frame.lq, state)
+            restored, carry.state = tiles.step(frame.lq, carry.state)
             yield RestoredWindow(number, number, restored.clamp(0, 1).unsqueeze(1))
         return
     needs_flow = getattr(net, 'needs_flow', False)
@@ -364,7 +408,7 @@ def restore_windows(net: nn.Module, frames: Iterable[StreamFrame], tiling: Tilin
                                  'flow_opt of the data set, or see basicsr_stvsr.flow')
             inputs = net.inputs(*inputs, torch.stack(flows, dim=1))
         newest, _ = window[-1]
-        yield RestoredWindow(start, net.temporal_scale * newest, run(*inputs).clamp(0, 1))
+        yield RestoredWindow(start, net.temporal_scale * newest, tiles(*inputs).clamp(0, 1))
         start += net.temporal_scale
 
 

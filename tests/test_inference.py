@@ -6,10 +6,14 @@ import torch
 from torch import nn
 
 from basicsr_stvsr.archs.fisr_arch import FISRNet
+from basicsr_stvsr.archs.vsrresnet_arch import VSRResNet
 from basicsr_stvsr.inference import (
+    Carry,
     StreamFrame,
+    Tiles,
     Tiling,
     frames_of_clip,
+    halved,
     output_length,
     pad_to_multiple,
     restore_clip,
@@ -125,7 +129,7 @@ def test_frames_without_ends():
     """Frames 0, 2, 4, 6 of a clip whose frame k is k / 10; flow n is n / 100."""
     lq = (torch.arange(4) / 5).view(1, 4, 1, 1, 1).expand(1, 4, 3, 2, 2)
     flow = (torch.arange(3) / 100).view(1, 3, 1, 1, 1, 1).expand(1, 3, 2, 2, 2, 2)
-    windows = list(restore_windows(Numbered(), frames_of_clip(lq, flow)))
+    windows = list(restore_windows(Tiles(Numbered()), frames_of_clip(lq, flow)))
     assert [tuple(window.frames.shape) for window in windows] == 2 * [(1, 3, 3, 2, 2)]
     assert output_length(Numbered(), 4) == 5
     assert [number for number, _ in restore_frames(Numbered(), lq, flow)] == [1, 2, 3, 4, 5]
@@ -343,3 +347,60 @@ class Plain(nn.Module):
     def forward(self, lq):
         blurred = nn.functional.avg_pool2d(nn.functional.pad(lq.flatten(0, 1), [2] * 4, 'replicate'), 5, 1)
         return blurred.repeat_interleave(2, -1).repeat_interleave(2, -2).unflatten(0, lq.shape[:2])
+
+
+class Greedy(Plain):
+    """Runs out of memory on tiles of more than so many pixels."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most, self.sizes = most, []
+
+    def forward(self, lq):
+        if lq.shape[-1] * lq.shape[-2] > self.most:
+            raise torch.OutOfMemoryError('CUDA out of memory.')
+        self.sizes.append(tuple(lq.shape[-2:]))
+        return super().forward(lq)
+
+
+def test_tiles_are_halved_when_memory_does_not_suffice(log):
+    """For good, and with a line that says so; what comes out is the same."""
+    lq = torch.rand(1, 3, 3, 128, 256)
+    net = Greedy(170 * 140)
+    frames = [frame for _, frame in restore_stream(Tiles(net, may_halve=True), frames_of_clip(lq))]
+    assert net.sizes == 3 * [(128, 160), (128, 160)]
+    torch.testing.assert_close(torch.stack(frames, dim=1), restore_clip(Plain(), lq))
+    assert log.text.count('frames are cut into 1 x 2 tiles from here on') == 1
+    with pytest.raises(torch.OutOfMemoryError):
+        restore_clip(Greedy(170 * 140), lq)
+    with pytest.raises(torch.OutOfMemoryError):  # no tile is small enough
+        list(restore_stream(Tiles(Greedy(60), may_halve=True), frames_of_clip(lq)))
+
+
+def test_halved():
+    assert halved(Tiling((1, 1), 0), (100, 300), 1) == Tiling((1, 2), 32, 8)
+    assert halved(Tiling((1, 2), 20, 4), (200, 300), 1) == Tiling((2, 2), 20, 4)
+    assert halved(Tiling((2, 2), 20, 4), (60, 70), 1) is None
+    assert halved(Tiling((1, 1), 0), (64, 64), 64) is None
+
+
+def test_a_stream_in_two_parts():
+    """What a recurrent network left of the first goes into the second."""
+    lq, carry = torch.rand(1, 7, 3, 4, 6), Carry()
+    whole = restore_clip(Trace(), lq)
+    parts = [frame for part in (lq[:, :3], lq[:, 3:])
+             for _, frame in restore_stream(Trace(), frames_of_clip(part), carry=carry)]
+    assert torch.equal(torch.stack(parts, dim=1), whole)
+    assert not torch.allclose(restore_clip(Trace(), lq[:, 3:]), whole[:, 3:])
+    begun = [frame for _, frame in restore_stream(Trace(), frames_of_clip(lq[:, 3:], cuts=[0]), carry=carry)]
+    assert torch.equal(torch.stack(begun, dim=1), restore_clip(Trace(), lq[:, 3:]))
+
+
+def test_half_precision():
+    """Convolutions in bfloat16, of three digits; frames come out as they went in."""
+    net = VSRResNet(num_feat=8, num_block=1).eval()
+    lq = torch.rand(1, 2, 1, 8, 12)
+    frames = [frame for _, frame in restore_stream(Tiles(net, dtype=torch.bfloat16), frames_of_clip(lq))]
+    assert all(frame.dtype == torch.float32 for frame in frames)
+    half, whole = torch.stack(frames, dim=1), restore_clip(net, lq)
+    assert 0 < (half - whole).abs().max() < 0.02

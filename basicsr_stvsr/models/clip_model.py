@@ -22,6 +22,7 @@ from ..color import Color, convert_clip
 from ..data.scene_cuts import find_cuts
 from ..distributed import gather
 from ..inference import (
+    Tiles,
     Tiling,
     check_color,
     first_output,
@@ -150,7 +151,7 @@ class ClipModel(SRModel):
         given = self.given_frames(net, item)
         window = given[:SHOWN_OF_STREAM if is_recurrent(net) else net.num_frames]
         lq, flow, tiling = self.network_inputs(window, item)
-        windows = restore_windows(net, frames_of_clip(lq, flow), tiling)
+        windows = restore_windows(Tiles(net, tiling), frames_of_clip(lq, flow))
         if is_recurrent(net):
             *_, result = windows
             number, shown_lq = result.end, window[-1]
