@@ -4,8 +4,8 @@ A network states what it needs: `scale`, `temporal_scale` (1, or 2 where it make
 (its window; None: any number), `size_multiple`; and where they are not these, `first_output` (0), the number of the
 first frame that a window gives, `pads_ends` (False), whether the frames at the ends of a clip are repeated so that none
 is missing, `color` (None: any), `needs_flow` (False) and `overlap` ('first', see `restore_frames`). A recurrent network
-has `step(frame, state) -> (frame, state)`, by which clips are restored frame after frame; its state is a NamedTuple of
-tensors, whose height and width are whole multiples of the frame's.
+has `step(frame, state) -> (frame, state)`, by which clips are restored frame after frame, and `State`, the class of the
+state: a NamedTuple of tensors, whose height and width are whole multiples of the frame's.
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale. Frames out are numbered from the
 first frame in, in steps of half a frame where the network doubles the frame rate.
 """

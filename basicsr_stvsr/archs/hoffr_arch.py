@@ -195,6 +195,7 @@ class HOFFR(nn.Module):
         ValueError: an option has an unknown value.
     """
 
+    State = HOFFRState
     temporal_scale = 1
     num_frames = None
     size_multiple = 2  # of the flow network's coarse level

@@ -19,6 +19,7 @@ _THUMBNAIL_WIDTH = 96  # pixels; the sizes below are in pixels of the thumbnail
 _BLOCK = 16
 _SEARCH = 12  # farthest motion
 _REACH = 6  # changes on either side that a change is compared with
+CONTEXT = _REACH + 3  # frames before one that decide whether it begins a scene
 _CALM = 0.02  # the least to compare with, or noise would stand out from a still picture
 _BLACK = 24  # grey level up to which a border is that of a letterbox
 

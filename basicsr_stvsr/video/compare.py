@@ -1,0 +1,584 @@
+"""Two videos compared frame by frame, as one HTML page that works from disk, without a network.
+
+The page (`compare_page.html` beside this file, filled in here) shows pictures of some frames and scores of all. Memory
+grows by a few numbers a frame, and by the pictures, which are limited.
+"""
+import base64
+import html
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from fractions import Fraction
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple, get_args
+
+import cv2
+import numpy as np
+from basicsr.metrics import calculate_psnr, calculate_ssim
+
+from .source import Source, VideoError, VideoInfo, open_source
+
+Mode = Literal['slider', 'side-by-side', 'difference']
+
+# Matroska rounds times to milliseconds: a frame is off by up to half of one, and so is the first, from which we count.
+TOLERANCE = Fraction(1, 400)  # seconds
+SSIM_WINDOW = 11  # pixels, of BasicSR's SSIM
+# Odd, so that given frames and frames between, which take turns in a result of twice the rate, do so among those left.
+THINNING = 3
+
+
+class Mean(NamedTuple):
+    """Mean scores of some frames.
+
+    Attributes:
+        compared: whose frames these are, and against whose.
+        group: 'all'; where one video has fewer frames also 'given', those at its times, and 'between', the others.
+        num_frames: how many have scores.
+        psnr: in dB, of the frames with any difference; None: there are none.
+        num_equal: frames without any difference, whose PSNR is infinite.
+        ssim: of all of these frames; None: they are smaller than its window.
+    """
+
+    compared: str
+    group: str
+    num_frames: int
+    psnr: float | None
+    num_equal: int
+    ssim: float | None
+
+
+class Comparison(NamedTuple):
+    """What `write_comparison` found.
+
+    Attributes:
+        path: of the page.
+        num_frames: frames, each with one of every video, that were compared.
+        num_shown: of them, those that the page shows.
+        means: none where no two videos that are to be compared have the same size.
+        notes: what a reader must know, such as a video that ends before the others; the page has them, too.
+    """
+
+    path: Path
+    num_frames: int
+    num_shown: int
+    means: list[Mean]
+    notes: list[str]
+
+
+def write_comparison(first: str | Path, second: str | Path, output: str | Path, *, gt: str | Path | None = None,
+                     mode: Mode = 'slider', labels: Sequence[str] | None = None, start: float = 0,
+                     stop: float = math.inf, max_frames: int = 240, max_megabytes: float = 100,
+                     quality: int | None = 95, deinterlace: bool = False,
+                     progress: Callable[[int, int], None] | None = None) -> Comparison:
+    """Writes a page in which two videos are compared frame by frame.
+
+    Frames are matched by time, counted from the first frame of each video. One video may have a whole number of frames
+    for each frame of the other, as a result of twice the rate beside its input: between two frames of the slower video
+    the one before stays, and has no score. What one video has beyond the end of another is left out. Folders of images
+    tell no times, and are matched by their numbers of frames.
+
+    A video that is smaller by a whole factor, such as the input, is enlarged by the page, and has no scores.
+
+    PSNR and SSIM are BasicSR's, of RGB in 8 bits, for every frame: of both videos against `gt`, or, without it, of the
+    first against the second.
+
+    Args:
+        first, second: video files or folders of images.
+        output: the page, a name that ends in .html; it appears when it is complete.
+        gt: ground truth of both, as a third video or folder.
+        mode: how the page opens; all modes are a click away.
+        labels: names of the videos in the page: two, or three with `gt`; default: those of the files.
+        start, stop: seconds between which frames are shown; scores are of the whole videos.
+        max_frames, max_megabytes: the most frames to show, and the most that their pictures may add to the page.
+            Beyond one of them every third frame is left, then every ninth, and so on.
+        quality: of the pictures, 1-100, JPEG with colours at full resolution; None: lossless (WebP).
+        deinterlace: see `open_source`.
+        progress: called with the number of frames compared so far, and that of all, as far as the files tell, 0 if not.
+
+    Raises:
+        ValueError: an argument is wrong.
+        VideoError: a video cannot be read, or its frames have no match in the other by size or time.
+        OSError: the page cannot be written.
+    """
+    paths = [Path(path) for path in (first, second, gt) if path is not None]
+    output = Path(output)
+    labels = _default_labels(paths) if labels is None else list(labels)
+    _check_arguments(paths, output, mode, labels, start, stop, max_frames, max_megabytes, quality)
+
+    with ExitStack() as stack:
+        sources = _open_sources(stack, paths, deinterlace)
+        infos = [source.info for source in sources]
+        factors = _factors(infos)
+        _check_start(infos, start)
+        # Before work that may take hours, so that a folder which cannot be written to is found out at once
+        page = stack.enter_context(_new_file(output))
+        matcher = _Matcher(sources, labels)
+        pairs = [(0, 2), (1, 2)] if gt is not None else [(0, 1)]
+        pairs = [(index, reference) for index, reference in pairs if factors[index] == factors[reference]]
+        curves = [_Curve(labels, *pair) for pair in pairs]
+        album = _Album(max_frames, max_megabytes * 1e6 * 3 / 4)  # base64 writes four bytes for three
+        times = _compare(matcher, curves, album, partial(_encode, quality=quality), (start, stop), progress)
+        if not album.frames:
+            raise ValueError(f'no frame can be shown: none has a time from {start:g} to {stop:g} s; the last one is at '
+                             f'{float(times[-1]):.3f} s')
+
+        notes = [*_describe_videos(infos, factors, labels, pairs), *matcher.notes,
+                 *_describe_album(album, quality, len(times))]
+        means = [mean for curve in curves for mean in curve.means()]
+        _write_page(page, album, {
+            'mode': mode,
+            'labels': labels,
+            'size': [max(info.width for info in infos), max(info.height for info in infos)],
+            'type': 'image/webp' if quality is None else 'image/jpeg',
+            'times': [round(float(time), 6) for time in times],
+            'shown': [{'number': frame.number, 'pictures': [picture.key for picture in frame.pictures],
+                       'held': [picture.is_held for picture in frame.pictures]} for frame in album.frames],
+            'curves': [curve.to_json() for curve in curves],
+            'means': [mean._asdict() for mean in means],
+            'notes': notes,
+        })
+    return Comparison(output, len(times), len(album.frames), means, notes)
+
+
+# ---------------------------------------------------------------- what is compared
+
+def _default_labels(paths: Sequence[Path]) -> list[str]:
+    """Names of files or folders, with the folder that each is in where names are the same."""
+    paths = [Path(os.path.abspath(path)) for path in paths]
+    names = [path.name for path in paths]
+    return names if len({*names}) == len(names) else [f'{path.parent.name}/{path.name}' for path in paths]
+
+
+def _check_arguments(paths: Sequence[Path], output: Path, mode: str, labels: Sequence[str], start: float, stop: float,
+                     max_frames: int, max_megabytes: float, quality: int | None) -> None:
+    """Raises ValueError where an argument of `write_comparison` is wrong."""
+    if output.suffix.lower() not in ('.html', '.htm'):
+        raise ValueError(f'{output}: the page needs a name that ends in .html')
+    if mode not in get_args(Mode):
+        raise ValueError(f'mode must be one of {", ".join(get_args(Mode))}, got {mode!r}')
+    if len(labels) != len(paths):
+        raise ValueError(f'expected {len(paths)} labels, one for each video, got {len(labels)}')
+    if not 0 <= start <= stop:
+        raise ValueError(f'expected seconds 0 <= start <= stop, got {start:g} and {stop:g}')
+    if max_frames < 1 or not max_megabytes > 0:
+        raise ValueError(f'expected max_frames of 1 or more and max_megabytes above 0, got {max_frames} and '
+                         f'{max_megabytes:g}')
+    if quality is not None and not 1 <= quality <= 100:
+        raise ValueError(f'quality must be 1 to 100, or None for lossless pictures, got {quality}')
+
+
+def _check_start(infos: Sequence[VideoInfo], start: float) -> None:
+    """Raises ValueError where no frame can be shown, before all are read."""
+    for info in infos:
+        if 0 < info.duration <= start:
+            raise ValueError(f'{info.path}: no frame can be shown from {start:g} s on, it lasts '
+                             f'{float(info.duration):.3f} s')
+
+
+def _open_sources(stack: ExitStack, paths: Sequence[Path], deinterlace: bool) -> list[Source]:
+    """Opens all videos; folders get the frame rate that their number of frames asks for, beside the first video."""
+    sources = [stack.enter_context(open_source(path, deinterlace=deinterlace and not path.is_dir())) for path in paths]
+    reference = next((source for source, path in zip(sources, paths, strict=True) if not path.is_dir()), sources[0])
+    for i, path in enumerate(paths):
+        if path.is_dir() and sources[i] is not reference and reference.info.rate:
+            factor = _frames_per_frame(sources[i].info, reference.info)
+            sources[i] = stack.enter_context(open_source(path, rate=reference.info.rate * factor))
+    return sources
+
+
+def _frames_per_frame(folder: VideoInfo, reference: VideoInfo) -> Fraction:
+    """How many frames of a folder there are for each of another video: a whole number, or one divided by it."""
+    num_frames, num_reference = folder.num_frames, _num_frames(reference)
+    if not num_reference:
+        raise VideoError(f'{reference.path}: does not tell how many frames it has, by which those of the folder '
+                         f'{folder.path} could be matched; expected two videos, or two folders')
+    few, many = sorted((num_frames, num_reference))
+    factor = round(many / few)
+    # 2n - 1 frames for n are as good as 2n; so are, of one rate, 2n and 2n - 1
+    if abs(many - factor * few) > max(1, factor - 1):
+        raise VideoError(f'{folder.path}: the folder has {num_frames} frames and {reference.path} has '
+                         f'{num_reference}; expected as many, or a whole number for each')
+    return Fraction(factor) if num_frames == many else Fraction(1, factor)
+
+
+def _num_frames(info: VideoInfo) -> int:
+    """As a file tells, or, as Matroska does not, by its duration; 0: unknown."""
+    return info.num_frames or round(info.duration * info.rate)
+
+
+def _factors(infos: Sequence[VideoInfo]) -> list[int]:
+    """How many times each video must be enlarged to be as large as the largest one."""
+    largest = max(infos, key=lambda info: info.width * info.height)
+    factors = []
+    for info in infos:
+        factor = largest.width // info.width
+        if (factor * info.width, factor * info.height) != (largest.width, largest.height):
+            raise VideoError(f'{info.path}: frames are {info.width}x{info.height}, those of {largest.path} are '
+                             f'{largest.width}x{largest.height}; expected one size, or one a whole number of times '
+                             'the other')
+        factors.append(factor)
+    return factors
+
+
+# ---------------------------------------------------------------- frames of one time
+
+class _Shown(NamedTuple):
+    """What a video shows at some time: its frame `number`, which `is_held` where it is an earlier one that stays."""
+
+    number: int
+    image: np.ndarray  # (h, w, 3), RGB, uint8 or uint16
+    is_held: bool
+
+
+class _Row(NamedTuple):
+    """What every video shows at a time in seconds, counted from its first frame."""
+
+    time: Fraction
+    shown: list[_Shown]
+
+
+class _Matcher:
+    """Frames of several videos by the times of the faster one of the first two, see `rows`.
+
+    Attributes:
+        num_frames: of that one, as far as the file tells; 0: unknown, as before the first row.
+        notes: why the rows ended before a video did; complete once they have ended.
+    """
+
+    def __init__(self, sources: Sequence[Source], labels: Sequence[str]):
+        self._sources, self._labels = sources, labels
+        self.num_frames = 0
+        self.notes: list[str] = []
+
+    def rows(self) -> Iterator[_Row]:
+        """Reads all videos at once, frame by frame.
+
+        Raises:
+            VideoError: a video cannot be read, or its times do not match.
+        """
+        tracks = [_Track(source) for source in self._sources]
+        # By their frames, as the rate that a file states may be anything where it varies
+        fast = 1 if tracks[1].first_interval() + TOLERANCE < tracks[0].first_interval() else 0
+        clock = tracks[fast]
+        self.num_frames = _num_frames(clock.info)
+        followers = {i: _Follower(track, clock, may_be_faster=i == 2) for i, track in enumerate(tracks) if i != fast}
+        while True:
+            shown = {i: follower.at(clock.time) for i, follower in followers.items()}
+            ended = [i for i, frame in shown.items() if frame is None]
+            if not ended:
+                shown[fast] = _Shown(clock.number, clock.image, False)
+                yield _Row(clock.time, [shown[i] for i in range(len(tracks))])
+                if clock.step():
+                    continue
+                ended = [fast] if any(tracks[i].goes_beyond(clock) for i in followers) else []
+            self.notes += [f'{self._labels[i]} ends before the others do; what they have beyond that is left out.'
+                           for i in ended]
+            return
+
+
+class _Track:
+    """A video, frame by frame: the present one is `image`, number `number`, at `time` seconds from the first one."""
+
+    def __init__(self, source: Source):
+        self.info = source.info
+        self._frames = source.frames()
+        first = next(self._frames, None)
+        if first is None:
+            raise VideoError(f'{self.info.path}: expected frames, there are none')
+        self._start = first.time
+        self.number, self.image, self.time = 0, first.image, Fraction(0)
+        self._next = next(self._frames, None)
+        self._interval = 1 / Fraction(self.info.rate) if self.info.rate else Fraction(0)  # to the frame before
+
+    def first_interval(self) -> Fraction | float:
+        return math.inf if self._next is None else self._next.time - self._start
+
+    def has_next(self, until: Fraction) -> bool:
+        """Whether there is a next frame, not later than `until`."""
+        return self._next is not None and self._next.time - self._start <= until
+
+    def step(self) -> bool:
+        """Goes to the next frame; False: there is none."""
+        if self._next is None:
+            return False
+        time = self._next.time - self._start
+        self._interval = time - self.time
+        self.number, self.image, self.time = self.number + 1, self._next.image, time
+        self._next = next(self._frames, None)
+        return True
+
+    def has_ended(self, time: Fraction) -> bool:
+        """Whether the last frame has had its time, for which there is no frame to tell."""
+        return self._next is None and self.time + self._interval <= time + TOLERANCE
+
+    def goes_beyond(self, other: '_Track') -> bool:
+        """Whether there are frames after the last one of another track has had its time."""
+        return self._next is not None and self._next.time - self._start + TOLERANCE >= other.time + other._interval
+
+
+class _Follower:
+    """What a video shows at the times of another, the clock.
+
+    Args:
+        may_be_faster: whether it may have frames where the clock has none; they are passed over.
+    """
+
+    def __init__(self, track: _Track, clock: _Track, *, may_be_faster: bool):
+        self._track, self._clock, self._may_be_faster = track, clock, may_be_faster
+        self._steps = self._clock_steps = 0  # since the last frame that both have
+        self._ratio: tuple[int, int] | None = None  # these steps from one such frame to the next, always the same
+
+    def at(self, time: Fraction) -> _Shown | None:
+        """The frame at `time`, or the one before where it has none; None: the video has ended.
+
+        Raises:
+            VideoError: the times do not match.
+        """
+        track = self._track
+        if time == 0:
+            return _Shown(0, track.image, False)
+        self._clock_steps += 1
+        num_steps = 0
+        while track.has_next(time + TOLERANCE):
+            track.step()
+            num_steps += 1
+        self._steps += num_steps
+        is_held = abs(track.time - time) > TOLERANCE
+        if is_held and track.has_ended(time):
+            return None
+        if is_held:
+            matches = num_steps == 0
+        else:
+            ratio = self._steps, self._clock_steps
+            self._ratio = self._ratio or ratio
+            matches = ratio == self._ratio and min(ratio) == 1 and (ratio[0] == 1 or self._may_be_faster)
+            self._steps = self._clock_steps = 0
+        if not matches:
+            raise VideoError(f'{track.info.path}: {_rate(track.info)}, does not match {self._clock.info.path}: '
+                             f'{_rate(self._clock.info)}, at {float(time):.3f} s; expected frames at the same times, '
+                             'or always the same whole number of frames in one for each of the other')
+        return _Shown(track.number, track.image, is_held)
+
+
+def _rate(info: VideoInfo) -> str:
+    return f'{float(info.rate):.6g} frames a second' if info.rate else 'of unknown frame rate'
+
+
+# ---------------------------------------------------------------- scores and pictures
+
+class _Curve:
+    """Scores of one video's frames against another's; NaN where one of the two is held, or is too small for SSIM."""
+
+    def __init__(self, labels: Sequence[str], index: int, reference: int):
+        self.index, self.reference = index, reference
+        self.label, self.reference_label = labels[index], labels[reference]
+        self.psnr: list[float] = []
+        self.ssim: list[float] = []
+        self.is_given: list[bool] = []  # whether both of the first two videos have a frame
+
+    def append(self, psnr: float, ssim: float, is_given: bool) -> None:
+        self.psnr.append(psnr)
+        self.ssim.append(ssim)
+        self.is_given.append(is_given)
+
+    def means(self) -> list[Mean]:
+        is_scored, is_given = ~np.isnan(self.psnr), np.array(self.is_given)
+        groups = {'given': is_scored & is_given, 'between': is_scored & ~is_given}
+        groups = {'all': is_scored} | (groups if all(map(np.any, groups.values())) else {})
+        return [self._mean(group, chosen) for group, chosen in groups.items()]
+
+    def _mean(self, group: str, chosen: np.ndarray) -> Mean:
+        psnr, ssim = np.array(self.psnr)[chosen], np.array(self.ssim)[chosen]
+        differing = psnr[psnr < math.inf]
+        return Mean(f'{self.label} against {self.reference_label}', group, len(psnr),
+                    float(differing.mean()) if len(differing) else None, len(psnr) - len(differing),
+                    None if np.isnan(ssim).any() else float(ssim.mean()))
+
+    def to_json(self) -> dict[str, Any]:
+        def numbers(values: Sequence[float], digits: int) -> list[float | str | None]:
+            # JSON knows no infinity, but JavaScript reads the word as a number
+            return [None if math.isnan(value) else round(value, digits) if value < math.inf else 'Infinity'
+                    for value in values]
+
+        return {'label': self.label, 'reference': self.reference_label, 'color': self.index,
+                'psnr': numbers(self.psnr, 4), 'ssim': numbers(self.ssim, 6)}
+
+
+class _Picture(NamedTuple):
+    """A frame of a video, encoded; the same `key` where it is held."""
+
+    key: str
+    data: bytes
+    is_held: bool
+
+
+class _Frame(NamedTuple):
+    """The pictures of one time, one of each video."""
+
+    number: int
+    pictures: list[_Picture]
+
+
+class _Album:
+    """The frames that the page shows, evenly spaced, within limits."""
+
+    def __init__(self, max_frames: int, max_bytes: float):
+        self.frames: list[_Frame] = []
+        self.step = 1  # from one to the next
+        self._max_frames, self._max_bytes = max_frames, max_bytes
+
+    def wants(self, number: int) -> bool:
+        return not self.frames or (number - self.frames[0].number) % self.step == 0
+
+    def add(self, frame: _Frame) -> None:
+        if self.wants(frame.number):
+            self.frames.append(frame)
+        while len(self.frames) > self._max_frames or len(self.frames) > 1 and self._num_bytes() > self._max_bytes:
+            self.step *= THINNING
+            self.frames = [frame for frame in self.frames if self.wants(frame.number)]
+
+    def pictures(self) -> dict[str, bytes]:
+        return {picture.key: picture.data for frame in self.frames for picture in frame.pictures}
+
+    def _num_bytes(self) -> int:
+        return sum(map(len, self.pictures().values()))
+
+
+class _Job(NamedTuple):
+    """The work on one row: `scores` of every curve, unless a frame is held, and `pictures`, if it is to be shown."""
+
+    number: int
+    shown: list[_Shown]
+    scores: list[Future | None]
+    pictures: list[Future]
+
+
+def _compare(matcher: _Matcher, curves: Sequence[_Curve], album: _Album, encode: Callable[[np.ndarray], bytes],
+             limits: tuple[float, float], progress: Callable[[int, int], None] | None) -> list[Fraction]:
+    """Fills curves and album, on all cores, with a few frames in memory; returns the time of each frame in seconds."""
+    num_workers = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    times: list[Fraction] = []
+    jobs: deque[_Job] = deque()
+    encoded: dict[int, tuple[int, Future]] = {}  # video -> number and picture of its last frame, which may be held
+
+    def start(row: _Row, pool: ThreadPoolExecutor) -> _Job:
+        number, shown = len(times), row.shown
+        times.append(row.time)
+        scores = [None if shown[curve.index].is_held or shown[curve.reference].is_held else
+                  pool.submit(_scores, shown[curve.index].image, shown[curve.reference].image) for curve in curves]
+        pictures = []
+        if limits[0] <= row.time <= limits[1] and album.wants(number):
+            for i, frame in enumerate(shown):
+                if i not in encoded or encoded[i][0] != frame.number:
+                    encoded[i] = frame.number, pool.submit(encode, frame.image)
+                pictures.append(encoded[i][1])
+        return _Job(number, shown, scores, pictures)
+
+    def finish(job: _Job) -> None:
+        is_given = not any(frame.is_held for frame in job.shown[:2])
+        for curve, scores in zip(curves, job.scores, strict=True):
+            curve.append(*(scores.result() if scores else (math.nan, math.nan)), is_given)
+        if job.pictures:
+            album.add(_Frame(job.number, [
+                _Picture(f'picture-{i}-{frame.number}', picture.result(), frame.is_held)
+                for i, (frame, picture) in enumerate(zip(job.shown, job.pictures, strict=True))]))
+        if progress:
+            progress(job.number + 1, matcher.num_frames)
+
+    with ThreadPoolExecutor(num_workers) as pool:
+        for row in matcher.rows():
+            jobs.append(start(row, pool))
+            if len(jobs) > 2 * num_workers:
+                finish(jobs.popleft())
+        while jobs:
+            finish(jobs.popleft())
+    return times
+
+
+def _to_8_bits(image: np.ndarray) -> np.ndarray:
+    return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _scores(image: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """PSNR and SSIM; NaN as SSIM of images smaller than its window."""
+    image, reference = _to_8_bits(image), _to_8_bits(reference)
+    has_ssim = min(image.shape[:2]) >= SSIM_WINDOW
+    return (float(calculate_psnr(image, reference, crop_border=0)),
+            float(calculate_ssim(image, reference, crop_border=0)) if has_ssim else math.nan)
+
+
+def _encode(image: np.ndarray, *, quality: int | None) -> bytes:
+    """JPEG, or, without a quality, lossless WebP."""
+    bgr = cv2.cvtColor(_to_8_bits(image), cv2.COLOR_RGB2BGR)
+    if quality is None:
+        return cv2.imencode('.webp', bgr, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()  # above 100: lossless
+    # Colours at full resolution, as the page shows single pixels
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality,
+               cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return cv2.imencode('.jpg', bgr, options)[1].tobytes()
+
+
+# ---------------------------------------------------------------- the page
+
+def _describe_videos(infos: Sequence[VideoInfo], factors: Sequence[int], labels: Sequence[str],
+                     scored: Sequence[tuple[int, int]]) -> Iterator[str]:
+    for info, factor, label in zip(infos, factors, labels, strict=True):
+        if factor > 1:
+            yield f'{label} is {info.width}x{info.height}, and is shown {factor} times as large.'
+        if info.bits > 8:
+            yield f'{label} has {info.bits} bits: it is shown, and scored, rounded to 8.'
+    if folders := [label for info, label in zip(infos, labels, strict=True) if info.path.is_dir()]:
+        yield f'Frames of {", ".join(folders)} are images in a folder, which have no times: they are matched by number.'
+    if without := [label for i, label in enumerate(labels[:2]) if not any(i in pair for pair in scored)]:
+        yield f'There are no scores of {" and ".join(without)}, as scores need frames of one size.'
+
+
+def _describe_album(album: _Album, quality: int | None, num_frames: int) -> Iterator[str]:
+    if len(album.frames) < num_frames:
+        every = f', every {_ordinal(album.step)}' if album.step > 1 and len(album.frames) > 1 else ''
+        yield f'{len(album.frames)} of {num_frames} frames are shown{every}; scores are of all.'
+    if quality is None:
+        yield 'The pictures here are lossless.'
+    else:
+        yield (f'The pictures here are compressed (JPEG, quality {quality}), which an amplified difference shows; '
+               'scores are of the frames themselves.')
+
+
+def _ordinal(number: int) -> str:
+    """3rd, 9th, 27th, 81st ..., of powers of three."""
+    return f'{number}{ {1: "st", 3: "rd"}.get(number % 10, "th") }'
+
+
+def _write_page(page: BinaryIO, album: _Album, data: dict[str, Any]) -> None:
+    template = resources.files(__package__).joinpath('compare_page.html').read_text(encoding='utf-8')
+    head, rest = template.split('$PICTURES')
+    middle, tail = rest.split('$DATA')
+    title = html.escape(' | '.join(data['labels']))
+    page.write(head.replace('$TITLE', title).encode(errors='replace'))  # a file's name may hold any bytes
+    for key, picture in album.pictures().items():
+        page.write(f'<script type="text/plain" id="{key}">'.encode() + base64.b64encode(picture) + b'</script>\n')
+    # A label may hold '</script>'
+    text = json.dumps(data, allow_nan=False, separators=(',', ':')).replace('<', r'\u003c')
+    page.write((middle + text + tail).encode())
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name when the block has ended without an error."""
+    temporary = path.with_name(f'{path.name}.tmp')
+    with open(temporary, 'wb') as file:
+        try:
+            yield file
+            file.close()
+            os.replace(temporary, path)
+        except BaseException:
+            file.close()
+            with suppress(OSError):
+                temporary.unlink()
+            raise

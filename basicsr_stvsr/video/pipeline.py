@@ -1,0 +1,64 @@
+"""Work in threads beside that of others, which neither runs ahead of it nor falls behind without bound."""
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar('T')
+_END: Any = object()
+
+
+def ahead(items: Iterable[T], num: int) -> Iterator[T]:
+    """The items, made in a thread of their own, up to `num` before they are asked for.
+
+    What goes wrong while an item is made is raised in its place.
+    """
+    iterator = iter(items)
+    with ThreadPoolExecutor(1) as pool:
+        coming = deque(pool.submit(next, iterator, _END) for _ in range(num))
+        while (item := coming.popleft().result()) is not _END:
+            coming.append(pool.submit(next, iterator, _END))
+            yield item
+
+
+class Behind:
+    """Calls a function in a thread of its own, in order, up to `num` calls behind.
+
+    What goes wrong is raised by a later call, or at the end; calls after it are left out. A context manager, which
+    waits for all calls at the end of its block.
+    """
+
+    def __init__(self, function: Callable[..., Any], num: int):
+        self.function, self.num = function, num
+        self._pool = ThreadPoolExecutor(1)
+        self._calls: deque[Future] = deque()
+        self._failed = False
+
+    def __call__(self, *args: Any) -> None:
+        self._calls.append(self._pool.submit(self._call, *args))
+        while len(self._calls) > self.num:
+            self._calls.popleft().result()
+
+    def wait(self) -> None:
+        """Returns when all calls are done."""
+        while self._calls:
+            self._calls.popleft().result()
+
+    def _call(self, *args: Any) -> None:
+        if self._failed:
+            return
+        try:
+            self.function(*args)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def __enter__(self) -> 'Behind':
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        try:
+            if exc_type is None:
+                self.wait()
+        finally:
+            self._pool.shutdown()

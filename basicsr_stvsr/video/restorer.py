@@ -1,0 +1,199 @@
+"""Restores a stream of frames by any network: brings colours, scenes and times into and out of it.
+
+The engine knows a network by what it states alone (see `basicsr_stvsr.inference`): windows, pairs and recurrence, luma
+and YUV, x2 in time or not. Memory does not depend on the length of the stream.
+"""
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain, islice
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..archs.resize import upscale_bicubic
+from ..color import convert_clip
+from ..data.lq_flow import flow_tensor
+from ..data.scene_cuts import CONTEXT as CUT_CONTEXT
+from ..data.scene_cuts import THRESHOLD, mark_cuts
+from ..flow import FlowEstimator, build_flow
+from ..inference import DEFAULT_OVERLAP, Carry, StreamFrame, Tiles, Tiling, is_recurrent, restore_stream
+from .source import TimedFrame
+
+PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+AT_CUT = ('previous', 'next')
+_WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How frames are restored.
+
+    Attributes:
+        tile: longest side of tiles, in pixels of the frames that are given; None: frames are taken whole.
+        tile_overlap: pixels that a tile sees beyond its own; tiles fade into each other over half of them.
+        precision: of convolutions, 'fp32', 'bf16' or 'fp16'.
+        detect_cuts: whether scenes are told apart, so that nothing is interpolated from one to the next, and nothing
+            carried over.
+        cut_threshold: how much a change must stand out to be a cut, see `scene_cuts.mark_cuts`.
+        at_cut: of a network that makes the frame between two, what stands halfway between two scenes: the 'previous'
+            frame once more, or the 'next' one already.
+        even: of such a network, whether the last frame is shown a second time, so that n frames become 2n; else 2n - 1.
+
+    Raises:
+        ValueError: a value that is none of these.
+    """
+    tile: int | None = None
+    tile_overlap: int = DEFAULT_OVERLAP[0]
+    precision: Literal['fp32', 'bf16', 'fp16'] = 'fp32'
+    detect_cuts: bool = True
+    cut_threshold: float = THRESHOLD
+    at_cut: Literal['previous', 'next'] = 'previous'
+    even: bool = False
+
+    def __post_init__(self):
+        for name, known in (('precision', tuple(PRECISIONS)), ('at_cut', AT_CUT)):
+            if getattr(self, name) not in known:
+                raise ValueError(f'{name} must be one of {", ".join(known)}, but is {getattr(self, name)!r}')
+        if self.tile is not None and self.tile < 16:
+            raise ValueError(f'tile must be at least 16 pixels, but is {self.tile}')
+        if self.tile_overlap < 0:
+            raise ValueError(f'tile_overlap must be at least 0, but is {self.tile_overlap}')
+
+    def tiling(self, height: int, width: int) -> Tiling | None:
+        """Tiles for frames of a size."""
+        if self.tile is None:
+            return None
+        return Tiling((-(-height // self.tile), -(-width // self.tile)), self.tile_overlap, self.tile_overlap // 2)
+
+
+class Restorer:
+    """Restores streams of frames by one network.
+
+    Args:
+        net: a network that states its needs, in evaluation mode, where it is to run.
+        options: see `RestoreOptions`.
+        flow: estimator for a network that needs the flow between frames; default: OpenCV's DIS.
+
+    """
+
+    def __init__(self, net: nn.Module, options: RestoreOptions | None = None, flow: FlowEstimator | None = None):
+        self.net, self.options = net, options or RestoreOptions()
+        self.flow = (flow or build_flow({'type': 'DISFlow'})) if getattr(net, 'needs_flow', False) else None
+        self.device = next((parameter.device for parameter in net.parameters()), torch.device('cpu'))
+        # Frame by frame, a network has nothing that would cross a cut.
+        self.minds_cuts = self.options.detect_cuts and (is_recurrent(net) or net.num_frames != 1)
+
+    @property
+    def context(self) -> int:
+        """How many frames before one tell all that there is to know for it, but for what a recurrent network left."""
+        return CUT_CONTEXT + (self.net.num_frames or 1)
+
+    def __call__(self, frames: Iterable[TimedFrame], *, carry: Carry | None = None, skip: int = 0,
+                 last_duration: Fraction = Fraction(0)) -> Iterator[TimedFrame]:
+        """Restores a stream.
+
+        Args:
+            frames: in the order in which they are shown, all of one size and type.
+            carry: see `inference.restore_stream`.
+            skip: so many frames, and what lies between them, are not given: they were before, when the work was
+                interrupted. With `context` of them, or all before, the others come out as if it had not been.
+            last_duration: seconds that a frame is shown which has none before it to tell.
+
+        Yields:
+            the frames, s times as large, of the same type; with those between them, halfway in time.
+        """
+        frames = self.scenes(frames)
+        if is_recurrent(self.net):
+            frames, skip = islice(frames, skip, None), 0
+        first = next(frames, None)
+        if first is None:
+            return
+        image, step = first[0].image, self.net.temporal_scale
+        tiles = Tiles(self.net, self.options.tiling(*image.shape[:2]), dtype=PRECISIONS[self.options.precision],
+                      may_halve=True)
+        passing: dict[int, _Passing] = {}  # what of frames on their way is needed when they come out
+        last: tuple[int, np.ndarray] | None = None
+        given = self.give(chain([first], frames), passing)
+        for number, restored in restore_stream(tiles, given, complete=True, carry=carry):
+            restored = self.to_image(restored[0], self.chroma(passing, number), image.dtype)
+            if last and number == last[0] + 2 and step == 2 and number > step * skip:  # a cut
+                repeated = last[1] if self.options.at_cut == 'previous' else restored
+                yield TimedFrame(repeated, time_of(passing, number - 1, step))
+            if number >= step * skip:
+                yield TimedFrame(restored, time_of(passing, number, step))
+            last = number, restored
+            for place in [place for place in passing if place < number // step - 1]:
+                del passing[place]
+        if step == 2 and self.options.even and last[0] >= step * skip:
+            place = last[0] // 2
+            time = passing[place].time
+            duration = time - passing[place - 1].time if place else last_duration
+            yield TimedFrame(last[1], time + duration / 2)
+
+    def scenes(self, frames: Iterable[TimedFrame]) -> Iterator[tuple[TimedFrame, bool]]:
+        """Each frame with whether a new scene begins with it."""
+        if not self.minds_cuts:
+            yield from ((frame, False) for frame in frames)
+            return
+        waiting: deque[TimedFrame] = deque()
+
+        def seen() -> Iterator[np.ndarray]:
+            for frame in frames:
+                waiting.append(frame)
+                yield bgr_bytes(frame.image)
+
+        for _, is_cut in mark_cuts(seen(), threshold=self.options.cut_threshold):
+            yield waiting.popleft(), is_cut
+
+    def give(self, frames: Iterable[tuple[TimedFrame, bool]], passing: dict[int, '_Passing']) -> Iterator[StreamFrame]:
+        """Frames as the network takes them."""
+        color, last = getattr(self.net, 'color', None) or 'rgb', None
+        for place, ((image, time), begins_scene) in enumerate(frames):
+            flow = None
+            if self.flow is not None:
+                seen = bgr_bytes(image)
+                if last is not None and not begins_scene:
+                    flow = flow_tensor([self.flow(last, seen), self.flow(seen, last)]).to(self.device)
+                last = seen
+            rgb = torch.from_numpy(image).to(self.device).permute(2, 0, 1).float() / _WHITE[image.dtype]
+            lq = convert_clip(rgb, 'rgb', 'yuv' if color == 'y' else color)
+            passing[place] = _Passing(time, lq[1:] if color == 'y' else None)
+            yield StreamFrame(lq[None, :1] if color == 'y' else lq[None], flow, begins_scene)
+
+    def chroma(self, passing: dict[int, '_Passing'], number: int) -> Tensor | None:
+        """U and V of a frame that comes out, of a network that restores luma alone."""
+        place, is_between = divmod(number, self.net.temporal_scale)
+        chroma = passing[place].chroma
+        return (chroma + passing[place + 1].chroma) / 2 if chroma is not None and is_between else chroma
+
+    def to_image(self, restored: Tensor, chroma: Tensor | None, dtype: np.dtype) -> np.ndarray:
+        """(C, H, W) as the network gives it, with the chroma that it was not given, (2, h, w) -> (H, W, 3) RGB."""
+        if chroma is not None:
+            # MATLAB-like, as BasicSR has the chroma of networks of luma
+            restored = convert_clip(torch.cat((restored, upscale_bicubic(chroma, self.net.scale))), 'yuv', 'rgb')
+        elif getattr(self.net, 'color', None) == 'yuv':
+            restored = convert_clip(restored, 'yuv', 'rgb')
+        levels = restored.clamp(0, 1).mul(_WHITE[dtype]).round_()
+        levels = levels.to(torch.uint8 if dtype == np.uint8 else torch.int32)  # torch has little for uint16
+        return levels.permute(1, 2, 0).contiguous().cpu().numpy().astype(dtype, copy=False)
+
+
+class _Passing(NamedTuple):
+    time: Fraction
+    chroma: Tensor | None  # (2, h, w), of a network that restores luma alone
+
+
+def time_of(passing: Mapping[int, _Passing], number: int, step: int) -> Fraction:
+    """When a frame that comes out is shown: that of the given one, or halfway between two."""
+    place, is_between = divmod(number, step)
+    return (passing[place].time + passing[place + 1].time) / 2 if is_between else passing[place].time
+
+
+def bgr_bytes(image: np.ndarray) -> np.ndarray:
+    """RGB of 8 or 16 bits -> as OpenCV has it, in 8 bits."""
+    image = image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+    return np.ascontiguousarray(image[..., ::-1])

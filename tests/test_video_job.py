@@ -1,0 +1,163 @@
+"""Video files through networks, in segments: what is whole, what goes on, and what is kept."""
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from basicsr.archs import build_network
+from torch import nn
+from video_util import moving_clip, write_video
+
+from basicsr_stvsr.video.job import Job, RestoreError, clock
+from basicsr_stvsr.video.restorer import RestoreOptions
+from basicsr_stvsr.video.sink import Encoding
+from basicsr_stvsr.video.source import VideoError, open_source
+
+
+class Pair(nn.Module):
+    """x2 in both: repeats pixels, and puts the mean of its two frames between them."""
+
+    scale, temporal_scale, num_frames, size_multiple = 2, 2, 2, 1
+
+    def __init__(self, fails_at: int | None = None):
+        super().__init__()
+        self.fails_at, self.calls = fails_at, 0
+
+    def forward(self, lq):
+        if self.calls == self.fails_at:
+            raise KeyboardInterrupt
+        self.calls += 1
+        a, b = lq.repeat_interleave(2, -1).repeat_interleave(2, -2).unbind(1)
+        return torch.stack([a, (a + b) / 2, b], dim=1)
+
+
+LOSSLESS = Encoding('ffv1')
+FILM = Fraction(24000, 1001)
+
+
+def restore(source: Path, output: Path, net: nn.Module, *, resume: bool = False, **arguments) -> list:
+    """Restores a file; returns what was told on the way."""
+    told = []
+    with open_source(source) as opened:
+        Job(opened, output, net, model='net', **arguments).run(resume=resume, on_progress=told.append)
+    return told
+
+
+def read(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
+    with open_source(path) as source:
+        frames = list(source.frames())
+    return [frame.image for frame in frames], [frame.time for frame in frames]
+
+
+@pytest.fixture(scope='module')
+def film(tmp_path_factory) -> Path:
+    """40 frames with a cut before the 24th; 23.976 a second, lossless."""
+    path = tmp_path_factory.mktemp('film') / 'film.mkv'
+    frames = [frame // 3 for frame in moving_clip(23)] + [255 - frame // 3 for frame in moving_clip(17, seed=1)]
+    write_video(path, frames, codec='ffv1', pix_fmt='bgr0', rate=FILM)
+    return path
+
+
+def tiny_hoffr() -> nn.Module:
+    torch.manual_seed(0)
+    return build_network({'type': 'HOFFR', 'num_feat': 8, 'num_block': 1, 'num_rcab': 1, 'reduction': 1,
+                          'num_flow_feat': 4}).eval()
+
+
+@pytest.mark.parametrize('make', [Pair, tiny_hoffr])
+def test_segments_make_no_difference(film, tmp_path, make):
+    """Neither does where they lie, though in one of them there is a cut."""
+    told = restore(film, tmp_path / 'whole.mkv', make(), encoding=LOSSLESS)
+    frames, times = read(tmp_path / 'whole.mkv')
+    count = 79 if make is Pair else 40
+    assert len(frames) == count and [progress.frames for progress in told] == list(range(1, count + 1))
+    assert {progress.total for progress in told} == {count}
+    for segment_length in (9, 23):
+        restore(film, tmp_path / 'parts.mkv', make(), encoding=LOSSLESS, segment_length=segment_length)
+        other, other_times = read(tmp_path / 'parts.mkv')
+        np.testing.assert_array_equal(other, frames)
+        assert other_times == times
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['parts.mkv', 'whole.mkv']
+
+
+@pytest.mark.parametrize('make', [Pair, tiny_hoffr])
+@pytest.mark.parametrize('fails_at', [0, 16, 29])
+def test_work_goes_on(film, tmp_path, make, fails_at, monkeypatch):
+    """As if it had not been interrupted; what is done already is not done again, but for some frames of context."""
+    restore(film, tmp_path / 'whole.mkv', make(), encoding=LOSSLESS)
+    net, output = make(), tmp_path / 'out.mkv'
+    method = 'forward' if make is Pair else 'step'
+    original, calls = getattr(net, method), []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == fails_at + 1:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(net, method, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        restore(film, output, net, encoding=LOSSLESS, segment_length=8)
+    assert not output.exists()
+    kept = tmp_path / 'out.mkv.parts' / 'until_now.mkv'
+    if fails_at:
+        np.testing.assert_array_equal(read(kept)[0], read(tmp_path / 'whole.mkv')[0][:len(read(kept)[0])])
+        assert len(read(kept)[0]) >= net.temporal_scale * (fails_at - 1)
+    calls.clear()
+    monkeypatch.setattr(net, method, lambda *args: calls.append(args) or original(*args))
+    restore(film, output, net, encoding=LOSSLESS, segment_length=8, resume=True)
+    np.testing.assert_array_equal(read(output)[0], read(tmp_path / 'whole.mkv')[0])
+    assert read(output)[1] == read(tmp_path / 'whole.mkv')[1]
+    assert len(calls) <= 40 - fails_at // 8 * 8 + (11 if make is Pair else 0)
+
+
+def test_a_folder_of_frames(film, tmp_path):
+    """From PNGs to PNGs, interrupted and gone on with."""
+    images, _ = read(film)
+    (tmp_path / 'in').mkdir()
+    for number, image in enumerate(images):
+        av.VideoFrame.from_ndarray(image, format='rgb24').to_image().save(tmp_path / 'in' / f'{number}.png')
+    png = Encoding('png')
+    restore(film, tmp_path / 'whole.mkv', Pair(), encoding=LOSSLESS)
+    with pytest.raises(KeyboardInterrupt):
+        restore(tmp_path / 'in', tmp_path / 'out', Pair(fails_at=20), encoding=png, segment_length=8)
+    assert not (tmp_path / 'out').exists()
+    restore(tmp_path / 'in', tmp_path / 'out', Pair(), encoding=png, segment_length=8, resume=True)
+    np.testing.assert_array_equal(read(tmp_path / 'out')[0], read(tmp_path / 'whole.mkv')[0])
+
+
+def test_parts_of_other_work_are_not_gone_on_with(film, tmp_path):
+    output = tmp_path / 'out.mkv'
+    with pytest.raises(KeyboardInterrupt):
+        restore(film, output, Pair(fails_at=20), encoding=LOSSLESS, segment_length=8)
+    with pytest.raises(VideoError, match=r'out\.mkv\.parts: holds the parts of work that was interrupted; go on'):
+        restore(film, output, Pair(), encoding=LOSSLESS, segment_length=8)
+    with pytest.raises(VideoError, match=r'holds the parts of other work: options, encoding differ; go on as it was'):
+        restore(film, output, Pair(), options=RestoreOptions(tile=32), segment_length=8, resume=True)
+    state = tmp_path / 'out.mkv.parts' / 'state.json'
+    state.write_text(state.read_text()[:50])
+    with pytest.raises(VideoError, match=r'state\.json: is damaged'):
+        restore(film, output, Pair(), encoding=LOSSLESS, segment_length=8, resume=True)
+
+
+def test_a_damaged_source(film, tmp_path):
+    """All frames before the damage come out, those on their way when it showed, too."""
+    damaged, whole = tmp_path / 'damaged.mkv', read(film)[0]
+    data = film.read_bytes()
+    damaged.write_bytes(data[:len(data) * 3 // 4])
+    with pytest.raises(RestoreError, match=r'damaged\.mkv.*; frames up to 0:00:0\d\.\d{3} are kept in .*until_now'):
+        restore(damaged, tmp_path / 'out.mkv', Pair(), encoding=LOSSLESS, segment_length=8)
+    kept, _ = read(tmp_path / 'out.mkv.parts' / 'until_now.mkv')
+    given = []
+    with open_source(damaged) as source, pytest.raises(VideoError):
+        given.extend(source.frames())
+    assert len(kept) == 2 * len(given) - 1 > 30
+    np.testing.assert_array_equal([frame[::2, ::2] for frame in kept[::2]], whole[:(len(kept) + 1) // 2])
+
+
+def test_clock():
+    assert clock(Fraction(0)) == '0:00:00.000'
+    assert clock(Fraction(3600 * 11 + 62) + Fraction(1, 3)) == '11:01:02.333'
+    assert clock(Fraction(59_9996, 10_000)) == '0:01:00.000'
