@@ -20,7 +20,8 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['basicsr_stvsr', 'basicsr_stvsr.*']),
-    package_data={'basicsr_stvsr': ['weights/*']},
+    package_data={'basicsr_stvsr': ['weights/*', 'video/*.html']},
+    entry_points={'console_scripts': ['stvsr = basicsr_stvsr.cli:main']},
     python_requires='>=3.11',
     install_requires=[
         'av',

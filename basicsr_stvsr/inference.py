@@ -12,6 +12,7 @@ first frame in, in steps of half a frame where the network doubles the frame rat
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain, groupby, pairwise, product
 from operator import itemgetter
@@ -256,7 +257,7 @@ class Tiles:
         device = next((parameter.device for parameter in self.net.parameters()), inputs[0].device)
         while True:
             try:
-                with torch.autocast(device.type, self.dtype, enabled=self.dtype is not None):
+                with torch.autocast(device.type, self.dtype) if self.dtype else nullcontext():
                     output, left = self._run_padded(inputs, state, run, device)
                 return output[..., :self.net.scale * h, :self.net.scale * w], left
             except torch.OutOfMemoryError:

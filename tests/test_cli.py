@@ -1,0 +1,148 @@
+"""The command `stvsr`, as it is typed."""
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from basicsr.archs import build_network
+from conftest import ROOT
+from run_util import run
+from video_util import moving_clip, packets_of, write_film, write_video
+
+from basicsr_stvsr.cli import main
+from basicsr_stvsr.options import load_options
+from basicsr_stvsr.video.source import open_source
+from basicsr_stvsr.zoo import WEIGHTS, ZOO, load
+
+FILM = Fraction(24000, 1001)
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory) -> Path:
+    """5 frames of 32 x 48, 23.976 a second."""
+    path = tmp_path_factory.mktemp('video') / 'in.mp4'
+    write_video(path, moving_clip(5, height=32, width=48), rate=FILM)
+    return path
+
+
+def read(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
+    with open_source(path) as source:
+        frames = list(source.frames())
+    return [frame.image for frame in frames], [frame.time for frame in frames]
+
+
+@pytest.mark.parametrize('name', ZOO)
+def test_models_of_the_zoo_restore_videos(video, tmp_path, capsys, name):
+    """Larger and as often as they say, and near to what they were given."""
+    output = tmp_path / 'out.mp4'
+    assert main(['restore', str(video), str(output), '--model', name, '--crf', '1', '--json', '--device', 'cpu']) == 0
+    net = load(name)
+    given, times = read(video)
+    frames, new_times = read(output)
+    assert len(frames) == net.temporal_scale * 4 + 1 and frames[0].shape == (32 * net.scale, 48 * net.scale, 3)
+    assert new_times[::net.temporal_scale] == times
+    for small, large in zip(given, frames[::net.temporal_scale], strict=True):
+        s = net.scale
+        shrunk = large.reshape(32, s, 48, s, 3).mean(axis=(1, 3))
+        assert np.abs(shrunk - small).mean() < 4
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line['frames'] for line in lines] == list(range(1, len(frames) + 1))
+    assert lines[-1] == {'frames': len(frames), 'total': len(frames), 'time': float(new_times[-1])}
+
+
+def test_sound_and_subtitles_are_copied(tmp_path):
+    film, output = tmp_path / 'film.mp4', tmp_path / 'out.mp4'
+    write_film(film, num_frames=24)
+    assert main(['restore', str(film), str(output), '--model', 'adaptive-gan-small', '--device', 'cpu']) == 0
+    given, copied = packets_of(film), packets_of(output)
+    others = [number for number in given if number != 0]
+    assert len(others) >= 3 and len(copied[0]) == len(given[0]) == 24
+    for number in others:
+        assert [data for _, data in copied[number]] == [data for _, data in given[number]]
+
+
+def test_an_option_file_and_weights(video, tmp_path):
+    options = tmp_path / 'net.yml'
+    options.write_text('network_g: {type: VSRResNet, num_feat: 4, num_block: 1, scale: 2}')
+    command = ['restore', str(video), str(tmp_path / 'out.mkv'), '--opt', str(options), '--device', 'cpu']
+    net = build_network({'type': 'VSRResNet', 'num_feat': 4, 'num_block': 1, 'scale': 2})
+    torch.save({'params': net.state_dict()}, tmp_path / 'net.pth')
+    assert main([*command, '--weights', str(tmp_path / 'net.pth'), '--codec', 'ffv1']) == 0
+    assert read(tmp_path / 'out.mkv')[0][0].shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['in.mp4', 'out.mp4', '--model', 'mbnet'], "no model 'mbnet' in the zoo, expected one of mbnet-small, fisr-small"),
+    (['in.mp4', 'out.xyz', '--model', 'fstrn-small'], 'out.xyz'),
+    (['in.mp4', 'in.mp4', '--model', 'fstrn-small'], 'in.mp4'),
+    (['text.mp4', 'out.mp4', '--model', 'fstrn-small'], 'text.mp4'),
+    (['nothing.mp4', 'out.mp4', '--model', 'fstrn-small'], 'nothing.mp4'),
+    (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--tile', '3'], 'tile must be at least 16 pixels, but is 3'),
+    (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--codec', 'mpeg5'], "unknown codec 'mpeg5', expected one of x"),
+    (['in.mp4', 'out.mp4', '--opt', 'no.yml'], 'no.yml'),
+    (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--weights', 'a.pth'], '--weights goes with --opt'),
+])
+def test_what_is_refused(video, tmp_path, monkeypatch, capsys, arguments, message):
+    """In one line, with exit code 2, before anything is written."""
+    monkeypatch.chdir(tmp_path)
+    Path('in.mp4').write_bytes(video.read_bytes())
+    Path('text.mp4').write_text('no video')
+    assert main(['restore', *arguments, '--device', 'cpu']) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: ') and message in error and error.count('\n') == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in.mp4', 'text.mp4']
+
+
+def test_a_damaged_video_ends_with_exit_code_1(tmp_path, capsys):
+    path = tmp_path / 'film.mkv'
+    write_video(path, moving_clip(30), codec='ffv1', pix_fmt='bgr0', rate=FILM)
+    path.write_bytes(path.read_bytes()[:path.stat().st_size * 3 // 4])
+    command = ['restore', str(path), str(tmp_path / 'out.mp4'), '--model', 'adaptive-gan-small', '--device', 'cpu']
+    assert main(command) == 1
+    assert 'are kept in' in capsys.readouterr().err and not (tmp_path / 'out.mp4').exists()
+
+
+@pytest.mark.parametrize('name', ZOO)
+def test_info_of_a_model(capsys, name):
+    assert main(['info', name, '--json']) == 0
+    facts = json.loads(capsys.readouterr().out)
+    net = load(name)
+    assert facts['parameters'] == f'{sum(parameter.numel() for parameter in net.parameters()):,}'
+    assert facts['scale'] == f'{net.scale}x in space, {net.temporal_scale}x in time'
+
+
+def test_info_of_a_video(video, capsys):
+    assert main(['info', str(video)]) == 0
+    text = capsys.readouterr().out
+    assert '5, 48x32, 23.976 a second' in text and '8 bits, bt601, limited range' in text
+    assert main(['info', 'nothing']) == 2
+    assert 'neither a file, nor one of the models mbnet-small' in capsys.readouterr().err
+
+
+def test_compare(video, tmp_path, capsys):
+    assert main(['compare', str(video), str(video), '--output', str(tmp_path / 'page.html')]) == 0
+    assert 'equal' in capsys.readouterr().out and '<canvas' in (tmp_path / 'page.html').read_text()
+
+
+def test_train_and_test_take_the_options_of_basicsr(tmp_path):
+    for command in ('train', 'test'):
+        failed = run('-m', 'basicsr_stvsr', command, '-opt', tmp_path / 'no.yml')
+        assert failed.returncode == 2 and 'no.yml does not exist' in failed.stderr
+
+
+def test_help():
+    shown = run('-m', 'basicsr_stvsr', 'restore', '--help')
+    assert shown.returncode == 0 and 'stvsr restore in.mp4 out.mp4 --model fstrn-small' in shown.stdout
+    assert run('-m', 'basicsr_stvsr').returncode == 2
+
+
+def test_the_zoo_is_what_option_files_test():
+    """Each network with the weights of an option file, and all weights that are in the package."""
+    tested = {}
+    for path in (ROOT / 'options').glob('test_*_small.yml'):
+        opt = load_options(str(path))
+        tested[Path(opt['path']['pretrain_network_g']).name] = opt['network_g']
+    assert {entry.weights: dict(entry.network) for entry in ZOO.values()} == tested
+    assert {entry.weights for entry in ZOO.values()} == {path.name for path in WEIGHTS.glob('*.pth')}
