@@ -15,6 +15,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from run_util import run, run_fresh
+from video_util import moving_clip, write_video
 
 from basicsr_stvsr.options import load_options, set_option
 
@@ -60,6 +61,7 @@ def checkout(tmp_path_factory) -> Path:
     write_frames(root / 'datasets' / 'middlebury' / 'other-data' / 'Walking', ['frame10', 'frame11'], 5)
     write_frames(root / 'datasets' / 'middlebury' / 'other-gt-interp' / 'Walking', ['frame10i11'], 6)
     write_frames(root / 'datasets' / 'ucf101' / '1', ['frame_00', 'frame_01_gt', 'frame_02'], 7)
+    write_video(root / 'in.mp4', moving_clip(4))
     (root / 'BasicSR').mkdir()
     (root / 'BasicSR' / 'basicsr').mkdir()
     shutil.copy(Path(basicsr.__file__).parent / 'train.py', root / 'BasicSR' / 'basicsr')
@@ -92,13 +94,14 @@ def test_command(checkout, command):
     make_small(checkout, command)
     words = shlex.split(command)
     # The Python of the tests, whatever the one on the path; the first command of each kind from its first import on
-    words[:1] = {'python': [], 'torchrun': ['-m', 'torch.distributed.run']}[words[0]]
+    words[:1] = {'python': [], 'torchrun': ['-m', 'torch.distributed.run'], 'stvsr': ['-m', 'basicsr_stvsr']}[words[0]]
     is_first = command == next(other for other in COMMANDS if other.startswith(command.split(' -')[0]))
     result = (run_fresh if is_first else run)(*words, cwd=checkout)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     output = re.search(r'--output (\S+)', command)
     if output:
-        assert (checkout / output[1] / 'meta_info.txt').is_file()
+        path = checkout / output[1]
+        assert (path if path.suffix == '.html' else path / 'meta_info.txt').is_file()
     if '--auto_resume' in command:
         assert re.search(r'Resuming training from epoch: \d+, iter: 2\b', result.stderr)
     if 'test.py' in command:
