@@ -502,8 +502,8 @@ def _check_matroska_size(path: Path) -> None:
         if file.read(4) != _EBML_HEADER:
             return
         file.seek(0)
-        while identifier := _read_ebml_number(file):
-            field = _read_ebml_number(file)
+        while identifier := read_ebml_number(file):
+            field = read_ebml_number(file)
             unknown = 2**(7 * len(field)) - 1  # as in a recording that was never closed
             size = int.from_bytes(field) & unknown
             end = file.tell() + size
@@ -515,7 +515,7 @@ def _check_matroska_size(path: Path) -> None:
             file.seek(end)
 
 
-def _read_ebml_number(file: BinaryIO) -> bytes:
+def read_ebml_number(file: BinaryIO) -> bytes:
     """An identifier or a size: as many bytes follow the first as that has leading zero bits."""
     first = file.read(1)
     return first + file.read(8 - first[0].bit_length()) if first and first[0] else b''

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol
 import cv2
 import numpy as np
 
-from ..data.frames import IMAGE_SUFFIXES, _read_ebml_number, decode_image, files_with, natural_key
+from ..data.frames import IMAGE_SUFFIXES, decode_image, files_with, natural_key, read_ebml_number
 
 if TYPE_CHECKING:
     import av
@@ -417,8 +417,8 @@ class _MatroskaElements:
             if self._next >= self._size:
                 raise _Damage(f'the video is truncated, it has {self._size} of {self._end} bytes')
             self._file.seek(self._next)
-            identifier = _read_ebml_number(self._file)
-            field = _read_ebml_number(self._file)
+            identifier = read_ebml_number(self._file)
+            field = read_ebml_number(self._file)
             content = self._file.tell()
             unknown = 2**(7 * len(field)) - 1  # the size in a recording that was never closed
             size = int.from_bytes(field) & unknown
@@ -434,7 +434,7 @@ class _MatroskaElements:
     def _is_known(self, position: int) -> bool:
         """Whether an element of a known kind begins there, or the file ends: so what is before it may be a new kind."""
         self._file.seek(position)
-        return position == self._end or _read_ebml_number(self._file) in self._PASSED | {self._CLUSTER}
+        return position == self._end or read_ebml_number(self._file) in self._PASSED | {self._CLUSTER}
 
 
 class VideoSource:
