@@ -8,11 +8,12 @@ import torch
 from basicsr.archs import build_network
 from torch import nn
 
+import basicsr_stvsr
 from basicsr_stvsr.archs.resize import upscale_bicubic
 from basicsr_stvsr.color import convert_clip
 from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference import Carry, restore_clip
-from basicsr_stvsr.video.restorer import RestoreOptions, Restorer
+from basicsr_stvsr.video.restorer import RestoreOptions, Restorer, restore
 from basicsr_stvsr.video.source import TimedFrame
 
 FILM = Fraction(1001, 24000)  # seconds of a frame
@@ -173,3 +174,44 @@ def test_tiles():
 def test_options_that_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         RestoreOptions(**options)
+
+
+# ---------------------------------------------------------------- in Python
+
+@pytest.mark.parametrize('kind', ['uint8', 'uint16', 'tensor'])
+def test_restore(kind):
+    """Frames come out as they went in, one after another, and only as many are read as are needed."""
+    clip = smooth_clip(12)
+    frames = {'uint8': clip, 'uint16': clip.astype(np.uint16) * 257,
+              'tensor': torch.from_numpy(clip).permute(0, 3, 1, 2) / 255}[kind]
+    read = []
+    results = restore((read.append(0) or frame for frame in frames), Pair(), options=RestoreOptions(detect_cuts=False))
+    assert not read
+    first = next(results)
+    assert len(read) == 2
+    results = [first, *results]
+    assert len(results) == 23 and {type(result) for result in results} == {type(frames[0])}
+    assert {result.dtype for result in results} == {frames[0].dtype}
+    for given, result in zip(frames, results[::2], strict=True):
+        shrunk = result[:, ::2, ::2] if kind == 'tensor' else result[::2, ::2]
+        assert (torch.allclose(shrunk, given) if kind == 'tensor' else np.array_equal(shrunk, given))
+
+
+def test_restore_by_name():
+    (frame,) = basicsr_stvsr.restore(smooth_clip(1), 'adaptive-gan-small', device='cpu')
+    assert frame.shape == (160, 256, 3)
+    with pytest.raises(ValueError, match="no model 'mbnet' in the zoo, expected one of mbnet-small"):
+        basicsr_stvsr.restore(smooth_clip(1), 'mbnet')
+
+
+@pytest.mark.parametrize('frames, message', [
+    ([np.zeros((4, 6), np.uint8)], r'frame 0 is uint8 \(4, 6\)'),
+    ([np.zeros((4, 6, 4), np.uint8)], r'frame 0 is uint8 \(4, 6, 4\)'),
+    ([np.zeros((4, 6, 3))], r'frame 0 is float64 \(4, 6, 3\)'),
+    ([torch.zeros(4, 6, 3)], r'frame 0 is torch.float32 \(4, 6, 3\)'),
+    (['a.png'], 'frame 0 is str'),
+    ([np.zeros((4, 6, 3), np.uint8), np.zeros((4, 8, 3), np.uint8)], r'frame 1 is uint8 \(4, 8, 3\), the first'),
+])
+def test_frames_that_are_refused(frames, message):
+    with pytest.raises(ValueError, match=message):
+        list(restore(frames, Pair()))

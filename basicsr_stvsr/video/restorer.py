@@ -113,13 +113,13 @@ class Restorer:
         if first is None:
             return
         image, step = first[0].image, self.net.temporal_scale
-        tiles = Tiles(self.net, self.options.tiling(*image.shape[:2]), dtype=PRECISIONS[self.options.precision],
+        tiles = Tiles(self.net, self.options.tiling(*size_of(image)), dtype=PRECISIONS[self.options.precision],
                       may_halve=True)
         passing: dict[int, _Passing] = {}  # what of frames on their way is needed when they come out
         last: tuple[int, np.ndarray] | None = None
         given = self.give(chain([first], frames), passing)
         for number, restored in restore_stream(tiles, given, complete=True, carry=carry):
-            restored = self.to_image(restored[0], self.chroma(passing, number), image.dtype)
+            restored = like(image, self.to_rgb(restored[0], self.chroma(passing, number)))
             if last and number == last[0] + 2 and step == 2 and number > step * skip:  # a cut
                 repeated = last[1] if self.options.at_cut == 'previous' else restored
                 yield TimedFrame(repeated, time_of(passing, number - 1, step))
@@ -159,8 +159,7 @@ class Restorer:
                 if last is not None and not begins_scene:
                     flow = flow_tensor([self.flow(last, seen), self.flow(seen, last)]).to(self.device)
                 last = seen
-            rgb = torch.from_numpy(image).to(self.device).permute(2, 0, 1).float() / _WHITE[image.dtype]
-            lq = convert_clip(rgb, 'rgb', 'yuv' if color == 'y' else color)
+            lq = convert_clip(to_tensor(image, self.device), 'rgb', 'yuv' if color == 'y' else color)
             passing[place] = _Passing(time, lq[1:] if color == 'y' else None)
             yield StreamFrame(lq[None, :1] if color == 'y' else lq[None], flow, begins_scene)
 
@@ -170,16 +169,13 @@ class Restorer:
         chroma = passing[place].chroma
         return (chroma + passing[place + 1].chroma) / 2 if chroma is not None and is_between else chroma
 
-    def to_image(self, restored: Tensor, chroma: Tensor | None, dtype: np.dtype) -> np.ndarray:
-        """(C, H, W) as the network gives it, with the chroma that it was not given, (2, h, w) -> (H, W, 3) RGB."""
-        if chroma is not None:
-            # MATLAB-like, as BasicSR has the chroma of networks of luma
+    def to_rgb(self, restored: Tensor, chroma: Tensor | None) -> Tensor:
+        """(C, H, W) as the network gives it, with the chroma that it was not given, (2, h, w) -> (3, H, W), 0-1."""
+        if chroma is not None:  # MATLAB-like, as the papers have the chroma of networks of luma
             restored = convert_clip(torch.cat((restored, upscale_bicubic(chroma, self.net.scale))), 'yuv', 'rgb')
         elif getattr(self.net, 'color', None) == 'yuv':
             restored = convert_clip(restored, 'yuv', 'rgb')
-        levels = restored.clamp(0, 1).mul(_WHITE[dtype]).round_()
-        levels = levels.to(torch.uint8 if dtype == np.uint8 else torch.int32)  # torch has little for uint16
-        return levels.permute(1, 2, 0).contiguous().cpu().numpy().astype(dtype, copy=False)
+        return restored.clamp(0, 1)
 
 
 class _Passing(NamedTuple):
@@ -193,7 +189,82 @@ def time_of(passing: Mapping[int, _Passing], number: int, step: int) -> Fraction
     return (passing[place].time + passing[place + 1].time) / 2 if is_between else passing[place].time
 
 
-def bgr_bytes(image: np.ndarray) -> np.ndarray:
-    """RGB of 8 or 16 bits -> as OpenCV has it, in 8 bits."""
-    image = image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+def size_of(image: np.ndarray | Tensor) -> tuple[int, int]:
+    """Height and width."""
+    return tuple(image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2])
+
+
+def to_tensor(image: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """A frame, as it is given -> (3, H, W) float, RGB, 0-1."""
+    if isinstance(image, Tensor):
+        return image.to(device, torch.float32)
+    return torch.from_numpy(image).to(device).permute(2, 0, 1).float() / _WHITE[image.dtype]
+
+
+def like(image: np.ndarray | Tensor, rgb: Tensor) -> np.ndarray | Tensor:
+    """(3, H, W) float, RGB, 0-1 -> as another frame was given."""
+    if isinstance(image, Tensor):
+        return rgb.to(image)
+    levels = rgb.mul(_WHITE[image.dtype]).round_()
+    levels = levels.to(torch.uint8 if image.dtype == np.uint8 else torch.int32)  # torch has little for uint16
+    return levels.permute(1, 2, 0).contiguous().cpu().numpy().astype(image.dtype, copy=False)
+
+
+def bgr_bytes(image: np.ndarray | Tensor) -> np.ndarray:
+    """A frame, as it is given -> uint8 (H, W, 3), BGR, as OpenCV has it."""
+    if isinstance(image, Tensor):
+        image = like(np.empty(0, np.uint8), image.float().clamp(0, 1))
+    elif image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
     return np.ascontiguousarray(image[..., ::-1])
+
+
+def check_frames(frames: Iterable[np.ndarray | Tensor]) -> Iterator[np.ndarray | Tensor]:
+    """Hands frames on that are what `restore` takes.
+
+    Raises:
+        ValueError: one that is not, or is unlike the first one.
+    """
+    first = None
+    for number, frame in enumerate(frames):
+        is_tensor = isinstance(frame, Tensor)
+        fits = (frame.ndim == 3 and frame.shape[0] == 3 and frame.is_floating_point() if is_tensor else
+                isinstance(frame, np.ndarray) and frame.dtype in _WHITE and frame.ndim == 3 and frame.shape[2] == 3)
+        seen = f'{frame.dtype} {tuple(frame.shape)}' if hasattr(frame, 'shape') else type(frame).__name__
+        if not fits:
+            raise ValueError('frames are arrays (H, W, 3), RGB, uint8 or uint16, or tensors (3, H, W), float, 0-1, but '
+                             f'frame {number} is {seen}')
+        first = first or seen
+        if seen != first:
+            raise ValueError(f'frames are of one size and type, but frame {number} is {seen}, the first one {first}')
+        yield frame
+
+
+def restore(frames: Iterable[np.ndarray | Tensor], model: str | nn.Module, *, options: RestoreOptions | None = None,
+            device: str | torch.device | None = None) -> Iterator[np.ndarray | Tensor]:
+    """Restores frames as they come, and keeps no more of them than the network needs at once.
+
+    Args:
+        frames: of a video, in order, all of one size and type: arrays (H, W, 3), RGB, uint8 or uint16 (0-65535); or
+            tensors (3, H, W), RGB, float, 0-1.
+        model: name of a network of the zoo, such as 'mbnet-small'; or a network that states what it needs, see
+            `basicsr_stvsr.inference`, in evaluation mode.
+        options: see `RestoreOptions`; default: whole frames in single precision, scenes apart.
+        device: where the network is to run; default: a GPU if there is one, for a network by name, and for others where
+            they are.
+
+    Yields:
+        the frames, s times as large, of the type of those given; of a network that doubles the frame rate, those
+        between two others as well, 2n - 1 in all, or 2n with `options.even`.
+
+    Raises:
+        ValueError: no such model, or frames that are not as above.
+    """
+    from ..zoo import load
+
+    if isinstance(model, str):
+        net = load(model, device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    else:
+        net = model if device is None else model.to(device)
+    timed = (TimedFrame(frame, Fraction(number)) for number, frame in enumerate(check_frames(frames)))
+    return (frame.image for frame in Restorer(net, options)(timed))
