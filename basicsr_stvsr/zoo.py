@@ -45,6 +45,9 @@ ZOO = {
     'fstrn-small': Entry(
         {'type': 'FSTRN', 'num_feat': 32, 'num_frb': 20, 'up_kernel': 'pixelshuffle'},
         'FSTRN_small_clips_x4-f232100f.pth', 'x4 in space, of luma'),
+    'hoffr-small': Entry(
+        {'type': 'HOFFR', 'num_feat': 32, 'num_block': 5, 'num_rcab': 2, 'reduction': 8, 'num_flow_feat': 16},
+        'HOFFR_small_clips_x4-fb749adc.pth', 'x4 in space, of frames blurred by motion, which it sharpens'),
     'adaptive-gan-small': Entry(
         {'type': 'VSRResNet', 'scale': 4, 'num_feat': 32, 'num_block': 4, 'add_center': True},
         'AdaptiveGAN_small_clips_x4-0197b860.pth', 'x4 in space, of luma; sharper, and further from the truth'),

@@ -2,6 +2,7 @@
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -82,6 +83,28 @@ def test_networks_of_luma_are_sharper_and_nearer_than_bicubic(real_data, arch, g
     detail = [frame.diff(dim=-1).square().mean() / true.diff(dim=-1).square().mean() for frame in frames]
     assert psnr[0] > psnr[1] + gain
     assert detail[1] + 0.1 < detail[0] < 1
+
+
+@pytest.mark.real_clips
+def test_hoffr_small_begins_afresh_at_a_cut(real_data):
+    """Three frames of DragonBaby, a cut before the last: PSNR of the picture between black bars."""
+    path, opt = next((path, opt) for path, opt in OPTIONS if opt['network_g']['type'] == 'HOFFR')
+    net = build_network(opt['network_g']).eval()
+    net.load_state_dict(torch.load(path, weights_only=True)['params'])
+    clip = build_dataset({
+        'name': 'cuts', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 4, 'temporal_scale': 1, 'num_frame': 10,
+        'dataroot_gt': str(real_data / 'eval' / 'scene_cuts'), 'clips': 'DragonBaby'})[0]
+    lq, true = clip['lq'][None, 7:], clip['gt'][7:, :, 40:320]
+    bicubic = build_network({'type': 'BicubicAverage', 'scale': 4, 'temporal_scale': 1})
+
+    def psnr(each: torch.nn.Module, cuts: Sequence[int] = ()) -> list[float]:
+        frames = restore_clip(each, lq, cuts=cuts)[0, :, :, 40:320]
+        return (-10 * torch.log10((frames - true).square().mean(dim=(1, 2, 3)))).tolist()
+
+    through, afresh = psnr(net), psnr(net, cuts=[2])
+    assert afresh[:2] == through[:2]
+    assert afresh[2] > through[2] + 2  # dB
+    assert all(ours > theirs for ours, theirs in zip(afresh, psnr(bicubic), strict=True))
 
 
 def test_publish(tmp_path):
