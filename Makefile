@@ -21,9 +21,8 @@ install: $(INSTALLED)  ## install the package and its tools into .venv
 demo: $(INSTALLED)  ## make clips, train and test the small network, show the result; CLIP=my.mp4 takes your own video
 	$(BIN)/python scripts/demo/run_demo.py $(if $(CLIP),--clip "$$CLIP")
 
-# In the order of the alphabet: otherwise files of few tests come last, among them the slowest, and one worker waits.
 test: lint  ## ruff, then the test suite
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)  ## ruff alone
 	$(BIN)/python -m ruff check .
