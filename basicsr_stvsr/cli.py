@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     try:
         return args.run(args)
-    except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f'interrupted; {interrupt}; go on with --resume' if interrupt.args else 'interrupted', file=sys.stderr)
         return EXIT_INTERRUPTED
     except (OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)

@@ -24,7 +24,7 @@ from .source import FolderSource, Source, TimedFrame, VideoError, VideoInfo
 
 SEGMENT_LENGTH = 250  # given frames of a segment
 DECODED_AHEAD, ENCODED_BEHIND = 4, 4  # frames
-_STATE, _CARRY, _FRAMES = 'state.json', 'carry.pt', 'frames'
+_STATE, _FRAMES = 'state.json', 'frames'
 _REMEMBERED = 256  # times of frames; the restorer is never so far ahead
 
 
@@ -59,8 +59,8 @@ class Job:
         segment_length: given frames of a segment.
 
     Raises:
-        VideoError: the output cannot be written: a codec or a size that the container does not take, a place that may
-            not be written to, or one where something is already.
+        VideoError: the output cannot be written: a codec or a size that the container does not take, or a place that
+            may not be written to. A file that is there is replaced.
     """
 
     def __init__(self, source: Source, output: str | Path, net: nn.Module, *, model: str,
@@ -91,6 +91,7 @@ class Job:
         Raises:
             VideoError: there are parts of another run, and `resume` is not set, or its source or settings were others.
             RestoreError: something failed in the middle, such as a damaged source or a full disk.
+            KeyboardInterrupt: it was interrupted; says what is kept.
         """
         state = self._begin(resume)
         try:
@@ -98,7 +99,9 @@ class Job:
             self._finish(state)
         except VideoError as error:
             raise RestoreError(f'{error}; {self._kept(state)}') from error
-        except BaseException:  # a KeyboardInterrupt, too
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(self._kept(state)) from None
+        except Exception:
             self._kept(state)
             raise
 
@@ -127,7 +130,7 @@ class Job:
         total = step * num_given - (step == 2 and not self.options.even) if num_given else 0
         carry = Carry()
         if state.given and is_recurrent(self.net):
-            carry.state = load_carry(self.parts / _CARRY, self.net)
+            carry.state = load_carry(self._carry(state), self.net)
         given = _Given(self.source, state, self.restorer.context)
         restored = self.restorer(given, carry=carry, skip=len(state.context),
                                  last_duration=1 / info.rate if info.rate else Fraction(0))
@@ -140,12 +143,22 @@ class Job:
                     frames = state.frames + count
                     on_progress(Progress(frames, max(total, frames) if total else 0, frame.time))
             if given.failure is None or count == whole:
-                if is_recurrent(self.net):
-                    save_carry(carry, self.parts / _CARRY)
-                state.add_segment(count, self.segment_length, given)
-                state.write(self.parts / _STATE)
+                self._add_segment(state, count, given, carry)
         if given.failure:
             raise given.failure
+
+    def _add_segment(self, state: '_State', count: int, given: '_Given', carry: Carry) -> None:
+        """Notes that a segment of so many frames is whole; killed at any moment, this leaves what fits together."""
+        before = self._carry(state)
+        state.add_segment(count, self.segment_length, given)
+        if is_recurrent(self.net):
+            save_carry(carry, self._carry(state))
+        state.write(self.parts / _STATE)
+        before.unlink(missing_ok=True)
+
+    def _carry(self, state: '_State') -> Path:
+        """What a recurrent network has left of the segments that are whole."""
+        return self.parts / f'{state.segments:06d}.pt'
 
     def _writer(self, state: '_State') -> VideoWriter | FolderWriter:
         if self.encoding.codec == 'png':
