@@ -95,6 +95,11 @@ def is_recurrent(net: nn.Module) -> bool:
     return hasattr(net, 'step')
 
 
+def device_of(net: nn.Module) -> torch.device | None:
+    """Where a network runs; None: it has no weights, and runs anywhere."""
+    return next((parameter.device for parameter in net.parameters()), None)
+
+
 def check_color(net: nn.Module, color: str) -> None:
     """Raises ValueError where a network takes clips of another colour space."""
     expected = getattr(net, 'color', None)
@@ -254,7 +259,7 @@ class Tiles:
 
     def _run(self, inputs: Sequence[Tensor], state: State | None, run: Run) -> tuple[Tensor, State]:
         inputs, (h, w) = [pad_to_multiple(x, self.net.size_multiple) for x in inputs], inputs[0].shape[-2:]
-        device = next((parameter.device for parameter in self.net.parameters()), inputs[0].device)
+        device = device_of(self.net) or inputs[0].device
         while True:
             try:
                 with torch.autocast(device.type, self.dtype) if self.dtype else nullcontext():

@@ -325,7 +325,7 @@ class FakeSource:
     def __init__(self, num_frames: int, size: tuple[int, int] = (16, 16), value: int = 0):
         self.size, self.value = size, value
         self.info = SimpleNamespace(path=Path('fake'), width=size[1], height=size[0], rate=Fraction(25), bits=8,
-                                    num_frames=num_frames, duration=Fraction(num_frames, 25))
+                                    num_frames=num_frames, about_frames=num_frames, duration=Fraction(num_frames, 25))
 
     def frames(self) -> Iterator[TimedFrame]:
         for number in range(self.info.num_frames):

@@ -14,11 +14,18 @@ from run_util import run, succeed
 from basicsr_stvsr.archs.checkpoint import check_hash, load_weights, read_state_dict
 from basicsr_stvsr.inference import restore_clip
 from basicsr_stvsr.options import load_options
+from basicsr_stvsr.zoo import load_network
 
 WEIGHTS = sorted((ROOT / 'basicsr_stvsr' / 'weights').glob('*.pth'))
 # Each with the option file that tests it
 TESTS = [load_options(str(path)) for path in sorted((ROOT / 'options').glob('test_*_small.yml'))]
 OPTIONS = [(ROOT / opt['path']['pretrain_network_g'], opt) for opt in TESTS]
+
+
+def shipped(arch: str) -> torch.nn.Module:
+    """The network of a kind whose weights are in the package."""
+    path, opt = next((path, opt) for path, opt in OPTIONS if opt['network_g']['type'] == arch)
+    return load_network(opt['network_g'], path)
 
 
 def test_there_are_weights():
@@ -51,9 +58,7 @@ def test_the_demo_names_weights_that_are_there():
 @pytest.mark.real_clips
 def test_fisr_small_beats_bicubic_and_averaging(real_data):
     """Five frames of a clip of Vid4, x2 and x2, PSNR over Y, U and V: given frames and new ones."""
-    path, opt = next((path, opt) for path, opt in OPTIONS if opt['network_g']['type'] == 'FISRNet')
-    net = build_network(opt['network_g']).eval()
-    net.load_state_dict(torch.load(path, weights_only=True)['params'])
+    net = shipped('FISRNet')
     clip = build_dataset({
         'name': 'vid4', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 2, 'color': 'yuv', 'num_frame': 5,
         'dataroot_gt': str(real_data / 'eval' / 'vid4'), 'clips': 'city', 'flow_opt': {'type': 'DISFlow'}})[0]
@@ -70,9 +75,7 @@ def test_fisr_small_beats_bicubic_and_averaging(real_data):
 @pytest.mark.parametrize('arch, gain', [('FSTRN', 1.0), ('VSRResNet', 0.3)])  # dB; the latter is of a GAN
 def test_networks_of_luma_are_sharper_and_nearer_than_bicubic(real_data, arch, gain):
     """A part of a frame of Vid4, x4: PSNR, and how much of the true frame's detail there is."""
-    path, opt = next((path, opt) for path, opt in OPTIONS if opt['network_g']['type'] == arch)
-    net = build_network(opt['network_g']).eval()
-    net.load_state_dict(torch.load(path, weights_only=True)['params'])
+    net = shipped(arch)
     clip = build_dataset({
         'name': 'vid4', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 4, 'color': 'y', 'num_frame': 5,
         'temporal_scale': 1, 'dataroot_gt': str(real_data / 'eval' / 'vid4'), 'clips': 'walk'})[0]
@@ -88,9 +91,7 @@ def test_networks_of_luma_are_sharper_and_nearer_than_bicubic(real_data, arch, g
 @pytest.mark.real_clips
 def test_hoffr_small_begins_afresh_at_a_cut(real_data):
     """Three frames of DragonBaby, a cut before the last: PSNR of the picture between black bars."""
-    path, opt = next((path, opt) for path, opt in OPTIONS if opt['network_g']['type'] == 'HOFFR')
-    net = build_network(opt['network_g']).eval()
-    net.load_state_dict(torch.load(path, weights_only=True)['params'])
+    net = shipped('HOFFR')
     clip = build_dataset({
         'name': 'cuts', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 4, 'temporal_scale': 1, 'num_frame': 10,
         'dataroot_gt': str(real_data / 'eval' / 'scene_cuts'), 'clips': 'DragonBaby'})[0]

@@ -194,7 +194,7 @@ def _open_sources(stack: ExitStack, paths: Sequence[Path], deinterlace: bool) ->
 
 def _frames_per_frame(folder: VideoInfo, reference: VideoInfo) -> Fraction:
     """How many frames of a folder there are for each of another video: a whole number, or one divided by it."""
-    num_frames, num_reference = folder.num_frames, _num_frames(reference)
+    num_frames, num_reference = folder.num_frames, reference.about_frames
     if not num_reference:
         raise VideoError(f'{reference.path}: does not tell how many frames it has, by which those of the folder '
                          f'{folder.path} could be matched; expected two videos, or two folders')
@@ -205,11 +205,6 @@ def _frames_per_frame(folder: VideoInfo, reference: VideoInfo) -> Fraction:
         raise VideoError(f'{folder.path}: the folder has {num_frames} frames and {reference.path} has '
                          f'{num_reference}; expected as many, or a whole number for each')
     return Fraction(factor) if num_frames == many else Fraction(1, factor)
-
-
-def _num_frames(info: VideoInfo) -> int:
-    """As a file tells, or, as Matroska does not, by its duration; 0: unknown."""
-    return info.num_frames or round(info.duration * info.rate)
 
 
 def _factors(infos: Sequence[VideoInfo]) -> list[int]:
@@ -266,7 +261,7 @@ class _Matcher:
         # By their frames, as the rate that a file states may be anything where it varies
         fast = 1 if tracks[1].first_interval() + TOLERANCE < tracks[0].first_interval() else 0
         clock = tracks[fast]
-        self.num_frames = _num_frames(clock.info)
+        self.num_frames = clock.info.about_frames
         followers = {i: _Follower(track, clock, may_be_faster=i == 2) for i, track in enumerate(tracks) if i != fast}
         while True:
             shown = {i: follower.at(clock.time) for i, follower in followers.items()}

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..inference import Carry, is_recurrent
+from ..inference import Carry, device_of, is_recurrent
 from .pipeline import Behind, ahead
 from .restorer import RestoreOptions, Restorer
 from .sink import Encoding, FolderWriter, OutputSpec, VideoWriter, check_output, join
@@ -126,8 +126,7 @@ class Job:
 
     def _restore(self, state: '_State', on_progress: Callable[[Progress], None]) -> None:
         info, step = self.source.info, self.net.temporal_scale
-        num_given = info.num_frames or round(info.duration * info.rate)
-        total = step * num_given - (step == 2 and not self.options.even) if num_given else 0
+        total = step * info.about_frames - (step == 2 and not self.options.even) if info.about_frames else 0
         carry = Carry()
         if state.given and is_recurrent(self.net):
             carry.state = load_carry(self._carry(state), self.net)
@@ -286,8 +285,7 @@ def save_carry(carry: Carry, path: Path) -> None:
 
 
 def load_carry(path: Path, net: nn.Module) -> tuple[torch.Tensor, ...]:
-    device = next((parameter.device for parameter in net.parameters()), torch.device('cpu'))
-    return net.State(*(tensor.to(device) for tensor in torch.load(path, weights_only=True)))
+    return net.State(*torch.load(path, map_location=device_of(net), weights_only=True))
 
 
 def clock(time: Fraction) -> str:

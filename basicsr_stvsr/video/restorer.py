@@ -20,7 +20,7 @@ from ..data.lq_flow import flow_tensor
 from ..data.scene_cuts import CONTEXT as CUT_CONTEXT
 from ..data.scene_cuts import THRESHOLD, mark_cuts
 from ..flow import FlowEstimator, build_flow
-from ..inference import DEFAULT_OVERLAP, Carry, StreamFrame, Tiles, Tiling, is_recurrent, restore_stream
+from ..inference import DEFAULT_OVERLAP, Carry, StreamFrame, Tiles, Tiling, device_of, is_recurrent, restore_stream
 from .source import TimedFrame
 
 PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -77,13 +77,12 @@ class Restorer:
         net: a network that states its needs, in evaluation mode, where it is to run.
         options: see `RestoreOptions`.
         flow: estimator for a network that needs the flow between frames; default: OpenCV's DIS.
-
     """
 
     def __init__(self, net: nn.Module, options: RestoreOptions | None = None, flow: FlowEstimator | None = None):
         self.net, self.options = net, options or RestoreOptions()
         self.flow = (flow or build_flow({'type': 'DISFlow'})) if getattr(net, 'needs_flow', False) else None
-        self.device = next((parameter.device for parameter in net.parameters()), torch.device('cpu'))
+        self.device = device_of(net) or torch.device('cpu')
         # Frame by frame, a network has nothing that would cross a cut.
         self.minds_cuts = self.options.detect_cuts and (is_recurrent(net) or net.num_frames != 1)
 

@@ -129,6 +129,11 @@ class VideoInfo:
     streams: tuple[StreamInfo, ...] = ()
 
     @property
+    def about_frames(self) -> int:
+        """Number of frames as the file states it or, as Matroska does not, by its duration; 0 if unknown."""
+        return self.num_frames or round(self.duration * self.rate)
+
+    @property
     def rotation(self) -> int:
         """Degrees clockwise by which stored frames are turned to be shown."""
         return _ROTATIONS[self.orientation]
