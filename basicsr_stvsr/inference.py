@@ -3,9 +3,10 @@
 A network states what it needs: `scale`, `temporal_scale` (1, or 2 where it makes the frame between two), `num_frames`
 (its window; None: any number), `size_multiple`; and where they are not these, `first_output` (0), the number of the
 first frame that a window gives, `pads_ends` (False), whether the frames at the ends of a clip are repeated so that none
-is missing, `color` (None: any), `needs_flow` (False) and `overlap` ('first', see `restore_frames`). A recurrent network
-has `step(frame, state) -> (frame, state)`, by which clips are restored frame after frame, and `State`, the class of the
-state: a NamedTuple of tensors, whose height and width are whole multiples of the frame's.
+is missing, `color` (None: any), `needs_flow` (False) and `overlap` ('first', see `restore_frames`). It may have
+`features(frame)`, what it makes of each frame of a window alone, of which it takes a list in place of the frames. A
+recurrent network has `step(frame, state) -> (frame, state)`, by which clips are restored frame after frame, and
+`State`, the class of the state: a NamedTuple of tensors, whose height and width are whole multiples of the frame's.
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale. Frames out are numbered from the
 first frame in, in steps of half a frame where the network doubles the frame rate.
 """
@@ -16,7 +17,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain, groupby, pairwise, product
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -245,6 +246,32 @@ class Tiles:
         """
         return self._run(inputs, None, lambda tiles, _: (self.net(*tiles), ()))[0]
 
+    def window(self, frames: Sequence[tuple[int, Tensor]], features: dict[int, Any]) -> Tensor:
+        """Restores one window; what the network makes of each frame alone is made once for all windows that it is in.
+
+        That holds for whole frames: the features of tiles would take more memory than tiles save.
+
+        Args:
+            frames: numbers and frames, each (B, C, H, W).
+            features: by number, what was made of the frames of the window before; holds this one's afterwards.
+
+        Returns:
+            (B, V, C, sH, sW), where the frames lie.
+        """
+        def run(parts: list[Tensor], _: State | None) -> tuple[Tensor, State]:
+            if self.tiling.grid != (1, 1) or not hasattr(self.net, 'features'):
+                features.clear()
+                return self.net(torch.stack(parts, dim=1)), ()
+            numbers = [number for number, _ in frames]
+            for number in features.keys() - set(numbers):
+                del features[number]
+            for number, part in zip(numbers, parts, strict=True):
+                if number not in features:
+                    features[number] = self.net.features(part)
+            return self.net([features[number] for number in numbers]), ()
+
+        return self._run([frame for _, frame in frames], None, run)[0]
+
     def step(self, frame: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Restores the next frame of a stream by a recurrent network.
 
@@ -405,16 +432,19 @@ def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bo
         return
     needs_flow = getattr(net, 'needs_flow', False)
     start = first_output(net, of_clip=False) - net.temporal_scale * padding(net, complete=complete)
+    features: dict[int, Any] = {}
     for window in windows_of(net, frames, complete=complete):
-        inputs = (torch.stack([frame.lq for _, frame in window], dim=1),)
         if needs_flow:
             flows = [frame.flow for _, frame in window[1:]]
             if any(flow is None for flow in flows):
                 raise ValueError(f'{type(net).__name__} needs the flow between the LR frames, which was not given: set '
                                  'flow_opt of the data set, or see basicsr_stvsr.flow')
-            inputs = net.inputs(*inputs, torch.stack(flows, dim=1))
+            lq = torch.stack([frame.lq for _, frame in window], dim=1)
+            restored = tiles(*net.inputs(lq, torch.stack(flows, dim=1)))
+        else:
+            restored = tiles.window([(number, frame.lq) for number, frame in window], features)
         newest, _ = window[-1]
-        yield RestoredWindow(start, net.temporal_scale * newest, tiles(*inputs).clamp(0, 1))
+        yield RestoredWindow(start, net.temporal_scale * newest, restored.clamp(0, 1))
         start += net.temporal_scale
 
 

@@ -404,3 +404,40 @@ def test_half_precision():
     assert all(frame.dtype == torch.float32 for frame in frames)
     half, whole = torch.stack(frames, dim=1), restore_clip(net, lq)
     assert 0 < (half - whole).abs().max() < 0.02
+
+
+class Shared(nn.Module):
+    """The mean of three frames, each of which is doubled by itself; remembers which were."""
+
+    scale, temporal_scale, num_frames, size_multiple, first_output, pads_ends = 1, 1, 3, 4, 1, True
+
+    def __init__(self):
+        super().__init__()
+        self.doubled = []
+
+    def features(self, frame):
+        self.doubled.append(round(frame.flatten()[0].item() * 100))
+        return 2 * frame
+
+    def forward(self, lq):
+        frames = [self.features(frame) for frame in lq.unbind(1)] if isinstance(lq, torch.Tensor) else lq
+        return (sum(frames) / 6).unsqueeze(1)
+
+
+def test_features_are_made_once_of_each_frame():
+    """Also of those that stand in for frames beyond the ends; anew in each scene, though numbers begin anew there."""
+    net, lq = Shared(), torch.arange(6.).div(100).view(1, 6, 1, 1, 1).expand(2, 6, 3, 8, 8)
+    clip = restore_clip(net, lq, cuts=[4])
+    assert net.doubled == [0, 1, 2, 3, 4, 5]
+    expected = [1 / 3, 1, 2, 8 / 3, 13 / 3, 14 / 3]
+    torch.testing.assert_close(clip[0, :, 0, 0, 0], torch.tensor(expected) / 100)
+    torch.testing.assert_close(restore_clip(net, lq, tiling=Tiling((1, 2), 4), cuts=[4]), clip)
+
+
+@pytest.mark.parametrize('first_conv', ['shared', 'separate', 'early'])
+def test_shared_features_are_those_of_a_window_alone(first_conv):
+    torch.manual_seed(0)
+    net, lq = VSRResNet(num_feat=4, num_block=1, scale=2, first_conv=first_conv), torch.rand(1, 7, 1, 9, 10)
+    with torch.no_grad():
+        expected = torch.stack([net(lq[:, start:start + 5])[:, 0] for start in range(3)], dim=1)
+    torch.testing.assert_close(restore_clip(net, lq)[:, 2:5], expected.clamp(0, 1))

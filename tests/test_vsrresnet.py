@@ -129,7 +129,7 @@ def test_ways_to_join_frames():
 
     early = small_net(first_conv='early')
     x = F.conv2d(upscale_bicubic(frames, 2)[:, :, 0], early.first.fusion.weight, early.first.fusion.bias, padding=1)
-    torch.testing.assert_close(early.first(upscale_bicubic(frames, 2)), x.relu())
+    torch.testing.assert_close(early.first(upscale_bicubic(frames, 2).unbind(1)), x.relu())
 
 
 @torch.no_grad()

@@ -1,4 +1,7 @@
 """What every network must beat: MATLAB-like bicubic for the given frames, their average for the one between."""
+from collections.abc import Sequence
+from itertools import chain, pairwise
+
 import torch
 from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -16,7 +19,6 @@ class BicubicAverage(nn.Module):
         first_output: leave out so many frames at both ends, as a network does that it is compared with.
     """
 
-    num_frames = None
     size_multiple = 1
     color = None  # any
 
@@ -25,13 +27,25 @@ class BicubicAverage(nn.Module):
         if temporal_scale not in (1, 2):
             raise ValueError(f'temporal_scale must be 1 or 2, but got {temporal_scale}')
         self.scale, self.temporal_scale, self.first_output = scale, temporal_scale, first_output
+        # the shortest windows that leave out no other frame when each starts one frame after the last one
+        self.num_frames = 2 * first_output + 1 if temporal_scale == 1 else first_output + 2
 
-    def forward(self, lq: Tensor) -> Tensor:  # (B, T, C, H, W), 0-1 -> (B, U, C, sH, sW)
-        frames = torch.stack([imresize(frame.float().cpu(), self.scale) for frame in lq.flatten(0, 1)])
-        frames = frames.mul(255).round().clamp(0, 255).div(255).to(lq).unflatten(0, lq.shape[:2])
-        clip = frames
+    def forward(self, lq: Tensor | Sequence[Tensor]) -> Tensor:
+        """Enlarges a clip.
+
+        Args:
+            lq: (B, T, C, H, W), 0-1, of any length; or what `features` made of each frame.
+
+        Returns:
+            (B, U, C, sH, sW).
+        """
+        frames = [self.features(frame) for frame in lq.unbind(1)] if isinstance(lq, Tensor) else list(lq)
         if self.temporal_scale == 2:
-            clip = frames.new_empty(lq.shape[0], 2 * lq.shape[1] - 1, *frames.shape[2:])
-            clip[:, ::2] = frames
-            clip[:, 1::2] = (frames[:, :-1] + frames[:, 1:]) / 2
-        return clip[:, self.first_output:clip.shape[1] - self.first_output]
+            between = [(a + b) / 2 for a, b in pairwise(frames)]
+            frames[1:] = chain.from_iterable(zip(between, frames[1:], strict=True))
+        return torch.stack(frames[self.first_output:len(frames) - self.first_output], dim=1)
+
+    def features(self, frame: Tensor) -> Tensor:
+        """The enlarged frame, which neighbouring windows share; (B, C, H, W) -> (B, C, sH, sW)."""
+        frames = torch.stack([imresize(each.float().cpu(), self.scale) for each in frame])
+        return frames.mul(255).round().clamp(0, 255).div(255).to(frame)

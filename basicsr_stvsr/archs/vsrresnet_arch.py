@@ -8,7 +8,8 @@ names (five bicubically enlarged frames, a convolution of each, their fusion, re
 last one), and the 15 blocks are the abstract's. What these leave open is an option, or is said to be our choice.
 Shapes: B clips or frames, C channels of a frame, F features, H x W pixels of the LR grid, s = scale.
 """
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -44,6 +45,13 @@ class ResBlock(nn.Module):
         return F.relu(x + change) if self.relu_after_sum else x + F.relu(change)
 
 
+class FrameFeatures(NamedTuple):
+    """What is made of one frame alone, and serves every window that it is in."""
+
+    enlarged: Tensor  # (B, C, sH, sW)
+    found: Tensor  # (B, F, sH, sW) by a convolution that frames share, else the enlarged frame
+
+
 class SharedFirstConv(nn.Module):
     """The same convolution of every frame, then the fusion of what it finds."""
 
@@ -52,9 +60,11 @@ class SharedFirstConv(nn.Module):
         self.conv = conv(num_in_ch, num_feat)
         self.fusion = conv(NUM_FRAMES * num_feat, num_feat)
 
-    def forward(self, frames: Tensor) -> Tensor:  # (B, 5, C, sH, sW) -> (B, F, sH, sW)
-        feat = F.relu(self.conv(frames.flatten(0, 1))).unflatten(0, frames.shape[:2])
-        return F.relu(self.fusion(feat.flatten(1, 2)))
+    def of_frame(self, enlarged: Tensor) -> Tensor:  # (B, C, sH, sW) -> (B, F, sH, sW)
+        return F.relu(self.conv(enlarged))
+
+    def forward(self, found: list[Tensor]) -> Tensor:  # 5 x (B, F, sH, sW) -> (B, F, sH, sW)
+        return F.relu(self.fusion(torch.cat(found, dim=1)))
 
 
 class SeparateFirstConvs(nn.Module):
@@ -65,9 +75,12 @@ class SeparateFirstConvs(nn.Module):
         self.convs = nn.ModuleList(conv(num_in_ch, num_feat) for _ in range(NUM_FRAMES))
         self.fusion = conv(NUM_FRAMES * num_feat, num_feat)
 
-    def forward(self, frames: Tensor) -> Tensor:  # (B, 5, C, sH, sW) -> (B, F, sH, sW)
-        feats = [F.relu(layer(frame)) for layer, frame in zip(self.convs, frames.unbind(1), strict=True)]
-        return F.relu(self.fusion(torch.cat(feats, dim=1)))
+    def of_frame(self, enlarged: Tensor) -> Tensor:
+        return enlarged
+
+    def forward(self, frames: list[Tensor]) -> Tensor:  # 5 x (B, C, sH, sW) -> (B, F, sH, sW)
+        found = [F.relu(layer(frame)) for layer, frame in zip(self.convs, frames, strict=True)]
+        return F.relu(self.fusion(torch.cat(found, dim=1)))
 
 
 class EarlyConcatenation(nn.Module):
@@ -77,8 +90,11 @@ class EarlyConcatenation(nn.Module):
         super().__init__()
         self.fusion = conv(NUM_FRAMES * num_in_ch, num_feat)
 
-    def forward(self, frames: Tensor) -> Tensor:  # (B, 5, C, sH, sW) -> (B, F, sH, sW)
-        return F.relu(self.fusion(frames.flatten(1, 2)))
+    def of_frame(self, enlarged: Tensor) -> Tensor:
+        return enlarged
+
+    def forward(self, frames: list[Tensor]) -> Tensor:  # 5 x (B, C, sH, sW) -> (B, F, sH, sW)
+        return F.relu(self.fusion(torch.cat(frames, dim=1)))
 
 
 FIRST_CONVS = {'shared': SharedFirstConv, 'separate': SeparateFirstConvs, 'early': EarlyConcatenation}
@@ -134,11 +150,11 @@ class VSRResNet(nn.Module):
             nn.init.zeros_(self.last.weight)
             nn.init.zeros_(self.last.bias)
 
-    def forward(self, lq: Tensor) -> Tensor:
+    def forward(self, lq: Tensor | Sequence[FrameFeatures]) -> Tensor:
         """Restores the middle one of five frames.
 
         Args:
-            lq: (B, 5, C, H, W), 0-1, of any size.
+            lq: (B, 5, C, H, W), 0-1, of any size; or what `features` made of each frame.
 
         Returns:
             (B, 1, C, sH, sW).
@@ -146,17 +162,25 @@ class VSRResNet(nn.Module):
         Raises:
             ValueError: the input has another shape.
         """
-        if lq.dim() != 5 or lq.shape[1:3] != (NUM_FRAMES, self.num_in_ch):
-            raise ValueError(f'VSRResNet takes five frames of {self.num_in_ch} channels ({self.color}), '
-                             f'(B, {NUM_FRAMES}, {self.num_in_ch}, H, W), but got {tuple(lq.shape)}')
-        frames = upscale_bicubic(lq, self.scale)  # (B, 5, C, sH, sW)
-        feat = self.first(frames)  # (B, F, sH, sW)
+        if isinstance(lq, Tensor):
+            if lq.dim() != 5 or lq.shape[1:3] != (NUM_FRAMES, self.num_in_ch):
+                raise ValueError(f'VSRResNet takes five frames of {self.num_in_ch} channels ({self.color}), '
+                                 f'(B, {NUM_FRAMES}, {self.num_in_ch}, H, W), but got {tuple(lq.shape)}')
+            frames = [self.features(frame) for frame in lq.unbind(1)]
+        else:
+            frames = lq
+        feat = self.first([frame.found for frame in frames])  # (B, F, sH, sW)
         for block in self.blocks:
             feat = run_part(block, feat, recompute=self.checkpoint)
         output = self.last(feat)
         if self.add_center:
-            output = output + frames[:, self.first_output]
+            output = output + frames[self.first_output].enlarged
         return output.unsqueeze(1)
+
+    def features(self, frame: Tensor) -> FrameFeatures:
+        """What neighbouring windows share of a frame, (B, C, H, W), 0-1."""
+        enlarged = upscale_bicubic(frame, self.scale)
+        return FrameFeatures(enlarged, self.first.of_frame(enlarged))
 
 
 @ARCH_REGISTRY.register()
