@@ -5,11 +5,13 @@ nothing was begun; 130, interrupted.
 """
 import argparse
 import json
+import os
 import runpy
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.argv = [f'stvsr {arguments[0]}', *arguments[1:]]
         runpy.run_module(f'basicsr_stvsr.{arguments[0]}', run_name='__main__')
         return 0
-    args = make_parser().parse_args(arguments)
+    parser = make_parser()
+    args, others = parser.parse_known_args(arguments)
+    if others and (not hasattr(args, 'paths') or any(other.startswith('-') for other in others)):
+        parser.error(f'unrecognized arguments: {" ".join(others)}')
+    if others:  # argparse takes the paths in front of an option for all of them
+        args.paths += map(Path, others)
     try:
         return args.run(args)
     except KeyboardInterrupt as interrupt:
@@ -38,25 +45,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_REFUSED
 
 
+class Parser(argparse.ArgumentParser):
+    """Takes @FILE for the lines of a file, of which empty ones do not count."""
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        return [arg_line] if arg_line.strip() else []
+
+
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog='stvsr', description='Super-resolution and frame interpolation of videos.',
         epilog='exit codes: 0 done; 1 failed on the way, what was done is kept; 2 refused, nothing was begun; '
         '130 interrupted')
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], about: str, example: str) -> argparse.ArgumentParser:
+    def add(name: str, run: Callable[[argparse.Namespace], int], about: str, example: str,
+            fromfile_prefix_chars: str | None = None) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=about, description=f'{about[0].upper()}{about[1:]}.', epilog=f'example:\n  {example}',
-            formatter_class=argparse.RawDescriptionHelpFormatter)
+            formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars=fromfile_prefix_chars)
         command.set_defaults(run=run)
         return command
 
     restore = add('restore', run_restore, 'restore a video, or a folder of frames',
-                  'stvsr restore in.mp4 out.mp4 --model fstrn-small --crf 16')
-    restore.add_argument('input', type=Path, help='video file, or folder of frames')
-    restore.add_argument('output', type=Path,
-                         help='video file, whose suffix tells the container; or, with --codec png, a folder')
+                  'stvsr restore in.mp4 out.mp4 --model fstrn-small --crf 16\n'
+                  '  stvsr restore frames_in/ frames_out/ --model mbnet-small\n'
+                  '  torchrun --nproc-per-node 4 -m basicsr_stvsr restore @list.txt --into out/ --model fisr-small',
+                  fromfile_prefix_chars='@')
+    restore.usage = 'stvsr restore [options] (INPUT OUTPUT | INPUT ... --into FOLDER) (--model NAME | --opt FILE)'
+    restore.add_argument('paths', type=Path, nargs='+', metavar='INPUT [OUTPUT]',
+                         help='video file, or folder of frames; the output likewise, whose suffix tells the container. '
+                         '@FILE stands for the lines of a file')
+    restore.add_argument('--into', type=Path, metavar='FOLDER',
+                         help='restore all inputs into a folder; those that are there already are passed over. The '
+                         'processes of torchrun share them')
+    restore.add_argument('--suffix', metavar='.EXT', help='with --into: of the outputs (default: that of the input)')
+    restore.add_argument('--overwrite', action='store_true', help='replace outputs that are there already')
     add_model_options(restore)
     add_restore_options(restore)
     add_encoding_options(restore)
@@ -91,7 +115,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def add_restore_options(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group('restoring')
-    how.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: %(default)s)')
+    how.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N; or several, such as cuda:0,cuda:1, '
+                     'which share a video (default: %(default)s)')
     how.add_argument('--precision', choices=PRECISIONS, default='fp32', help='of convolutions (default: %(default)s)')
     how.add_argument('--channels-last', action='store_true', help='the memory layout that many GPUs are faster with')
     how.add_argument('--compile', action='store_true', help='by torch.compile: minutes at the start, faster afterwards')
@@ -112,8 +137,8 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
 
 def add_encoding_options(parser: argparse.ArgumentParser) -> None:
     encoding = parser.add_argument_group('encoding')
-    encoding.add_argument('--codec', default='x264', help='x264, x265, av1, prores, ffv1 (lossless) or png (default: '
-                          '%(default)s)')
+    encoding.add_argument('--codec', help='x264, x265, av1, prores, ffv1 (lossless) or png (default: x264; av1 in '
+                          '.webm; png for a folder)')
     encoding.add_argument('--crf', type=float, help='quality, less is better (default: that of the codec)')
     encoding.add_argument('--preset', help='speed of the encoder (default: that of the codec)')
 
@@ -122,31 +147,93 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
 
 def run_restore(args: argparse.Namespace) -> int:
     from .cpu_memory import keep_freed_memory
-    from .video.job import Job, RestoreError
+    from .inference import is_recurrent
+    from .video.batch import Ranks, outputs_of
     from .video.restorer import RestoreOptions
-    from .video.sink import Encoding
-    from .video.source import open_source
 
     options = RestoreOptions(tile=args.tile, tile_overlap=args.tile_overlap, precision=args.precision,
                              detect_cuts=not args.no_cuts, at_cut=args.at_cut, even=args.even)
-    encoding = Encoding(args.codec, args.crf, args.preset)
     if args.weights and not args.opt:
         raise ValueError('--weights goes with --opt; models of the zoo have weights')
-    with open_source(args.input, deinterlace=args.deinterlace, rate=args.rate) as source:
-        net, model = load_model(args)
-        if args.device == 'cpu':
+    if args.into:
+        inputs = args.paths
+        outputs = outputs_of(inputs, args.into, codec=args.codec, suffix=args.suffix)
+    elif len(args.paths) == 2:
+        inputs, outputs = args.paths[:1], args.paths[1:]
+    else:
+        raise ValueError(f'expected an input and an output, or inputs and --into FOLDER, but got {len(args.paths)} '
+                         'path(s)')
+    with Ranks() as ranks:
+        devices = devices_of(args.device)
+        if 'cpu' in devices:
             keep_freed_memory()
-        job = Job(source, args.output, net, model=model, options=options, encoding=encoding)
-        for warning in job.warnings:
-            print(f'warning: {warning}', file=sys.stderr)
+        net = build_model(args, devices[0] if len(devices) == 1 else 'cpu')
+        if len(devices) > 1 and is_recurrent(net):
+            raise ValueError(f'--device: {type(net).__name__} goes from frame to frame, which one device does')
+        restore = Restoring(args, options, net, devices, several=bool(args.into))
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            with ProgressBar(args.json) as progress:
-                job.run(resume=args.resume, on_progress=progress)
-        except RestoreError as error:
-            print(f'error: {error}', file=sys.stderr)
-            return EXIT_FAILED
-    return 0
+        for number in ranks.share(len(inputs)):
+            ranks.add('failed', not restore(inputs[number], outputs[number]))
+    failed = ranks.add('failed')
+    if failed and args.into and ranks.rank == 0:
+        print(f'{failed} of {len(inputs)} failed', file=sys.stderr)
+    return EXIT_FAILED if failed else 0
+
+
+class Restoring:
+    """Restores one video after the other by one network.
+
+    Args:
+        args: of the command.
+        options: how frames are restored.
+        net: where it is to run, or if there are several devices, to tell what it is.
+        devices: where networks are to run.
+        several: whether there are more videos: then what lies there already is passed over, and a video that cannot be
+            restored is told and left.
+    """
+
+    def __init__(self, args: argparse.Namespace, options: Any, net: Any, devices: Sequence[str], *, several: bool):
+        self.args, self.options, self.net, self.several = args, options, net, several
+        self.builders = [partial(build_model, args, device) for device in devices] if len(devices) > 1 else []
+
+    def __call__(self, source: Path, output: Path) -> bool:
+        """Restores one video; returns whether it is there."""
+        from .video.job import RestoreError
+
+        with ProgressBar(output, as_json=self.args.json, named=self.several) as progress:
+            if self.several and not self.args.overwrite and output.exists():
+                progress.end('skipped', f'{output}: is there already, and passed over')
+                return True
+            try:
+                self._restore(source, output, progress)
+            except RestoreError as error:
+                progress.end('failed', f'error: {error}')
+                return False
+            except Exception as error:
+                if not self.several:
+                    raise
+                name = '' if isinstance(error, OSError | ValueError) else f'{type(error).__name__}: '
+                progress.end('failed', f'error: {source} -> {output}: {name}{error}')
+                return False
+            progress.end('done')
+        return True
+
+    def _restore(self, path: Path, output: Path, progress: 'ProgressBar') -> None:
+        from .video.job import Job
+        from .video.sink import Encoding, default_codec
+        from .video.source import open_source
+
+        args = self.args
+        encoding = Encoding(args.codec or default_codec(output), args.crf, args.preset)
+        with open_source(path, deinterlace=args.deinterlace, rate=args.rate) as source:
+            job = Job(source, output, self.net, model=model_name(args), options=self.options, encoding=encoding,
+                      builders=self.builders, overwrite=args.overwrite)
+            told = list(job.warnings)
+            for warning in told:
+                progress.tell(f'warning: {warning}')
+            job.run(resume=args.resume, on_progress=progress)
+            for warning in job.warnings[len(told):]:
+                progress.tell(f'warning: {warning}')
 
 
 def run_info(args: argparse.Namespace) -> int:
@@ -233,45 +320,91 @@ def run_compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_model(args: argparse.Namespace) -> tuple[Any, str]:
-    """The network that the options ask for, and what it is called."""
+def devices_of(text: str) -> list[str]:
+    """The devices that `--device` names.
+
+    Raises:
+        ValueError: there is no such device.
+    """
     import torch
 
+    num_gpus = torch.cuda.device_count()
+    if text == 'auto':  # of the processes of torchrun on a node, each has a GPU of its own
+        return [f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % num_gpus}' if num_gpus else 'cpu']
+    names = text.split(',')
+    for name in names:
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise ValueError(f'--device {name}: expected auto, cpu, cuda, cuda:N, or several of these') from None
+        if device.type == 'cuda' and (device.index or 0) >= num_gpus:
+            raise ValueError(f'--device {name}: there is no such GPU, torch finds {num_gpus}')
+    return names
+
+
+def model_name(args: argparse.Namespace) -> str:
+    """What tells the network and its weights from others."""
+    if args.model:
+        return args.model
+    changed = args.weights.stat().st_mtime_ns if args.weights else ''
+    return f'{args.opt} {args.weights} {changed}'
+
+
+def build_model(args: argparse.Namespace, device: str) -> Any:
+    """The network that the options ask for, on a device."""
     from .archs.arch_util import to_channels_last
     from .options import load_options
     from .zoo import load, load_network
 
-    if args.device == 'auto':
-        args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
     if args.model:
-        net, name = load(args.model, args.device), args.model
+        net = load(args.model, device)
     else:
         network = load_options(str(args.opt)).get('network_g')
         if not network:
             raise ValueError(f'{args.opt} has no network_g')
-        net, name = load_network(network, args.weights, args.device), f'{network["type"]} {args.weights}'
+        net = load_network(network, args.weights, device)
     if args.channels_last:
         net = to_channels_last(net)
     if args.compile:
         net.compile()
-    return net, name
+    return net
 
 
 class ProgressBar:
-    """Shows how far a job is; a context manager."""
+    """Shows how far the restoring of a video is; a context manager.
 
-    def __init__(self, as_json: bool):
-        self.as_json, self._bar = as_json, None
+    Args:
+        output: the video.
+        as_json: lines on stdout instead of a bar.
+        named: whether the bar shows the name of the output.
+    """
+
+    def __init__(self, output: Path, *, as_json: bool, named: bool):
+        self.output, self.as_json, self.named = output, as_json, named
+        self._bar = None
 
     def __call__(self, progress: Any) -> None:
         if self.as_json:
-            print(json.dumps({'frames': progress.frames, 'total': progress.total or None,
-                              'time': float(progress.time)}), flush=True)
+            self._print('running', frames=progress.frames, total=progress.total or None, time=float(progress.time))
             return
         if self._bar is None:  # the frames of an earlier run took no time
-            self._bar = tqdm(total=progress.total or None, initial=progress.frames - 1, unit='frame',
-                             dynamic_ncols=True)
+            self._bar = tqdm(desc=self.output.name if self.named else None, total=progress.total or None,
+                             initial=progress.frames - 1, unit='frame', dynamic_ncols=True)
         self._bar.update(progress.frames - self._bar.n)
+
+    def tell(self, message: str) -> None:
+        """Prints a line for people."""
+        tqdm.write(message, file=sys.stderr)
+
+    def end(self, state: str, message: str = '') -> None:
+        """Tells how it ended: 'done', 'skipped' or 'failed'."""
+        if self.as_json:
+            self._print(state, **({'message': message} if message else {}))
+        if message:
+            self.tell(message)
+
+    def _print(self, state: str, **fields: Any) -> None:
+        print(json.dumps({'output': str(self.output), 'state': state, **fields}), flush=True)
 
     def __enter__(self) -> 'ProgressBar':
         return self

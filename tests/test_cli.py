@@ -3,6 +3,7 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -48,8 +49,10 @@ def test_models_of_the_zoo_restore_videos(video, tmp_path, capsys, name):
         shrunk = large.reshape(32, s, 48, s, 3).mean(axis=(1, 3))
         assert np.abs(shrunk - small).mean() < 4
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines.pop() == {'output': str(output), 'state': 'done'}
     assert [line['frames'] for line in lines] == list(range(1, len(frames) + 1))
-    assert lines[-1] == {'frames': len(frames), 'total': len(frames), 'time': float(new_times[-1])}
+    assert lines[-1] == {'output': str(output), 'state': 'running', 'frames': len(frames), 'total': len(frames),
+                         'time': float(new_times[-1])}
 
 
 def test_sound_and_subtitles_are_copied(tmp_path):
@@ -61,6 +64,77 @@ def test_sound_and_subtitles_are_copied(tmp_path):
     assert len(others) >= 3 and len(copied[0]) == len(given[0]) == 24
     for number in others:
         assert [data for _, data in copied[number]] == [data for _, data in given[number]]
+
+
+@pytest.fixture
+def tiny(tmp_path) -> list[str]:
+    """The options of a small network that takes no time."""
+    options = tmp_path / 'net.yml'
+    options.write_text('network_g: {type: VSRResNet, num_feat: 4, num_block: 1, scale: 2, add_center: true}')
+    return ['--opt', str(options), '--device', 'cpu']
+
+
+def test_folders_become_folders(tmp_path, tiny):
+    """Without a word about a codec; and between options, as one types."""
+    (tmp_path / 'in').mkdir()
+    for number, image in enumerate(moving_clip(3, height=8, width=12)):
+        cv2.imwrite(str(tmp_path / 'in' / f'{number}.png'), image[..., ::-1])
+    command = ['restore', str(tmp_path / 'in'), *tiny, f'{tmp_path / "out"}/']
+    assert main(command) == 0
+    names = sorted(path.name for path in (tmp_path / 'out').iterdir())
+    assert names == ['00000000.png', '00000001.png', '00000002.png']
+    assert main(command) == 2  # is there already
+    assert main([*command, '--overwrite']) == 0
+
+
+def test_what_is_there_is_not_replaced(video, tmp_path, tiny, capsys):
+    output = tmp_path / 'out.mkv'
+    output.write_text('mine')
+    assert main(['restore', str(video), str(output), *tiny]) == 2
+    assert 'out.mkv: is there already; --overwrite replaces it' in capsys.readouterr().err
+    assert output.read_text() == 'mine'
+    assert main(['restore', str(video), str(output), *tiny, '--overwrite']) == 0
+    assert len(read(output)[0]) == 5
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'folder' / 'mine.txt').write_text('mine')
+    assert main(['restore', str(video), str(tmp_path / 'folder'), *tiny, '--overwrite']) == 2
+    assert 'folder: holds more than frames (mine.txt)' in capsys.readouterr().err
+    assert (tmp_path / 'folder' / 'mine.txt').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('num_processes', [1, 2])
+def test_many_videos(video, tmp_path, tiny, num_processes):
+    """Finished ones are passed over, one that fails is told, and the others are restored; each by one process alone."""
+    films = [tmp_path / 'films' / f'{name}.mp4' for name in 'abcdef']
+    films[0].parent.mkdir()
+    for path in films:
+        path.write_bytes(video.read_bytes())
+    films[2].write_text('no video')
+    output = tmp_path / 'out'
+    output.mkdir()
+    (output / 'b.mkv').write_text('finished')
+    (tmp_path / 'list.txt').write_text('\n'.join(map(str, films)) + '\n\n')
+    command = ['-m', 'basicsr_stvsr', 'restore', f'@{tmp_path / "list.txt"}', '--into', output, '--suffix', '.mkv',
+               *tiny, '--json']
+    if num_processes > 1:
+        command = ['-m', 'torch.distributed.run', f'--nproc-per-node={num_processes}', '--master-port=29541', *command]
+    done = run(*command)
+    assert done.returncode == 1, done.stderr
+    assert f'{films[2]} -> {output / "c.mkv"}: {films[2]}: not a readable video' in done.stderr
+    assert '1 of 6 failed' in done.stderr
+    ends = [json.loads(line) for line in done.stdout.splitlines() if 'running' not in line]
+    states = sorted((Path(end['output']).name, end['state']) for end in ends)
+    assert states == [('a.mkv', 'done'), ('b.mkv', 'skipped'), ('c.mkv', 'failed'), ('d.mkv', 'done'),
+                      ('e.mkv', 'done'), ('f.mkv', 'done')]
+    assert sorted(path.name for path in output.iterdir()) == [f'{name}.mkv' for name in 'abdef']
+    assert (output / 'b.mkv').read_text() == 'finished' and len(read(output / 'f.mkv')[0]) == 5
+
+
+def test_two_videos_of_one_name_are_refused(video, tmp_path, tiny, capsys):
+    (tmp_path / 'other').mkdir()
+    other = tmp_path / 'other' / video.name
+    assert main(['restore', str(video), str(other), '--into', str(tmp_path / 'out'), *tiny]) == 2
+    assert f'{video} and {other} would both become {tmp_path / "out" / "in.mp4"}' in capsys.readouterr().err
 
 
 def test_an_option_file_and_weights(video, tmp_path):
@@ -83,13 +157,17 @@ def test_an_option_file_and_weights(video, tmp_path):
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--codec', 'mpeg5'], "unknown codec 'mpeg5', expected one of x"),
     (['in.mp4', 'out.mp4', '--opt', 'no.yml'], 'no.yml'),
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--weights', 'a.pth'], '--weights goes with --opt'),
+    (['in.mp4', '--model', 'fstrn-small'], 'expected an input and an output, or inputs and --into FOLDER, but got 1'),
+    (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'cuda:77'], '--device cuda:77: there is no such GPU'),
+    (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'gpu'], '--device gpu: expected auto, cpu, cuda'),
+    (['in.mp4', 'out.mp4', '--model', 'hoffr-small', '--device', 'cpu,cpu'], 'HOFFR goes from frame to frame, which'),
 ])
 def test_what_is_refused(video, tmp_path, monkeypatch, capsys, arguments, message):
     """In one line, with exit code 2, before anything is written."""
     monkeypatch.chdir(tmp_path)
     Path('in.mp4').write_bytes(video.read_bytes())
     Path('text.mp4').write_text('no video')
-    assert main(['restore', *arguments, '--device', 'cpu']) == 2
+    assert main(['restore', '--device', 'cpu', *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith('error: ') and message in error and error.count('\n') == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ['in.mp4', 'text.mp4']

@@ -1,5 +1,9 @@
 """Video files through networks, in segments: what is whole, what goes on, and what is kept."""
+import json
+import os
+import shutil
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -10,7 +14,7 @@ from basicsr.archs import build_network
 from torch import nn
 from video_util import moving_clip, write_video
 
-from basicsr_stvsr.video.job import Job, RestoreError, clock
+from basicsr_stvsr.video.job import Job, Progress, RestoreError, clock
 from basicsr_stvsr.video.restorer import RestoreOptions
 from basicsr_stvsr.video.sink import Encoding
 from basicsr_stvsr.video.source import VideoError, open_source
@@ -75,7 +79,7 @@ def test_segments_make_no_difference(film, tmp_path, make):
     assert len(frames) == count and [progress.frames for progress in told] == list(range(1, count + 1))
     assert {progress.total for progress in told} == {count}
     for segment_length in (9, 23):
-        restore(film, tmp_path / 'parts.mkv', make(), encoding=LOSSLESS, segment_length=segment_length)
+        restore(film, tmp_path / 'parts.mkv', make(), encoding=LOSSLESS, segment_length=segment_length, overwrite=True)
         other, other_times = read(tmp_path / 'parts.mkv')
         np.testing.assert_array_equal(other, frames)
         assert other_times == times
@@ -126,6 +130,90 @@ def test_a_folder_of_frames(film, tmp_path):
     assert not (tmp_path / 'out').exists()
     restore(tmp_path / 'in', tmp_path / 'out', Pair(), encoding=png, segment_length=8, resume=True)
     np.testing.assert_array_equal(read(tmp_path / 'out')[0], read(tmp_path / 'whole.mkv')[0])
+
+
+class Dying(Pair):
+    """Ends its process, or fails, at its sixth window."""
+
+    def __init__(self, exit_code: int | None = None):
+        super().__init__()
+        self.exit_code = exit_code
+
+    def forward(self, lq):
+        if self.calls == 5 and self.exit_code is not None:
+            os._exit(self.exit_code)
+        if self.calls == 5:
+            raise RuntimeError('no more')
+        return super().forward(lq)
+
+
+def test_several_processes_make_no_difference(film, tmp_path):
+    restore(film, tmp_path / 'whole.mkv', Pair(), encoding=LOSSLESS)
+    told = restore(film, tmp_path / 'two.mkv', Pair(), encoding=LOSSLESS, segment_length=9, builders=[Pair, Pair])
+    assert [progress.frames for progress in told] == list(range(1, 80))
+    np.testing.assert_array_equal(read(tmp_path / 'two.mkv')[0], read(tmp_path / 'whole.mkv')[0])
+    assert read(tmp_path / 'two.mkv')[1] == read(tmp_path / 'whole.mkv')[1]
+
+
+def test_an_interrupt_of_several_processes(film, tmp_path):
+    """Segments that are whole are not restored anew, also where one before them is not; by one process, or by two."""
+    images = [tmp_path / name for name in ('in', 'whole', 'out')]
+    images[0].mkdir()
+    for number, image in enumerate(read(film)[0]):
+        av.VideoFrame.from_ndarray(image, format='rgb24').to_image().save(images[0] / f'{number}.png')
+    png = {'encoding': Encoding('png'), 'segment_length': 4}
+    restore(images[0], images[1], Pair(), **png)
+    expected = read(images[1])[0]
+
+    def interrupt(progress: Progress) -> None:
+        if progress.frames == 60:
+            raise KeyboardInterrupt
+
+    with open_source(images[0]) as source:
+        job = Job(source, images[2], Pair(), model='net', builders=[Pair, Pair], **png)
+        with pytest.raises(KeyboardInterrupt, match='are kept in'):
+            job.run(on_progress=interrupt)
+    state = images[2].with_name('out.parts') / 'state.json'
+    fields = json.loads(state.read_text())
+    assert len(fields['whole']) >= 5
+    fields['whole'] = [segment for segment in fields['whole'] if segment[0] != 2]  # as if that had been slower
+    state.write_text(json.dumps(fields))
+    shutil.copytree(state.parent, tmp_path / 'other.parts')
+    net = Pair()
+    restore(images[0], images[2], net, resume=True, **png)
+    assert net.calls <= 60
+    np.testing.assert_array_equal(read(images[2])[0], expected)
+    restore(images[0], tmp_path / 'other', Pair(), resume=True, builders=[Pair], **png)
+    np.testing.assert_array_equal(read(tmp_path / 'other')[0], expected)
+
+
+@pytest.mark.parametrize('build, message', [
+    (partial(Dying, 7), r'a process that restored frames ended, exit code 7; frames up to .* are kept in'),
+    (Dying, 'RuntimeError: no more'),
+])
+def test_a_process_that_fails(film, tmp_path, build, message):
+    with pytest.raises((RestoreError, RuntimeError), match=message):
+        restore(film, tmp_path / 'out.mkv', Pair(), encoding=LOSSLESS, segment_length=4, builders=[build])
+    assert not (tmp_path / 'out.mkv').exists()
+
+
+def test_a_damaged_source_in_several_processes(film, tmp_path):
+    """All before the damage comes out, whoever finds it first."""
+    damaged = tmp_path / 'damaged.mkv'
+    damaged.write_bytes(film.read_bytes()[:film.stat().st_size * 3 // 4])
+    kept = []
+    for builders in ([], [Pair, Pair]):
+        output = tmp_path / f'out{len(builders)}.mkv'
+        with pytest.raises(RestoreError, match=r'damaged\.mkv.*; frames up to 0:00:0\d\.\d{3} are kept in'):
+            restore(damaged, output, Pair(), encoding=LOSSLESS, segment_length=8, builders=builders)
+        kept.append(read(output.with_name(f'{output.name}.parts') / 'until_now.mkv'))
+    assert kept[0][1] == kept[1][1] and len(kept[0][0]) > 40
+    np.testing.assert_array_equal(kept[0][0], kept[1][0])
+
+
+def test_a_recurrent_network_is_not_shared(film, tmp_path):
+    with pytest.raises(ValueError, match='HOFFR goes from frame to frame, which several devices cannot share'):
+        restore(film, tmp_path / 'out.mkv', tiny_hoffr(), builders=[tiny_hoffr, tiny_hoffr])
 
 
 def test_parts_of_other_work_are_not_gone_on_with(film, tmp_path):

@@ -5,11 +5,10 @@ Work that was interrupted goes on behind the last whole segment, and comes to th
 """
 import json
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,13 @@ import torch
 from torch import nn
 
 from ..inference import Carry, device_of, is_recurrent
-from .pipeline import Behind, ahead
 from .restorer import RestoreOptions, Restorer
-from .sink import Encoding, FolderWriter, OutputSpec, VideoWriter, check_output, join
-from .source import FolderSource, Source, TimedFrame, VideoError, VideoInfo
+from .segments import Segments, Start, Whole, Written, run_in_processes
+from .sink import Encoding, OutputSpec, check_output, join
+from .source import FolderSource, Source, VideoError, VideoInfo
 
 SEGMENT_LENGTH = 250  # given frames of a segment
-DECODED_AHEAD, ENCODED_BEHIND = 4, 4  # frames
-_STATE, _FRAMES = 'state.json', 'frames'
-_REMEMBERED = 256  # times of frames; the restorer is never so far ahead
+_STATE = 'state.json'
 
 
 class RestoreError(VideoError):
@@ -57,22 +54,30 @@ class Job:
         options: how frames are restored.
         encoding: how they are encoded.
         segment_length: given frames of a segment.
+        builders: where several processes are to share the segments, such as one for each GPU: what makes the network
+            in each of them. Then `net` only tells what it is.
+        overwrite: whether an output that is there is replaced, when the new one is complete.
 
     Raises:
-        VideoError: the output cannot be written: a codec or a size that the container does not take, or a place that
-            may not be written to. A file that is there is replaced.
+        VideoError: the output cannot be written: a codec or a size that the container does not take, a place that may
+            not be written to, or where something lies already.
+        ValueError: several processes for a recurrent network, where each frame needs the one before.
     """
 
     def __init__(self, source: Source, output: str | Path, net: nn.Module, *, model: str,
                  options: RestoreOptions | None = None, encoding: Encoding | None = None,
-                 segment_length: int = SEGMENT_LENGTH):
-        self.source, self.output, self.net = source, Path(output), net
+                 segment_length: int = SEGMENT_LENGTH, builders: Sequence[Callable[[], nn.Module]] = (),
+                 overwrite: bool = False):
+        self.source, self.output, self.net, self.builders = source, Path(output), net, builders
         self.options, self.encoding = options or RestoreOptions(), encoding or Encoding()
-        self.segment_length = segment_length
         self.parts = self.output.with_name(f'{self.output.name}.parts')
-        self.spec = OutputSpec.of(source.info, scale=net.scale, temporal_scale=net.temporal_scale)
-        self.warnings = check_output(self.output, source.info, self.encoding, self.spec)
+        spec = OutputSpec.of(source.info, scale=net.scale, temporal_scale=net.temporal_scale)
+        self.warnings = check_output(self.output, source.info, self.encoding, spec, overwrite=overwrite)
+        if builders and is_recurrent(net):
+            raise ValueError(f'{type(net).__name__} goes from frame to frame, which several devices cannot share')
         self.restorer = Restorer(net, self.options)
+        self.segments = Segments(source, self.parts, spec, self.encoding, temporal_scale=net.temporal_scale,
+                                 length=segment_length)
         self._identity = {'source': identity_of(source.info), 'model': model, 'options': asdict(self.options),
                           'encoding': asdict(self.encoding), 'segment_length': segment_length}
 
@@ -95,7 +100,15 @@ class Job:
         """
         state = self._begin(resume)
         try:
-            self._restore(state, on_progress or (lambda progress: None))
+            for event in self._in_processes(state) if self.builders else self._in_a_row(state):
+                if isinstance(event, Whole):
+                    state.add(event)
+                    state.write(self.parts / _STATE)
+                else:
+                    state.under_way[event.segment] = event
+                    if on_progress:
+                        on_progress(Progress(state.frames, max(self._total, state.frames) if self._total else 0,
+                                             event.time))
             self._finish(state)
         except VideoError as error:
             raise RestoreError(f'{error}; {self._kept(state)}') from error
@@ -104,6 +117,12 @@ class Job:
         except Exception:
             self._kept(state)
             raise
+
+    @property
+    def _total(self) -> int:
+        """How many frames will come out; 0: unknown."""
+        given, step = self.source.info.about_frames, self.net.temporal_scale
+        return step * given - (step == 2 and not self.options.even) if given else 0
 
     def _begin(self, resume: bool) -> '_State':
         """What is done already; makes the folder of the parts where there is none."""
@@ -124,72 +143,56 @@ class Job:
                              'was begun, or remove the folder')
         return state
 
-    def _restore(self, state: '_State', on_progress: Callable[[Progress], None]) -> None:
-        info, step = self.source.info, self.net.temporal_scale
-        total = step * info.about_frames - (step == 2 and not self.options.even) if info.about_frames else 0
-        carry = Carry()
-        if state.given and is_recurrent(self.net):
-            carry.state = load_carry(self._carry(state), self.net)
-        given = _Given(self.source, state, self.restorer.context)
-        restored = self.restorer(given, carry=carry, skip=len(state.context),
-                                 last_duration=1 / info.rate if info.rate else Fraction(0))
-        whole = step * self.segment_length
-        while (first := next(restored, None)) is not None:
-            with self._writer(state) as writer, Behind(writer.write, ENCODED_BEHIND) as write:
-                for count, frame in enumerate(chain([first], islice(restored, whole - 1)), 1):
-                    write(*frame)
-                    state.reached = frame.time
-                    frames = state.frames + count
-                    on_progress(Progress(frames, max(total, frames) if total else 0, frame.time))
-            if given.failure is None or count == whole:
-                self._add_segment(state, count, given, carry)
-        if given.failure:
-            raise given.failure
+    def _in_a_row(self, state: '_State') -> Iterator[Written | Whole]:
+        """Restores here what is missing; that is in several pieces where several processes were interrupted."""
+        for start, end in list(state.missing()):
+            carry = Carry()
+            if start.segment and is_recurrent(self.net):
+                carry.state = load_carry(self._carry(start.segment), self.net)
+            for event in self.segments.run(self.restorer, start, end, carry):
+                if isinstance(event, Whole) and is_recurrent(self.net):
+                    save_carry(carry, self._carry(event.segment + 1))
+                yield event
+                if isinstance(event, Whole):  # killed at any moment, this leaves what fits together
+                    self._carry(event.segment).unlink(missing_ok=True)
 
-    def _add_segment(self, state: '_State', count: int, given: '_Given', carry: Carry) -> None:
-        """Notes that a segment of so many frames is whole; killed at any moment, this leaves what fits together."""
-        before = self._carry(state)
-        state.add_segment(count, self.segment_length, given)
-        if is_recurrent(self.net):
-            save_carry(carry, self._carry(state))
-        state.write(self.parts / _STATE)
-        before.unlink(missing_ok=True)
+    def _in_processes(self, state: '_State') -> Iterator[Written | Whole]:
+        first, _ = next(state.missing())
+        starts = (start for start in self.segments.plan(first, self.restorer.context)
+                  if start.segment not in state.whole)
+        return run_in_processes(self.segments, self.builders, self.options, starts)
 
-    def _carry(self, state: '_State') -> Path:
-        """What a recurrent network has left of the segments that are whole."""
-        return self.parts / f'{state.segments:06d}.pt'
-
-    def _writer(self, state: '_State') -> VideoWriter | FolderWriter:
-        if self.encoding.codec == 'png':
-            return FolderWriter(self.parts / _FRAMES, self.spec, first=state.frames)
-        return VideoWriter(self.parts / f'{state.segments:06d}{self.encoding.segment_suffix}', self.spec, self.encoding)
+    def _carry(self, segment: int) -> Path:
+        """What a recurrent network has left to a segment."""
+        return self.parts / f'{segment:06d}.pt'
 
     def _finish(self, state: '_State') -> None:
         if self.encoding.codec == 'png':
-            (self.parts / _FRAMES).replace(self.output)
+            if self.output.exists():  # checked to hold nothing but such frames
+                shutil.rmtree(self.output)
+            self.segments.frames_folder.replace(self.output)
         else:
-            self._join(self.output, self._segments()[:state.segments])
+            self._join(self.output, len(state.whole))
         shutil.rmtree(self.parts)
 
-    def _segments(self) -> list[Path]:
-        return sorted(self.parts.glob(f'[0-9]*{self.encoding.segment_suffix}'))
-
-    def _join(self, output: Path, segments: list[Path], until: Fraction | None = None) -> None:
+    def _join(self, output: Path, count: int, until: Fraction | None = None) -> None:
+        """Makes one video of the first segments."""
         info = self.source.info
-        source = None if isinstance(self.source, FolderSource) else info.path
-        self.warnings += join(segments, source, output, rate=Fraction(0) if info.is_variable else self.spec.rate,
-                              until=until)
+        self.warnings += join([self.segments.file(segment) for segment in range(count)],
+                              None if isinstance(self.source, FolderSource) else info.path, output,
+                              rate=Fraction(0) if info.is_variable else self.segments.spec.rate, until=until)
 
     def _kept(self, state: '_State') -> str:
-        """Makes one video of what there is, segments that are not whole included; says what is where."""
-        if state.reached is None:
+        """Makes one video of what there is from the beginning on, a segment that is not whole included; says where."""
+        count, reached = state.row()
+        if reached is None:
             return 'not one frame was written'
-        until = f'frames up to {clock(state.reached)} are kept in'
+        until = f'frames up to {clock(reached)} are kept in'
         if self.encoding.codec == 'png':
-            return f'{until} {self.parts / _FRAMES}'
-        kept = self.parts / f'until_now{self.output.suffix}'
+            return f'{until} {self.segments.frames_folder}'
+        kept, rate = self.parts / f'until_now{self.output.suffix}', self.segments.spec.rate
         try:
-            self._join(kept, self._segments(), state.reached + (1 / self.spec.rate if self.spec.rate else 0))
+            self._join(kept, count, reached + (1 / rate if rate else 0))
         except VideoError:  # such as a full disk
             kept = self.parts
         return f'{until} {kept}'
@@ -200,24 +203,40 @@ class _State:
 
     Attributes:
         identity: what the work is, see `Job`.
-        segments: number of whole segments.
-        frames: number of frames in them.
-        given: number of frames of the source that they were made of.
-        context: times of the last ones of these, which tell what is needed to go on.
-        reached: time of the last frame that was written, or None.
+        whole: the segments that are whole, by their numbers.
+        under_way: what has been written of others.
     """
 
     def __init__(self, identity: dict[str, Any]):
         self.identity = identity
-        self.segments = self.frames = self.given = 0
-        self.context: list[Fraction] = []
-        self.reached: Fraction | None = None
+        self.whole: dict[int, Whole] = {}
+        self.under_way: dict[int, Written] = {}
 
-    def add_segment(self, frames: int, segment_length: int, given: '_Given') -> None:
-        self.segments += 1
-        self.frames += frames
-        self.given += segment_length
-        self.context = given.times_before(self.given)
+    @property
+    def frames(self) -> int:
+        """How many frames are written."""
+        return sum(segment.frames for segment in chain(self.whole.values(), self.under_way.values()))
+
+    def add(self, segment: Whole) -> None:
+        self.whole[segment.segment] = segment
+        self.under_way.pop(segment.segment, None)
+
+    def missing(self) -> Iterator[tuple[Start, int | None]]:
+        """Where rows of missing segments begin and end; None: with the source."""
+        behind = [-1, *sorted(self.whole)]
+        for before, end in zip_longest(behind, behind[1:]):
+            if before + 1 != end:
+                yield Start(before + 1, self.whole[before].context if before >= 0 else ()), end
+
+    def row(self) -> tuple[int, Fraction | None]:
+        """How many segments there are from the beginning on, the last of which may not be whole; and their end."""
+        number, reached = 0, None
+        while number in self.whole:
+            reached = self.whole[number].until
+            number += 1
+        if number in self.under_way:
+            return number + 1, self.under_way[number].time
+        return number, reached
 
     @classmethod
     def read(cls, path: Path) -> '_State':
@@ -225,49 +244,18 @@ class _State:
         try:
             fields = json.loads(path.read_text(encoding='utf-8'))
             state = cls(fields['identity'])
-            state.segments, state.frames, state.given = (int(fields[name]) for name in ('segments', 'frames', 'given'))
-            state.context = [Fraction(time) for time in fields['context']]
-            state.reached = fields['reached'] and Fraction(fields['reached'])
+            for number, frames, until, context in fields['whole']:
+                state.add(Whole(int(number), int(frames), Fraction(until), [Fraction(time) for time in context]))
         except (ValueError, KeyError, TypeError) as error:
             raise VideoError(f'{path}: is damaged ({error}); remove {path.parent} and begin anew') from error
         return state
 
     def write(self, path: Path) -> None:
-        fields = vars(self) | {'context': [str(time) for time in self.context],
-                               'reached': None if self.reached is None else str(self.reached)}
+        whole = [(number, frames, str(until), [str(time) for time in context])
+                 for number, frames, until, context in self.whole.values()]
         part = path.with_name(f'{path.name}.part')
-        part.write_text(json.dumps(fields, indent=1), encoding='utf-8')
+        part.write_text(json.dumps({'identity': self.identity, 'whole': whole}), encoding='utf-8')
         part.replace(path)
-
-
-class _Given:
-    """The frames of a source, from those on that are needed to go on; iterable once.
-
-    Where the source fails, they end, so that what is on its way still comes out.
-
-    Attributes:
-        failure: what failed.
-    """
-
-    def __init__(self, source: Source, state: _State, context: int):
-        self.source, self.start, self.context = source, next(iter(state.context), None), context
-        self.failure: VideoError | None = None
-        self._next = state.given - len(state.context)  # number of the frame that comes next
-        self._times: deque[Fraction] = deque(maxlen=_REMEMBERED)  # of the last ones
-
-    def __iter__(self) -> Iterator[TimedFrame]:
-        try:
-            for frame in ahead(self.source.frames(self.start), DECODED_AHEAD):
-                self._times.append(frame.time)
-                self._next += 1
-                yield frame
-        except VideoError as error:
-            self.failure = error
-
-    def times_before(self, number: int) -> list[Fraction]:
-        """Times of the last frames before one, as many as tell all that is needed for it."""
-        end = len(self._times) - (self._next - number)
-        return list(self._times)[max(0, end - self.context):max(0, end)]
 
 
 def identity_of(info: VideoInfo) -> dict[str, Any]:

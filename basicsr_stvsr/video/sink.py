@@ -7,6 +7,7 @@ import contextlib
 import heapq
 import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -124,6 +125,12 @@ class Encoding:
         elif preset:
             options['preset'] = preset
         return options
+
+
+def default_codec(output: str | Path) -> str:
+    """The codec of an output, by its name: 'png' for a folder, 'av1' for WebM, 'x264' for others."""
+    suffix = Path(output).suffix.lower()
+    return 'png' if not suffix or Path(output).is_dir() else 'av1' if suffix == '.webm' else 'x264'
 
 
 @dataclass(frozen=True)
@@ -413,7 +420,8 @@ class FolderWriter:
         self.close()
 
 
-def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: OutputSpec) -> list[str]:
+def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: OutputSpec, *,
+                 overwrite: bool = False) -> list[str]:
     """Finds out whether an output can be written, before any work is done for it.
 
     Args:
@@ -421,6 +429,7 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
         info: of the source.
         encoding: codec and quality.
         spec: the frames of the output.
+        overwrite: whether a file that is there may be replaced, or a folder of nothing but such frames.
 
     Returns:
         What the output will lack or have otherwise than one may expect, a sentence each.
@@ -428,13 +437,18 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
     Raises:
         VideoError: there is no such container, or it takes not the codec or not a sound or subtitle stream of the
             source; the encoder refuses the size or an option; the folder is missing or may not be written to; the
-            output is the source.
+            output is the source, or lies there already.
     """
     path = Path(path)
-    _check_place(path, info)
+    _check_place(path, info, overwrite)
     if encoding.codec == 'png':
         if path.suffix.lower() in CONTAINERS or path.is_file():
             raise VideoError(f'{path}: the codec png writes a folder of frames, got the name of a file')
+        there = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
+        if there and not overwrite:
+            raise VideoError(f'{path}: is there already, and not empty; --overwrite replaces frames')
+        if others := [name for name in there if not re.fullmatch(r'\d{8}\.png', name)]:
+            raise VideoError(f'{path}: holds more than frames ({others[0]}), and will not be replaced')
         return [f'a folder of frames has no place for {_named(stream)}' for stream in info.streams]
     if path.suffix.lower() not in CONTAINERS or path.is_dir():
         known = ', '.join(CONTAINERS)
@@ -470,7 +484,7 @@ def _streams_left_out(path: Path, info: VideoInfo) -> list[StreamInfo]:
         return left_out
 
 
-def _check_place(path: Path, info: VideoInfo) -> None:
+def _check_place(path: Path, info: VideoInfo, overwrite: bool) -> None:
     folder = path.absolute().parent
     if not folder.is_dir():
         raise VideoError(f'{path}: there is no folder {folder}')
@@ -478,6 +492,8 @@ def _check_place(path: Path, info: VideoInfo) -> None:
         raise VideoError(f'{path}: no permission to write to the folder {folder}')
     if path.exists() and info.path.exists() and path.samefile(info.path):
         raise VideoError(f'{path}: is the source itself, expected another name')
+    if path.is_file() and not overwrite:
+        raise VideoError(f'{path}: is there already; --overwrite replaces it')
 
 
 def _check_codec(path: Path, spec: OutputSpec, encoding: Encoding) -> None:

@@ -10,8 +10,9 @@ import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from ..data.frames import IMAGE_SUFFIXES, decode_image, files_with, natural_key,
 if TYPE_CHECKING:
     import av
 
+T = TypeVar('T')
 Matrix = Literal['rgb', 'bt709', 'fcc', 'bt601', 'smpte240m', 'bt2020']
 
 _MATRICES: dict[int, Matrix] = {  # by AVColorSpace; the two of BT.601 differ in name alone
@@ -155,6 +157,8 @@ class Source(Protocol):
     info: VideoInfo
 
     def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame]: ...
+
+    def times(self, start: Fraction | None = None) -> Iterator[Fraction]: ...
 
     def close(self) -> None: ...
 
@@ -473,9 +477,16 @@ class VideoSource:
             VideoError: at the first frame that is damaged, missing or unlike the others, with the time of the last good
                 one; all good frames before it have been handed out.
         """
-        frames = self._frames(start)
-        self._running.add(frames)
-        return frames
+        to_rgb = RGBConverter(self.info.color, self.info.bits, self.info.orientation)
+        return self._tracked(TimedFrame(to_rgb(frame), time) for frame, time in self._frames(start))
+
+    def times(self, start: Fraction | None = None) -> Iterator[Fraction]:
+        """The times of what `frames` hands out, which it takes as much decoding to know; else the same."""
+        return self._tracked(time for _, time in self._frames(start))
+
+    def _tracked(self, items: Iterator[T]) -> Iterator[T]:
+        self._running.add(items)
+        return items
 
     def close(self) -> None:
         """Ends what `frames` began, as far as no other thread is waiting for a frame of it."""
@@ -489,31 +500,33 @@ class VideoSource:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _frames(self, start: Fraction | None) -> Iterator[TimedFrame]:
+    def __reduce__(self) -> tuple[Any, ...]:  # for other processes, each of which reads the file by itself
+        return partial(VideoSource, deinterlace=self._deinterlace, threads=self._threads), (self.path,)
+
+    def _frames(self, start: Fraction | None) -> Iterator[tuple['av.VideoFrame', Fraction]]:
         import av
 
         last = None
         try:
-            for frame in self._decode(start, self._threads):
-                last = frame.time
-                yield frame
+            for frame, time in self._decode(start, self._threads):
+                last = time
+                yield frame, time
         except (_Damage, av.error.FFmpegError) as error:
             # A decoder of several threads meets damage before it has handed out the frames in front of it.
             try:
-                for frame in self._decode(start if last is None else last, threads=1):
-                    if last is None or frame.time > last:
-                        last = frame.time
-                        yield frame
+                for frame, time in self._decode(start if last is None else last, threads=1):
+                    if last is None or time > last:
+                        last = time
+                        yield frame, time
             except (_Damage, av.error.FFmpegError):
                 pass
             where = 'not even its first frame' if last is None else f'only up to the frame at {float(last):.3f} s'
             raise VideoError(f'{self.path}: the video can be read {where}, then it is damaged ({error})') from error
 
-    def _decode(self, start: Fraction | None, threads: int) -> Iterator[TimedFrame]:
+    def _decode(self, start: Fraction | None, threads: int) -> Iterator[tuple['av.VideoFrame', Fraction]]:
         """Frames from a time on, decoded from a keyframe in front of it."""
         import av
 
-        to_rgb = RGBConverter(self.info.color, self.info.bits, self.info.orientation)
         for target in self._seek_targets(start):
             with _open(self.path) as container:
                 stream = video_stream(container, self.path)
@@ -534,7 +547,7 @@ class VideoSource:
                     frames = itertools.chain([ahead], frames)
                 for frame, time in frames:
                     if start is None or time >= start:
-                        yield TimedFrame(to_rgb(frame), time)
+                        yield frame, time
                 return
 
     def _seek_targets(self, start: Fraction | None) -> list[Fraction | None]:
@@ -728,15 +741,21 @@ class FolderSource:
         Raises:
             VideoError: at the first image that is damaged, has alpha, or differs from the others in size or bits.
         """
-        first = 0 if start is None else max(math.ceil(start * self.info.rate), 0)
         dtype = np.uint8 if self.info.bits == 8 else np.uint16
-        for number in range(first, len(self._files)):
+        for number in self._numbers(start):
             image = _read_image(self._files[number])
             if image.shape[:2] != (self.info.height, self.info.width) or image.dtype != dtype:
                 raise VideoError(f'{self._files[number]}: the image has {image.shape[1]}x{image.shape[0]} pixels (w x '
                                  f'h) and {8 * image.dtype.itemsize} bits, {self._files[0].name} has '
                                  f'{self.info.width}x{self.info.height} and {self.info.bits}; all must be alike')
             yield TimedFrame(image, number / self.info.rate)
+
+    def times(self, start: Fraction | None = None) -> Iterator[Fraction]:
+        """The times of what `frames` hands out, if no image is damaged."""
+        return (number / self.info.rate for number in self._numbers(start))
+
+    def _numbers(self, start: Fraction | None) -> range:
+        return range(0 if start is None else max(math.ceil(start * self.info.rate), 0), len(self._files))
 
     def close(self) -> None:
         """Nothing is kept open."""

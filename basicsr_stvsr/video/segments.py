@@ -1,0 +1,292 @@
+"""A video in segments: each is restored and written by itself, here one after the other, or in several processes.
+
+What a segment begins with depends on some frames before it (and for a recurrent network on all), so that one that is
+begun alone gives what it would have given in a row.
+"""
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from fractions import Fraction
+from itertools import chain, count, islice
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ..inference import Carry
+from .pipeline import Behind, ahead
+from .restorer import RestoreOptions, Restorer
+from .sink import Encoding, FolderWriter, OutputSpec, VideoWriter
+from .source import Source, TimedFrame, VideoError
+
+DECODED_AHEAD, ENCODED_BEHIND = 4, 4  # frames
+PLANNED_AHEAD = 2  # segments
+_REMEMBERED = 256  # times of frames; the restorer is never so far ahead
+_SECONDS_TO_END = 60  # for a process that is asked to; a step of a network may take long
+
+
+class Start(NamedTuple):
+    """Where to begin: a segment, and the times of as many frames before it as tell what it begins with."""
+
+    segment: int
+    context: Sequence[Fraction] = ()
+
+
+class Written(NamedTuple):
+    """A frame of a segment was written."""
+
+    segment: int
+    frames: int  # of the segment, so far
+    time: Fraction
+
+
+class Whole(NamedTuple):
+    """A segment is whole."""
+
+    segment: int
+    frames: int
+    until: Fraction  # time of the last of them
+    context: Sequence[Fraction]  # see `Start`, of the next one
+
+
+class Segments:
+    """Restores segments, and writes each to a file of its own, or its frames to a folder.
+
+    Args:
+        source: what is restored.
+        folder: where the segments are to lie.
+        spec: the frames that are written.
+        encoding: how.
+        temporal_scale: of the network.
+        length: given frames of a segment.
+    """
+
+    def __init__(self, source: Source, folder: Path, spec: OutputSpec, encoding: Encoding, *, temporal_scale: int,
+                 length: int):
+        self.source, self.folder, self.spec, self.encoding = source, folder, spec, encoding
+        self.num_frames, self.length = temporal_scale * length, length
+
+    @property
+    def frames_folder(self) -> Path:
+        """Where images lie."""
+        return self.folder / 'frames'
+
+    def file(self, segment: int) -> Path:
+        return self.folder / f'{segment:06d}{self.encoding.segment_suffix}'
+
+    def writer(self, segment: int) -> VideoWriter | FolderWriter:
+        if self.encoding.codec == 'png':
+            return FolderWriter(self.frames_folder, self.spec, first=self.num_frames * segment)
+        return VideoWriter(self.file(segment), self.spec, self.encoding)
+
+    def run(self, restorer: Restorer, start: Start, end: int | None = None, carry: Carry | None = None) -> (
+            Iterator[Written | Whole]):
+        """Writes segments in a row.
+
+        Args:
+            restorer: of the network that restores them.
+            start: the first one.
+            end: the first one that is no longer written; default: all to the end of the source.
+            carry: for a recurrent network, what was left by the segments before, and where these leave it.
+
+        Yields:
+            what has been written.
+
+        Raises:
+            VideoError: the source is damaged, or the segment cannot be written. What was on its way is written before.
+        """
+        given = _Given(self.source, self.length * start.segment, start.context, restorer.context)
+        rate = self.source.info.rate
+        restored = restorer(given, carry=carry, skip=len(start.context),
+                            last_duration=1 / rate if rate else Fraction(0))
+        for segment in count(start.segment) if end is None else range(start.segment, end):
+            first = next(restored, None)
+            if first is None:
+                break
+            with self.writer(segment) as writer, Behind(writer.write, ENCODED_BEHIND) as write:
+                for frames, frame in enumerate(chain([first], islice(restored, self.num_frames - 1)), 1):
+                    write(*frame)
+                    yield Written(segment, frames, frame.time)
+            if given.failure is not None and frames < self.num_frames:
+                break
+            yield Whole(segment, frames, frame.time, given.times_before(self.length * (segment + 1)))
+        else:  # all whole; a failure behind them is met by who goes on there
+            return
+        if given.failure is not None:
+            raise given.failure
+
+    def plan(self, start: Start, num_context: int) -> Iterator[Start]:
+        """Where each segment begins, from one on, as the source tells while it is decoded.
+
+        Args:
+            num_context: how many frames before a segment are needed for it.
+
+        Raises:
+            VideoError: the source is damaged.
+        """
+        context = deque(start.context, maxlen=num_context)
+        times = self.source.times(next(iter(start.context), None))
+        for number, time in enumerate(times, self.length * start.segment - len(start.context)):
+            segment, place = divmod(number, self.length)
+            if segment >= start.segment:
+                if place == 0:
+                    yield Start(segment, tuple(context))
+                context.append(time)
+
+
+class _Given:
+    """The frames of a source, from those on that are needed to go on; iterable once.
+
+    Where the source fails, they end, so that what is on its way still comes out.
+
+    Args:
+        source: whose frames they are.
+        number: of the first frame that is not known yet.
+        known: times of the ones before it that are given once more.
+        context: how many of these are needed.
+
+    Attributes:
+        failure: what failed.
+    """
+
+    def __init__(self, source: Source, number: int, known: Sequence[Fraction], context: int):
+        self.source, self.start, self.context = source, next(iter(known), None), context
+        self.failure: VideoError | None = None
+        self._next = number - len(known)  # number of the frame that comes next
+        self._times: deque[Fraction] = deque(maxlen=_REMEMBERED)  # of the last ones
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        try:
+            for frame in ahead(self.source.frames(self.start), DECODED_AHEAD):
+                self._times.append(frame.time)
+                self._next += 1
+                yield frame
+        except VideoError as error:
+            self.failure = error
+
+    def times_before(self, number: int) -> list[Fraction]:
+        """Times of the last frames before one, as many as tell all that is needed for it."""
+        end = len(self._times) - (self._next - number)
+        return list(self._times)[max(0, end - self.context):max(0, end)]
+
+
+# ---------------------------------------------------------------- several processes
+
+def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Module]], options: RestoreOptions,
+                     starts: Iterable[Start]) -> Iterator[Written | Whole]:
+    """Writes segments in processes, each with a network of its own.
+
+    Args:
+        segments: what is written.
+        builders: as many as there are processes; each makes a network there, and can be pickled.
+        options: how frames are restored.
+        starts: where each segment begins.
+
+    Yields:
+        what has been written, in any order.
+
+    Raises:
+        VideoError: as `Segments.run`, of the first segment that failed; those that were begun are ended before. Or a
+            process was killed.
+    """
+    processes = _start(segments, builders, options)
+    try:
+        yield from _share(processes, ahead(starts, PLANNED_AHEAD))
+    finally:
+        for connection in processes:
+            connection.close()  # which each notices at its next frame
+        for process in processes.values():
+            process.join(_SECONDS_TO_END)
+            process.kill()
+
+
+def _start(segments: Segments, builders: Sequence[Callable[[], nn.Module]], options: RestoreOptions) -> (
+        dict[Connection, multiprocessing.Process]):
+    context = _process_context()
+    threads = max(1, torch.get_num_threads() // len(builders))
+    processes = {}
+    for build in builders:
+        connection, other = context.Pipe()
+        process = context.Process(target=_work, args=(other, segments, build, options, threads), daemon=True)
+        process.start()
+        other.close()  # so that the end of the process is noticed
+        processes[connection] = process
+    return processes
+
+
+def _process_context() -> multiprocessing.context.BaseContext:
+    """How processes are started: CUDA does not survive a fork, so they come from one that has only imported it."""
+    if 'forkserver' not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context('spawn')
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload([__name__])  # takes seconds, here once for all
+    return context
+
+
+def _share(processes: dict[Connection, multiprocessing.Process], starts: Iterator[Start]) -> Iterator[Written | Whole]:
+    """Hands each segment to the next process that has nothing to do."""
+    idle, failures = list(processes), {}
+    last = -1
+
+    def next_start() -> Start | None:
+        nonlocal last
+        try:
+            start = None if failures else next(starts, None)
+        except VideoError as error:
+            failures[last + 1] = error
+            return None
+        last = start.segment if start else last
+        return start
+
+    busy: dict[Connection, int] = {}
+    while True:
+        while idle and (start := next_start()):
+            connection = idle.pop()
+            connection.send(start)
+            busy[connection] = start.segment
+        if not busy:
+            break
+        for connection in wait(list(busy)):
+            try:
+                event = connection.recv()
+            except EOFError:
+                process = processes[connection]
+                process.join()
+                event = VideoError(f'a process that restored frames ended, exit code {process.exitcode}')
+            if isinstance(event, Written | Whole):
+                yield event
+                continue
+            segment = busy.pop(connection)
+            if event is None:
+                idle.append(connection)
+            else:
+                failures[segment] = event
+    if failures:
+        raise failures[min(failures)]
+
+
+def _work(connection: Connection, segments: Segments, build: Callable[[], nn.Module], options: RestoreOptions,
+          threads: int) -> None:
+    """Restores the segments that come through a connection, and tells through it what has been written."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # is the other one's to handle
+    torch.set_num_threads(threads)
+    restorer = None
+    with suppress(EOFError, ConnectionError):  # the other one has ended
+        while True:
+            start = connection.recv()
+            try:
+                restorer = restorer or Restorer(build(), options)
+                for event in segments.run(restorer, start, start.segment + 1):
+                    connection.send(event)
+                outcome = None
+            except ConnectionError:
+                raise
+            except VideoError as error:
+                outcome = error
+            except Exception as error:  # may hold what cannot be sent
+                outcome = RuntimeError(f'{type(error).__name__}: {error}')
+            connection.send(outcome)
