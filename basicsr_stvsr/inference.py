@@ -211,6 +211,8 @@ def spans(length: int, parts: int, multiple: int) -> list[tuple[int, int]]:
 def pad_to_multiple(lq: Tensor, multiple: int) -> Tensor:
     """Repeats the last row and column until height and width of (..., H, W) are divisible by `multiple`."""
     h, w = lq.shape[-2:]
+    if h % multiple == w % multiple == 0:
+        return lq
     padded = F.pad(lq.flatten(0, -3), (0, -w % multiple, 0, -h % multiple), mode='replicate')
     return padded.unflatten(0, lq.shape[:-2])
 

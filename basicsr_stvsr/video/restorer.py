@@ -10,6 +10,7 @@ from fractions import Fraction
 from itertools import chain, islice
 from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from ..data.scene_cuts import CONTEXT as CUT_CONTEXT
 from ..data.scene_cuts import THRESHOLD, mark_cuts
 from ..flow import FlowEstimator, build_flow
 from ..inference import DEFAULT_OVERLAP, Carry, StreamFrame, Tiles, Tiling, device_of, is_recurrent, restore_stream
-from .source import TimedFrame
+from .source import TimedFrame, planes_of
 
 PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 AT_CUT = ('previous', 'next')
@@ -171,10 +172,10 @@ class Restorer:
     def to_rgb(self, restored: Tensor, chroma: Tensor | None) -> Tensor:
         """(C, H, W) as the network gives it, with the chroma that it was not given, (2, h, w) -> (3, H, W), 0-1."""
         if chroma is not None:  # MATLAB-like, as the papers have the chroma of networks of luma
-            restored = convert_clip(torch.cat((restored, upscale_bicubic(chroma, self.net.scale))), 'yuv', 'rgb')
-        elif getattr(self.net, 'color', None) == 'yuv':
-            restored = convert_clip(restored, 'yuv', 'rgb')
-        return restored.clamp(0, 1)
+            restored = torch.cat((restored, upscale_bicubic(chroma, self.net.scale)))
+        elif getattr(self.net, 'color', None) != 'yuv':
+            return restored
+        return convert_clip(restored, 'yuv', 'rgb').clamp(0, 1)
 
 
 class _Passing(NamedTuple):
@@ -197,25 +198,26 @@ def to_tensor(image: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """A frame, as it is given -> (3, H, W) float, RGB, 0-1."""
     if isinstance(image, Tensor):
         return image.to(device, torch.float32)
-    return torch.from_numpy(image).to(device).permute(2, 0, 1).float() / _WHITE[image.dtype]
+    return torch.from_numpy(planes_of(image)).to(device).float().div_(_WHITE[image.dtype])
 
 
 def like(image: np.ndarray | Tensor, rgb: Tensor) -> np.ndarray | Tensor:
-    """(3, H, W) float, RGB, 0-1 -> as another frame was given."""
+    """(3, H, W) float, RGB, 0-1 -> as another frame was given, also in memory."""
     if isinstance(image, Tensor):
         return rgb.to(image)
     levels = rgb.mul(_WHITE[image.dtype]).round_()
     levels = levels.to(torch.uint8 if image.dtype == np.uint8 else torch.int32)  # torch has little for uint16
-    return levels.permute(1, 2, 0).contiguous().cpu().numpy().astype(image.dtype, copy=False)
+    planes = levels.contiguous().cpu().numpy().astype(image.dtype, copy=False)
+    return cv2.merge(tuple(planes)) if image.flags.c_contiguous else planes.transpose(1, 2, 0)
 
 
 def bgr_bytes(image: np.ndarray | Tensor) -> np.ndarray:
     """A frame, as it is given -> uint8 (H, W, 3), BGR, as OpenCV has it."""
     if isinstance(image, Tensor):
-        image = like(np.empty(0, np.uint8), image.float().clamp(0, 1))
-    elif image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    return np.ascontiguousarray(image[..., ::-1])
+        image = like(np.empty((0, 0, 3), np.uint8), image.float().clamp(0, 1))
+    red, green, blue = planes_of(image)
+    bgr = cv2.merge((blue, green, red))
+    return bgr if bgr.dtype == np.uint8 else (bgr >> 8).astype(np.uint8)
 
 
 def check_frames(frames: Iterable[np.ndarray | Tensor]) -> Iterator[np.ndarray | Tensor]:

@@ -145,7 +145,8 @@ class TimedFrame(NamedTuple):
     """A frame and when it is shown.
 
     Attributes:
-        image: (h, w, 3) RGB; uint8, 0-255, from sources of at most 8 bits, else uint16, 0-65535.
+        image: (h, w, 3) RGB; uint8, 0-255, from sources of at most 8 bits, else uint16, 0-65535. In memory its planes
+            may lie behind each other.
         time: seconds, exactly as the time stamp says.
     """
     image: np.ndarray
@@ -364,7 +365,7 @@ class RGBConverter:
         self._shift = bits if color.full_range else _LIMITED_SHIFT
 
     def __call__(self, frame: 'av.VideoFrame') -> np.ndarray:
-        """(h, w, 3) RGB as shown; contiguous."""
+        """(h, w, 3) RGB as shown; a view of contiguous planes (3, h, w), which networks and encoders take."""
         is_wide_rgb = frame.format.name in _WIDE_RGB
         if not is_wide_rgb:
             # Planes, as swscale makes packed RGB with full chroma four times slower
@@ -373,21 +374,21 @@ class RGBConverter:
                 src_color_range=FULL if self._color.full_range else LIMITED, dst_color_range=FULL,
                 interpolation=self._interpolation, threads=1)
         green, blue, red = plane_arrays(frame, self._dtype)
-        image = np.empty((frame.height, frame.width, 3), self._dtype)
-        cv2.merge((red, green, blue), image)
+        planes = np.stack((red, green, blue))
         if is_wide_rgb:
-            image <<= 16 - self._shift
+            planes <<= 16 - self._shift
         if self._dtype == np.uint16 and self._shift < 16:
-            cv2.add(image, image >> self._shift, image)  # saturates, as whiter than white may come
-        return self._turned(image)
+            rows = planes.reshape(-1, frame.width)
+            cv2.add(rows, rows >> self._shift, rows)  # saturates, as whiter than white may come
+        return self._turned(planes).transpose(1, 2, 0)
 
-    def _turned(self, image: np.ndarray) -> np.ndarray:
+    def _turned(self, planes: np.ndarray) -> np.ndarray:
         a, b, c, d = self._orientation
         if not a:
-            image = image.swapaxes(0, 1)
+            planes = planes.swapaxes(1, 2)
         # A row of the turned image now holds what had one y (or one x, if swapped), and may lie in reverse order
-        image = image[::d or b, ::a or c]
-        return np.ascontiguousarray(image)
+        planes = planes[:, ::d or b, ::a or c]
+        return np.ascontiguousarray(planes)
 
 
 def plane_arrays(frame: 'av.VideoFrame', dtype: type) -> list[np.ndarray]:
@@ -395,6 +396,12 @@ def plane_arrays(frame: 'av.VideoFrame', dtype: type) -> list[np.ndarray]:
     size = np.dtype(dtype).itemsize
     return [np.frombuffer(plane, dtype).reshape(-1, plane.line_size // size)[:plane.height, :plane.width]
             for plane in frame.planes]
+
+
+def planes_of(image: np.ndarray) -> np.ndarray:
+    """The channels (3, h, w) of an image (h, w, 3), contiguous; not a copy where that is how it lies in memory."""
+    is_packed = image.flags.c_contiguous
+    return np.stack(cv2.split(image)) if is_packed else np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
 class _Damage(ValueError):
