@@ -22,7 +22,7 @@ from ..data.scene_cuts import CONTEXT as CUT_CONTEXT
 from ..data.scene_cuts import THRESHOLD, mark_cuts
 from ..flow import FlowEstimator, build_flow
 from ..inference import DEFAULT_OVERLAP, Carry, StreamFrame, Tiles, Tiling, device_of, is_recurrent, restore_stream
-from .source import TimedFrame, planes_of
+from .source import TimedFrame, packed, planes_of
 
 PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 AT_CUT = ('previous', 'next')
@@ -113,8 +113,7 @@ class Restorer:
         if first is None:
             return
         image, step = first[0].image, self.net.temporal_scale
-        tiles = Tiles(self.net, self.options.tiling(*size_of(image)), dtype=PRECISIONS[self.options.precision],
-                      may_halve=True)
+        tiles = self.tiles(*size_of(image))
         passing: dict[int, _Passing] = {}  # what of frames on their way is needed when they come out
         last: tuple[int, np.ndarray] | None = None
         given = self.give(chain([first], frames), passing)
@@ -133,6 +132,11 @@ class Restorer:
             time = passing[place].time
             duration = time - passing[place - 1].time if place else last_duration
             yield TimedFrame(last[1], time + duration / 2)
+
+    def tiles(self, height: int, width: int) -> Tiles:
+        """The network on frames of a size, cut up as the options say."""
+        return Tiles(self.net, self.options.tiling(height, width), dtype=PRECISIONS[self.options.precision],
+                     may_halve=True)
 
     def scenes(self, frames: Iterable[TimedFrame]) -> Iterator[tuple[TimedFrame, bool]]:
         """Each frame with whether a new scene begins with it."""
@@ -207,8 +211,8 @@ def like(image: np.ndarray | Tensor, rgb: Tensor) -> np.ndarray | Tensor:
         return rgb.to(image)
     levels = rgb.mul(_WHITE[image.dtype]).round_()
     levels = levels.to(torch.uint8 if image.dtype == np.uint8 else torch.int32)  # torch has little for uint16
-    planes = levels.contiguous().cpu().numpy().astype(image.dtype, copy=False)
-    return cv2.merge(tuple(planes)) if image.flags.c_contiguous else planes.transpose(1, 2, 0)
+    restored = levels.contiguous().cpu().numpy().astype(image.dtype, copy=False).transpose(1, 2, 0)
+    return packed(restored) if image.flags.c_contiguous else restored
 
 
 def bgr_bytes(image: np.ndarray | Tensor) -> np.ndarray:

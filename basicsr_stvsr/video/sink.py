@@ -17,18 +17,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from .source import (
-    FULL,
-    LIMITED,
-    SWSCALE_MATRICES,
-    ColorSpec,
-    StreamInfo,
-    VideoError,
-    VideoInfo,
-    plane_arrays,
-    planes_of,
-    video_stream,
-)
+from .source import FULL, LIMITED, SWSCALE_MATRICES, ColorSpec, StreamInfo, VideoError, VideoInfo, packed, video_stream
 
 # Suffix of an output -> FFmpeg's name of its container. AVI and transport streams are left out: the former has no time
 # stamps, the latter no tags and chapters.
@@ -213,7 +202,7 @@ class _YUVConverter:
         form = VideoFormat(pixel_format)
         self._bits = form.components[0].bits
         self._widened = self._bits > 8 and not form.is_rgb
-        self._rgb = 'gbrp' if self._bits == 8 else 'gbrp16le'
+        self._rgb = 'rgb24' if self._bits == 8 else 'rgb48le'  # which swscale is faster with than with planes
         self._graph = _left_chroma(self._rgb, width, height)
 
     def __call__(self, image: np.ndarray) -> Any:
@@ -222,10 +211,7 @@ class _YUVConverter:
         image = _with_bits(image, self._bits)
         if self._widened:
             image = image - (image >> 8)  # swscale expects white at 255 * 256 of 16 bits
-        frame = VideoFrame(image.shape[1], image.shape[0], self._rgb)
-        red, green, blue = planes_of(image)
-        for plane, values in zip(plane_arrays(frame, image.dtype), (green, blue, red), strict=True):
-            plane[:] = values
+        frame = VideoFrame.from_numpy_buffer(packed(image), format=self._rgb)
         self._graph.vpush(frame)
         frame = self._graph.vpull()
         frame = self._reformatter.reformat(

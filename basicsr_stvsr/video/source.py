@@ -400,8 +400,12 @@ def plane_arrays(frame: 'av.VideoFrame', dtype: type) -> list[np.ndarray]:
 
 def planes_of(image: np.ndarray) -> np.ndarray:
     """The channels (3, h, w) of an image (h, w, 3), contiguous; not a copy where that is how it lies in memory."""
-    is_packed = image.flags.c_contiguous
-    return np.stack(cv2.split(image)) if is_packed else np.ascontiguousarray(image.transpose(2, 0, 1))
+    return np.stack(cv2.split(image)) if image.flags.c_contiguous else np.ascontiguousarray(image.transpose(2, 0, 1))
+
+
+def packed(image: np.ndarray) -> np.ndarray:
+    """An image (h, w, 3), contiguous, pixel by pixel; not a copy where that is how it lies in memory."""
+    return image if image.flags.c_contiguous else cv2.merge(tuple(planes_of(image)))
 
 
 class _Damage(ValueError):

@@ -1,0 +1,175 @@
+"""`stvsr restore`: what it costs beside the network itself, and that long videos take no more memory than short ones.
+
+    python scripts/benchmark/benchmark_video.py end-to-end --check
+    python scripts/benchmark/benchmark_video.py media --check
+    python scripts/benchmark/benchmark_video.py memory --check
+
+`end-to-end`: frames a second from a video file to a video file by a model of the zoo, divided by those of the network
+alone on the same frames and tiles, which lie in memory as tensors. The two take turns. The network has one thread, so
+that on two cores the other one is for decoding and encoding.
+`media`: frames a second of decoding and encoding alone: what comes out of the decoder goes to the encoder as it is.
+`memory`: peak memory of restoring videos of 60 and of 600 frames, in a fresh process each, beyond what its libraries
+and a video of a few frames take.
+`--check` fails where a limit is not kept; limits are in the script. Videos show a folder of images (`--images`), or by
+default a photograph that moves, forwards and backwards, enlarged to their size.
+"""
+import argparse
+import statistics
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import cycle, islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from benchmark_util import MIB, add_device_option, describe, in_new_process, memory_growth, seconds
+
+from basicsr_stvsr.cpu_memory import keep_freed_memory, return_freed_memory
+from basicsr_stvsr.data.synthetic import CameraPath, Layer, render
+from basicsr_stvsr.inference import restore_stream
+from basicsr_stvsr.video.job import Job
+from basicsr_stvsr.video.restorer import RestoreOptions, Restorer
+from basicsr_stvsr.video.segments import Segments, Start
+from basicsr_stvsr.video.sink import Encoding, OutputSpec, VideoWriter
+from basicsr_stvsr.video.source import ColorSpec, Source, TimedFrame, open_source
+from basicsr_stvsr.zoo import ZOO, load
+
+RATE = Fraction(25)
+NUM_IMAGES = 40  # of the clip
+END_TO_END_LIMIT, MEDIA_LIMIT, MEMORY_LIMIT = 0.95, 100, 0.03
+LENGTHS = 60, 600  # frames, of which memory is compared
+CPU = torch.device('cpu')
+
+
+def clip(images: Path | None, height: int, width: int) -> Iterator[np.ndarray]:
+    """Frames without end, (height, width, 3), RGB, uint8."""
+    if images is None:
+        photo = [Layer('coffee', CameraPath(centre=(250.0, 180.0), velocity=(2.5, 1.0)))]
+        shown = [render(photo, number, 180, 320)[..., ::-1] for number in range(NUM_IMAGES)]
+    else:
+        with open_source(images) as source:
+            shown = [frame.image for frame in islice(source.frames(), NUM_IMAGES)]
+    large = [cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_CUBIC)
+             for image in shown]
+    return cycle(large + large[-2:0:-1])
+
+
+def write_clip(path: Path, frames: Iterable[np.ndarray], height: int, width: int) -> None:
+    spec = OutputSpec(width, height, 8, ColorSpec.untagged(width, height), RATE, 1 / RATE)
+    with VideoWriter(path, spec, Encoding('x264', crf=23)) as writer:
+        for number, image in enumerate(frames):
+            writer.write(image, number / RATE)
+
+
+@contextmanager
+def open_clip(images: Path | None, size: tuple[int, int], num_frame: int) -> Iterator[tuple[Source, Path]]:
+    """A video file, open, and the folder that it is in, where there is room for what is made of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'in.mp4'
+        write_clip(path, islice(clip(images, *size), num_frame), *size)
+        with open_source(path) as source:
+            yield source, Path(folder)
+
+
+def restore(source: Source, folder: Path, restorer: Restorer, encoding: Encoding) -> None:
+    Job(source, folder / 'out.mp4', restorer.net, model='', options=restorer.options, encoding=encoding,
+        overwrite=True).run()
+
+
+def end_to_end(args: argparse.Namespace) -> bool:
+    restorer = Restorer(load(args.model, args.device), RestoreOptions(tile=args.tile))
+    encoding = Encoding('x264', preset=args.preset)
+    with open_clip(args.images, args.size, args.num_frame) as (source, folder):
+        given = list(restorer.give(restorer.scenes(source.frames()), {}))
+        tiles = restorer.tiles(*args.size)
+        calls = {'network alone': lambda: deque(restore_stream(tiles, given, complete=True), maxlen=0),
+                 'end to end': lambda: restore(source, folder, restorer, encoding)}
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for turn in range(args.turns):
+            for name in calls if turn % 2 == 0 else reversed(calls):
+                times[name].append(seconds(calls[name], args.device))
+    for name, values in times.items():
+        print(f'{name}: {args.num_frame / statistics.median(values):.2f} given frames a second')
+    ratio = statistics.median(alone / whole for alone, whole in zip(*times.values(), strict=True))
+    print(f'ratio {ratio:.3f}, limit {END_TO_END_LIMIT}')
+    return ratio >= END_TO_END_LIMIT
+
+
+class Nothing:
+    """Restores nothing: what is given comes out."""
+
+    context = 0
+
+    def __call__(self, frames: Iterable[TimedFrame], **_: object) -> Iterator[TimedFrame]:
+        return iter(frames)
+
+
+def media(args: argparse.Namespace) -> bool:
+    encoding = Encoding('x264', preset=args.preset)
+    with open_clip(args.images, args.size, args.num_frame) as (source, folder):
+        segments = Segments(source, folder, OutputSpec.of(source.info), encoding, temporal_scale=1,
+                            length=args.num_frame)
+
+        def run() -> None:
+            deque(segments.run(Nothing(), Start(0)), maxlen=0)
+
+        rate = statistics.median(args.num_frame / seconds(run, CPU) for _ in range(args.turns))
+        bits = 8 * (folder / 'in.mp4').stat().st_size / (args.num_frame / RATE)
+    print(f'{source.info.codec}, {float(bits) / 10**6:.1f} Mbit/s -> {encoding.codec} {encoding.preset}')
+    print(f'{rate:.1f} frames a second, limit {MEDIA_LIMIT}')
+    return rate >= MEDIA_LIMIT
+
+
+def memory_of(num_frame: int, args: argparse.Namespace) -> int:
+    """Bytes that restoring a video takes beyond what is held afterwards of a short one; in a fresh process."""
+    torch.set_num_threads(1)
+    return_freed_memory()
+    restorer, encoding = Restorer(load(args.model, args.device)), Encoding('x264', preset=args.preset)
+    with open_clip(args.images, args.size, 6) as (source, folder):
+        restore(source, folder, restorer, encoding)
+    with open_clip(args.images, args.size, num_frame) as (source, folder):
+        return memory_growth(lambda: restore(source, folder, restorer, encoding), CPU)
+
+
+def memory(args: argparse.Namespace) -> bool:
+    peaks = [in_new_process(memory_of, length, args) for length in LENGTHS]
+    for length, peak in zip(LENGTHS, peaks, strict=True):
+        print(f'{length} frames: {peak / MIB:,.1f} MiB')
+    ratio = peaks[1] / peaks[0]
+    print(f'ratio {ratio:.3f}, limit {1 + MEMORY_LIMIT}')
+    return abs(ratio - 1) <= MEMORY_LIMIT
+
+
+MODES = {'end-to-end': (end_to_end, (180, 320)), 'media': (media, (720, 1280)), 'memory': (memory, (180, 320))}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('what', choices=MODES)
+    parser.add_argument('--images', type=Path, help='folder of frames that videos show (default: a photograph)')
+    parser.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
+                        help='of videos (default: 180 320, for media 720 1280)')
+    parser.add_argument('--num_frame', type=int, help='of videos (default: 30, for media 240)')
+    parser.add_argument('--model', choices=ZOO, default='fisr-small', help='(default: %(default)s)')
+    parser.add_argument('--tile', type=int, help='longest side of tiles (default: whole frames)')
+    parser.add_argument('--preset', default='ultrafast', help='of x264 (default: %(default)s)')
+    parser.add_argument('--turns', type=int, default=3, help='timed runs of each (default: %(default)s)')
+    add_device_option(parser)
+    parser.add_argument('--check', action='store_true', help='fail where the limit is not kept')
+    args = parser.parse_args()
+    run, size = MODES[args.what]
+    args.device, args.size = torch.device(args.device), tuple(args.size or size)
+    args.num_frame = args.num_frame or {'media': 240}.get(args.what, 30)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    print(f'{args.size[1]}x{args.size[0]}; {describe(args.device)}')
+    return int(not run(args) and args.check)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
