@@ -352,7 +352,9 @@ def model_name(args: argparse.Namespace) -> str:
 
 def build_model(args: argparse.Namespace, device: str) -> Any:
     """The network that the options ask for, on a device."""
-    from .archs.arch_util import to_channels_last
+    import torch
+
+    from .archs.arch_util import compile_network, to_channels_last
     from .options import load_options
     from .zoo import load, load_network
 
@@ -365,8 +367,8 @@ def build_model(args: argparse.Namespace, device: str) -> Any:
         net = load_network(network, args.weights, device)
     if args.channels_last:
         net = to_channels_last(net)
-    if args.compile:
-        net.compile()
+    if args.compile and (problem := compile_network(net, torch.device(device))):
+        print(f'warning: --compile is off: {problem}', file=sys.stderr)
     return net
 
 

@@ -182,7 +182,12 @@ def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = N
         is_train: whether to train or to test.
         argv: command line; None: this process's.
     """
-    parser = argparse.ArgumentParser(description='Train with BasicSR.' if is_train else 'Test with BasicSR.')
+    action = 'train' if is_train else 'test'
+    parser = argparse.ArgumentParser(
+        description=f'{action.capitalize()} with BasicSR.',
+        epilog=f'example:\n  stvsr {action} -opt options/{action}_mbnet_small.yml\n'
+        f'  python basicsr/{action}.py -opt options/{action}_mbnet_small.yml',
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('-opt', required=True, help='path to an option file (YAML)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'],
                         default='pytorch' if is_torchelastic_launched() else 'none',

@@ -1,5 +1,9 @@
 """The command `stvsr`, as it is typed."""
 import json
+import os
+import signal
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from basicsr.archs import build_network
+from basicsr.utils.registry import ARCH_REGISTRY
 from conftest import ROOT
 from run_util import run
 from video_util import moving_clip, packets_of, write_film, write_video
 
-from basicsr_stvsr.cli import main
+from basicsr_stvsr.cli import ProgressBar, main
 from basicsr_stvsr.options import load_options
 from basicsr_stvsr.video.source import open_source
 from basicsr_stvsr.zoo import WEIGHTS, ZOO, load
@@ -103,7 +108,7 @@ def test_what_is_there_is_not_replaced(video, tmp_path, tiny, capsys):
 
 
 @pytest.mark.parametrize('num_processes', [1, 2])
-def test_many_videos(video, tmp_path, tiny, num_processes):
+def test_many_videos(video, tmp_path, tiny, capsys, num_processes):
     """Finished ones are passed over, one that fails is told, and the others are restored; each by one process alone."""
     films = [tmp_path / 'films' / f'{name}.mp4' for name in 'abcdef']
     films[0].parent.mkdir()
@@ -114,15 +119,18 @@ def test_many_videos(video, tmp_path, tiny, num_processes):
     output.mkdir()
     (output / 'b.mkv').write_text('finished')
     (tmp_path / 'list.txt').write_text('\n'.join(map(str, films)) + '\n\n')
-    command = ['-m', 'basicsr_stvsr', 'restore', f'@{tmp_path / "list.txt"}', '--into', output, '--suffix', '.mkv',
-               *tiny, '--json']
-    if num_processes > 1:
-        command = ['-m', 'torch.distributed.run', f'--nproc-per-node={num_processes}', '--master-port=29541', *command]
-    done = run(*command)
-    assert done.returncode == 1, done.stderr
-    assert f'{films[2]} -> {output / "c.mkv"}: {films[2]}: not a readable video' in done.stderr
-    assert '1 of 6 failed' in done.stderr
-    ends = [json.loads(line) for line in done.stdout.splitlines() if 'running' not in line]
+    command = ['restore', f'@{tmp_path / "list.txt"}', '--into', str(output), '--suffix', '.mkv', *tiny, '--json']
+    if num_processes == 1:
+        assert main(command) == 1
+        told, error = capsys.readouterr()
+    else:
+        done = run('-m', 'torch.distributed.run', f'--nproc-per-node={num_processes}', '--master-port=29541', '-m',
+                   'basicsr_stvsr', *command)
+        assert done.returncode == 1, done.stderr
+        told, error = done.stdout, done.stderr
+    assert f'{films[2]} -> {output / "c.mkv"}: {films[2]}: not a readable video' in error
+    assert '1 of 6 failed' in error
+    ends = [json.loads(line) for line in told.splitlines() if 'running' not in line]
     states = sorted((Path(end['output']).name, end['state']) for end in ends)
     assert states == [('a.mkv', 'done'), ('b.mkv', 'skipped'), ('c.mkv', 'failed'), ('d.mkv', 'done'),
                       ('e.mkv', 'done'), ('f.mkv', 'done')]
@@ -204,10 +212,112 @@ def test_compare(video, tmp_path, capsys):
     assert 'equal' in capsys.readouterr().out and '<canvas' in (tmp_path / 'page.html').read_text()
 
 
+@ARCH_REGISTRY.register()
+class Enlarging(torch.nn.Module):
+    """One convolution of each frame: what little the compiler takes long for."""
+
+    scale, temporal_scale, num_frames, size_multiple, color = 2, 1, 1, 1, 'rgb'
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv2d(3, 12, 3, padding=1)
+
+    def forward(self, lq):
+        return lq[:, :1].repeat_interleave(2, -1).repeat_interleave(2, -2) + torch.nn.functional.pixel_shuffle(
+            self.conv(lq[:, 0]), 2)[:, None]
+
+
+@pytest.mark.parametrize('options, tolerance', [
+    (['--precision', 'bf16'], 4), (['--precision', 'fp16'], 1), (['--channels-last'], 1), (['--compile'], 1)])
+def test_ways_to_compute_make_no_difference(video, tmp_path, capsys, monkeypatch, options, tolerance):
+    """But for the few bits that bfloat16 has, of 8: 4 levels of 255."""
+    (tmp_path / 'net.yml').write_text('network_g: {type: Enlarging}')
+    command = ['restore', str(video), '--opt', str(tmp_path / 'net.yml'), '--device', 'cpu', '--codec', 'ffv1']
+    seen = []
+    forward = Enlarging.forward
+
+    def spy(net, lq):
+        seen.append((torch.compiler.is_compiling(), torch.is_autocast_enabled('cpu'),
+                     net.conv.weight.is_contiguous(memory_format=torch.channels_last)))
+        return forward(net, lq)
+
+    assert main([*command, str(tmp_path / 'plain.mkv')]) == 0
+    monkeypatch.setattr(Enlarging, 'forward', spy)
+    assert main([*command, str(tmp_path / 'other.mkv'), *options]) == 0
+    if '--compile' in options and '--compile is off' in capsys.readouterr().err:
+        pytest.skip('there is no compiler')
+    assert seen[-1] == ('--compile' in options, '--precision' in options, '--channels-last' in options)
+    plain, other = (np.array(read(tmp_path / name)[0], int) for name in ('plain.mkv', 'other.mkv'))
+    assert 0 < np.ptp(plain) and np.abs(plain - other).max() <= tolerance
+
+
+@pytest.fixture
+def long_video(tmp_path, tiny) -> tuple[list[str], Path]:
+    """The command that restores a video of more than a segment, and its output; and `whole.mkv`, what it gives."""
+    path, output = tmp_path / 'in.mkv', tmp_path / 'out.mkv'
+    write_video(path, moving_clip(275, height=16, width=24), codec='ffv1', pix_fmt='bgr0')
+    options = [*tiny, '--codec', 'ffv1', '--json']
+    assert main(['restore', str(path), str(tmp_path / 'whole.mkv'), *options]) == 0
+    return ['restore', str(path), str(output), *options], output
+
+
+def check_resume(command: list[str], output: Path) -> None:
+    """The first segment is not written once more, and the result is what it would have been."""
+    (segment,) = output.with_name('out.mkv.parts').glob('000000.*')
+    first = segment.read_bytes()
+    os.link(segment, output.with_name('first'))
+    assert main([*command, '--resume']) == 0
+    assert output.with_name('first').read_bytes() == first and len(first) > 10_000
+    frames, times = read(output)
+    expected, expected_times = read(output.with_name('whole.mkv'))
+    assert times == expected_times
+    np.testing.assert_array_equal(frames, expected)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_and_resume(long_video, monkeypatch, capsys, number):
+    command, output = long_video
+    original, handler = ProgressBar.__call__, signal.getsignal(signal.SIGTERM)
+
+    def interrupt(bar, progress):
+        original(bar, progress)
+        if progress.frames == 252:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(ProgressBar, '__call__', interrupt)
+    assert main(command) == 130 and not output.exists()
+    monkeypatch.undo()
+    signal.signal(signal.SIGTERM, handler)
+    kept, error = output.with_name('out.mkv.parts') / 'until_now.mkv', capsys.readouterr().err
+    assert f'interrupted; frames up to 0:00:10.040 are kept in {kept}; go on with --resume' in error
+    assert len(read(kept)[0]) == 252
+    check_resume(command, output)
+
+
+def test_a_kill_and_resume(long_video):
+    command, output = long_video
+    process = subprocess.Popen([sys.executable, '-m', 'basicsr_stvsr', *command], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if json.loads(line)['frames'] == 252:
+            process.kill()
+            break
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL and not output.exists()
+    check_resume(command, output)
+
+
 def test_train_and_test_take_the_options_of_basicsr(tmp_path):
     for command in ('train', 'test'):
         failed = run('-m', 'basicsr_stvsr', command, '-opt', tmp_path / 'no.yml')
         assert failed.returncode == 2 and 'no.yml does not exist' in failed.stderr
+
+
+@pytest.mark.parametrize('command', ['restore', 'info', 'compare', 'train', 'test'])
+def test_every_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, '--help'])
+    assert end.value.code == 0 and f'example:\n  stvsr {command} ' in capsys.readouterr().out
 
 
 def test_help():

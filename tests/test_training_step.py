@@ -11,7 +11,7 @@ from conftest import TINY_NET
 from run_util import small_train_opt
 from torch.utils.data import default_collate
 
-from basicsr_stvsr.models import stvsr_model
+from basicsr_stvsr.archs import arch_util
 from basicsr_stvsr.models.stvsr_model import STVSRModel
 
 FLOW_LOSSES = {'hr_flow_opt': {'type': 'MiddleFlowLoss', 'loss_weight': 0.01},
@@ -223,9 +223,9 @@ def test_compile_falls_back_with_a_warning(make_model, batch, monkeypatch, log):
         raise RuntimeError('Failed to find C compiler.\nPlease install one')
 
     monkeypatch.setattr(torch, 'compile', broken)
-    stvsr_model.compiler_problem.cache_clear()
+    arch_util.compiler_problem.cache_clear()
     model = make_model(compile=True)
-    stvsr_model.compiler_problem.cache_clear()
+    arch_util.compiler_problem.cache_clear()
     warning, = [record.message for record in log.records if record.levelname == 'WARNING']
     assert warning == ('train.compile is off: torch.compile does not work here: RuntimeError: Failed to find C '
                        'compiler. Please install one')
@@ -247,8 +247,8 @@ class OneConvolution(torch.nn.Module):
 
 
 def test_compiled_it_takes_the_same_steps(make_model, batch):
-    if stvsr_model.compiler_problem(torch.device('cpu')):
-        pytest.skip(stvsr_model.compiler_problem(torch.device('cpu')))
+    if arch_util.compiler_problem(torch.device('cpu')):
+        pytest.skip(arch_util.compiler_problem(torch.device('cpu')))
     batch = {'lq': batch['gt'][..., ::4, ::4], 'gt': batch['gt']}
     compiled, eager = (make_model({'type': 'OneConvolution'}, {}, compile=on) for on in (True, False))
     calls = []

@@ -404,6 +404,20 @@ def test_full_disk_is_an_error_that_names_the_file(tmp_path):
             writer.write(rng.integers(0, 256, (480, 640, 3), np.uint8), Fraction(number, 25))
 
 
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs /dev/full')
+@pytest.mark.parametrize('num_frames', [1, 5])
+@pytest.mark.parametrize('codec', ['x264', 'x265', 'ffv1'])
+def test_full_disk_at_the_end_is_noticed(tmp_path, codec, num_frames):
+    """Few frames are written when the file is closed, and FFmpeg's MP4 does not tell that it could not."""
+    path = tmp_path / 'segment.mp4'
+    path.symlink_to('/dev/full')
+    frames = np.random.default_rng(0).integers(0, 256, (num_frames, 48, 64, 3), np.uint8)
+    with pytest.raises(VideoError, match='segment.mp4: cannot be written'), \
+            VideoWriter(path, spec_of(48, 64), fast(codec)) as writer:
+        for number, frame in enumerate(frames):
+            writer.write(frame, Fraction(number, 25))
+
+
 def test_wrong_frames_are_refused(tmp_path):
     with VideoWriter(tmp_path / 'segment.mp4', spec_of(48, 64), fast('x264')) as writer:
         writer.write(np.zeros((48, 64, 3), np.uint8), Fraction(1))
@@ -445,10 +459,11 @@ def test_outputs_that_cannot_be_are_refused_at_once(tmp_path, name, options, mes
     assert sorted(tmp_path.iterdir()) == files
 
 
-@pytest.mark.parametrize(('codec', 'size'), [('x264', (64, 20000)), ('av1', (64, 20000))])
+@pytest.mark.parametrize(('codec', 'size'), [('x264', (64, 20000)), ('av1', (64, 20000)), ('x265', (64, 48))])
 def test_sizes_beyond_the_codec_are_refused_at_once(tmp_path, codec, size):
+    """Of x265, which takes narrow pictures, but writes beyond its memory."""
     write_video(tmp_path / 'clip.mp4', numbered_clip(2))
-    with pytest.raises(VideoError, match=f'{codec} does not encode 20000x64'):
+    with pytest.raises(VideoError, match=f'{codec} does not encode {size[1]}x{size[0]}'):
         check_output(tmp_path / 'out.mp4', probe(tmp_path / 'clip.mp4'), Encoding(codec), spec_of(*size))
 
 

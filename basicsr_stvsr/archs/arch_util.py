@@ -3,6 +3,7 @@
 Shapes: B images, C channels, H x W pixels, s = scale.
 """
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -74,6 +75,26 @@ def to_channels_last(net: nn.Module) -> nn.Module:
         if parameter.dim() in formats:
             parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
     return net
+
+
+@cache
+def compiler_problem(device: torch.device) -> str | None:
+    """Why torch.compile does not work here; None: it does."""
+    try:
+        torch.compile(torch.sin, options=COMPILE_OPTIONS)(torch.zeros(8, device=device))
+    except Exception as error:  # of the compiler, of Triton, of the system: anything
+        text = ' '.join(str(error).split())
+        return f'torch.compile does not work here: {type(error).__name__}: {text[:300]}'
+    return None
+
+
+def compile_network(net: nn.Module, device: torch.device) -> str | None:
+    """Compiles a network's forward pass, or leaves it and tells why: no compiler on this machine."""
+    if problem := compiler_problem(device):
+        return problem
+    torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is, with a warning
+    net.compile(options=COMPILE_OPTIONS)
+    return None
 
 
 def compile_parts(net: nn.Module, **arguments: Any) -> None:

@@ -5,7 +5,6 @@ Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = sca
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 from os import path as osp
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.data import Dataset, default_collate
 
-from ..archs.arch_util import COMPILE_OPTIONS, to_channels_last
+from ..archs.arch_util import compile_network, to_channels_last
 from ..archs.checkpoint import check_hash, load_weights, read_state_dict
 from ..data.sampling import SeededDataset, SeededIndex
 from ..distributed import any_rank, gather, on_first_rank
@@ -86,12 +85,9 @@ class STVSRModel(ClipModel):
         if not self.opt['dist'] and self.opt['num_gpu'] > 1:
             problem = 'it needs one process a GPU, as torchrun starts them'
         else:
-            problem = compiler_problem(self.device)
+            problem = compile_network(net, self.device)
         if problem:
             get_root_logger().warning(f'train.compile is off: {problem}')
-        else:
-            torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is, with a warning
-            net.compile(options=COMPILE_OPTIONS)
 
     # BasicSR's loads code from the file, and of a file of other weights it prints every name.
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True,
@@ -410,17 +406,6 @@ class STVSRModel(ClipModel):
             self.scaler.load_state_dict(resume_state['scaler'])
         if resume_state.get('best_metric_results'):
             self.best_metric_results = resume_state['best_metric_results']
-
-
-@cache
-def compiler_problem(device: torch.device) -> str | None:
-    """Why torch.compile does not work here; None: it does."""
-    try:
-        torch.compile(torch.sin, options=COMPILE_OPTIONS)(torch.zeros(8, device=device))
-    except Exception as error:  # of the compiler, of Triton, of the system: anything
-        text = ' '.join(str(error).split())
-        return f'torch.compile does not work here: {type(error).__name__}: {text[:300]}'
-    return None
 
 
 def group_sizes(states: Iterable[Mapping[str, Any]]) -> list[list[int]]:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import chain, zip_longest
+from itertools import chain, count, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from torch import nn
 from ..inference import Carry, device_of, is_recurrent
 from .restorer import RestoreOptions, Restorer
 from .segments import Segments, Start, Whole, Written, run_in_processes
-from .sink import Encoding, OutputSpec, check_output, join
+from .sink import Encoding, OutputSpec, check_output, join, stored_frames
 from .source import FolderSource, Source, VideoError, VideoInfo
 
 SEGMENT_LENGTH = 250  # given frames of a segment
 _STATE = 'state.json'
+NOTHING_KEPT = 'not one frame was written'
 
 
 class RestoreError(VideoError):
@@ -110,7 +111,7 @@ class Job:
                         on_progress(Progress(state.frames, max(self._total, state.frames) if self._total else 0,
                                              event.time))
             self._finish(state)
-        except VideoError as error:
+        except OSError as error:  # a VideoError is one
             raise RestoreError(f'{error}; {self._kept(state)}') from error
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self._kept(state)) from None
@@ -175,27 +176,33 @@ class Job:
             self._join(self.output, len(state.whole))
         shutil.rmtree(self.parts)
 
-    def _join(self, output: Path, count: int, until: Fraction | None = None) -> None:
+    def _join(self, output: Path, num_segments: int, until: Fraction | None = None) -> None:
         """Makes one video of the first segments."""
         info = self.source.info
-        self.warnings += join([self.segments.file(segment) for segment in range(count)],
+        self.warnings += join([self.segments.file(segment) for segment in range(num_segments)],
                               None if isinstance(self.source, FolderSource) else info.path, output,
                               rate=Fraction(0) if info.is_variable else self.segments.spec.rate, until=until)
 
     def _kept(self, state: '_State') -> str:
         """Makes one video of what there is from the beginning on, a segment that is not whole included; says where."""
-        count, reached = state.row()
-        if reached is None:
-            return 'not one frame was written'
-        until = f'frames up to {clock(reached)} are kept in'
         if self.encoding.codec == 'png':
-            return f'{until} {self.segments.frames_folder}'
+            images = self.segments.num_images()
+            return f'the first {images} frames are kept in {self.segments.frames_folder}' if images else NOTHING_KEPT
+        # What was handed to the encoder is not all in the file: that is what counts
+        segments = state.num_whole
+        stored, reached = stored_frames(self.segments.file(segments)) if segments in state.under_way else (0, None)
+        if stored:
+            segments += 1
+        elif segments:
+            reached = state.whole[segments - 1].until
+        else:
+            return NOTHING_KEPT
         kept, rate = self.parts / f'until_now{self.output.suffix}', self.segments.spec.rate
         try:
-            self._join(kept, count, reached + (1 / rate if rate else 0))
+            self._join(kept, segments, reached + (1 / rate if rate else 0))
         except VideoError:  # such as a full disk
             kept = self.parts
-        return f'{until} {kept}'
+        return f'frames up to {clock(reached)} are kept in {kept}'
 
 
 class _State:
@@ -228,15 +235,10 @@ class _State:
             if before + 1 != end:
                 yield Start(before + 1, self.whole[before].context if before >= 0 else ()), end
 
-    def row(self) -> tuple[int, Fraction | None]:
-        """How many segments there are from the beginning on, the last of which may not be whole; and their end."""
-        number, reached = 0, None
-        while number in self.whole:
-            reached = self.whole[number].until
-            number += 1
-        if number in self.under_way:
-            return number + 1, self.under_way[number].time
-        return number, reached
+    @property
+    def num_whole(self) -> int:
+        """How many segments are whole, from the beginning on."""
+        return next(number for number in count() if number not in self.whole)
 
     @classmethod
     def read(cls, path: Path) -> '_State':
@@ -254,8 +256,11 @@ class _State:
         whole = [(number, frames, str(until), [str(time) for time in context])
                  for number, frames, until, context in self.whole.values()]
         part = path.with_name(f'{path.name}.part')
-        part.write_text(json.dumps({'identity': self.identity, 'whole': whole}), encoding='utf-8')
-        part.replace(path)
+        try:
+            part.write_text(json.dumps({'identity': self.identity, 'whole': whole}), encoding='utf-8')
+            part.replace(path)
+        except OSError as error:
+            raise VideoError(f'{path}: cannot be written ({error})') from error
 
 
 def identity_of(info: VideoInfo) -> dict[str, Any]:
@@ -268,8 +273,11 @@ def identity_of(info: VideoInfo) -> dict[str, Any]:
 
 def save_carry(carry: Carry, path: Path) -> None:
     part = path.with_name(f'{path.name}.part')
-    torch.save([tensor.cpu() for tensor in carry.state], part)
-    part.replace(path)
+    try:
+        torch.save([tensor.cpu() for tensor in carry.state], part)
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # the latter where the disk is full
+        raise VideoError(f'{path}: cannot be written ({error})') from error
 
 
 def load_carry(path: Path, net: nn.Module) -> tuple[torch.Tensor, ...]:

@@ -20,7 +20,7 @@ from torch import nn
 from ..inference import Carry
 from .pipeline import Behind, ahead
 from .restorer import RestoreOptions, Restorer
-from .sink import Encoding, FolderWriter, OutputSpec, VideoWriter
+from .sink import Encoding, FolderWriter, OutputSpec, VideoWriter, image_path
 from .source import Source, TimedFrame, VideoError
 
 DECODED_AHEAD, ENCODED_BEHIND = 4, 4  # frames
@@ -74,6 +74,10 @@ class Segments:
     def frames_folder(self) -> Path:
         """Where images lie."""
         return self.folder / 'frames'
+
+    def num_images(self) -> int:
+        """How many images there are, up to the first one that is missing."""
+        return next(number for number in count() if not image_path(self.frames_folder, number).exists())
 
     def file(self, segment: int) -> Path:
         return self.folder / f'{segment:06d}{self.encoding.segment_suffix}'

@@ -6,6 +6,7 @@ file of them without encoding again, and adds sound, subtitles, chapters and tag
 import contextlib
 import heapq
 import io
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,7 @@ class _Codec(NamedTuple):
         options: of the encoder.
         profiles: numbers by the names that presets have, where `preset` stands for a profile.
         segment_suffix: container of a segment, which has exact times and is playable when cut off.
+        least_width: of pictures, where the encoder takes less, but crashes.
     """
     encoder: str
     pixels: dict[int, str]
@@ -57,6 +59,7 @@ class _Codec(NamedTuple):
     options: dict[str, str] = {}
     profiles: dict[str, int] = {}
     segment_suffix: str = '.mp4'
+    least_width: int = 1
 
 
 # H.264 and HEVC in 4:2:0 have even sizes only. A row more or less would not be the picture any more, and cropping tags
@@ -66,7 +69,7 @@ _CODECS = {
     'x264': _Codec('libx264', _YUV420, _YUV444, crf=(18, 0, 51), preset='medium'),
     # info: the encoder would store its options, thread counts among them, in each segment's header
     'x265': _Codec('libx265', _YUV420, _YUV444, crf=(20, 0, 51), preset='medium',
-                   options={'x265-params': 'log-level=error:info=0'}),
+                   options={'x265-params': 'log-level=error:info=0'}, least_width=64),
     'av1': _Codec('libsvtav1', _YUV420, crf=(24, 1, 63), preset='8'),
     'prores': _Codec('prores_ks', {10: 'yuv422p10le'}, {10: 'yuv444p10le'}, preset='hq', segment_suffix='.mov',
                      profiles={'proxy': 0, 'lt': 1, 'standard': 2, 'hq': 3, '4444': 4}),
@@ -347,6 +350,11 @@ class VideoWriter:
                 if self._num_frames <= 2:  # of which x265 tells no valid times of decoding
                     packet.dts = packet.pts
                 container.mux(packet)
+        # FFmpeg does not tell where it could not write the last fragments
+        stored, _ = stored_frames(self.path)
+        if stored != self._num_frames:
+            raise VideoError(f'{self.path}: cannot be written, {stored} of {self._num_frames} frames are in the file; '
+                             'is the disk full?')
 
     def __enter__(self) -> 'VideoWriter':
         return self
@@ -366,6 +374,10 @@ class VideoWriter:
             yield
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise VideoError(f'{self.path}: cannot be written ({error})') from error
+
+
+def image_path(folder: Path, number: int) -> Path:
+    return folder / f'{number:08d}.png'
 
 
 class FolderWriter:
@@ -400,7 +412,7 @@ class FolderWriter:
             VideoError: the file cannot be written.
         """
         _check_image(image, self.spec)
-        path = self.path / f'{self._next:08d}.png'
+        path = image_path(self.path, self._next)
         _, data = cv2.imencode('.png', cv2.cvtColor(_with_bits(image, self.spec.bits), cv2.COLOR_RGB2BGR))
         try:
             part = path.with_name(path.name + '.part')
@@ -509,6 +521,8 @@ def _encoding_error(suffix: str, spec: OutputSpec, encoding: Encoding) -> Except
     """What FFmpeg says when a file in memory is begun; nobody else knows all limits of encoders and containers."""
     import av
 
+    if spec.width < (least := _CODECS[encoding.codec].least_width):
+        return ValueError(f'at least {least} pixels of width')
     container = av.open(io.BytesIO(), 'w', format=CONTAINERS[suffix])
     try:
         _add_encoder(container, spec, encoding, threads=1)
@@ -551,6 +565,17 @@ def _open_input(path: Path) -> Any:
         raise VideoError(f'{path}: cannot be read ({error})') from error
 
 
+def stored_frames(segment: Path) -> tuple[int, Fraction | None]:
+    """How many frames of a segment are whole, and the time of the last one that is shown, seconds."""
+    try:
+        with _open_input(segment) as container:
+            stream = video_stream(container, segment)
+            times = [packet.pts * packet.time_base for packet in _whole_packets(container, stream, segment)]
+    except VideoError:  # not even its header
+        times = []
+    return len(times), max(times, default=None)
+
+
 def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: Fraction = Fraction(0),
          until: Fraction | None = None) -> list[str]:
     """Makes one video of segments, with all that the source has besides its picture; nothing is encoded again.
@@ -566,6 +591,7 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
         output: the file to write; its suffix tells the container.
         rate: frames a second to note in the file; 0: none, as for variable ones.
         until: time of the source, seconds, from which on nothing of it is copied: where an unfinished picture ends.
+            Then the last segment may be cut off.
 
     Returns:
         What was not copied because the source is damaged, a sentence each.
@@ -592,7 +618,7 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
             if video.codec_context.name == 'hevc' and container.format.name != 'matroska':
                 video.codec_context.codec_tag = 'hvc1'
             start = Fraction(0) if original is None else _start(original)
-            packets = [_video_packets(segments, video, start, rate)]
+            packets = [_video_packets(segments, video, start, rate, unfinished=until is not None)]
             if original is not None:
                 _copy_tags(original, video_stream(original, Path(source)), container, video)
                 container.set_chapters(_chapters(original, start, until))
@@ -628,8 +654,8 @@ def _start(container: Any) -> Fraction:
     return max(min(starts, default=Fraction(0)), Fraction(0))
 
 
-def _video_packets(segments: Sequence[Path], video: Any, start: Fraction,
-                   rate: Fraction) -> Iterator[tuple[Fraction, Any]]:
+def _video_packets(segments: Sequence[Path], video: Any, start: Fraction, rate: Fraction, *,
+                   unfinished: bool) -> Iterator[tuple[Fraction, Any]]:
     """The packets of all segments for one stream, each with the time at which it is decoded."""
     header, last = video.codec_context.extradata, None
     for path in segments:
@@ -640,7 +666,8 @@ def _video_packets(segments: Sequence[Path], video: Any, start: Fraction,
                                                                     video.codec_context.height):
                 raise VideoError(f'{path}: the segment is encoded otherwise than the first one, {segments[0]}')
             shift, step = round(start / stream.time_base), round(1 / rate / stream.time_base) if rate else 0
-            for packet in _demux(container, [stream], path):
+            read = _whole_packets if unfinished else _demux
+            for packet in read(container, stream, path):
                 packet.pts -= shift
                 packet.dts -= shift
                 # A segment's first frames are decoded ahead of their times, which its predecessor may reach into
@@ -655,8 +682,21 @@ def _video_packets(segments: Sequence[Path], video: Any, start: Fraction,
                 yield last, packet
 
 
-def _demux(container: Any, streams: Sequence[Any], path: Path) -> Iterator[Any]:
-    """Packets of these streams, but those without time stamps that mark the end."""
+def _whole_packets(container: Any, stream: Any, path: Path) -> Iterator[Any]:
+    """Packets of a stream up to where the file is cut off."""
+    size = path.stat().st_size
+    with contextlib.suppress(VideoError):
+        yield from itertools.takewhile(lambda packet: not _is_cut_off(packet, size), _demux(container, stream, path))
+
+
+def _is_cut_off(packet: Any, size: int) -> bool:
+    """Whether a file of so many bytes ends within a packet; FFmpeg hands out what there is of it."""
+    return (packet.pos is not None and packet.pos + packet.size >= size
+            and any(entry.pos == packet.pos and entry.size > packet.size for entry in packet.stream.index_entries))
+
+
+def _demux(container: Any, streams: Any, path: Path) -> Iterator[Any]:
+    """Packets of one stream or several, but those without time stamps that mark the end."""
     import av
 
     try:
@@ -683,9 +723,11 @@ def _copied_packets(original: Any, container: Any, start: Fraction, until: Fract
         wanted = [stream for stream in original.streams if stream.index in copies and stream.type != 'attachment']
         texts = {stream.index for stream in wanted if stream.type == 'subtitle'
                  and stream.codec_context.name == 'mov_text'}
-        time = start
+        time, size = start, Path(original.name).stat().st_size
         try:
             for packet in _demux(original, wanted, original.name) if wanted else ():
+                if _is_cut_off(packet, size):
+                    continue
                 if packet.stream_index in texts and packet.size <= 2:
                     continue  # a pause between two texts, which MP4 makes anew
                 packet.dts = packet.pts if packet.dts is None else packet.dts
