@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import time
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,8 @@ from video_util import moving_clip, write_video
 
 from basicsr_stvsr.video.job import Job, Progress, RestoreError, clock
 from basicsr_stvsr.video.restorer import RestoreOptions
-from basicsr_stvsr.video.sink import Encoding
+from basicsr_stvsr.video.segments import Segments
+from basicsr_stvsr.video.sink import Encoding, VideoWriter
 from basicsr_stvsr.video.source import VideoError, open_source
 
 
@@ -228,6 +230,38 @@ def test_parts_of_other_work_are_not_gone_on_with(film, tmp_path):
     state.write_text(state.read_text()[:50])
     with pytest.raises(VideoError, match=r'state\.json: is damaged'):
         restore(film, output, Pair(), encoding=LOSSLESS, segment_length=8, resume=True)
+
+
+def test_the_network_goes_on_while_a_segment_ends(film, tmp_path, monkeypatch):
+    """Where the encoder has frames left to encode; no more than two segments are open, and none is left open."""
+    events, is_open, close = [], set(), VideoWriter.close
+
+    def slow_close(writer):
+        number = int(writer.path.stem)
+        if number in is_open:
+            time.sleep(0.3)
+            close(writer)
+            events.append(('closed', number))
+            is_open.discard(number)
+
+    class Slow(Pair):
+        def forward(self, lq):
+            time.sleep(0.02)
+            events.append('window')
+            return super().forward(lq)
+
+    original = Segments.writer
+
+    def writer(segments, number):
+        is_open.add(number)
+        assert len(is_open) <= 2
+        return original(segments, number)
+
+    monkeypatch.setattr(VideoWriter, 'close', slow_close)
+    monkeypatch.setattr(Segments, 'writer', writer)
+    restore(film, tmp_path / 'out.mkv', Slow(), encoding=LOSSLESS, segment_length=20)
+    assert not is_open and len(read(tmp_path / 'out.mkv')[0]) == 79
+    assert events.index(('closed', 0)) - events.index('window') > 25  # windows that ran before it was closed
 
 
 def test_a_damaged_source(film, tmp_path):

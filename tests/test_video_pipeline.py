@@ -65,11 +65,11 @@ def test_behind_calls_in_order_and_not_far_behind():
         time.sleep(0.001)
         done.append(number)
 
-    with Behind(work, 3) as call:
+    with Behind(3) as call:
         for number in range(20):
-            call(number)
+            call(work, number)
             assert number - len(done) < 4
-    assert done == started == list(range(20))
+    assert done == started == list(range(20)) and call.is_done
 
 
 def test_what_fails_behind_is_raised_and_ends_the_calls():
@@ -80,13 +80,13 @@ def test_what_fails_behind_is_raised_and_ends_the_calls():
             raise OSError('disk full')
         done.append(number)
 
-    with pytest.raises(OSError, match='disk full'), Behind(work, 2) as call:
+    with pytest.raises(OSError, match='disk full'), Behind(2) as call:
         for number in range(20):
-            call(number)
+            call(work, number)
     assert done == [0, 1]
 
 
 def test_an_error_of_the_caller_is_the_one_to_tell():
-    with pytest.raises(KeyError), Behind(lambda number: 1 / number, 5) as call:
-        call(0)
+    with pytest.raises(KeyError), Behind(5) as call:
+        call(lambda: 1 / 0)
         raise KeyError

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..inference import Carry, device_of, is_recurrent
+from ..inference import Carry, State, device_of, is_recurrent
 from .restorer import RestoreOptions, Restorer
 from .segments import Segments, Start, Whole, Written, run_in_processes
 from .sink import Encoding, OutputSpec, check_output, join, stored_frames
@@ -100,16 +100,18 @@ class Job:
             KeyboardInterrupt: it was interrupted; says what is kept.
         """
         state = self._begin(resume)
+
+        def tell(event: Written | Whole) -> None:
+            if isinstance(event, Whole):
+                self._add(state, event)
+            else:
+                state.under_way[event.segment] = event
+                if on_progress:
+                    on_progress(Progress(state.frames, max(self._total, state.frames) if self._total else 0,
+                                         event.time))
+
         try:
-            for event in self._in_processes(state) if self.builders else self._in_a_row(state):
-                if isinstance(event, Whole):
-                    state.add(event)
-                    state.write(self.parts / _STATE)
-                else:
-                    state.under_way[event.segment] = event
-                    if on_progress:
-                        on_progress(Progress(state.frames, max(self._total, state.frames) if self._total else 0,
-                                             event.time))
+            (self._in_processes if self.builders else self._in_a_row)(state, tell)
             self._finish(state)
         except OSError as error:  # a VideoError is one
             raise RestoreError(f'{error}; {self._kept(state)}') from error
@@ -144,24 +146,27 @@ class Job:
                              'was begun, or remove the folder')
         return state
 
-    def _in_a_row(self, state: '_State') -> Iterator[Written | Whole]:
+    def _in_a_row(self, state: '_State', tell: Callable[[Written | Whole], None]) -> None:
         """Restores here what is missing; that is in several pieces where several processes were interrupted."""
         for start, end in list(state.missing()):
             carry = Carry()
             if start.segment and is_recurrent(self.net):
-                carry.state = load_carry(self._carry(start.segment), self.net)
-            for event in self.segments.run(self.restorer, start, end, carry):
-                if isinstance(event, Whole) and is_recurrent(self.net):
-                    save_carry(carry, self._carry(event.segment + 1))
-                yield event
-                if isinstance(event, Whole):  # killed at any moment, this leaves what fits together
-                    self._carry(event.segment).unlink(missing_ok=True)
+                carry.state = load_state(self._carry(start.segment), self.net)
+            self.segments.run(self.restorer, start, tell, end, carry)
 
-    def _in_processes(self, state: '_State') -> Iterator[Written | Whole]:
+    def _in_processes(self, state: '_State', tell: Callable[[Written | Whole], None]) -> None:
         first, _ = next(state.missing())
         starts = (start for start in self.segments.plan(first, self.restorer.context)
                   if start.segment not in state.whole)
-        return run_in_processes(self.segments, self.builders, self.options, starts)
+        run_in_processes(self.segments, self.builders, self.options, starts, tell)
+
+    def _add(self, state: '_State', whole: Whole) -> None:
+        """Notes that a segment is whole; killed at any moment, this leaves what fits together."""
+        state.add(whole)
+        if whole.left is not None:
+            save_state(whole.left, self._carry(whole.segment + 1))
+        state.write(self.parts / _STATE)
+        self._carry(whole.segment).unlink(missing_ok=True)
 
     def _carry(self, segment: int) -> Path:
         """What a recurrent network has left to a segment."""
@@ -188,14 +193,14 @@ class Job:
         if self.encoding.codec == 'png':
             images = self.segments.num_images()
             return f'the first {images} frames are kept in {self.segments.frames_folder}' if images else NOTHING_KEPT
-        # What was handed to the encoder is not all in the file: that is what counts
         segments = state.num_whole
-        stored, reached = stored_frames(self.segments.file(segments)) if segments in state.under_way else (0, None)
-        if stored:
-            segments += 1
-        elif segments:
-            reached = state.whole[segments - 1].until
-        else:
+        reached = state.whole[segments - 1].until if segments else None
+        while segments in state.under_way:  # whose frames may not all be in the file
+            stored, last = stored_frames(self.segments.file(segments))
+            reached, segments = last if stored else reached, segments + (stored > 0)
+            if stored < self.segments.num_frames:
+                break
+        if reached is None:
             return NOTHING_KEPT
         kept, rate = self.parts / f'until_now{self.output.suffix}', self.segments.spec.rate
         try:
@@ -225,7 +230,7 @@ class _State:
         return sum(segment.frames for segment in chain(self.whole.values(), self.under_way.values()))
 
     def add(self, segment: Whole) -> None:
-        self.whole[segment.segment] = segment
+        self.whole[segment.segment] = segment._replace(left=None)
         self.under_way.pop(segment.segment, None)
 
     def missing(self) -> Iterator[tuple[Start, int | None]]:
@@ -253,8 +258,8 @@ class _State:
         return state
 
     def write(self, path: Path) -> None:
-        whole = [(number, frames, str(until), [str(time) for time in context])
-                 for number, frames, until, context in self.whole.values()]
+        whole = [(segment.segment, segment.frames, str(segment.until), [str(time) for time in segment.context])
+                 for segment in self.whole.values()]
         part = path.with_name(f'{path.name}.part')
         try:
             part.write_text(json.dumps({'identity': self.identity, 'whole': whole}), encoding='utf-8')
@@ -271,16 +276,17 @@ def identity_of(info: VideoInfo) -> dict[str, Any]:
             'changed': max(stat.st_mtime_ns for stat in stats)}
 
 
-def save_carry(carry: Carry, path: Path) -> None:
+def save_state(state: State, path: Path) -> None:
+    """Raises VideoError where the file cannot be written."""
     part = path.with_name(f'{path.name}.part')
     try:
-        torch.save([tensor.cpu() for tensor in carry.state], part)
+        torch.save([tensor.cpu() for tensor in state], part)
         part.replace(path)
     except (OSError, RuntimeError) as error:  # the latter where the disk is full
         raise VideoError(f'{path}: cannot be written ({error})') from error
 
 
-def load_carry(path: Path, net: nn.Module) -> tuple[torch.Tensor, ...]:
+def load_state(path: Path, net: nn.Module) -> State:
     return net.State(*torch.load(path, map_location=device_of(net), weights_only=True))
 
 

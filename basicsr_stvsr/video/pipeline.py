@@ -22,33 +22,38 @@ def ahead(items: Iterable[T], num: int) -> Iterator[T]:
 
 
 class Behind:
-    """Calls a function in a thread of its own, in order, up to `num` calls behind.
+    """Makes calls in a thread of its own, in order, up to `num` of them behind.
 
-    What goes wrong is raised by a later call, or at the end; calls after it are left out. A context manager, which
-    waits for all calls at the end of its block.
+    What goes wrong is raised by a later call, or by `wait`; calls after it are left out. A context manager, at the end
+    of whose block the thread ends, when the call that it is at is done, or after an error-free block all are.
     """
 
-    def __init__(self, function: Callable[..., Any], num: int):
-        self.function, self.num = function, num
+    def __init__(self, num: int):
+        self.num = num
         self._pool = ThreadPoolExecutor(1)
         self._calls: deque[Future] = deque()
         self._failed = False
 
-    def __call__(self, *args: Any) -> None:
-        self._calls.append(self._pool.submit(self._call, *args))
+    def __call__(self, function: Callable[..., Any], *args: Any) -> None:
+        self._calls.append(self._pool.submit(self._call, function, *args))
         while len(self._calls) > self.num:
             self._calls.popleft().result()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all calls are done, or left out."""
+        return all(call.done() for call in self._calls)
 
     def wait(self) -> None:
         """Returns when all calls are done."""
         while self._calls:
             self._calls.popleft().result()
 
-    def _call(self, *args: Any) -> None:
+    def _call(self, function: Callable[..., Any], *args: Any) -> None:
         if self._failed:
             return
         try:
-            self.function(*args)
+            function(*args)
         except BaseException:
             self._failed = True
             raise

@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, nullcontext, suppress
 from fractions import Fraction
 from itertools import chain, count, islice
 from multiprocessing.connection import Connection, wait
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..inference import Carry
+from ..inference import Carry, State
 from .pipeline import Behind, ahead
 from .restorer import RestoreOptions, Restorer
 from .sink import Encoding, FolderWriter, OutputSpec, VideoWriter, image_path
@@ -51,6 +51,7 @@ class Whole(NamedTuple):
     frames: int
     until: Fraction  # time of the last of them
     context: Sequence[Fraction]  # see `Start`, of the next one
+    left: State | None = None  # by a recurrent network
 
 
 class Segments:
@@ -87,39 +88,47 @@ class Segments:
             return FolderWriter(self.frames_folder, self.spec, first=self.num_frames * segment)
         return VideoWriter(self.file(segment), self.spec, self.encoding)
 
-    def run(self, restorer: Restorer, start: Start, end: int | None = None, carry: Carry | None = None) -> (
-            Iterator[Written | Whole]):
+    def run(self, restorer: Restorer, start: Start, tell: Callable[[Written | Whole], None], end: int | None = None,
+            carry: Carry | None = None) -> None:
         """Writes segments in a row.
+
+        While the encoder ends one, the network is at the next one already.
 
         Args:
             restorer: of the network that restores them.
             start: the first one.
+            tell: is called with what has been written.
             end: the first one that is no longer written; default: all to the end of the source.
-            carry: for a recurrent network, what was left by the segments before, and where these leave it.
-
-        Yields:
-            what has been written.
+            carry: for a recurrent network, what was left by the segments before.
 
         Raises:
             VideoError: the source is damaged, or the segment cannot be written. What was on its way is written before.
         """
+        carry = carry or Carry()
         given = _Given(self.source, self.length * start.segment, start.context, restorer.context)
         rate = self.source.info.rate
         restored = restorer(given, carry=carry, skip=len(start.context),
                             last_duration=1 / rate if rate else Fraction(0))
-        for segment in count(start.segment) if end is None else range(start.segment, end):
-            first = next(restored, None)
-            if first is None:
-                break
-            with self.writer(segment) as writer, Behind(writer.write, ENCODED_BEHIND) as write:
-                for frames, frame in enumerate(chain([first], islice(restored, self.num_frames - 1)), 1):
-                    write(*frame)
-                    yield Written(segment, frames, frame.time)
-            if given.failure is not None and frames < self.num_frames:
-                break
-            yield Whole(segment, frames, frame.time, given.times_before(self.length * (segment + 1)))
-        else:  # all whole; a failure behind them is met by who goes on there
-            return
+        with _Ending(tell) as ending:
+            for segment in count(start.segment) if end is None else range(start.segment, end):
+                first = next(restored, None)
+                if first is None:
+                    break
+                with ExitStack() as stack:
+                    writer = stack.enter_context(self.writer(segment))
+                    calls = stack.enter_context(Behind(ENCODED_BEHIND))
+                    for frames, frame in enumerate(chain([first], islice(restored, self.num_frames - 1)), 1):
+                        calls(writer.write, *frame)
+                        tell(Written(segment, frames, frame.time))
+                        ending.look()
+                    if given.failure is not None and frames < self.num_frames:
+                        break
+                    calls(writer.close)
+                    whole = Whole(segment, frames, frame.time, given.times_before(self.length * (segment + 1)),
+                                  carry.state)
+                    ending.take(stack.pop_all(), calls, whole)
+            else:  # all whole; a failure behind them is met by who goes on there
+                return
         if given.failure is not None:
             raise given.failure
 
@@ -140,6 +149,42 @@ class Segments:
                 if place == 0:
                     yield Start(segment, tuple(context))
                 context.append(time)
+
+
+class _Ending:
+    """The segment whose last frames are being encoded, while the next one has begun; a context manager.
+
+    Args:
+        tell: is called when it is whole, at the latest at the end of the block.
+    """
+
+    def __init__(self, tell: Callable[[Whole], None]):
+        self.tell = tell
+        self._stack: ExitStack | None = None
+
+    def take(self, stack: ExitStack, calls: Behind, whole: Whole) -> None:
+        """Waits for the one before, and has another one, with what is to be closed when its calls are done."""
+        with stack:  # closes it where the one before failed
+            self.wait()
+            self._stack, self._calls, self._whole = stack.pop_all(), calls, whole
+
+    def look(self) -> None:
+        if self._stack is not None and self._calls.is_done:
+            self.wait()
+
+    def wait(self) -> None:
+        if self._stack is not None:
+            stack, self._stack = self._stack, None
+            with stack:
+                self._calls.wait()
+            self.tell(self._whole)
+
+    def __enter__(self) -> '_Ending':
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        with suppress(VideoError) if exc_type else nullcontext():  # the first error is the one to tell
+            self.wait()
 
 
 class _Given:
@@ -181,7 +226,7 @@ class _Given:
 # ---------------------------------------------------------------- several processes
 
 def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Module]], options: RestoreOptions,
-                     starts: Iterable[Start]) -> Iterator[Written | Whole]:
+                     starts: Iterable[Start], tell: Callable[[Written | Whole], None]) -> None:
     """Writes segments in processes, each with a network of its own.
 
     Args:
@@ -189,9 +234,7 @@ def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Modu
         builders: as many as there are processes; each makes a network there, and can be pickled.
         options: how frames are restored.
         starts: where each segment begins.
-
-    Yields:
-        what has been written, in any order.
+        tell: is called with what has been written, in any order.
 
     Raises:
         VideoError: as `Segments.run`, of the first segment that failed; those that were begun are ended before. Or a
@@ -199,7 +242,7 @@ def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Modu
     """
     processes = _start(segments, builders, options)
     try:
-        yield from _share(processes, ahead(starts, PLANNED_AHEAD))
+        _share(processes, ahead(starts, PLANNED_AHEAD), tell)
     finally:
         for connection in processes:
             connection.close()  # which each notices at its next frame
@@ -231,7 +274,8 @@ def _process_context() -> multiprocessing.context.BaseContext:
     return context
 
 
-def _share(processes: dict[Connection, multiprocessing.Process], starts: Iterator[Start]) -> Iterator[Written | Whole]:
+def _share(processes: dict[Connection, multiprocessing.Process], starts: Iterator[Start],
+           tell: Callable[[Written | Whole], None]) -> None:
     """Hands each segment to the next process that has nothing to do."""
     idle, failures = list(processes), {}
     last = -1
@@ -262,7 +306,7 @@ def _share(processes: dict[Connection, multiprocessing.Process], starts: Iterato
                 process.join()
                 event = VideoError(f'a process that restored frames ended, exit code {process.exitcode}')
             if isinstance(event, Written | Whole):
-                yield event
+                tell(event)
                 continue
             segment = busy.pop(connection)
             if event is None:
@@ -284,8 +328,7 @@ def _work(connection: Connection, segments: Segments, build: Callable[[], nn.Mod
             start = connection.recv()
             try:
                 restorer = restorer or Restorer(build(), options)
-                for event in segments.run(restorer, start, start.segment + 1):
-                    connection.send(event)
+                segments.run(restorer, start, connection.send, start.segment + 1)
                 outcome = None
             except ConnectionError:
                 raise

@@ -116,7 +116,7 @@ def media(args: argparse.Namespace) -> bool:
                             length=args.num_frame)
 
         def run() -> None:
-            deque(segments.run(Nothing(), Start(0)), maxlen=0)
+            segments.run(Nothing(), Start(0), lambda _: None)
 
         rate = statistics.median(args.num_frame / seconds(run, CPU) for _ in range(args.turns))
         bits = 8 * (folder / 'in.mp4').stat().st_size / (args.num_frame / RATE)
