@@ -34,29 +34,28 @@ class Behind:
         self._calls: deque[Future] = deque()
         self._failed = False
 
-    def __call__(self, function: Callable[..., Any], *args: Any) -> None:
-        self._calls.append(self._pool.submit(self._call, function, *args))
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Future:
+        """Returns what will be True when the call is done; None where it is left out."""
+        call = self._pool.submit(self._call, function, *args)
+        self._calls.append(call)
         while len(self._calls) > self.num:
             self._calls.popleft().result()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether all calls are done, or left out."""
-        return all(call.done() for call in self._calls)
+        return call
 
     def wait(self) -> None:
         """Returns when all calls are done."""
         while self._calls:
             self._calls.popleft().result()
 
-    def _call(self, function: Callable[..., Any], *args: Any) -> None:
+    def _call(self, function: Callable[..., Any], *args: Any) -> bool | None:
         if self._failed:
-            return
+            return None
         try:
             function(*args)
         except BaseException:
             self._failed = True
             raise
+        return True
 
     def __enter__(self) -> 'Behind':
         return self

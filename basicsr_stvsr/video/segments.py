@@ -7,7 +7,8 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from concurrent.futures import Future
+from contextlib import suppress
 from fractions import Fraction
 from itertools import chain, count, islice
 from multiprocessing.connection import Connection, wait
@@ -23,7 +24,7 @@ from .restorer import RestoreOptions, Restorer
 from .sink import Encoding, FolderWriter, OutputSpec, VideoWriter, image_path
 from .source import Source, TimedFrame, VideoError
 
-DECODED_AHEAD, ENCODED_BEHIND = 4, 4  # frames
+DECODED_AHEAD, ENCODED_BEHIND = 4, 8  # frames; the network goes on while the encoder ends a segment
 PLANNED_AHEAD = 2  # segments
 _REMEMBERED = 256  # times of frames; the restorer is never so far ahead
 _SECONDS_TO_END = 60  # for a process that is asked to; a step of a network may take long
@@ -109,24 +110,19 @@ class Segments:
         rate = self.source.info.rate
         restored = restorer(given, carry=carry, skip=len(start.context),
                             last_duration=1 / rate if rate else Fraction(0))
-        with _Ending(tell) as ending:
+        with _Encoder(self.writer, tell) as encoder:
             for segment in count(start.segment) if end is None else range(start.segment, end):
                 first = next(restored, None)
                 if first is None:
                     break
-                with ExitStack() as stack:
-                    writer = stack.enter_context(self.writer(segment))
-                    calls = stack.enter_context(Behind(ENCODED_BEHIND))
-                    for frames, frame in enumerate(chain([first], islice(restored, self.num_frames - 1)), 1):
-                        calls(writer.write, *frame)
-                        tell(Written(segment, frames, frame.time))
-                        ending.look()
-                    if given.failure is not None and frames < self.num_frames:
-                        break
-                    calls(writer.close)
-                    whole = Whole(segment, frames, frame.time, given.times_before(self.length * (segment + 1)),
-                                  carry.state)
-                    ending.take(stack.pop_all(), calls, whole)
+                encoder.begin(segment)
+                for frames, frame in enumerate(chain([first], islice(restored, self.num_frames - 1)), 1):
+                    encoder.write(frame)
+                    tell(Written(segment, frames, frame.time))
+                if given.failure is not None and frames < self.num_frames:
+                    break
+                context = given.times_before(self.length * (segment + 1))
+                encoder.end(Whole(segment, frames, frame.time, context, carry.state))
             else:  # all whole; a failure behind them is met by who goes on there
                 return
         if given.failure is not None:
@@ -151,40 +147,55 @@ class Segments:
                 context.append(time)
 
 
-class _Ending:
-    """The segment whose last frames are being encoded, while the next one has begun; a context manager.
+class _Encoder:
+    """Writes one segment after the other in a thread of its own; a context manager.
 
     Args:
-        tell: is called when it is whole, at the latest at the end of the block.
+        open_writer: opens the file of a segment.
+        tell: is called when one is whole, in the thread of the caller.
     """
 
-    def __init__(self, tell: Callable[[Whole], None]):
-        self.tell = tell
-        self._stack: ExitStack | None = None
+    def __init__(self, open_writer: Callable[[int], VideoWriter | FolderWriter], tell: Callable[[Whole], None]):
+        self.open_writer, self.tell = open_writer, tell
+        self._calls = Behind(ENCODED_BEHIND)
+        self._writer: VideoWriter | FolderWriter | None = None
+        self._ended: deque[tuple[Future, Whole]] = deque()
 
-    def take(self, stack: ExitStack, calls: Behind, whole: Whole) -> None:
-        """Waits for the one before, and has another one, with what is to be closed when its calls are done."""
-        with stack:  # closes it where the one before failed
-            self.wait()
-            self._stack, self._calls, self._whole = stack.pop_all(), calls, whole
+    def begin(self, segment: int) -> None:
+        self._calls(self._open, segment)
 
-    def look(self) -> None:
-        if self._stack is not None and self._calls.is_done:
-            self.wait()
+    def write(self, frame: TimedFrame) -> None:
+        self._calls(self._write, frame)
+        self._tell_ended()
 
-    def wait(self) -> None:
-        if self._stack is not None:
-            stack, self._stack = self._stack, None
-            with stack:
-                self._calls.wait()
-            self.tell(self._whole)
+    def end(self, whole: Whole) -> None:
+        self._ended.append((self._calls(self._close), whole))
 
-    def __enter__(self) -> '_Ending':
+    def _open(self, segment: int) -> None:
+        self._writer = self.open_writer(segment)
+
+    def _write(self, frame: TimedFrame) -> None:
+        self._writer.write(*frame)
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        writer.close()
+
+    def _tell_ended(self) -> None:
+        while self._ended and (call := self._ended[0][0]).done() and not call.exception() and call.result():
+            self.tell(self._ended.popleft()[1])
+
+    def __enter__(self) -> '_Encoder':
         return self
 
-    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
-        with suppress(VideoError) if exc_type else nullcontext():  # the first error is the one to tell
-            self.wait()
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self._calls.__exit__(*exc_info)
+        finally:
+            if self._writer is not None:  # what was written before an error is kept
+                with suppress(VideoError):
+                    self._close()
+            self._tell_ended()
 
 
 class _Given:
