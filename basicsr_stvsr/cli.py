@@ -85,8 +85,9 @@ def make_parser() -> argparse.ArgumentParser:
     add_restore_options(restore)
     add_encoding_options(restore)
 
-    info = add('info', run_info, 'tell what a video is, or a model', 'stvsr info in.mp4\n  stvsr info mbnet-small')
-    info.add_argument('what', help='video file, folder of frames, or name of a model')
+    info = add('info', run_info, 'tell what a video is, or a model',
+               'stvsr info in.mp4\n  stvsr info mbnet-small\n  stvsr info options/train_mbnet.yml')
+    info.add_argument('what', help='video file, folder of frames, name of a model, or option file')
     info.add_argument('--json', action='store_true', help='for machines')
 
     compare = add('compare', run_compare, 'write a page in which two videos are compared frame by frame',
@@ -237,10 +238,13 @@ class Restoring:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    from .zoo import ZOO
+    from .zoo import ZOO, load, load_network
 
     if args.what in ZOO:
-        facts = facts_of_model(args.what)
+        entry = ZOO[args.what]
+        facts = facts_of_model(load(args.what), f'{args.what}: {entry.about}', entry.weights)
+    elif args.what.endswith(('.yml', '.yaml')):
+        facts = facts_of_model(load_network(network_of(args.what), None), args.what, 'none')
     elif Path(args.what).exists():
         facts = facts_of_video(Path(args.what))
     else:
@@ -256,29 +260,29 @@ def run_info(args: argparse.Namespace) -> int:
     return 0
 
 
-def facts_of_model(name: str) -> dict[str, Any]:
-    """What a model of the zoo is, and what it wants."""
+def facts_of_model(net: Any, name: str, weights: str) -> dict[str, Any]:
+    """What a network is, and what it wants."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from .inference import Tiles, frames_of_clip, is_recurrent, restore_windows
-    from .zoo import ZOO, load
 
-    net, entry = load(name), ZOO[name]
     h, w = MEASURED_SIZE
     window = 1 if is_recurrent(net) else net.num_frames
-    lq = torch.zeros(1, window, 1 if net.color == 'y' else 3, h, w)
+    color = getattr(net, 'color', None)
+    lq = torch.zeros(1, window, 1 if color == 'y' else 3, h, w)
     flow = torch.zeros(1, window - 1, 2, 2, h, w) if getattr(net, 'needs_flow', False) else None
     with FlopCounterMode(display=False) as counter:
         next(restore_windows(Tiles(net), frames_of_clip(lq, flow)))
     return {
-        'model': f'{name}: {type(net).__name__}, {entry.about}',
-        'weights': entry.weights,
+        'model': name,
+        'network': type(net).__name__,
+        'weights': weights,
         'parameters': f'{sum(parameter.numel() for parameter in net.parameters()):,}',
         'GMACs': f'{counter.get_total_flops() / 2e9:.1f}, {window} given frame{"s" * (window > 1)} of {w}x{h}',
         'scale': f'{net.scale}x in space, {net.temporal_scale}x in time',
         'takes': 'frame after frame, with a state' if is_recurrent(net) else f'{window} frames at a time',
-        'colours': {'y': 'luma; colours are enlarged by bicubic', 'yuv': 'YUV'}.get(net.color, 'RGB'),
+        'colours': {'y': 'luma; colours are enlarged by bicubic', 'yuv': 'YUV'}.get(color, 'RGB'),
         'flow': 'OpenCV DIS, of its input' if getattr(net, 'needs_flow', False) else 'none, or its own'}
 
 
@@ -350,21 +354,31 @@ def model_name(args: argparse.Namespace) -> str:
     return f'{args.opt} {args.weights} {changed}'
 
 
+def network_of(option_file: str | Path) -> dict[str, Any]:
+    """The `network_g` of an option file.
+
+    Raises:
+        ValueError: it has none.
+    """
+    from .options import load_options
+
+    network = load_options(str(option_file)).get('network_g')
+    if not network:
+        raise ValueError(f'{option_file} has no network_g')
+    return network
+
+
 def build_model(args: argparse.Namespace, device: str) -> Any:
     """The network that the options ask for, on a device."""
     import torch
 
     from .archs.arch_util import compile_network, to_channels_last
-    from .options import load_options
     from .zoo import load, load_network
 
     if args.model:
         net = load(args.model, device)
     else:
-        network = load_options(str(args.opt)).get('network_g')
-        if not network:
-            raise ValueError(f'{args.opt} has no network_g')
-        net = load_network(network, args.weights, device)
+        net = load_network(network_of(args.opt), args.weights, device)
     if args.channels_last:
         net = to_channels_last(net)
     if args.compile and (problem := compile_network(net, torch.device(device))):

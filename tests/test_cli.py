@@ -199,6 +199,17 @@ def test_info_of_a_model(capsys, name):
     assert facts['scale'] == f'{net.scale}x in space, {net.temporal_scale}x in time'
 
 
+def test_info_of_an_option_file(capsys, tmp_path):
+    """With the number of parameters that the paper's network has."""
+    assert main(['info', str(ROOT / 'options' / 'train_hoffr_reds.yml'), '--json']) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts['network'], facts['parameters'], facts['takes']) == ('HOFFR', '3,543,242', 'frame after frame, with '
+                                                                       'a state')
+    (tmp_path / 'empty.yml').write_text('name: nothing')
+    assert main(['info', str(tmp_path / 'empty.yml')]) == 2
+    assert 'empty.yml has no network_g' in capsys.readouterr().err
+
+
 def test_info_of_a_video(video, capsys):
     assert main(['info', str(video)]) == 0
     text = capsys.readouterr().out

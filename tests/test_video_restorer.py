@@ -178,6 +178,17 @@ def test_options_that_are_refused(options, message):
 
 # ---------------------------------------------------------------- in Python
 
+@pytest.mark.parametrize('view', [
+    lambda frame: frame[..., ::-1], lambda frame: frame[::-1, ::-1],
+    lambda frame: np.ascontiguousarray(frame.transpose(2, 0, 1)).transpose(1, 2, 0),
+    lambda frame: np.pad(frame, ((1, 2), (3, 0), (0, 0)))[1:-2, 3:]])
+def test_frames_may_lie_anyhow_in_memory(view):
+    """Such as those of OpenCV, turned from BGR to RGB by a view."""
+    clip = [view(frame) for frame in smooth_clip(3)]
+    for result, expected in zip(restore(clip, Pair()), restore([frame.copy() for frame in clip], Pair()), strict=True):
+        np.testing.assert_array_equal(result, expected)
+
+
 @pytest.mark.parametrize('kind', ['uint8', 'uint16', 'tensor'])
 def test_restore(kind):
     """Frames come out as they went in, one after another, and only as many are read as are needed."""
