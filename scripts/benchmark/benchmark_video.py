@@ -8,8 +8,8 @@
 alone on the same frames and tiles, which lie in memory as tensors. The two take turns. The network has one thread, so
 that on two cores the other one is for decoding and encoding.
 `media`: frames a second of decoding and encoding alone: what comes out of the decoder goes to the encoder as it is.
-`memory`: peak memory of restoring videos of 60 and of 600 frames, in a fresh process each; by default with bicubic interpolation and averages in place of a network, which leave
-all that is there to the rest.
+`memory`: peak memory of restoring videos of 60 and of 600 frames, in a fresh process each; by default with bicubic
+interpolation and averages in place of a network, which leave all that is there to the rest.
 `--check` fails where a limit is not kept; limits are in the script. Videos show a folder of images (`--images`), or by
 default a photograph that moves, forwards and backwards, enlarged to their size.
 """
@@ -132,7 +132,7 @@ def media(args: argparse.Namespace) -> bool:
 
 
 def memory_of(num_frame: int, args: argparse.Namespace) -> tuple[int, int]:
-    """Peak memory of a fresh process that restores a video, and how much of it is beyond what a short one left; bytes."""
+    """Peak memory of a fresh process that restores a video, and what of it a short one before did not need; bytes."""
     torch.set_num_threads(1)
     return_freed_memory()
     restorer, encoding = Restorer(network(args.model, args.device)), Encoding('x264', preset=args.preset)
