@@ -4,12 +4,15 @@ Exit codes: 0, done; 1, it failed on the way, and what was done is kept; 2, what
 nothing was begun; 130, interrupted.
 """
 import argparse
+import hashlib
 import json
 import os
 import runpy
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -18,6 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
+CPU_TILE = 256  # pixels; networks take up to 2 GiB for it
 MEASURED_SIZE = 64, 64  # of the frames for which multiplications are counted
 PRECISIONS, AT_CUT = ('fp32', 'bf16', 'fp16'), ('previous', 'next')  # as RestoreOptions, which takes seconds to import
 
@@ -37,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.paths += map(Path, others)
     try:
         return args.run(args)
+    except BrokenPipeError:  # who read has gone; else Python would fail once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
     except KeyboardInterrupt as interrupt:
         print(f'interrupted; {interrupt}; go on with --resume' if interrupt.args else 'interrupted', file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -49,7 +56,8 @@ class Parser(argparse.ArgumentParser):
     """Takes @FILE for the lines of a file, of which empty ones do not count."""
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        return [arg_line] if arg_line.strip() else []
+        line = arg_line.strip()
+        return [line] if line else []
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -111,7 +119,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     which = model.add_mutually_exclusive_group(required=True)
     which.add_argument('--model', metavar='NAME', help='of the zoo, such as mbnet-small; an unknown one lists them')
     which.add_argument('--opt', type=Path, metavar='FILE', help='option file, of which network_g is taken')
-    model.add_argument('--weights', type=Path, metavar='FILE', help='with --opt: checkpoint of a training')
+    model.add_argument('--weights', type=Path, metavar='FILE',
+                       help='with --opt: checkpoint of a training (default: what the file names in '
+                       'path.pretrain_network_g)')
 
 
 def add_restore_options(parser: argparse.ArgumentParser) -> None:
@@ -122,7 +132,8 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument('--channels-last', action='store_true', help='the memory layout that many GPUs are faster with')
     how.add_argument('--compile', action='store_true', help='by torch.compile: minutes at the start, faster afterwards')
     how.add_argument('--tile', type=int, metavar='PIXELS',
-                     help='longest side of tiles of the input (default: whole frames; halved where a GPU lacks memory)')
+                     help='longest side of tiles of the input; 0: whole frames (default: 256 on a CPU, else whole '
+                     'frames, which are halved where a GPU lacks memory)')
     how.add_argument('--tile-overlap', type=int, default=32, metavar='PIXELS', help='(default: %(default)s)')
     how.add_argument('--no-cuts', action='store_true', help='take the video for one scene')
     how.add_argument('--at-cut', choices=AT_CUT, default='previous',
@@ -131,9 +142,16 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument('--even', action='store_true',
                      help='of such models: make 2n frames of n, the last shown twice, instead of 2n - 1')
     how.add_argument('--deinterlace', action='store_true', help='make one frame of every two fields')
-    how.add_argument('--rate', type=Fraction, help='frames a second of a folder (default: 25)')
+    how.add_argument('--rate', type=frame_rate, help='frames a second of a folder (default: 25)')
     how.add_argument('--resume', action='store_true', help='go on with work that was interrupted')
     how.add_argument('--json', action='store_true', help='progress as a JSON object a line, for machines')
+
+
+def frame_rate(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except ZeroDivisionError:
+        raise ValueError(f'{text} is no number') from None
 
 
 def add_encoding_options(parser: argparse.ArgumentParser) -> None:
@@ -152,10 +170,15 @@ def run_restore(args: argparse.Namespace) -> int:
     from .video.batch import Ranks, outputs_of
     from .video.restorer import RestoreOptions
 
-    options = RestoreOptions(tile=args.tile, tile_overlap=args.tile_overlap, precision=args.precision,
+    devices = devices_of(args.device)
+    if args.tile is None and 'cpu' in devices:  # where what does not fit into memory ends without a word
+        args.tile = CPU_TILE
+    options = RestoreOptions(tile=args.tile or None, tile_overlap=args.tile_overlap, precision=args.precision,
                              detect_cuts=not args.no_cuts, at_cut=args.at_cut, even=args.even)
     if args.weights and not args.opt:
         raise ValueError('--weights goes with --opt; models of the zoo have weights')
+    if args.suffix and not args.into:
+        raise ValueError('--suffix goes with --into')
     if args.into:
         inputs = args.paths
         outputs = outputs_of(inputs, args.into, codec=args.codec, suffix=args.suffix)
@@ -165,18 +188,20 @@ def run_restore(args: argparse.Namespace) -> int:
         raise ValueError(f'expected an input and an output, or inputs and --into FOLDER, but got {len(args.paths)} '
                          'path(s)')
     with Ranks() as ranks:
-        devices = devices_of(args.device)
         if 'cpu' in devices:
             keep_freed_memory()
         net = build_model(args, devices[0] if len(devices) == 1 else 'cpu')
         if len(devices) > 1 and is_recurrent(net):
             raise ValueError(f'--device: {type(net).__name__} goes from frame to frame, which one device does')
+        if args.into:
+            args.into.mkdir(parents=True, exist_ok=True)
         restore = Restoring(args, options, net, devices, several=bool(args.into))
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         for number in ranks.share(len(inputs)):
             ranks.add('failed', not restore(inputs[number], outputs[number]))
-    failed = ranks.add('failed')
-    if failed and args.into and ranks.rank == 0:
+        ranks.wait()
+        failed = ranks.add('failed') if ranks.rank == 0 else 0
+    if failed and args.into:
         print(f'{failed} of {len(inputs)} failed', file=sys.stderr)
     return EXIT_FAILED if failed else 0
 
@@ -199,6 +224,8 @@ class Restoring:
 
     def __call__(self, source: Path, output: Path) -> bool:
         """Restores one video; returns whether it is there."""
+        import torch
+
         from .video.job import RestoreError
 
         with ProgressBar(output, as_json=self.args.json, named=self.several) as progress:
@@ -208,10 +235,16 @@ class Restoring:
             try:
                 self._restore(source, output, progress)
             except RestoreError as error:
+                if not isinstance(error.__cause__, OSError | torch.OutOfMemoryError):  # whoever wrote it needs to see
+                    traceback.print_exception(error.__cause__)
                 progress.end('failed', f'error: {error}')
                 return False
+            except KeyboardInterrupt as interrupt:
+                progress.end('interrupted', *interrupt.args, tell=False)
+                raise
             except Exception as error:
                 if not self.several:
+                    progress.end('refused', str(error), tell=False)
                     raise
                 name = '' if isinstance(error, OSError | ValueError) else f'{type(error).__name__}: '
                 progress.end('failed', f'error: {source} -> {output}: {name}{error}')
@@ -348,10 +381,23 @@ def devices_of(text: str) -> list[str]:
 
 def model_name(args: argparse.Namespace) -> str:
     """What tells the network and its weights from others."""
+    from .zoo import ZOO
+
     if args.model:
-        return args.model
-    changed = args.weights.stat().st_mtime_ns if args.weights else ''
-    return f'{args.opt} {args.weights} {changed}'
+        return f'{args.model} {ZOO[args.model].weights}'
+    weights = weights_of(args)
+    digest = hashlib.sha256(json.dumps(network_of(args.opt), sort_keys=True, default=str).encode())
+    if weights:
+        digest.update(weights.read_bytes())
+    return f'{network_of(args.opt)["type"]} {digest.hexdigest()}'
+
+
+def weights_of(args: argparse.Namespace) -> Path | None:
+    """The weights that go with an option file: those of `--weights`, or those that it names itself."""
+    from .options import load_options
+
+    named = (load_options(str(args.opt)).get('path') or {}).get('pretrain_network_g')
+    return args.weights or (Path(named) if named else None)
 
 
 def network_of(option_file: str | Path) -> dict[str, Any]:
@@ -378,7 +424,10 @@ def build_model(args: argparse.Namespace, device: str) -> Any:
     if args.model:
         net = load(args.model, device)
     else:
-        net = load_network(network_of(args.opt), args.weights, device)
+        weights = weights_of(args)
+        net = load_network(network_of(args.opt), weights, device)
+        if weights is None and any(True for _ in net.parameters()):
+            raise ValueError(f'{args.opt} names no weights for {type(net).__name__}; give them with --weights')
     if args.channels_last:
         net = to_channels_last(net)
     if args.compile and (problem := compile_network(net, torch.device(device))):
@@ -412,15 +461,22 @@ class ProgressBar:
         """Prints a line for people."""
         tqdm.write(message, file=sys.stderr)
 
-    def end(self, state: str, message: str = '') -> None:
-        """Tells how it ended: 'done', 'skipped' or 'failed'."""
-        if self.as_json:
-            self._print(state, **({'message': message} if message else {}))
-        if message:
+    def end(self, state: str, message: str = '', *, tell: bool = True) -> None:
+        """Tells how it ended: 'done', 'skipped', 'failed', 'refused' or 'interrupted'.
+
+        Args:
+            tell: whether people are told, too.
+        """
+        if message and tell:
             self.tell(message)
+        if self.as_json:
+            with suppress(BrokenPipeError):  # who read has gone
+                self._print(state, **({'message': message} if message else {}))
 
     def _print(self, state: str, **fields: Any) -> None:
-        print(json.dumps({'output': str(self.output), 'state': state, **fields}), flush=True)
+        # In one piece: torchrun runs Python unbuffered, and its processes share a stream
+        sys.stdout.write(json.dumps({'output': str(self.output), 'state': state, **fields}) + '\n')
+        sys.stdout.flush()
 
     def __enter__(self) -> 'ProgressBar':
         return self

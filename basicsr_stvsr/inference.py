@@ -101,6 +101,14 @@ def device_of(net: nn.Module) -> torch.device | None:
     return next((parameter.device for parameter in net.parameters()), None)
 
 
+def check_needs(net: nn.Module) -> None:
+    """Raises ValueError where something is no network that states its needs."""
+    missing = [name for name in ('scale', 'temporal_scale', 'num_frames', 'size_multiple') if not hasattr(net, name)]
+    if missing:
+        raise ValueError(f'{type(net).__name__} does not state what it needs: it has no {", ".join(missing)}, see '
+                         'docs/videos.md')
+
+
 def check_color(net: nn.Module, color: str) -> None:
     """Raises ValueError where a network takes clips of another colour space."""
     expected = getattr(net, 'color', None)

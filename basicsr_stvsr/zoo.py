@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from basicsr.archs import build_network
+from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from .archs.checkpoint import check_hash, load_weights, read_state_dict
@@ -79,11 +80,16 @@ def load_network(network: Mapping[str, Any], weights: str | Path | None, device:
         weights: a checkpoint of a training, or weights alone; None: as the network is built, for those that have none.
 
     Raises:
-        ValueError: an option is wrong, or the file does not hold these weights.
+        ValueError: there is no such network, an option is wrong, or the file does not hold these weights.
         FileNotFoundError: there is no such file.
     """
-    net = build_network(dict(network))
+    name = network.get('type')
+    if name not in ARCH_REGISTRY:
+        raise ValueError(f'network_g: type {name!r} is not in ARCH_REGISTRY')
+    try:
+        net = build_network(dict(network))
+    except TypeError as error:  # an argument that it does not have
+        raise ValueError(f'network_g: {error}') from error
     if weights is not None:
-        name = network['type']
         load_weights(net, read_state_dict(weights, what=name), path=weights, what=name)
     return net.eval().requires_grad_(False).to(device)

@@ -1,4 +1,5 @@
 """The command `stvsr`, as it is typed."""
+import errno
 import json
 import os
 import signal
@@ -75,8 +76,10 @@ def test_sound_and_subtitles_are_copied(tmp_path):
 def tiny(tmp_path) -> list[str]:
     """The options of a small network that takes no time."""
     options = tmp_path / 'net.yml'
-    options.write_text('network_g: {type: VSRResNet, num_feat: 4, num_block: 1, scale: 2, add_center: true}')
-    return ['--opt', str(options), '--device', 'cpu']
+    network = {'type': 'VSRResNet', 'num_feat': 4, 'num_block': 1, 'scale': 2, 'add_center': True}
+    torch.save({'params': build_network(network).state_dict()}, tmp_path / 'net.pth')
+    options.write_text(json.dumps({'network_g': network}))  # JSON is YAML
+    return ['--opt', str(options), '--weights', str(tmp_path / 'net.pth'), '--device', 'cpu']
 
 
 def test_folders_become_folders(tmp_path, tiny):
@@ -138,6 +141,47 @@ def test_many_videos(video, tmp_path, tiny, capsys, num_processes):
     assert (output / 'b.mkv').read_text() == 'finished' and len(read(output / 'f.mkv')[0]) == 5
 
 
+def test_inputs_are_not_their_own_outputs(video, tmp_path, tiny, capsys):
+    (tmp_path / 'in.mp4').write_bytes(video.read_bytes())
+    assert main(['restore', str(tmp_path / 'in.mp4'), '--into', str(tmp_path), *tiny]) == 2
+    assert f'{tmp_path / "in.mp4"}: is the source itself' in capsys.readouterr().err
+    (tmp_path / 'frames').mkdir()
+    (tmp_path / 'link').symlink_to(tmp_path / 'frames')
+    assert main(['restore', str(video), str(tmp_path / 'link'), *tiny]) == 2
+    assert 'link: is a link' in capsys.readouterr().err
+
+
+def test_a_network_needs_weights(video, tmp_path, tiny, capsys):
+    """Those of `--weights`, or those that the option file names; interpolation has none."""
+    output = str(tmp_path / 'out.mkv')
+    assert main(['restore', str(video), output, *tiny[:2]]) == 2
+    assert 'names no weights for VSRResNet; give them with --weights' in capsys.readouterr().err
+    bicubic = tmp_path / 'bicubic.yml'
+    bicubic.write_text('network_g: {type: BicubicAverage, scale: 2, temporal_scale: 1}')
+    assert main(['restore', str(video), output, '--opt', str(bicubic), '--device', 'cpu']) == 0
+
+
+@pytest.mark.parametrize('network, message', [
+    ('{type: Nope}', "type 'Nope' is not in ARCH_REGISTRY"),
+    ('{type: VSRResNet, num_feats: 3}', "unexpected keyword argument 'num_feats'"),
+    ('{type: RRDBNet, num_in_ch: 3, num_out_ch: 3}', 'names no weights for RRDBNet'),
+    ('{type: VGGStyleDiscriminator, num_in_ch: 3, num_feat: 4}', 'VGGStyleDiscriminator does not state what it needs'),
+])
+def test_networks_that_are_refused(video, tmp_path, capsys, network, message):
+    options = tmp_path / 'net.yml'
+    weights = []
+    if 'VGG' in network:
+        net = build_network({'type': 'VGGStyleDiscriminator', 'num_in_ch': 3, 'num_feat': 4})
+        torch.save(net.state_dict(), tmp_path / 'net.pth')
+        weights = ['--weights', str(tmp_path / 'net.pth')]
+    options.write_text(f'network_g: {network}')
+    command = ['restore', str(video), str(tmp_path / 'out.mkv'), '--opt', str(options), '--json', '--device', 'cpu']
+    assert main([*command, *weights]) == 2
+    told = capsys.readouterr()
+    assert message in told.err and told.err.count('\n') == 1
+    assert all(json.loads(line)['state'] == 'refused' for line in told.out.splitlines())
+
+
 def test_two_videos_of_one_name_are_refused(video, tmp_path, tiny, capsys):
     (tmp_path / 'other').mkdir()
     other = tmp_path / 'other' / video.name
@@ -165,6 +209,10 @@ def test_an_option_file_and_weights(video, tmp_path):
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--codec', 'mpeg5'], "unknown codec 'mpeg5', expected one of x"),
     (['in.mp4', 'out.mp4', '--opt', 'no.yml'], 'no.yml'),
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--weights', 'a.pth'], '--weights goes with --opt'),
+    (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--suffix', '.mkv'], '--suffix goes with --into'),
+    (['in.mp4', '--into', 'new', '--model', 'fstrn-small', '--suffix', 'mkv'], "as suffix, but got 'mkv'"),
+    (['in.mp4', '--into', 'new', '--model', 'mbnet'], "no model 'mbnet' in the zoo"),
+    (['in.mp4', '.', '--model', 'fstrn-small', '--codec', 'png'], '.: is no name of an output'),
     (['in.mp4', '--model', 'fstrn-small'], 'expected an input and an output, or inputs and --into FOLDER, but got 1'),
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'cuda:77'], '--device cuda:77: there is no such GPU'),
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'gpu'], '--device gpu: expected auto, cpu, cuda'),
@@ -243,7 +291,9 @@ class Enlarging(torch.nn.Module):
     (['--precision', 'bf16'], 4), (['--precision', 'fp16'], 1), (['--channels-last'], 1), (['--compile'], 1)])
 def test_ways_to_compute_make_no_difference(video, tmp_path, capsys, monkeypatch, options, tolerance):
     """But for the few bits that bfloat16 has, of 8: 4 levels of 255."""
-    (tmp_path / 'net.yml').write_text('network_g: {type: Enlarging}')
+    torch.save(Enlarging().state_dict(), tmp_path / 'net.pth')
+    (tmp_path / 'net.yml').write_text(
+        f'network_g: {{type: Enlarging}}\npath: {{pretrain_network_g: {tmp_path}/net.pth}}')
     command = ['restore', str(video), '--opt', str(tmp_path / 'net.yml'), '--device', 'cpu', '--codec', 'ffv1']
     seen = []
     forward = Enlarging.forward
@@ -304,6 +354,19 @@ def test_an_interrupt_and_resume(long_video, monkeypatch, capsys, number):
     assert f'interrupted; frames up to 0:00:10.040 are kept in {kept}; go on with --resume' in error
     assert len(read(kept)[0]) == 252
     check_resume(command, output)
+
+
+def test_who_reads_progress_may_leave(long_video, monkeypatch, capsys):
+    """Such as `| head`: what is kept is told none the less."""
+    command, output = long_video
+
+    def broken(bar, state, **fields):
+        if fields.get('frames', 20) >= 20:
+            raise BrokenPipeError(errno.EPIPE, 'Broken pipe')
+
+    monkeypatch.setattr(ProgressBar, '_print', broken)
+    assert main(command) == 1
+    assert 'Broken pipe' in (error := capsys.readouterr().err) and 'until_now.mkv' in error and not output.exists()
 
 
 def test_a_kill_and_resume(long_video):

@@ -17,13 +17,16 @@ def outputs_of(inputs: Sequence[Path], folder: Path, *, codec: str | None = None
 
     Args:
         inputs: video files, or folders of images.
-        folder: is made if it is not there.
+        folder: where they go.
         codec: of the outputs; 'png' makes a folder of each. Default: a file of a file, a folder of a folder.
         suffix: of files; default: that of the input, or where that is none that can be written, '.mkv'.
 
     Raises:
-        VideoError: two outputs would have the same name, or the folder cannot be made.
+        VideoError: two outputs would have the same name, or one would be its input.
+        ValueError: a suffix that is none of a video file.
     """
+    if suffix and suffix.lower() not in CONTAINERS:
+        raise ValueError(f'expected one of {", ".join(CONTAINERS)} as suffix, but got {suffix!r}')
     sources: dict[Path, Path] = {}
     for path in inputs:
         is_folder = path.is_dir()
@@ -32,22 +35,20 @@ def outputs_of(inputs: Sequence[Path], folder: Path, *, codec: str | None = None
             own = path.suffix.lower()
             name += suffix or (own if own in CONTAINERS and not is_folder else '.mkv')
         output = folder / name
+        if output.exists() and path.exists() and output.samefile(path):
+            raise VideoError(f'{output}: is the source itself; restore it into another folder')
         if output in sources:
             raise VideoError(f'{sources[output]} and {path} would both become {output}; restore them into different '
                              'folders')
         sources[output] = path
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VideoError(f'{folder}: the folder cannot be made ({error})') from error
     return list(sources)
 
 
 class Ranks:
     """The processes of a job of torchrun, each of which takes the next piece of work when it is done with one.
 
-    Elsewhere there is one process, which does all. A context manager; at the end of its block each waits for all, as
-    torchrun ends the others when the first one leaves with an error.
+    Elsewhere there is one process, which does all. A context manager, at the end of whose block rank 0, which may hold
+    what they share, leaves last. It alone should then leave with an error, as torchrun ends the others at once.
     """
 
     def __init__(self):
@@ -77,12 +78,12 @@ class Ranks:
     def __exit__(self, exc_type: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         if exc_type is None:
-            self._wait('done')
-            self._wait('left', only=self.rank == 0)  # which may hold the counters
+            self.add('left', 1)
+            while self.rank == 0 and self.add('left') < self.size:
+                time.sleep(_POLL)
 
-    def _wait(self, name: str, *, only: bool = True) -> None:
-        """Returns when all have come here; at once, where `only` is not set."""
-        reached = self.add(name, 1)
-        while only and reached < self.size:
+    def wait(self) -> None:
+        """Returns when all have come here."""
+        self.add('here', 1)
+        while self.add('here') < self.size:
             time.sleep(_POLL)
-            reached = self.add(name)

@@ -6,6 +6,7 @@ Work that was interrupted goes on behind the last whole segment, and comes to th
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import chain, count, zip_longest
@@ -19,10 +20,10 @@ from ..inference import Carry, State, device_of, is_recurrent
 from .restorer import RestoreOptions, Restorer
 from .segments import Segments, Start, Whole, Written, run_in_processes
 from .sink import Encoding, OutputSpec, check_output, join, stored_frames
-from .source import FolderSource, Source, VideoError, VideoInfo
+from .source import FolderSource, Source, VideoError
 
 SEGMENT_LENGTH = 250  # given frames of a segment
-_STATE = 'state.json'
+_STATE, _LOCK = 'state.json', 'lock'
 NOTHING_KEPT = 'not one frame was written'
 
 
@@ -71,15 +72,15 @@ class Job:
                  overwrite: bool = False):
         self.source, self.output, self.net, self.builders = source, Path(output), net, builders
         self.options, self.encoding = options or RestoreOptions(), encoding or Encoding()
-        self.parts = self.output.with_name(f'{self.output.name}.parts')
+        self.restorer = Restorer(net, self.options)
         spec = OutputSpec.of(source.info, scale=net.scale, temporal_scale=net.temporal_scale)
         self.warnings = check_output(self.output, source.info, self.encoding, spec, overwrite=overwrite)
         if builders and is_recurrent(net):
             raise ValueError(f'{type(net).__name__} goes from frame to frame, which several devices cannot share')
-        self.restorer = Restorer(net, self.options)
+        self.parts = self.output.with_name(f'{self.output.name}.parts')
         self.segments = Segments(source, self.parts, spec, self.encoding, temporal_scale=net.temporal_scale,
                                  length=segment_length)
-        self._identity = {'source': identity_of(source.info), 'model': model, 'options': asdict(self.options),
+        self._identity = {'source': identity_of(source), 'model': model, 'options': asdict(self.options),
                           'encoding': asdict(self.encoding), 'segment_length': segment_length}
 
     @property
@@ -99,8 +100,14 @@ class Job:
             RestoreError: something failed in the middle, such as a damaged source or a full disk.
             KeyboardInterrupt: it was interrupted; says what is kept.
         """
-        state = self._begin(resume)
+        try:
+            self.parts.mkdir(exist_ok=True)
+        except OSError as error:
+            raise VideoError(f'{self.parts}: the folder cannot be made ({error})') from error
+        with locked(self.parts):
+            self._run(self._begin(resume), on_progress)
 
+    def _run(self, state: '_State', on_progress: Callable[[Progress], None] | None) -> None:
         def tell(event: Written | Whole) -> None:
             if isinstance(event, Whole):
                 self._add(state, event)
@@ -117,9 +124,8 @@ class Job:
             raise RestoreError(f'{error}; {self._kept(state)}') from error
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self._kept(state)) from None
-        except Exception:
-            self._kept(state)
-            raise
+        except Exception as error:  # of the network, such as one of memory
+            raise RestoreError(f'{type(error).__name__}: {error}; {self._kept(state)}') from error
 
     @property
     def _total(self) -> int:
@@ -128,11 +134,10 @@ class Job:
         return step * given - (step == 2 and not self.options.even) if given else 0
 
     def _begin(self, resume: bool) -> '_State':
-        """What is done already; makes the folder of the parts where there is none."""
+        """What is done already."""
         if not self.is_begun:
-            if self.parts.exists() and any(self.parts.iterdir()):
+            if any(path.name != _LOCK for path in self.parts.iterdir()):
                 raise VideoError(f'{self.parts}: is in the way, and not the parts of such work')
-            self.parts.mkdir(exist_ok=True)
             state = _State(self._identity)
             state.write(self.parts / _STATE)
             return state
@@ -144,6 +149,9 @@ class Job:
             changed = [name for name in self._identity if state.identity.get(name) != self._identity[name]]
             raise VideoError(f'{self.parts}: holds the parts of other work: {", ".join(changed)} differ; go on as it '
                              'was begun, or remove the folder')
+        if self.encoding.codec != 'png':  # what is gone is made once more
+            state.whole = {number: segment for number, segment in state.whole.items()
+                           if self.segments.file(number).is_file()}
         return state
 
     def _in_a_row(self, state: '_State', tell: Callable[[Written | Whole], None]) -> None:
@@ -268,12 +276,33 @@ class _State:
             raise VideoError(f'{path}: cannot be written ({error})') from error
 
 
-def identity_of(info: VideoInfo) -> dict[str, Any]:
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a folder to this process, where the system can.
+
+    Raises:
+        VideoError: another one has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    with open(folder / _LOCK, 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise VideoError(f'{folder}: another process is at this work') from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+def identity_of(source: Source) -> dict[str, Any]:
     """What tells one source from another, and from what it was before it was changed."""
-    files = sorted(info.path.iterdir()) if info.path.is_dir() else [info.path]
-    stats = [file.stat() for file in files]
-    return {'path': str(info.path.resolve()), 'files': len(files), 'size': sum(stat.st_size for stat in stats),
-            'changed': max(stat.st_mtime_ns for stat in stats)}
+    stats = [file.stat() for file in source.files]
+    return {'path': str(source.info.path.resolve()), 'files': len(stats), 'size': sum(stat.st_size for stat in stats),
+            'changed': max(stat.st_mtime_ns for stat in stats), 'reading': source.reading}
 
 
 def save_state(state: State, path: Path) -> None:

@@ -24,12 +24,16 @@ def ahead(items: Iterable[T], num: int) -> Iterator[T]:
 class Behind:
     """Makes calls in a thread of its own, in order, up to `num` of them behind.
 
-    What goes wrong is raised by a later call, or by `wait`; calls after it are left out. A context manager, at the end
-    of whose block the thread ends, when the call that it is at is done, or after an error-free block all are.
+    What goes wrong is raised by a later call, or by `wait`; calls after it are left out. A context manager: at the end
+    of its block all calls are made, and the thread ends.
+
+    Args:
+        num: how many.
+        at_end: is called in the thread as the last of all, whatever went wrong.
     """
 
-    def __init__(self, num: int):
-        self.num = num
+    def __init__(self, num: int, at_end: Callable[[], Any] | None = None):
+        self.num, self.at_end = num, at_end
         self._pool = ThreadPoolExecutor(1)
         self._calls: deque[Future] = deque()
         self._failed = False
@@ -65,4 +69,6 @@ class Behind:
             if exc_type is None:
                 self.wait()
         finally:
+            if self.at_end is not None:
+                self._pool.submit(self.at_end)
             self._pool.shutdown()

@@ -21,7 +21,17 @@ from ..data.lq_flow import flow_tensor
 from ..data.scene_cuts import CONTEXT as CUT_CONTEXT
 from ..data.scene_cuts import THRESHOLD, mark_cuts
 from ..flow import FlowEstimator, build_flow
-from ..inference import DEFAULT_OVERLAP, Carry, StreamFrame, Tiles, Tiling, device_of, is_recurrent, restore_stream
+from ..inference import (
+    DEFAULT_OVERLAP,
+    Carry,
+    StreamFrame,
+    Tiles,
+    Tiling,
+    check_needs,
+    device_of,
+    is_recurrent,
+    restore_stream,
+)
 from .source import TimedFrame, packed, planes_of
 
 PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -78,9 +88,13 @@ class Restorer:
         net: a network that states its needs, in evaluation mode, where it is to run.
         options: see `RestoreOptions`.
         flow: estimator for a network that needs the flow between frames; default: OpenCV's DIS.
+
+    Raises:
+        ValueError: the network does not state its needs.
     """
 
     def __init__(self, net: nn.Module, options: RestoreOptions | None = None, flow: FlowEstimator | None = None):
+        check_needs(net)
         self.net, self.options = net, options or RestoreOptions()
         self.flow = (flow or build_flow({'type': 'DISFlow'})) if getattr(net, 'needs_flow', False) else None
         self.device = device_of(net) or torch.device('cpu')

@@ -157,7 +157,7 @@ class _Encoder:
 
     def __init__(self, open_writer: Callable[[int], VideoWriter | FolderWriter], tell: Callable[[Whole], None]):
         self.open_writer, self.tell = open_writer, tell
-        self._calls = Behind(ENCODED_BEHIND)
+        self._calls = Behind(ENCODED_BEHIND, at_end=self._keep)
         self._writer: VideoWriter | FolderWriter | None = None
         self._ended: deque[tuple[Future, Whole]] = deque()
 
@@ -181,6 +181,12 @@ class _Encoder:
         writer, self._writer = self._writer, None
         writer.close()
 
+    def _keep(self) -> None:
+        """Closes the file of a segment that is not whole; what was written stays in it."""
+        if self._writer is not None:
+            with suppress(VideoError):
+                self._close()
+
     def _tell_ended(self) -> None:
         while self._ended and (call := self._ended[0][0]).done() and not call.exception() and call.result():
             self.tell(self._ended.popleft()[1])
@@ -192,9 +198,6 @@ class _Encoder:
         try:
             self._calls.__exit__(*exc_info)
         finally:
-            if self._writer is not None:  # what was written before an error is kept
-                with suppress(VideoError):
-                    self._close()
             self._tell_ended()
 
 
@@ -331,7 +334,8 @@ def _share(processes: dict[Connection, multiprocessing.Process], starts: Iterato
 def _work(connection: Connection, segments: Segments, build: Callable[[], nn.Module], options: RestoreOptions,
           threads: int) -> None:
     """Restores the segments that come through a connection, and tells through it what has been written."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # is the other one's to handle
+    for number in (signal.SIGINT, signal.SIGTERM):  # are the other one's to handle
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(threads)
     restorer = None
     with suppress(EOFError, ConnectionError):  # the other one has ended

@@ -456,6 +456,8 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
     if encoding.codec == 'png':
         if path.suffix.lower() in CONTAINERS or path.is_file():
             raise VideoError(f'{path}: the codec png writes a folder of frames, got the name of a file')
+        if path.is_symlink():
+            raise VideoError(f'{path}: is a link, expected a folder that can be replaced')
         there = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
         if there and not overwrite:
             raise VideoError(f'{path}: is there already, and not empty; --overwrite replaces frames')
@@ -497,6 +499,8 @@ def _streams_left_out(path: Path, info: VideoInfo) -> list[StreamInfo]:
 
 
 def _check_place(path: Path, info: VideoInfo, overwrite: bool) -> None:
+    if not path.name:
+        raise VideoError(f'{path}: is no name of an output')
     folder = path.absolute().parent
     if not folder.is_dir():
         raise VideoError(f'{path}: there is no folder {folder}')

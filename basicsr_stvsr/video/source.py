@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import math
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -154,8 +154,16 @@ class TimedFrame(NamedTuple):
 
 
 class Source(Protocol):
-    """What frames come from."""
+    """What frames come from.
+
+    Attributes:
+        info: what is known of it.
+        files: what is read.
+        reading: how, as far as that changes the frames.
+    """
     info: VideoInfo
+    files: Sequence[Path]
+    reading: str
 
     def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame]: ...
 
@@ -475,6 +483,7 @@ class VideoSource:
         if self.info.interlaced and not deinterlace:
             raise VideoError(f'{self.path}: the video is interlaced, its frames are made of two fields of different '
                              'times; give --deinterlace to make whole frames of them first')
+        self.files, self.reading = [self.path], 'deinterlaced' if deinterlace else 'as it is'
         self._deinterlace, self._threads = deinterlace, threads
         self._running: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -732,18 +741,19 @@ class FolderSource:
 
     def __init__(self, path: str | Path, *, rate: Fraction = Fraction(25)):
         self.path = Path(path)
-        self._files = self._list_files()
+        self.files = self._list_files()
         if rate <= 0:
             raise VideoError(f'{self.path}: expected a frame rate above 0, got {rate}')
-        first = _read_image(self._files[0])
+        first = _read_image(self.files[0])
         height, width = first.shape[:2]
         bits = 8 * first.dtype.itemsize
-        num_frames = len(self._files)
+        num_frames = len(self.files)
         rate = Fraction(rate)
+        self.reading = f'{rate} frames a second'
         self.info = VideoInfo(
             path=self.path, width=width, height=height, rate=rate, is_variable=False, num_frames=num_frames,
             duration=num_frames / rate, start=Fraction(0), time_base=1 / rate, has_times=False, format='images',
-            codec=self._files[0].suffix.lower()[1:], pix_fmt='rgb24' if bits == 8 else 'rgb48le', bits=bits,
+            codec=self.files[0].suffix.lower()[1:], pix_fmt='rgb24' if bits == 8 else 'rgb48le', bits=bits,
             color=ColorSpec('rgb', True, _BT709, _SRGB))
 
     def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame]:
@@ -754,10 +764,10 @@ class FolderSource:
         """
         dtype = np.uint8 if self.info.bits == 8 else np.uint16
         for number in self._numbers(start):
-            image = _read_image(self._files[number])
+            image = _read_image(self.files[number])
             if image.shape[:2] != (self.info.height, self.info.width) or image.dtype != dtype:
-                raise VideoError(f'{self._files[number]}: the image has {image.shape[1]}x{image.shape[0]} pixels (w x '
-                                 f'h) and {8 * image.dtype.itemsize} bits, {self._files[0].name} has '
+                raise VideoError(f'{self.files[number]}: the image has {image.shape[1]}x{image.shape[0]} pixels (w x '
+                                 f'h) and {8 * image.dtype.itemsize} bits, {self.files[0].name} has '
                                  f'{self.info.width}x{self.info.height} and {self.info.bits}; all must be alike')
             yield TimedFrame(image, number / self.info.rate)
 
@@ -766,7 +776,7 @@ class FolderSource:
         return (number / self.info.rate for number in self._numbers(start))
 
     def _numbers(self, start: Fraction | None) -> range:
-        return range(0 if start is None else max(math.ceil(start * self.info.rate), 0), len(self._files))
+        return range(0 if start is None else max(math.ceil(start * self.info.rate), 0), len(self.files))
 
     def close(self) -> None:
         """Nothing is kept open."""
