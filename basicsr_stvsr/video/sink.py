@@ -199,8 +199,9 @@ class _YUVConverter:
         from av.video.reformatter import Interpolation, VideoReformatter
 
         self._reformatter = VideoReformatter()
-        # Chroma of all pixels, with all bits: the default of swscale is biased by an eighth of a level
-        self._interpolation = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
+        # Chroma of all pixels, with all bits: the default of swscale is biased by an eighth of a level. Means of areas
+        # keep chroma about as well as the default, bicubic (0.15 dB less there and back), in four fifths of the time.
+        self._interpolation = Interpolation.AREA | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
         self._pixel_format, self._color = pixel_format, color
         form = VideoFormat(pixel_format)
         self._bits = form.components[0].bits

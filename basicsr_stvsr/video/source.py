@@ -6,6 +6,7 @@ never drops or repeats one: what it cannot hand out rightly, it refuses with a `
 import contextlib
 import itertools
 import math
+import os
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -471,20 +472,22 @@ class VideoSource:
     Args:
         path: the file.
         deinterlace: makes one frame of each frame of two fields, by the filter bwdif.
-        threads: of the decoder; 0 is what FFmpeg finds best.
+        threads: of the decoder; 0: what FFmpeg finds best, which is more than there are cores; default: half of the
+            cores, which leaves the others to what else is to be done, and takes less work in all.
 
     Raises:
         VideoError: see `probe`; also an interlaced video where `deinterlace` is not set.
     """
 
-    def __init__(self, path: str | Path, *, deinterlace: bool = False, threads: int = 0):
+    def __init__(self, path: str | Path, *, deinterlace: bool = False, threads: int | None = None):
         self.path = Path(path)
         self.info = probe(self.path)
         if self.info.interlaced and not deinterlace:
             raise VideoError(f'{self.path}: the video is interlaced, its frames are made of two fields of different '
                              'times; give --deinterlace to make whole frames of them first')
         self.files, self.reading = [self.path], 'deinterlaced' if deinterlace else 'as it is'
-        self._deinterlace, self._threads = deinterlace, threads
+        self._deinterlace = deinterlace
+        self._threads = max(1, (os.cpu_count() or 1) // 2) if threads is None else threads
         self._running: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame]:
