@@ -20,9 +20,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from .version import __version__
+
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 CPU_TILE = 256  # pixels; networks take up to 2 GiB for it
-MEASURED_SIZE = 64, 64  # of the frames for which multiplications are counted
 PRECISIONS, AT_CUT = ('fp32', 'bf16', 'fp16'), ('previous', 'next')  # as RestoreOptions, which takes seconds to import
 
 
@@ -65,6 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog='stvsr', description='Super-resolution and frame interpolation of videos.',
         epilog='exit codes: 0 done; 1 failed on the way, what was done is kept; 2 refused, nothing was begun; '
         '130 interrupted')
+    parser.add_argument('--version', action='version', version=f'stvsr {__version__}')
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
 
     def add(name: str, run: Callable[[argparse.Namespace], int], about: str, example: str,
@@ -95,7 +97,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     info = add('info', run_info, 'tell what a video is, or a model',
                'stvsr info in.mp4\n  stvsr info mbnet-small\n  stvsr info options/train_mbnet.yml')
-    info.add_argument('what', help='video file, folder of frames, name of a model, or option file')
+    info.add_argument('what', nargs='?',
+                      help='video file, folder of frames, name of a model, or option file; nothing: the models')
     info.add_argument('--json', action='store_true', help='for machines')
 
     compare = add('compare', run_compare, 'write a page in which two videos are compared frame by frame',
@@ -271,71 +274,32 @@ class Restoring:
 
 
 def run_info(args: argparse.Namespace) -> int:
+    from .info import describe_model, describe_video, facts_of_model, facts_of_video
+    from .video.source import open_source
     from .zoo import ZOO, load, load_network
 
-    if args.what in ZOO:
+    if args.what is None:
+        facts = shown = {name: entry.about for name, entry in ZOO.items()}
+    elif args.what in ZOO:
         entry = ZOO[args.what]
         facts = facts_of_model(load(args.what), f'{args.what}: {entry.about}', entry.weights)
+        shown = describe_model(facts)
     elif args.what.endswith(('.yml', '.yaml')):
-        facts = facts_of_model(load_network(network_of(args.what), None), args.what, 'none')
+        facts = facts_of_model(load_network(network_of(args.what), None), args.what, None)
+        shown = describe_model(facts)
     elif Path(args.what).exists():
-        facts = facts_of_video(Path(args.what))
+        with open_source(args.what) as source:
+            facts = facts_of_video(source)
+        shown = describe_video(facts)
     else:
         raise ValueError(f'{args.what} is neither a file, nor one of the models {", ".join(ZOO)}')
     if args.json:
         print(json.dumps(facts))
         return 0
-    width = max(map(len, facts)) + 2
-    for name, value in facts.items():
-        lines = value if isinstance(value, list) else [value]
-        for number, line in enumerate(lines or ['none']):
-            print(f'{name if number == 0 else "":{width}}{line}')
+    width = max(map(len, shown)) + 2
+    for name, value in shown.items():
+        print(f'{name:{width}}{value}')
     return 0
-
-
-def facts_of_model(net: Any, name: str, weights: str) -> dict[str, Any]:
-    """What a network is, and what it wants."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from .inference import Tiles, frames_of_clip, is_recurrent, restore_windows
-
-    h, w = MEASURED_SIZE
-    window = 1 if is_recurrent(net) else net.num_frames
-    color = getattr(net, 'color', None)
-    lq = torch.zeros(1, window, 1 if color == 'y' else 3, h, w)
-    flow = torch.zeros(1, window - 1, 2, 2, h, w) if getattr(net, 'needs_flow', False) else None
-    with FlopCounterMode(display=False) as counter:
-        next(restore_windows(Tiles(net), frames_of_clip(lq, flow)))
-    return {
-        'model': name,
-        'network': type(net).__name__,
-        'weights': weights,
-        'parameters': f'{sum(parameter.numel() for parameter in net.parameters()):,}',
-        'GMACs': f'{counter.get_total_flops() / 2e9:.1f}, {window} given frame{"s" * (window > 1)} of {w}x{h}',
-        'scale': f'{net.scale}x in space, {net.temporal_scale}x in time',
-        'takes': 'frame after frame, with a state' if is_recurrent(net) else f'{window} frames at a time',
-        'colours': {'y': 'luma; colours are enlarged by bicubic', 'yuv': 'YUV'}.get(color, 'RGB'),
-        'flow': 'OpenCV DIS, of its input' if getattr(net, 'needs_flow', False) else 'none, or its own'}
-
-
-def facts_of_video(path: Path) -> dict[str, Any]:
-    from .video.source import FolderSource, open_source
-
-    with open_source(path) as source:
-        info = source.info
-    rate = f'{float(info.rate):.6g} a second' + (' on average, variable' if info.is_variable else '')
-    streams = [f'{stream.type} {stream.codec} {stream.language}'.strip() for stream in info.streams]
-    return {
-        'file': str(info.path),
-        'frames': f'{info.num_frames or "number not told"}, {info.width}x{info.height}, '
-                  f'{rate if info.rate else "rate not told"}',
-        'duration': f'{float(info.duration):.3f} s' if info.duration else 'not told',
-        'stored as': info.codec if isinstance(source, FolderSource) else f'{info.format}: {info.codec}, {info.pix_fmt}',
-        'colours': f'{info.bits} bits, {info.color.matrix}, {"full" if info.color.full_range else "limited"} range',
-        'rotation': f'{info.rotation} degrees',
-        'interlaced': 'yes; --deinterlace' if info.interlaced else 'no',
-        'other streams': streams}
 
 
 def run_compare(args: argparse.Namespace) -> int:

@@ -32,6 +32,17 @@ TINY_NET = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption('--slow', action='store_true', help='also run what takes long')
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption('--slow'):
+        for item in items:
+            if item.get_closest_marker('slow'):
+                item.add_marker(pytest.mark.skip(reason='takes long; run it with --slow'))
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     torch.manual_seed(0)

@@ -243,16 +243,20 @@ def test_info_of_a_model(capsys, name):
     assert main(['info', name, '--json']) == 0
     facts = json.loads(capsys.readouterr().out)
     net = load(name)
-    assert facts['parameters'] == f'{sum(parameter.numel() for parameter in net.parameters()):,}'
-    assert facts['scale'] == f'{net.scale}x in space, {net.temporal_scale}x in time'
+    assert facts['parameters'] == sum(parameter.numel() for parameter in net.parameters())
+    assert (facts['scale'], facts['temporal_scale']) == (net.scale, net.temporal_scale)
+    assert main(['info', name]) == 0
+    text = capsys.readouterr().out
+    assert f'{facts["parameters"]:,}' in text and f'{net.scale}x in space, {net.temporal_scale}x in time' in text
+    assert main(['info']) == 0
+    assert name in capsys.readouterr().out
 
 
 def test_info_of_an_option_file(capsys, tmp_path):
     """With the number of parameters that the paper's network has."""
     assert main(['info', str(ROOT / 'options' / 'train_hoffr_reds.yml'), '--json']) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert (facts['network'], facts['parameters'], facts['takes']) == ('HOFFR', '3,543,242', 'frame after frame, with '
-                                                                       'a state')
+    assert (facts['network'], facts['parameters'], facts['window']) == ('HOFFR', 3_543_242, None)
     (tmp_path / 'empty.yml').write_text('name: nothing')
     assert main(['info', str(tmp_path / 'empty.yml')]) == 2
     assert 'empty.yml has no network_g' in capsys.readouterr().err
@@ -261,6 +265,9 @@ def test_info_of_an_option_file(capsys, tmp_path):
 def test_info_of_a_video(video, capsys):
     assert main(['info', str(video)]) == 0
     text = capsys.readouterr().out
+    assert main(['info', str(video), '--json']) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts['frames'], facts['rate'], facts['width'], facts['bits']) == (5, '24000/1001', 48, 8)
     assert '5, 48x32, 23.976 a second' in text and '8 bits, bt601, limited range' in text
     assert main(['info', 'nothing']) == 2
     assert 'neither a file, nor one of the models mbnet-small' in capsys.readouterr().err

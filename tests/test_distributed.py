@@ -122,9 +122,9 @@ KILLED_RANK = INTERRUPTED.format(samples=3 * 4, action='''
 
 
 @pytest.mark.parametrize('death, seen', [
-    ('os.kill(os.getpid(), signal.SIGKILL)', r'Signal 9 \(SIGKILL\)'),
-    ("raise RuntimeError('of the program')", r'RuntimeError: of the program'),
-], ids=['killed', 'error'])
+    pytest.param('os.kill(os.getpid(), signal.SIGKILL)', r'Signal 9 \(SIGKILL\)', id='killed'),
+    pytest.param("raise RuntimeError('of the program')", r'RuntimeError: of the program', id='error',
+                 marks=pytest.mark.slow)])
 def test_a_rank_that_dies_ends_the_job(three_clips, tmp_path, death, seen):
     opt = distributed_opt(three_clips, 2)
     opt['datasets']['train']['num_worker_per_gpu'] = 1
@@ -136,6 +136,7 @@ def test_a_rank_that_dies_ends_the_job(three_clips, tmp_path, death, seen):
     assert (tmp_path / 'experiments' / 'tiny' / 'training_states' / '2.state').is_file()
 
 
+@pytest.mark.slow
 def test_torchrun_restarts_a_job_and_it_carries_on(two_processes, three_clips, tmp_path):
     process = launch(tmp_path, distributed_opt(three_clips, 2), '--auto_resume', code=KILLED_RANK,
                      torchrun_flags=('--max-restarts', '1'))
@@ -156,6 +157,7 @@ def test_all_ranks_stop_when_one_is_asked_to(three_clips, tmp_path):
     assert state.name == '2.state'
 
 
+@pytest.mark.slow
 def test_two_nodes(two_processes, three_clips, tmp_path):
     """A torchrun on each of two machines, which find each other at an address; here they are one."""
     with socket.socket() as free:

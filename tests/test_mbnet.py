@@ -224,6 +224,7 @@ def test_pac_never_holds_the_unfolded_input():
     assert sum({tensor.data_ptr(): tensor.nbytes for tensor in kept}.values()) < 0.1 * unfolded
 
 
+@pytest.mark.slow
 def test_pac_takes_less_memory_than_unfolding():
     """The benchmark at a quarter of its size; it also compares the gradients. Its times are for an idle machine."""
     command = [sys.executable, ROOT / 'scripts/benchmark/benchmark_pac.py', '--size', '128', '--pairs', '1']
@@ -677,6 +678,7 @@ def test_compiled_parts_equal_eager(checkpoint, clip):
     assert backend.frame_count == compiled
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('dynamo')
 @pytest.mark.skipif(not shutil.which('g++'), reason='torch.compile needs g++ on a CPU')
 def test_compiled_pac_equals_eager():

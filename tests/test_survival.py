@@ -309,6 +309,7 @@ def test_asked_to_stop_while_validating(train_here, clips, tmp_path, monkeypatch
     assert (tmp_path / 'experiments' / 'tiny' / 'training_states' / '2.state').is_file()
 
 
+@pytest.mark.slow
 def test_workers_outlive_a_signal_to_all_processes(clips, tmp_path):
     """As a cluster, or Ctrl-C, sends it: to the workers of the loader too."""
     opt = small_train_opt(clips)
