@@ -23,7 +23,7 @@ from tqdm import tqdm
 from .version import __version__
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
-CPU_TILE = 256  # pixels; networks take up to 2 GiB for it
+CPU_TILE = 256  # pixels
 PRECISIONS, AT_CUT = ('fp32', 'bf16', 'fp16'), ('previous', 'next')  # as RestoreOptions, which takes seconds to import
 
 
@@ -223,6 +223,7 @@ class Restoring:
 
     def __init__(self, args: argparse.Namespace, options: Any, net: Any, devices: Sequence[str], *, several: bool):
         self.args, self.options, self.net, self.several = args, options, net, several
+        self.name = model_name(args)  # reads the weights
         self.builders = [partial(build_model, args, device) for device in devices] if len(devices) > 1 else []
 
     def __call__(self, source: Path, output: Path) -> bool:
@@ -263,7 +264,7 @@ class Restoring:
         args = self.args
         encoding = Encoding(args.codec or default_codec(output), args.crf, args.preset)
         with open_source(path, deinterlace=args.deinterlace, rate=args.rate) as source:
-            job = Job(source, output, self.net, model=model_name(args), options=self.options, encoding=encoding,
+            job = Job(source, output, self.net, model=self.name, options=self.options, encoding=encoding,
                       builders=self.builders, overwrite=args.overwrite)
             told = list(job.warnings)
             for warning in told:
