@@ -271,7 +271,7 @@ class Tiles:
         def run(parts: list[Tensor], _: State | None) -> tuple[Tensor, State]:
             if self.tiling.grid != (1, 1) or not hasattr(self.net, 'features'):
                 features.clear()
-                return self.net(torch.stack(parts, dim=1)), ()
+                return self.net(parts[0].unsqueeze(1) if len(parts) == 1 else torch.stack(parts, dim=1)), ()
             numbers = [number for number, _ in frames]
             for number in features.keys() - set(numbers):
                 del features[number]

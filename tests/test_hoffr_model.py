@@ -77,7 +77,8 @@ def test_a_step_by_hand(batch):
         terms = []
         for t in (1, 2):
             flow = frames[t].flows[level]
-            terms.append(((warp(clip[:, t - 1], flow) - clip[:, t])**2).mean() + 0.01 * total_variation(flow))
+            terms.append(((warp(clip[:, t - 1], flow) - clip[:, t])**2).mean()
+                         + 0.01 * total_variation(flow) / 15.5)
         expected[f'l_of_{name}'] = 0.01 * weight * sum(terms) / 2
     gradients = torch.autograd.grad(sum(expected.values()), list(net.parameters()))
 
@@ -88,6 +89,32 @@ def test_a_step_by_hand(batch):
     assert log.keys() == expected.keys() | {'grad_norm'}
     for ours, start, gradient in zip(model.net_g.parameters(), net.parameters(), gradients, strict=True):
         torch.testing.assert_close(ours, start - LR * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_the_flow_is_trained_alone_at_first(batch):
+    """Two steps on L_OF, which a network without the rest of HOFFR takes alike; then one on all terms."""
+    model = make_model(flow_iter=2)
+    start = copy.deepcopy(model.net_g)
+    net = copy.deepcopy(model.net_g.flow_net)
+    loss, optimizer = PyramidWarpLoss(loss_weight=0.01), torch.optim.SGD(net.parameters(), lr=LR)
+    pairs = [[torch.cat((clip[:, 0], clip[:, 1])), torch.cat((clip[:, 1], clip[:, 2]))]
+             for clip in (batch['lq'], batch['lq_sharp'], batch['gt'])]
+    for step in (1, 2):
+        optimizer.zero_grad()
+        sum(loss(*pairs[1:], net(*pairs[0])).values()).backward()
+        optimizer.step()
+        model.feed_data(batch)
+        model.optimize_parameters(step)
+        assert model.losses.keys() == {'l_of_half', 'l_of_lr', 'l_of_hr'}
+    for ours, expected in zip(model.net_g.flow_net.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected)
+    assert not torch.equal(net.coarse.head.weight, start.flow_net.coarse.head.weight)
+    for ours, before in zip(model.net_g.fusion.parameters(), start.fusion.parameters(), strict=True):
+        assert torch.equal(ours, before)
+    model.feed_data(batch)
+    model.optimize_parameters(3)
+    assert model.losses.keys() > {'l_sr', 'l_db'}
+    assert not torch.equal(model.net_g.fusion[-1].weight, start.fusion[-1].weight)
 
 
 def test_accumulating_gives_the_gradients_of_the_whole_batch(batch):
@@ -136,7 +163,7 @@ def test_the_flow_is_learned_from_known_motion():
     texture = F.interpolate(torch.rand(1, 3, 12, 20), scale_factor=8, mode='bicubic').clamp(0, 1)
     gt = [texture[..., :48, 4 * t:4 * t + 64] for t in range(2)]
     lq = [F.avg_pool2d(frame, 4) for frame in gt]
-    net, loss = HRFlowNet(3, 8), PyramidWarpLoss(smooth_weight=0.001)
+    net, loss = HRFlowNet(3, 8), PyramidWarpLoss()
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     for _ in range(120):
         optimizer.zero_grad()
@@ -195,6 +222,8 @@ def test_samples_that_are_refused(batch):
     ({'deblur_branch': False}, {}, 'train.deblur_opt is there, but HOFFR has no deblurring branch'),
     ({}, {'flow_opt': {'type': 'MSELoss'}}, 'train.flow_opt.type must be PyramidWarpLoss, but is MSELoss'),
     ({}, {'flow_opt': {'type': 'PyramidWarpLoss', 'level_weights': [1.0]}}, 'level_weights must hold 3 numbers'),
+    ({}, {'flow_opt': {'type': 'PyramidWarpLoss', 'distance': 'l3'}}, "distance must be one of l2, l1, but got 'l3'"),
+    ({}, {'flow_opt': None, 'flow_iter': 3}, 'train.flow_iter is 3, but train.flow_opt is missing'),
     ({}, {'truncate': 0}, 'train.truncate must be >= 1, but is 0'),
     ({'num_block': 0}, {}, 'network_g: num_block must be at least 1, but got 0'),
     ({'reduction': 99}, {}, 'network_g: reduction must be from 1 to num_feat 8, but got 99'),

@@ -98,8 +98,10 @@ def test_pyramid_loss_by_hand():
     flows[1][:, 1, 4:] = 1.0  # on one of 7 rows of places
     loss = PyramidWarpLoss(loss_weight=0.1)
     terms = loss(*zip(last, this, strict=True), flows)
-    expected = {'half': 0.125 * 0.25, 'lr': 0.25 * (0.25 + 0.01 / 7), 'hr': 0.25}
+    expected = {'half': 0.125 * 0.25, 'lr': 0.25 * (0.25 + 0.01 / 15.5 / 7), 'hr': 0.25}
     assert terms == pytest.approx({name: 0.1 * value for name, value in expected.items()})
+    absolute = PyramidWarpLoss(distance='l1', smooth_weight=1, smooth_unit=2)(*zip(last, this, strict=True), flows)
+    assert absolute == pytest.approx({'half': 0.125 * 0.5, 'lr': 0.25 * (0.5 + 1 / 2 / 7), 'hr': 0.5})
     rough = PyramidWarpLoss(level_weights=[0, 1, 0], smooth_weight=0)(*zip(last, this, strict=True), flows)
     assert rough == pytest.approx({'half': 0, 'lr': 0.25, 'hr': 0})
 

@@ -229,8 +229,8 @@ class HOFFR(nn.Module):
             nn.Conv2d(width, num_feat, 3, padding=1))
         self.reconstruction = Reconstruction(num_feat)
 
-    def forward(self, lq: Tensor, return_parts: bool = False, truncate: int | None = None) -> (
-            Tensor | tuple[Tensor, list[HOFFRFrame]]):
+    def forward(self, lq: Tensor, return_parts: bool = False, truncate: int | None = None, flow_only: bool = False) -> (
+            Tensor | tuple[Tensor, list[HOFFRFrame]] | tuple[Tensor, Tensor, Tensor]):
         """Restores a clip, frame after frame.
 
         Args:
@@ -238,15 +238,21 @@ class HOFFR(nn.Module):
             return_parts: also return what the losses need.
             truncate: gradients go back over no more than so many frames (truncated back-propagation through time);
                 None: over all.
+            flow_only: restore nothing, but estimate the flow between neighbours, on which frames do not depend.
 
         Returns:
-            (B, T, 3, sH, sW); with `return_parts`, a pair of it and the frames with what else was made of each.
+            (B, T, 3, sH, sW); with `return_parts`, a pair of it and the frames with what else was made of each; with
+            `flow_only`, the flows of each frame but the first, see `HOFFRFrame`, frame by frame: ((T - 1) B, 2, ...).
 
         Raises:
             ValueError: the input has another shape.
         """
-        if lq.dim() != 5 or lq.shape[1] < 1 or lq.shape[2] != 3:
-            raise ValueError(f'HOFFR takes clips of RGB frames, (B, T, 3, H, W) with T >= 1, but got {tuple(lq.shape)}')
+        if lq.dim() != 5 or lq.shape[1] < 1 + flow_only or lq.shape[2] != 3:
+            raise ValueError(f'HOFFR takes clips of RGB frames, (B, T, 3, H, W) with T >= {1 + flow_only}, but got '
+                             f'{tuple(lq.shape)}')
+        if flow_only:
+            check_size_multiple(lq, self.size_multiple, 'HOFFR')
+            return self.flow_net(*neighbours(lq))
         state, frames = None, []
         for number, frame in enumerate(lq.unbind(1)):
             if truncate and state and number % truncate == 0:
@@ -319,3 +325,9 @@ class HOFFR(nn.Module):
             return HOFFRState(frame, upscale_bicubic(frame, self.scale))
         b, _, h, w = frame.shape
         return HOFFRState(frame, frame.new_zeros(b, 3, self.scale * h, self.scale * w))
+
+
+def neighbours(clip: Tensor) -> tuple[Tensor, Tensor]:  # (B, T, ...) -> 2 x ((T - 1) B, ...)
+    """Each frame but the last, and each but the first, frame by frame."""
+    frames = clip.transpose(0, 1)
+    return frames[:-1].flatten(0, 1), frames[1:].flatten(0, 1)

@@ -129,18 +129,25 @@ class PyramidWarpLoss(nn.Module):
     Args:
         loss_weight: of the sum. HOFFR's is not known; SOF-VSR's is 0.01.
         level_weights: of half size, LR and HR; SOF-VSR's (ACCV).
-        smooth_weight: of the total variation of each flow, measured in pixels; SOF-VSR's. 0 leaves it out.
+        distance: 'l2', the paper's, or 'l1', which finds the motion in far fewer steps.
+        smooth_weight: of the total variation of each flow; SOF-VSR's. 0 leaves it out. A squared error of frames is so
+            small that a larger weight makes all flows zero.
+        smooth_unit: pixels in the unit in which the total variation is measured; SOF-VSR's is 15.5.
     """
 
     LEVELS = ('half', 'lr', 'hr')
+    DISTANCES = {'l2': F.mse_loss, 'l1': F.l1_loss}
 
     def __init__(self, loss_weight: float = 1.0, level_weights: Sequence[float] = (0.125, 0.25, 1.0),
-                 smooth_weight: float = 0.01):
+                 distance: str = 'l2', smooth_weight: float = 0.01, smooth_unit: float = 15.5):
         super().__init__()
+        if distance not in self.DISTANCES:
+            raise ValueError(f'distance must be one of {", ".join(self.DISTANCES)}, but got {distance!r}')
         if len(level_weights) != len(self.LEVELS):
             raise ValueError(f'level_weights must hold {len(self.LEVELS)} numbers, of {", ".join(self.LEVELS)}, but is '
                              f'{list(level_weights)}')
-        self.loss_weight, self.level_weights, self.smooth_weight = loss_weight, tuple(level_weights), smooth_weight
+        self.loss_weight, self.level_weights, self.distance = loss_weight, tuple(level_weights), distance
+        self.smooth_weight, self.smooth_unit = smooth_weight, smooth_unit
 
     def forward(self, lq: tuple[Tensor, Tensor], gt: tuple[Tensor, Tensor], flows: Sequence[Tensor]) -> (
             dict[str, Tensor]):
@@ -155,6 +162,7 @@ class PyramidWarpLoss(nn.Module):
             the weighted terms of 'half', 'lr' and 'hr', whose sum is the loss.
         """
         frames = (tuple(F.avg_pool2d(frame, 2) for frame in lq), lq, gt)
+        distance = self.DISTANCES[self.distance]
         return {
-            level: self.loss_weight * weight * warp_loss(last, this, flow, self.smooth_weight, 1.0, F.mse_loss)
+            level: self.loss_weight * weight * warp_loss(last, this, flow, self.smooth_weight, self.smooth_unit, distance)
             for level, weight, (last, this), flow in zip(self.LEVELS, self.level_weights, frames, flows, strict=True)}

@@ -1,5 +1,5 @@
 """HOFFR's recipe: sharp HR frames, sharp LR frames and the flow between them, over whole sequences."""
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -7,9 +7,10 @@ from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
 from pydantic import field_validator
 from torch import Tensor, nn
 
+from ..archs.hoffr_arch import neighbours
 from ..inference import pad_to_multiple
 from ..losses.flow_loss import PyramidWarpLoss
-from ..schema import Loss, Positive, TrainOptions
+from ..schema import Count, Loss, Positive, TrainOptions
 from ..schema.block import refuse_field
 from .stvsr_model import STVSRModel
 
@@ -22,7 +23,11 @@ class HOFFRTrainOptions(TrainOptions):
     deblur_opt: Loss | None = None
     """L_DB, on the LR frames of the deblurring branch; needed where the network has that branch."""
     flow_opt: Loss | None = None
-    """L_OF, on the flow between neighbours: {type: PyramidWarpLoss, loss_weight, level_weights, smooth_weight}."""
+    """L_OF, on the flow between neighbours: {type: PyramidWarpLoss, loss_weight, level_weights, distance,
+    smooth_weight, smooth_unit}."""
+    flow_iter: Count = 0
+    """In so many steps at first, flow_opt alone is trained. Such a step costs a fraction of a whole one, and what is
+    carried on by the flow is of use from the beginning. Several processes need find_unused_parameters: true."""
     truncate: Positive | None = None
     """Gradients go back over no more than so many frames (truncated back-propagation through time); default: over all
     of a sample."""
@@ -42,6 +47,8 @@ class HOFFRTrainOptions(TrainOptions):
                              'trains; network_g.deblur_branch: false leaves it out')
         if self.deblur_opt and not has_branch:
             raise ValueError(f'train.deblur_opt is there, but {type(net).__name__} has no deblurring branch')
+        if self.flow_iter and not self.flow_opt:
+            raise ValueError(f'train.flow_iter is {self.flow_iter}, but train.flow_opt is missing, which is trained then')
 
 
 @MODEL_REGISTRY.register()
@@ -53,9 +60,13 @@ class HOFFRModel(STVSRModel):
     """
 
     train_options = HOFFRTrainOptions
+    flow_only = False  # whether this step trains the flow network alone
 
     def init_losses(self) -> None:
         super().init_losses()
+        if self.train_opt.flow_iter and self.opt['dist'] and not self.opt.get('find_unused_parameters'):
+            raise ValueError('train.flow_iter trains a part of the network, which several processes can with '
+                             'find_unused_parameters: true')
         self.cri_deblur = self.optional_loss(self.train_opt.deblur_opt)
         self.cri_flow = self.optional_loss(self.train_opt.flow_opt)
 
@@ -73,17 +84,27 @@ class HOFFRModel(STVSRModel):
                 raise ValueError('lq_sharp must have the shape of lq, but they are '
                                  f'{tuple(self.lq_sharp.shape)} and {tuple(self.lq.shape)}')
 
+    def optimize_parameters(self, current_iter: int) -> None:
+        self.flow_only = current_iter <= self.train_opt.flow_iter
+        super().optimize_parameters(current_iter)
+
     def compute_losses(self) -> dict[str, Tensor]:
+        if self.flow_only:
+            return self.flow_losses(self.net_g(self.lq, flow_only=True))
         hr, frames = self.net_g(self.lq, return_parts=True, truncate=self.train_opt.truncate)
         losses = {'l_sr': self.cri_pix(hr, self.gt)}
         if self.cri_deblur:
             losses['l_db'] = self.cri_deblur(torch.stack([frame.deblurred for frame in frames], dim=1), self.lq_sharp)
         if self.cri_flow:
             # Of the first frame there is no last one: its flow is left out.
-            flows = [torch.cat(level) for level in zip(*(frame.flows for frame in frames[1:]), strict=True)]
-            terms = self.cri_flow(neighbours(self.lq_sharp), neighbours(self.gt), flows)
-            losses |= {f'l_of_{level}': term for level, term in terms.items()}
+            losses |= self.flow_losses(
+                [torch.cat(level) for level in zip(*(frame.flows for frame in frames[1:]), strict=True)])
         return losses
+
+    def flow_losses(self, flows: Sequence[Tensor]) -> dict[str, Tensor]:
+        """L_OF of the flows of each frame but the first, ((T - 1) B, 2, ...), at three levels."""
+        terms = self.cri_flow(neighbours(self.lq_sharp), neighbours(self.gt), flows)
+        return {f'l_of_{level}': term for level, term in terms.items()}
 
     @torch.no_grad()
     def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor | None:
@@ -93,9 +114,3 @@ class HOFFRModel(STVSRModel):
         lq = pad_to_multiple(window[:, :2], net.size_multiple).to(self.device)
         h, w = (side * net.scale for side in window.shape[-2:])
         return net.flow_net(*lq.unbind(1))[2][0, :, :h, :w]
-
-
-def neighbours(clip: Tensor) -> tuple[Tensor, Tensor]:  # (B, T, ...) -> 2 x ((T - 1) B, ...)
-    """Each frame but the last, and each but the first; frame by frame, as a network gives their flows."""
-    frames = clip.transpose(0, 1)
-    return frames[:-1].flatten(0, 1), frames[1:].flatten(0, 1)

@@ -216,7 +216,8 @@ def to_tensor(image: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """A frame, as it is given -> (3, H, W) float, RGB, 0-1."""
     if isinstance(image, Tensor):
         return image.to(device, torch.float32)
-    return torch.from_numpy(planes_of(image)).to(device).float().div_(_WHITE[image.dtype])
+    white = np.float32(_WHITE[image.dtype])  # torch divides bytes in thrice the time
+    return torch.from_numpy(np.divide(planes_of(image), white, dtype=np.float32)).to(device)
 
 
 def like(image: np.ndarray | Tensor, rgb: Tensor) -> np.ndarray | Tensor:
@@ -224,8 +225,9 @@ def like(image: np.ndarray | Tensor, rgb: Tensor) -> np.ndarray | Tensor:
     if isinstance(image, Tensor):
         return rgb.to(image)
     levels = rgb.mul(_WHITE[image.dtype]).round_()
-    levels = levels.to(torch.uint8 if image.dtype == np.uint8 else torch.int32)  # torch has little for uint16
-    restored = levels.contiguous().cpu().numpy().astype(image.dtype, copy=False).transpose(1, 2, 0)
+    if levels.device.type != 'cpu':  # fewer bytes to bring back; torch has little for uint16
+        levels = levels.to(torch.uint8 if image.dtype == np.uint8 else torch.int32).cpu()
+    restored = levels.contiguous().numpy().astype(image.dtype, copy=False).transpose(1, 2, 0)
     return packed(restored) if image.flags.c_contiguous else restored
 
 
