@@ -223,7 +223,7 @@ def test_samples_that_are_refused(batch):
     ({}, {'flow_opt': {'type': 'MSELoss'}}, 'train.flow_opt.type must be PyramidWarpLoss, but is MSELoss'),
     ({}, {'flow_opt': {'type': 'PyramidWarpLoss', 'level_weights': [1.0]}}, 'level_weights must hold 3 numbers'),
     ({}, {'flow_opt': {'type': 'PyramidWarpLoss', 'distance': 'l3'}}, "distance must be one of l2, l1, but got 'l3'"),
-    ({}, {'flow_opt': None, 'flow_iter': 3}, 'train.flow_iter is 3, but train.flow_opt is missing'),
+    ({}, {'flow_opt': None, 'flow_iter': 3}, 'train.flow_iter is 3, but train.flow_opt, which is trained then, is missing'),
     ({}, {'truncate': 0}, 'train.truncate must be >= 1, but is 0'),
     ({'num_block': 0}, {}, 'network_g: num_block must be at least 1, but got 0'),
     ({'reduction': 99}, {}, 'network_g: reduction must be from 1 to num_feat 8, but got 99'),

@@ -162,7 +162,7 @@ class PyramidWarpLoss(nn.Module):
             the weighted terms of 'half', 'lr' and 'hr', whose sum is the loss.
         """
         frames = (tuple(F.avg_pool2d(frame, 2) for frame in lq), lq, gt)
-        distance = self.DISTANCES[self.distance]
+        options = self.smooth_weight, self.smooth_unit, self.DISTANCES[self.distance]
         return {
-            level: self.loss_weight * weight * warp_loss(last, this, flow, self.smooth_weight, self.smooth_unit, distance)
+            level: self.loss_weight * weight * warp_loss(last, this, flow, *options)
             for level, weight, (last, this), flow in zip(self.LEVELS, self.level_weights, frames, flows, strict=True)}

@@ -48,7 +48,8 @@ class HOFFRTrainOptions(TrainOptions):
         if self.deblur_opt and not has_branch:
             raise ValueError(f'train.deblur_opt is there, but {type(net).__name__} has no deblurring branch')
         if self.flow_iter and not self.flow_opt:
-            raise ValueError(f'train.flow_iter is {self.flow_iter}, but train.flow_opt is missing, which is trained then')
+            raise ValueError(f'train.flow_iter is {self.flow_iter}, but train.flow_opt, which is trained '
+                             'then, is missing')
 
 
 @MODEL_REGISTRY.register()
