@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..archs.hoffr_arch import neighbours
 from ..inference import pad_to_multiple
 from ..losses.flow_loss import PyramidWarpLoss
-from ..schema import Count, Loss, Positive, TrainOptions
+from ..schema import Loss, Positive, TrainOptions
 from ..schema.block import refuse_field
 from .stvsr_model import STVSRModel
 
@@ -25,9 +25,9 @@ class HOFFRTrainOptions(TrainOptions):
     flow_opt: Loss | None = None
     """L_OF, on the flow between neighbours: {type: PyramidWarpLoss, loss_weight, level_weights, distance,
     smooth_weight, smooth_unit}."""
-    flow_iter: Count = 0
-    """In so many steps at first, flow_opt alone is trained. Such a step costs a fraction of a whole one, and what is
-    carried on by the flow is of use from the beginning. Several processes need find_unused_parameters: true."""
+    flow_only: bool = False
+    """Train the flow network alone, on flow_opt: a stage before the whole, whose steps cost a tenth. What the flow
+    carries on is then of use from the beginning."""
     truncate: Positive | None = None
     """Gradients go back over no more than so many frames (truncated back-propagation through time); default: over all
     of a sample."""
@@ -47,9 +47,8 @@ class HOFFRTrainOptions(TrainOptions):
                              'trains; network_g.deblur_branch: false leaves it out')
         if self.deblur_opt and not has_branch:
             raise ValueError(f'train.deblur_opt is there, but {type(net).__name__} has no deblurring branch')
-        if self.flow_iter and not self.flow_opt:
-            raise ValueError(f'train.flow_iter is {self.flow_iter}, but train.flow_opt, which is trained '
-                             'then, is missing')
+        if self.flow_only and not self.flow_opt:
+            raise ValueError('train.flow_opt is missing, on which train.flow_only trains')
 
 
 @MODEL_REGISTRY.register()
@@ -61,13 +60,15 @@ class HOFFRModel(STVSRModel):
     """
 
     train_options = HOFFRTrainOptions
-    flow_only = False  # whether this step trains the flow network alone
+
+    def model_to_device(self, net: nn.Module, *, broadcast_buffers: bool = True) -> nn.Module:
+        if self.is_train and self.train_opt.flow_only:
+            net.requires_grad_(False)
+            net.flow_net.requires_grad_(True)
+        return super().model_to_device(net, broadcast_buffers=broadcast_buffers)
 
     def init_losses(self) -> None:
         super().init_losses()
-        if self.train_opt.flow_iter and self.opt['dist'] and not self.opt.get('find_unused_parameters'):
-            raise ValueError('train.flow_iter trains a part of the network, which several processes can with '
-                             'find_unused_parameters: true')
         self.cri_deblur = self.optional_loss(self.train_opt.deblur_opt)
         self.cri_flow = self.optional_loss(self.train_opt.flow_opt)
 
@@ -85,12 +86,8 @@ class HOFFRModel(STVSRModel):
                 raise ValueError('lq_sharp must have the shape of lq, but they are '
                                  f'{tuple(self.lq_sharp.shape)} and {tuple(self.lq.shape)}')
 
-    def optimize_parameters(self, current_iter: int) -> None:
-        self.flow_only = current_iter <= self.train_opt.flow_iter
-        super().optimize_parameters(current_iter)
-
     def compute_losses(self) -> dict[str, Tensor]:
-        if self.flow_only:
+        if self.train_opt.flow_only:
             return self.flow_losses(self.net_g(self.lq, flow_only=True))
         hr, frames = self.net_g(self.lq, return_parts=True, truncate=self.train_opt.truncate)
         losses = {'l_sr': self.cri_pix(hr, self.gt)}
