@@ -44,6 +44,9 @@ setup(
         'mm': ['mmengine'],
         'face': ['facexlib'],
         'lpips': ['lpips'],
-        'dev': ['google-crc32c', 'jsonschema', 'lpips', 'pytest', 'pytest-xdist', 'ruff', 'SSIM-PIL'],
+        'safetensors': ['safetensors'],
+        'vmaf': ['imageio-ffmpeg'],
+        'dev': ['google-crc32c', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'pytest', 'pytest-xdist', 'ruff', 'safetensors',
+                'SSIM-PIL'],
     },
 )

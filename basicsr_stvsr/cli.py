@@ -21,6 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .version import __version__
+from .zoo_cli import add_zoo_commands
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 CPU_TILE = 256  # pixels
@@ -111,6 +112,8 @@ def make_parser() -> argparse.ArgumentParser:
                          help='how the page opens (default: %(default)s)')
     compare.add_argument('--max-frames', type=int, default=240, metavar='N',
                          help='the most frames to show; scores are of all (default: %(default)s)')
+
+    add_zoo_commands(commands.add_parser('zoo', help='the model zoo: list, info, fetch, verify, publish'))
 
     for name in ('train', 'test'):
         commands.add_parser(name, help=f'{name} by an option file: stvsr {name} -opt FILE', add_help=False)

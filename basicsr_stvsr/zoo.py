@@ -1,74 +1,223 @@
 """Networks with weights, by name.
 
-One table: what to build, and where its weights lie. Those of the small networks ship with the package; see the model
-card beside them for what they were trained on, and what they are worth.
+One table: what to build, where its weights lie, what they were trained on, and what was measured. docs/model_zoo.md is
+made from it. Files without an address ship with the package, and the model card beside them tells what they are worth;
+others are fetched by `stvsr zoo fetch`, never on their own.
 """
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from .archs.checkpoint import check_hash, load_weights, read_state_dict
+from .archs.checkpoint import check_hash, check_sha256, load_weights, read_state_dict
 
 WEIGHTS = Path(__file__).parent / 'weights'
 
 
-@dataclass(frozen=True)
+class Stage(NamedTuple):
+    """A training, one after the other of which made the weights.
+
+    Attributes:
+        options: its option file.
+        iterations: steps of the optimiser; None: not known.
+        command: how it was started; None: basicsr/train.py with the option file.
+    """
+    options: str
+    iterations: int | None
+    command: str | None = None
+
+
+class Score(NamedTuple):
+    """What was measured on a test set, or published.
+
+    Attributes:
+        test_set: which clips, and which frames of them.
+        color: what is compared, such as RGB or Y.
+        frames: which of the frames that come out: all, vsr (those that were given) or vfi (those between them).
+        psnr: dB.
+        ssim: None: not measured.
+    """
+    test_set: str
+    color: str
+    frames: str
+    psnr: float
+    ssim: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """A network of the zoo.
 
     Attributes:
         network: its `network_g`.
-        weights: name of the file, which ends in the beginning of its sha256.
+        weights: name of the file, `<Method>_<train set>_x<scale>-<first 8 digits of its sha256>.pth` or .safetensors.
+        sha256: all digits, in hex.
+        size: of the file, in bytes.
         about: what it does, in a line.
+        parameters: how many the network has.
+        data: what it was trained on.
+        stages: the trainings.
+        licence: of the weights.
+        measured: what they reach.
+        measured_by: the command that measures it; None: nothing was measured.
+        published: numbers of the paper, where it has some of such a network.
+        url: http, https or file address of the file; None: it ships with the package.
     """
     network: Mapping[str, Any]
     weights: str
+    sha256: str
+    size: int
     about: str
+    parameters: int
+    data: str
+    stages: tuple[Stage, ...]
+    licence: str
+    measured: tuple[Score, ...] = ()
+    measured_by: str | None = None
+    published: tuple[Score, ...] = ()
+    url: str | None = None
 
+    @property
+    def path(self) -> Path:
+        """Where the file lies, or will once it is fetched."""
+        return WEIGHTS / self.weights if self.url is None else home() / self.weights
+
+
+def home() -> Path:
+    """The folder of fetched weights: STVSR_HOME, or ~/.cache/basicsr_stvsr."""
+    return Path(os.environ.get('STVSR_HOME') or '~/.cache/basicsr_stvsr').expanduser()
+
+
+CLIPS = ('18 short clips of research data sets and demo clips of public repositories (DAVIS, NTIA, KITTI, GoPro '
+         'footage and others), 450 frames')
+BICUBIC = 'low-resolution frames by MATLAB-like bicubic'
+RESEARCH = 'for research only: the footage belongs to third parties, whose terms cover research'
+VID4, MIDDLEBURY, UCF101 = 'Vid4 (frames 0-12)', 'Middlebury-other', 'UCF101 (22 of 379 triplets)'
 
 ZOO = {
     'mbnet-small': Entry(
-        {'type': 'MBNet', 'scale': 4, 'num_iters': 2, 'feedback': 'vfi', 'vfi_feature': 'vsr',
-         'flow_net': {'type': 'OFRNet', 'num_feat': 64, 'num_res': 4, 'flow_unit': 4.0},
-         'refine_net': {'type': 'PACFlowNet', 'num_feat': 12, 'guide_channels': 4},
-         'vsr_net': {'type': 'RDN', 'num_feat': 32, 'num_grow': 16, 'num_blocks': 4, 'num_layers': 4, 'residual': True},
-         'vfi_net': {'type': 'GridNet', 'channels': [12, 24, 48], 'residual': True}},
-        'MBNet_small_clips_x4-e3072f98.pth', 'x4 in space, x2 in time'),
+        network={
+            'type': 'MBNet', 'scale': 4, 'num_iters': 2, 'feedback': 'vfi', 'vfi_feature': 'vsr',
+            'flow_net': {'type': 'OFRNet', 'num_feat': 64, 'num_res': 4, 'flow_unit': 4.0},
+            'refine_net': {'type': 'PACFlowNet', 'num_feat': 12, 'guide_channels': 4},
+            'vsr_net': {'type': 'RDN', 'num_feat': 32, 'num_grow': 16, 'num_blocks': 4, 'num_layers': 4,
+                        'residual': True},
+            'vfi_net': {'type': 'GridNet', 'channels': [12, 24, 48], 'residual': True}},
+        weights='MBNet_small_clips_x4-e3072f98.pth',
+        sha256='e3072f98578c5978301257c67d364d103152bb784d9a05454b311fae0f89e4f9',
+        size=1_745_257,
+        about='x4 in space, x2 in time',
+        parameters=840_165,
+        data=f'{CLIPS}; {BICUBIC}',
+        stages=(Stage('options/train_mbnet_small_stage1.yml', 1000), Stage('options/train_mbnet_small.yml', 900)),
+        licence=RESEARCH,
+        measured=(
+            Score(VID4, 'RGB', 'vsr', 23.01, 0.654), Score(VID4, 'RGB', 'vfi', 22.70, 0.642),
+            Score(VID4, 'Y', 'vsr', 24.46), Score(VID4, 'Y', 'vfi', 24.18),
+            Score(MIDDLEBURY, 'RGB', 'vsr', 27.88, 0.770), Score(MIDDLEBURY, 'RGB', 'vfi', 27.29, 0.755),
+            Score(MIDDLEBURY, 'Y', 'vsr', 30.26), Score(MIDDLEBURY, 'Y', 'vfi', 29.56),
+            Score(UCF101, 'RGB', 'vsr', 28.78, 0.848), Score(UCF101, 'RGB', 'vfi', 26.78, 0.813),
+            Score(UCF101, 'Y', 'vsr', 30.15), Score(UCF101, 'Y', 'vfi', 28.18)),
+        measured_by='python basicsr/test.py -opt options/test_mbnet_small.yml'),
     'fisr-small': Entry(
-        {'type': 'FISRNet', 'num_feat': [6, 8, 16], 'residual': True},
-        'FISR_small_clips_x2-939ed9bf.pth', 'x2 in space, x2 in time'),
+        network={'type': 'FISRNet', 'num_feat': [6, 8, 16], 'residual': True},
+        weights='FISR_small_clips_x2-939ed9bf.pth',
+        sha256='939ed9bf02813457bc30261104f4c2c2818d318e99df1036168c1ae329ed5d37',
+        size=2_910_991,
+        about='x2 in space, x2 in time',
+        parameters=1_412_625,
+        data=f"{CLIPS}, of which 16 clips are long enough; {BICUBIC}, flow by OpenCV's DIS",
+        stages=(Stage('options/train_fisr_small.yml', 3300),),
+        licence=RESEARCH,
+        measured=(
+            Score('Vid4 (frames 1-11 of 0-12)', 'YUV', 'vsr', 35.01, 0.963),
+            Score('Vid4 (frames 1-11 of 0-12)', 'YUV', 'vfi', 31.19, 0.925),
+            Score('Vid4 (frames 1-11 of 0-12)', 'Y', 'vsr', 30.39),
+            Score('Vid4 (frames 1-11 of 0-12)', 'Y', 'vfi', 26.60)),
+        measured_by='python basicsr/test.py -opt options/test_fisr_small.yml'),
     'fstrn-small': Entry(
-        {'type': 'FSTRN', 'num_feat': 32, 'num_frb': 20, 'up_kernel': 'pixelshuffle'},
-        'FSTRN_small_clips_x4-f232100f.pth', 'x4 in space, of luma'),
+        network={'type': 'FSTRN', 'num_feat': 32, 'num_frb': 20, 'up_kernel': 'pixelshuffle'},
+        weights='FSTRN_small_clips_x4-f232100f.pth',
+        sha256='f232100fade77bae42a9620ef1025be4780826138483bbbf1456e754ef4a0580',
+        size=752_550,
+        about='x4 in space, of luma',
+        parameters=359_545,
+        data=f'{CLIPS}; {BICUBIC}',
+        stages=(Stage('options/train_fstrn_small.yml', 3800),),
+        licence=RESEARCH,
+        measured=(Score(VID4, 'Y', 'all', 24.66, 0.715),),
+        measured_by='python basicsr/test.py -opt options/test_fstrn_small.yml'),
     'hoffr-small': Entry(
-        {'type': 'HOFFR', 'num_feat': 32, 'num_block': 5, 'num_rcab': 2, 'reduction': 8, 'num_flow_feat': 16},
-        'HOFFR_small_clips_x4-fb749adc.pth', 'x4 in space, of frames blurred by motion, which it sharpens'),
+        network={'type': 'HOFFR', 'num_feat': 32, 'num_block': 5, 'num_rcab': 2, 'reduction': 8, 'num_flow_feat': 16},
+        weights='HOFFR_small_clips_x4-fb749adc.pth',
+        sha256='fb749adcb64226111c8ac95563d6d337916cc78b696b5e497bf8924c3e46edc9',
+        size=1_335_775,
+        about='x4 in space, of frames blurred by motion, which it sharpens',
+        parameters=648_546,
+        data=f'{CLIPS}, of which those with eight frames and more are used; blurred over half to twice the time '
+             'between frames along DIS flow, then MATLAB-like bicubic',
+        stages=(Stage('options/train_hoffr_small.yml', 2000),),
+        licence=RESEARCH,
+        measured=(Score(f'{VID4}, blurred', 'RGB', 'all', 22.91, 0.659),
+                  Score(f'{VID4}, blurred', 'Y', 'all', 24.38, 0.686)),
+        measured_by='python basicsr/test.py -opt options/test_hoffr_small.yml'),
     'adaptive-gan-small': Entry(
-        {'type': 'VSRResNet', 'scale': 4, 'num_feat': 32, 'num_block': 4, 'add_center': True},
-        'AdaptiveGAN_small_clips_x4-0197b860.pth', 'x4 in space, of luma; sharper, and further from the truth'),
+        network={'type': 'VSRResNet', 'scale': 4, 'num_feat': 32, 'num_block': 4, 'add_center': True},
+        weights='AdaptiveGAN_small_clips_x4-0197b860.pth',
+        sha256='0197b8604c5b14bf01bb00bfe86abf2002c6d21dd87ebbb1dadfba60b5d5cb51',
+        size=249_333,
+        about='x4 in space, of luma; sharper, and further from the truth',
+        parameters=120_705,
+        data=f'{CLIPS}; {BICUBIC}',
+        stages=(Stage('options/train_vsrresnet_small.yml', 4000), Stage('options/train_adaptive_gan_small.yml', 1500)),
+        licence=RESEARCH,
+        measured=(Score(VID4, 'Y', 'all', 24.06, 0.711),),
+        measured_by='python basicsr/test.py -opt options/test_adaptive_gan_small.yml'),
 }
 
 
+def entry_of(name: str) -> Entry:
+    """A network of the zoo.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in ZOO:
+        raise ValueError(f'no model {name!r} in the zoo, expected one of {", ".join(ZOO)}; or give an option file and '
+                         'weights')
+    return ZOO[name]
+
+
+def check_file(name: str) -> Path:
+    """Finds the file of a network's weights, and compares it with its sha256; nothing of it is loaded.
+
+    Raises:
+        FileNotFoundError: it is not there; the message says how to get it.
+        ValueError: there is no such network, or the file is damaged.
+    """
+    entry = entry_of(name)
+    if not entry.path.is_file():
+        how = f'`stvsr zoo fetch {name}` gets it' if entry.url else 'it ships with the package: install that again'
+        raise FileNotFoundError(f'the weights of {name} are not at {entry.path}; {how}')
+    check_sha256(entry.path, entry.sha256, f'the weights of {name}')
+    return entry.path
+
+
 def load(name: str, device: str | torch.device = 'cpu') -> nn.Module:
-    """Builds a network of the zoo with its weights, in evaluation mode.
+    """Builds a network of the zoo with its weights, in evaluation mode; downloads nothing.
 
     Raises:
         ValueError: there is no such network, or the file of its weights is damaged.
         FileNotFoundError: the file of its weights is missing.
     """
-    if name not in ZOO:
-        raise ValueError(f'no model {name!r} in the zoo, expected one of {", ".join(ZOO)}; or give an option file and '
-                         'weights')
-    entry = ZOO[name]
-    path = WEIGHTS / entry.weights
-    check_hash(path)
-    return load_network(entry.network, path, device)
+    path = check_file(name)
+    return load_network(entry_of(name).network, path, device)
 
 
 def load_network(network: Mapping[str, Any], weights: str | Path | None, device: str | torch.device = 'cpu') -> (
@@ -80,16 +229,23 @@ def load_network(network: Mapping[str, Any], weights: str | Path | None, device:
         weights: a checkpoint of a training, or weights alone; None: as the network is built, for those that have none.
 
     Raises:
-        ValueError: there is no such network, an option is wrong, or the file does not hold these weights.
+        ValueError: there is no such network, an option is wrong, or the file is damaged, or holds other weights.
         FileNotFoundError: there is no such file.
     """
+    net = build(network)
+    if weights is not None:
+        check_hash(weights)
+        what = network['type']
+        load_weights(net, read_state_dict(weights, what=what), path=weights, what=what)
+    return net.eval().requires_grad_(False).to(device)
+
+
+def build(network: Mapping[str, Any]) -> nn.Module:
+    """Builds a network from its options; ValueError where there is none of its type, or an option is wrong."""
     name = network.get('type')
     if name not in ARCH_REGISTRY:
         raise ValueError(f'network_g: type {name!r} is not in ARCH_REGISTRY')
     try:
-        net = build_network(dict(network))
+        return build_network(dict(network))
     except TypeError as error:  # an argument that it does not have
         raise ValueError(f'network_g: {error}') from error
-    if weights is not None:
-        load_weights(net, read_state_dict(weights, what=name), path=weights, what=name)
-    return net.eval().requires_grad_(False).to(device)

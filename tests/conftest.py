@@ -17,6 +17,7 @@ import basicsr_stvsr  # noqa: F401  (registers the classes, and patches what bas
 # isort: split
 from basicsr.utils import get_root_logger
 
+from basicsr_stvsr.models.clip_scores import FramePair, Scorer
 from basicsr_stvsr.train import train_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,6 +56,14 @@ def log(caplog, monkeypatch):
     monkeypatch.setattr(get_root_logger(), 'propagate', True)
     caplog.set_level(logging.INFO)
     return caplog
+
+
+def score_of(pair: FramePair, metric_opt: dict) -> float:
+    """What a validation says of one frame."""
+    with Scorer({'it': metric_opt}).clip(has_truth=pair.gt is not None) as clip:
+        clip.add(0, pair)
+        (_, score), = clip.result()['it']
+    return score
 
 
 def write_moving_clips(root: Path, *, num_frames: int, height: int, width: int) -> None:

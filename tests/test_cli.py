@@ -172,7 +172,7 @@ def test_networks_that_are_refused(video, tmp_path, capsys, network, message):
     weights = []
     if 'VGG' in network:
         net = build_network({'type': 'VGGStyleDiscriminator', 'num_in_ch': 3, 'num_feat': 4})
-        torch.save(net.state_dict(), tmp_path / 'net.pth')
+        torch.save({'params': net.state_dict()}, tmp_path / 'net.pth')
         weights = ['--weights', str(tmp_path / 'net.pth')]
     options.write_text(f'network_g: {network}')
     command = ['restore', str(video), str(tmp_path / 'out.mkv'), '--opt', str(options), '--json', '--device', 'cpu']
@@ -394,7 +394,7 @@ def test_train_and_test_take_the_options_of_basicsr(tmp_path):
         assert failed.returncode == 2 and 'no.yml does not exist' in failed.stderr
 
 
-@pytest.mark.parametrize('command', ['restore', 'info', 'compare', 'train', 'test'])
+@pytest.mark.parametrize('command', ['restore', 'info', 'compare', 'zoo', 'train', 'test'])
 def test_every_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, '--help'])

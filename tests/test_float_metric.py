@@ -6,6 +6,7 @@ import torch
 from basicsr.metrics import calculate_metric
 from basicsr.metrics.psnr_ssim import calculate_psnr, calculate_ssim
 from basicsr.utils.registry import METRIC_REGISTRY
+from conftest import score_of
 
 from basicsr_stvsr.metrics.float_metric import calculate_float_psnr, calculate_float_ssim
 from basicsr_stvsr.models.clip_scores import FramePair, needs_reference
@@ -146,7 +147,7 @@ def test_a_validation_hands_over_luminance_as_it_is(color):
     gt = torch.full((1 if color == 'y' else 3, 8, 9), level)
     pair = FramePair(gt - 0.2 / 255, gt, color)
     expected = -20 * math.log10(0.2 / 255 * (1 if color == 'y' else 219 / 255))
-    assert pair.score({'type': 'calculate_float_psnr', 'crop_border': 1}) == pytest.approx(expected, abs=1e-2)
+    assert score_of(pair, {'type': 'calculate_float_psnr', 'crop_border': 1}) == pytest.approx(expected, abs=1e-2)
 
 
 @both

@@ -8,6 +8,7 @@ import pytest
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.utils.registry import METRIC_REGISTRY
+from conftest import score_of
 from torch import nn
 
 from basicsr_stvsr.metrics.lpips_metric import BACKBONES, build_lpips, calculate_lpips
@@ -202,7 +203,7 @@ def test_a_validation_scores_by_it(alex, frames):
     """With `better`, which a metric whose lower scores are the better ones needs."""
     tensors = [torch.from_numpy(frame[..., ::-1].copy()).permute(2, 0, 1) / 255 for frame in frames]
     options = {'type': 'calculate_lpips', 'backbone': alex.path, 'better': 'lower'}
-    assert FramePair(*tensors, 'rgb').score(options) == calculate_lpips(*frames, backbone=alex.path)
+    assert score_of(FramePair(*tensors, 'rgb'), options) == calculate_lpips(*frames, backbone=alex.path)
 
 
 # What is missing or wrong

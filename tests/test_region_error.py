@@ -5,6 +5,7 @@ import pytest
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.utils.registry import METRIC_REGISTRY
+from conftest import score_of
 
 from basicsr_stvsr.metrics.region_metric import calculate_region_error
 from basicsr_stvsr.models.clip_scores import FramePair, needs_reference
@@ -109,7 +110,7 @@ def test_a_validation_scores_by_it(gt, region):
     frame, true = (torch.from_numpy(image).permute(2, 0, 1) for image in (levels(gt, np.arange(12)), gt))
     options = {'type': 'calculate_region_error', 'region': region}
     expected = calculate_region_error(levels(gt, np.arange(12)), gt, region=region)
-    assert FramePair(frame, true, 'y').score({**options, 'better': 'lower'}) == pytest.approx(expected, rel=1e-4)
+    assert score_of(FramePair(frame, true, 'y'), {**options, 'better': 'lower'}) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(('options', 'message'), [

@@ -1,4 +1,4 @@
-"""Published weights: what is in the package, and the script that makes such files."""
+"""Weights in the package, and files of weights that are damaged, or something else."""
 import hashlib
 import os
 import shutil
@@ -9,7 +9,6 @@ import torch
 from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from conftest import ROOT
-from run_util import run, succeed
 
 from basicsr_stvsr.archs.checkpoint import check_hash, load_weights, read_state_dict
 from basicsr_stvsr.inference import restore_clip
@@ -46,8 +45,7 @@ def test_weights_of_the_package(path, opt):
     net = build_network(opt['network_g'])
     net.load_state_dict(weights)
     card = (path.parent / 'README.md').read_text()
-    assert path.name in card and digest in card and 'research' in card
-    assert f'{sum(p.numel() for p in net.parameters()):,} parameters' in card
+    assert f'\n## {path.name}\n' in card and 'research' in card
 
 
 def test_the_demo_names_weights_that_are_there():
@@ -106,23 +104,6 @@ def test_hoffr_small_begins_afresh_at_a_cut(real_data):
     assert afresh[:2] == through[:2]
     assert afresh[2] > through[2] + 2  # dB
     assert all(ours > theirs for ours, theirs in zip(afresh, psnr(bicubic), strict=True))
-
-
-def test_publish(tmp_path):
-    checkpoint = tmp_path / 'net_g_latest.pth'
-    averaged = {'w': torch.full((3,), 0.1), 'n': torch.tensor(7)}
-    torch.save({'params': {'w': torch.ones(3)}, 'params_ema': averaged}, checkpoint)
-    command = 'scripts/publish_weights.py', checkpoint, tmp_path / 'out' / 'Net_set_x4'
-    succeed(*command)
-    path, = (tmp_path / 'out').iterdir()
-    weights = torch.load(path, weights_only=True)['params']
-    assert torch.equal(weights['w'], torch.full((3,), 0.1).half()) and weights['n'] == 7
-    check_hash(path)
-
-    torch.save({'weights': {}}, checkpoint)
-    failed = run(*command)
-    assert failed.returncode == 1
-    assert failed.stderr == f'{checkpoint} holds weights, but no params_ema\n'
 
 
 def test_damaged_weights_are_refused(tmp_path):

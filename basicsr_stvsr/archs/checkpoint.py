@@ -1,14 +1,22 @@
-"""Loads published weights from a local file; whatever is wrong with the file is told in one error."""
+"""Loads published weights from a local file; whatever is wrong with the file is told in one error.
+
+No code of a file is ever run: of pickles torch.load takes tensors and plain values alone; safetensors holds no more.
+"""
 import hashlib
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
+
+# The blocks under which trainings keep weights, the best first
+LAYOUTS = 'params_ema', 'params', 'state_dict'
+# What DataParallel puts before every name
+WRAPPER = 'module.'
 
 
 def sha256_of(path: str | Path) -> str:
@@ -40,14 +48,14 @@ def check_sha256(path: str | Path, sha256: str, expected: str) -> None:
 
 
 def check_hash(path: str | Path) -> None:
-    """Compares a published file, `<Method>_<train set>_x<scale>-<8 hex digits>.pth`, with its sha256.
+    """Compares a published file, `<Method>_<train set>_x<scale>-<8 hex digits>.pth` or .safetensors, with its sha256.
 
     The digits are the first ones of the sha256, as in BasicSR's zoo; a file that is not named so passes.
 
     Raises:
         ValueError: the file is not the one that was given this name.
     """
-    match = re.search(r'_x\d+-([0-9a-f]{8})\.pth$', str(path))
+    match = re.search(r'_x\d+-([0-9a-f]{8})\.(pth|safetensors)$', str(path))
     if match is None or not Path(path).is_file():  # whoever reads a missing file says so, and what was expected
         return
     digest = sha256_of(path)
@@ -56,7 +64,7 @@ def check_hash(path: str | Path) -> None:
 
 
 def load_file(path: str | Path, expected: str) -> Any:
-    """`torch.load` of tensors and plain values, without running code from the file.
+    """`torch.load` of tensors and plain values, without running code from the file; reads .safetensors as well.
 
     Args:
         path: local file.
@@ -64,16 +72,46 @@ def load_file(path: str | Path, expected: str) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no such PyTorch file; one line says what it is instead.
+        ValueError: the file is no such file; one line says what it is instead. Or safetensors is not installed.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         seen = 'is a folder' if path.is_dir() else 'does not exist'
         raise FileNotFoundError(f'{path} {seen}; expected {expected}')
+    if path.suffix == '.safetensors':
+        return load_safetensors(path, expected)
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # what torch.load raises depends on the byte at which it stumbles
         raise ValueError(f'{path} {describe(path)}; expected {expected}') from error
+
+
+def load_safetensors(path: Path, expected: str) -> dict[str, Tensor]:
+    """The tensors of such a file, by name.
+
+    Raises:
+        ValueError: it is none, or is damaged; or safetensors is not installed.
+    """
+    torch_side, error_class = import_safetensors()
+    try:
+        return torch_side.load_file(path)
+    except error_class as error:
+        raise ValueError(f'{path} is no safetensors file, or is damaged ({error}); expected {expected}') from error
+
+
+def import_safetensors() -> tuple[Any, type[Exception]]:
+    """The part of safetensors that reads and writes PyTorch's tensors, and its error.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import safetensors
+        import safetensors.torch
+    except ImportError as error:
+        raise ValueError('.safetensors is read and written by the package safetensors, which is not installed: '
+                         "pip install 'basicsr_stvsr[safetensors]', or pip install safetensors") from error
+    return safetensors.torch, safetensors.SafetensorError
 
 
 def describe(path: Path) -> str:
@@ -96,30 +134,66 @@ def describe(path: Path) -> str:
 
 
 def read_state_dict(path: str | Path, *, what: str, published: str | None = None,
-                    keys: Sequence[str] = ('params_ema', 'params', 'state_dict')) -> dict[str, Tensor]:
-    """Reads the weights in a checkpoint: the file itself, or what it holds under the first of `keys` that it has.
+                    keys: Sequence[str] = LAYOUTS) -> dict[str, Tensor]:
+    """Reads the weights in a checkpoint: what it holds under the first of `keys` or `LAYOUTS` that it has, else all.
+
+    Where the file is laid out otherwise than those of BasicSR, a line in the log says what was done.
 
     Args:
         path: local file.
         what: whose weights they are, for messages.
-        published: where the file can be had, for messages.
+        published: where the file can be had, for messages; its layout is known, and nothing is logged.
+        keys: the blocks to look for first; () expects the weights alone.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a PyTorch checkpoint of tensors by name.
+        ValueError: the file is not a checkpoint of tensors by name.
     """
     expected = f'the weights of {what}' + (f', published as {published}' if published else '')
-    state = load_file(path, expected)
-    for key in keys:
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-            break
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        is_block = isinstance(state, dict)
+    content = load_file(path, expected)
+    key = next((key for key in (*keys, *LAYOUTS) if has_block(content, key)), None)
+    state, done = tensors_by_name(content if key is None else content[key], path, expected)
+    if key is None and keys and Path(path).suffix != '.safetensors':
+        done.insert(0, 'took all of the file for weights, as it has no block of them')
+    elif key == 'state_dict':
+        done.insert(0, 'took the weights from its block state_dict')
+    if done and not published:
+        get_root_logger().warning(f'{path} is no checkpoint of BasicSR: {", and ".join(done)}')
+    return state
+
+
+def read_params(path: str | Path, *, what: str) -> dict[str, dict[str, Tensor]]:
+    """Reads `params` and `params_ema` of a checkpoint, those of them that it has; of another layout: as `params`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_state_dict`.
+    """
+    expected = f'the weights of {what}'
+    content = load_file(path, expected)
+    keys = [key for key in ('params', 'params_ema') if has_block(content, key)]
+    if not keys:
+        return {'params': read_state_dict(path, what=what)}
+    return {key: tensors_by_name(content[key], path, expected)[0] for key in keys}
+
+
+def has_block(content: Any, key: str) -> bool:
+    return isinstance(content, Mapping) and isinstance(content.get(key), Mapping)
+
+
+def tensors_by_name(state: Any, path: str | Path, expected: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of a block, without what DataParallel puts before their names; and what was done, in words.
+
+    Raises:
+        ValueError: it holds none, or something else.
+    """
+    is_block = isinstance(state, Mapping)
+    if not is_block or not state or not all(
+            isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
         holds = f'a block of {", ".join(map(str, list(state)[:6]))}' if is_block else type(state).__name__
         raise ValueError(f'{path} holds no tensors by name, but {holds}; expected {expected}')
-    # DataParallel prefixes every name.
-    return {name.removeprefix('module.'): value for name, value in state.items()}
+    wrapped = sum(name.startswith(WRAPPER) for name in state)
+    done = [f"left out '{WRAPPER}' before {wrapped} of {len(state)} names"] if wrapped else []
+    return {name.removeprefix(WRAPPER): value for name, value in state.items()}, done
 
 
 def load_weights(module: nn.Module, state: dict[str, Tensor], *, path: str | Path, what: str,

@@ -34,7 +34,7 @@ from ..inference import (
 )
 from ..json_files import finite_or_null
 from ..visuals import write_images
-from .clip_scores import FramePair, FrameScores, average_groups, mean, needs_reference, usable_metrics
+from .clip_scores import FramePair, FrameScores, Scorer, average_groups, mean, needs_order, usable_metrics
 
 SHOWN_OF_STREAM = 5  # of a recurrent network tensorboard shows its fifth frame
 
@@ -54,7 +54,13 @@ class ClipModel(SRModel):
         self.stop_requested: Callable[[], bool] = lambda: False
         self.validation_results: dict[str, Any] = {}
         self.best_metric_results: dict[str, Any] = {}
-        self.metrics = usable_metrics((opt.get('val') or {}).get('metrics') or {})
+        val_opt = opt.get('val') or {}
+        self.metrics = usable_metrics(val_opt.get('metrics') or {})
+        self.scorer = Scorer(self.metrics, val_opt.get('num_worker') or 0)
+        ordered = [name for name, metric in self.metrics.items() if needs_order(metric['type'])]
+        if ordered and val_opt.get('overlap') == 'all':
+            raise ValueError(f'val.metrics.{ordered[0]} sees frames in their order, each once, but val.overlap: all '
+                             'scores every copy of them')
         super().__init__(opt)
 
     def validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any,
@@ -104,24 +110,22 @@ class ClipModel(SRModel):
         names = item.get('frame_names') or [f'{i:08d}' for i in range(first + num_out)]
         gt = dict(enumerate(item.get('gt', ()), start=item.get('gt_start', 0)))
 
-        metrics = {name: metric for name, metric in self.metrics.items() if gt or not needs_reference(metric['type'])}
-        scores, saved = {name: [] for name in metrics}, set()
-        for number, (frame,) in restore_frames(
-                net, *self.network_inputs(lq, item), overlap=self.opt['val'].get('overlap'),
-                cuts=self.cuts(net, lq, color_of(dataset))):
-            pair = FramePair(frame, gt.get(number), color_of(dataset))
-            if save_img and number not in saved:
-                saved.add(number)  # of several copies the first
-                suffix = current_iter if self.is_train else self.opt['val'].get('suffix') or self.opt['name']
-                folder = osp.join(self.opt['path']['visualization'], dataset.opt['name'], clip)
-                image = pair.image
-                if 'lq_chroma' in item:
-                    image = add_chroma(frame, item['lq_chroma'][number // net.temporal_scale], net.scale)
-                imwrite(image, osp.join(folder, f'{names[number]}_{suffix}.png'))
-            for name, metric_opt in metrics.items():
-                if pair.gt is not None or not needs_reference(metric_opt['type']):
-                    scores[name].append((number, pair.score(metric_opt)))
-        return scores
+        saved = set()
+        restored = restore_frames(net, *self.network_inputs(lq, item), overlap=self.opt['val'].get('overlap'),
+                                  cuts=self.cuts(net, lq, color_of(dataset)))
+        with self.scorer.clip(has_truth=bool(gt)) as scorer:
+            for number, (frame,) in restored:
+                pair = FramePair(frame, gt.get(number), color_of(dataset))
+                if save_img and number not in saved:
+                    saved.add(number)  # of several copies the first
+                    suffix = current_iter if self.is_train else self.opt['val'].get('suffix') or self.opt['name']
+                    folder = osp.join(self.opt['path']['visualization'], dataset.opt['name'], clip)
+                    image = pair.image
+                    if 'lq_chroma' in item:
+                        image = add_chroma(frame, item['lq_chroma'][number // net.temporal_scale], net.scale)
+                    imwrite(image, osp.join(folder, f'{names[number]}_{suffix}.png'))
+                scorer.add(number, pair)
+            return scorer.result()
 
     def network_inputs(self, lq: Tensor, item: Mapping[str, Any]) -> tuple[Tensor, Tensor | None, Tiling | None]:
         """The first LR frames of a clip, their flow, and `val.tile`, as functions of `inference` take them."""

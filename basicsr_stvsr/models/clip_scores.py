@@ -1,17 +1,25 @@
 """Scores of the frames of a clip, and their means."""
 import inspect
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
-from typing import Any
+from queue import Full, Queue
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
-from basicsr.metrics import calculate_metric
+import torch
 from basicsr.utils import get_root_logger, tensor2img
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 
 from ..color import Color, convert_clip
+from ..cpu_memory import keep_freed_memory
+from ..metrics.psnr_ssim import FASTER
+from ..processes import end_with_parent, ignore_signals, server_context
 
 FrameScores = list[tuple[int, float]]  # (number of the frame, score)
 
@@ -33,9 +41,18 @@ def usable_metrics(metrics: Mapping[str, dict[str, Any]]) -> dict[str, dict[str,
     return usable
 
 
+def parameters_of(metric_type: str) -> set[str]:
+    return set(inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters)
+
+
 def needs_reference(metric_type: str) -> bool:
     """Whether a metric compares with ground truth, as its parameters say."""
-    return 'img2' in inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters
+    return bool(parameters_of(metric_type) & {'img2', 'pairs'})
+
+
+def needs_order(metric_type: str) -> bool:
+    """Whether a metric sees more than one frame at once, so that frames must come in order, each once."""
+    return bool(parameters_of(metric_type) & {'last_img', 'pairs'})
 
 
 class FramePair:
@@ -58,27 +75,181 @@ class FramePair:
     def gt_image(self) -> np.ndarray:
         return tensor2img(convert_clip(self.gt, self.color, 'rgb'))
 
-    def score(self, metric_opt: dict[str, Any]) -> float:
-        """One metric; NaN where it has no value, as NIQE of a flat frame, whose statistics are singular.
+    def data(self, metric_type: str, last: 'FramePair | None' = None) -> dict[str, np.ndarray] | None:
+        """What a metric of frames is given; None: it needs a frame before this one, or a ground truth, and has none.
 
         A metric that has an attribute `float_color` gets frames in that colour space as they are: float (H, W, C), 0-1.
+
+        Args:
+            last: the pair before this one.
         """
-        float_color = getattr(METRIC_REGISTRY.get(metric_opt['type']), 'float_color', None)
-        has_gt = needs_reference(metric_opt['type'])
-        if float_color:
-            data = {'img': self.as_array(self.frame, float_color)}
-            if has_gt:
-                data['img2'] = self.as_array(self.gt, float_color)
-        else:
-            data = {'img': self.image, 'img2': self.gt_image} if has_gt else {'img': self.image}
-        arguments = {name: value for name, value in metric_opt.items() if name != 'better'}
-        try:
-            return float(calculate_metric(data, arguments))
-        except np.linalg.LinAlgError:
-            return math.nan
+        float_color = getattr(METRIC_REGISTRY.get(metric_type), 'float_color', None)
+        wanted, data = parameters_of(metric_type), {}
+        for prefix, pair in (('', self), ('last_', last)):
+            for name, frame in (('img', pair and pair.frame), ('img2', pair and pair.gt)):
+                if prefix + name not in wanted:
+                    continue
+                if frame is None:
+                    return None
+                if float_color:
+                    data[prefix + name] = pair.as_array(frame, float_color)
+                else:
+                    data[prefix + name] = pair.image if name == 'img' else pair.gt_image
+        return data
 
     def as_array(self, image: Tensor, color: Color) -> np.ndarray:  # (C, H, W) -> (H, W, C')
         return convert_clip(image, self.color, color).float().cpu().permute(1, 2, 0).numpy()
+
+
+class Task(NamedTuple):
+    """A score of a frame that is to be computed."""
+
+    name: str  # of the metric in the log
+    metric: Callable[..., float]
+    data: Mapping[str, np.ndarray]
+    options: Mapping[str, Any]
+
+
+def arguments_of(metric_opt: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the options of a metric is handed to it."""
+    return {name: value for name, value in metric_opt.items() if name not in ('type', 'better')}
+
+
+def compute(tasks: Sequence[Task]) -> dict[str, float]:
+    """The scores of a frame; NaN where there is none, as NIQE of a flat frame, whose statistics are singular."""
+    scores = {}
+    for name, metric, data, options in tasks:
+        try:
+            scores[name] = float(metric(**data, **options))
+        except np.linalg.LinAlgError:
+            scores[name] = math.nan
+    return scores
+
+
+class Scorer:
+    """Scores clips frame by frame.
+
+    Args:
+        metrics: name -> options, as `usable_metrics` gives them.
+        num_worker: processes that compute scores beside this one; 0: they are computed here, frame after frame. They
+            start with the first clip, and end with this process or with `close`.
+    """
+
+    def __init__(self, metrics: Mapping[str, Mapping[str, Any]], num_worker: int = 0):
+        self.metrics, self.num_worker = dict(metrics), num_worker
+        self._pool: ProcessPoolExecutor | None = None
+
+    def clip(self, *, has_truth: bool) -> 'ClipScorer':
+        """Begins a clip.
+
+        Args:
+            has_truth: whether there is ground truth; else only metrics count that need none.
+        """
+        if self.num_worker and self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.num_worker, mp_context=server_context(__name__), initializer=_prepare_worker)
+        metrics = {name: opt for name, opt in self.metrics.items() if has_truth or not needs_reference(opt['type'])}
+        return ClipScorer(metrics, self._pool, 2 * self.num_worker)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+def _prepare_worker() -> None:
+    end_with_parent()
+    ignore_signals()
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+class ClipScorer:
+    """Scores the frames of one clip, see `Scorer`; a context manager.
+
+    Args:
+        metrics: name -> options.
+        pool: processes that compute; None: here.
+        num_waiting: how many frames may wait for them; adding one more then waits.
+    """
+
+    def __init__(self, metrics: Mapping[str, Mapping[str, Any]], pool: ProcessPoolExecutor | None, num_waiting: int):
+        self._pool, self._num_waiting = pool, num_waiting
+        self._of_frames = {name: opt for name, opt in metrics.items() if 'pairs' not in parameters_of(opt['type'])}
+        self._of_clip = {name: _ClipThread(METRIC_REGISTRY.get(opt['type']), arguments_of(opt))
+                         for name, opt in metrics.items() if name not in self._of_frames}
+        self._scores: dict[str, FrameScores] = {name: [] for name in metrics}
+        self._waiting: deque[tuple[int, Future]] = deque()
+        self._numbers: list[int] = []  # of frames that metrics of clips got
+        self._last: FramePair | None = None
+
+    def add(self, number: int, pair: FramePair) -> None:
+        """Takes the next frame, with its number in the clip."""
+        tasks = []
+        for name, opt in self._of_frames.items():
+            data = pair.data(opt['type'], self._last)
+            if data is not None:
+                metric = METRIC_REGISTRY.get(opt['type'])
+                tasks.append(Task(name, FASTER.get(metric, metric), data, arguments_of(opt)))
+        if self._of_clip and pair.gt is not None:
+            self._numbers.append(number)
+            for thread in self._of_clip.values():
+                thread.add((pair.image, pair.gt_image))
+        self._last = pair
+        if self._pool is None:
+            self._keep(number, compute(tasks))
+        else:
+            self._waiting.append((number, self._pool.submit(compute, tasks)))
+            while len(self._waiting) > self._num_waiting:
+                self._keep_first()
+
+    def result(self) -> dict[str, FrameScores]:
+        """Metric name -> (number of the frame, score) for every frame that has one."""
+        while self._waiting:
+            self._keep_first()
+        for name, thread in self._of_clip.items():
+            self._scores[name] = list(zip(self._numbers, thread.result(), strict=True))
+        return self._scores
+
+    def _keep_first(self) -> None:
+        number, scores = self._waiting.popleft()
+        self._keep(number, scores.result())
+
+    def _keep(self, number: int, scores: Mapping[str, float]) -> None:
+        for name, score in scores.items():
+            self._scores[name].append((number, score))
+
+    def __enter__(self) -> 'ClipScorer':
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for thread in self._of_clip.values():
+            thread.end()
+
+
+class _ClipThread:
+    """Runs a metric of whole clips in a thread, which takes frames as they come."""
+
+    def __init__(self, metric: Callable[..., list[float]], options: Mapping[str, Any]):
+        self._frames: Queue[tuple[np.ndarray, np.ndarray] | None] = Queue(2)
+        self._pool = ThreadPoolExecutor(1)
+        self._scores = self._pool.submit(lambda: metric(iter(self._frames.get, None), **options))
+
+    def add(self, pair: tuple[np.ndarray, np.ndarray] | None) -> None:
+        while not self._scores.done():  # it may have failed, and take no more
+            with suppress(Full):
+                self._frames.put(pair, timeout=1)
+                return
+
+    def result(self) -> list[float]:
+        self.add(None)
+        return self._scores.result()
+
+    def end(self) -> None:
+        self.add(None)
+        self._pool.shutdown()
 
 
 def mean(values: list[float]) -> float:

@@ -255,6 +255,8 @@ class ValOptions(Block):
     """What the mean is over: clips (first within each, then over all) or frames."""
     metrics: dict[str, Metric | None] = {}
     """Name in the log -> {type, arguments}, and better: lower where a smaller score is better; ~ turns one off."""
+    num_worker: Count = 0
+    """Processes that compute scores beside the network; 0: they are computed between two frames."""
 
 
 class WandbOptions(Block):

@@ -200,7 +200,8 @@ NetworkPart = Annotated[dict[str, Any], Registered(
 Loss = Annotated[dict[str, Any], Registered('loss', partial(entries, LOSS_REGISTRY), trial=try_loss)]
 Metric = Annotated[dict[str, Any], Registered(
     'metric', partial(entries, METRIC_REGISTRY),
-    partial(arguments_of, given=frozenset({'img', 'img2'}), better=Literal['higher', 'lower']))]
+    partial(arguments_of, given=frozenset({'img', 'img2', 'last_img', 'last_img2', 'pairs'}),
+            better=Literal['higher', 'lower']))]
 Dataset = Annotated[dict[str, Any], Registered(
     'data set', partial(entries, DATASET_REGISTRY), lambda dataset: getattr(dataset, 'options', None))]
 Flow = Annotated[dict[str, Any], Registered(

@@ -4,7 +4,6 @@ What a segment begins with depends on some frames before it (and for a recurrent
 begun alone gives what it would have given in a row.
 """
 import multiprocessing
-import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 
 from ..inference import Carry, State
+from ..processes import ignore_signals, server_context
 from .pipeline import Behind, ahead
 from .restorer import RestoreOptions, Restorer
 from .sink import Encoding, FolderWriter, OutputSpec, VideoWriter, image_path
@@ -267,7 +267,7 @@ def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Modu
 
 def _start(segments: Segments, builders: Sequence[Callable[[], nn.Module]], options: RestoreOptions) -> (
         dict[Connection, multiprocessing.Process]):
-    context = _process_context()
+    context = server_context(__name__)
     threads = max(1, torch.get_num_threads() // len(builders))
     processes = {}
     for build in builders:
@@ -277,15 +277,6 @@ def _start(segments: Segments, builders: Sequence[Callable[[], nn.Module]], opti
         other.close()  # so that the end of the process is noticed
         processes[connection] = process
     return processes
-
-
-def _process_context() -> multiprocessing.context.BaseContext:
-    """How processes are started: CUDA does not survive a fork, so they come from one that has only imported it."""
-    if 'forkserver' not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context('spawn')
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload([__name__])  # takes seconds, here once for all
-    return context
 
 
 def _share(processes: dict[Connection, multiprocessing.Process], starts: Iterator[Start],
@@ -334,8 +325,7 @@ def _share(processes: dict[Connection, multiprocessing.Process], starts: Iterato
 def _work(connection: Connection, segments: Segments, build: Callable[[], nn.Module], options: RestoreOptions,
           threads: int) -> None:
     """Restores the segments that come through a connection, and tells through it what has been written."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # are the other one's to handle
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     torch.set_num_threads(threads)
     restorer = None
     with suppress(EOFError, ConnectionError):  # the other one has ended
