@@ -20,7 +20,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['basicsr_stvsr', 'basicsr_stvsr.*']),
-    package_data={'basicsr_stvsr': ['weights/*', 'video/*.html']},
+    package_data={'basicsr_stvsr': ['weights/*', 'video/*.html', 'protocols/*.yml']},
     entry_points={'console_scripts': ['stvsr = basicsr_stvsr.cli:main']},
     python_requires='>=3.11',
     install_requires=[
@@ -46,7 +46,8 @@ setup(
         'lpips': ['lpips'],
         'safetensors': ['safetensors'],
         'vmaf': ['imageio-ffmpeg'],
-        'dev': ['google-crc32c', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'pytest', 'pytest-xdist', 'ruff', 'safetensors',
-                'SSIM-PIL'],
+        'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
+        'dev': ['google-crc32c', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'pytest', 'pytest-xdist', 'ruff',
+                'safetensors', 'SSIM-PIL'],
     },
 )

@@ -31,7 +31,8 @@ PRECISIONS, AT_CUT = ('fp32', 'bf16', 'fp16'), ('previous', 'next')  # as Restor
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments[:1] in (['train'], ['test']):  # their options are those of BasicSR
+    # Their options are those of BasicSR, but for `test --protocol`
+    if arguments[:1] == ['train'] or arguments[:1] == ['test'] and not {'--protocol', '-h', '--help'} & set(arguments):
         sys.argv = [f'stvsr {arguments[0]}', *arguments[1:]]
         runpy.run_module(f'basicsr_stvsr.{arguments[0]}', run_name='__main__')
         return 0
@@ -115,8 +116,27 @@ def make_parser() -> argparse.ArgumentParser:
 
     add_zoo_commands(commands.add_parser('zoo', help='the model zoo: list, info, fetch, verify, publish'))
 
-    for name in ('train', 'test'):
-        commands.add_parser(name, help=f'{name} by an option file: stvsr {name} -opt FILE', add_help=False)
+    export = add('export', run_export, 'write a network to ONNX, and compare it with torch by onnxruntime',
+                 'stvsr export fstrn.onnx --model fstrn-small\n'
+                 '  stvsr export net.onnx --opt options/train_fstrn.yml --weights net_g_latest.pth')
+    export.add_argument('output', type=Path, metavar='FILE.onnx')
+    export.add_argument('--no-check', action='store_true', help='do not compare it with torch')
+    export.add_argument('--overwrite', action='store_true', help='replace a file that is there already')
+    add_model_options(export)
+
+    test = add('test', run_test, 'measure a model by a protocol, or by an option file: stvsr test -opt FILE',
+               'stvsr test --protocol mbnet-table3 --model mbnet-small --datasets vid4\n'
+               '  stvsr test --protocol reds4 --model bicubic\n'
+               '  stvsr test -opt options/test_mbnet_small.yml')
+    test.add_argument('--protocol', required=True, metavar='NAME', help='an unknown one lists them')
+    test.add_argument('--data', type=Path, default=Path('datasets'), metavar='FOLDER',
+                      help='where the data sets lie (default: %(default)s)')
+    test.add_argument('--datasets', nargs='+', default=[], metavar='NAME', help='measure these alone')
+    test.add_argument('--into', type=Path, default=Path('results'), metavar='FOLDER', help='(default: %(default)s)')
+    test.add_argument('--workers', type=int, default=max(1, (os.cpu_count() or 1) - 1), metavar='N',
+                      help='processes that compute scores beside the network (default: all cores but one)')
+    add_model_options(test)
+    commands.add_parser('train', help='train by an option file: stvsr train -opt FILE', add_help=False)
     return parser
 
 
@@ -325,6 +345,44 @@ def run_compare(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_export(args: argparse.Namespace) -> int:
+    from .export import CheckError, export_network
+    from .zoo import ZOO
+
+    net = load_model(args, 'cpu')
+    weights = ZOO[args.model].path if args.model else weights_of(args)
+    try:
+        checked = export_network(net, args.output, name=args.model or type(net).__name__, weights=weights,
+                                 check=not args.no_check, overwrite=args.overwrite)
+    except CheckError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return EXIT_FAILED
+    for each in checked or ():
+        print(f'{each.batch} x {each.height}x{each.width}: differs from torch by at most {each.largest:.1e}')
+    if checked is None:
+        reason = 'as you asked' if args.no_check else 'onnxruntime is not installed'
+        print(f'warning: {args.output} was not checked: {reason}', file=sys.stderr)
+    print(args.output)
+    return 0
+
+
+def run_test(args: argparse.Namespace) -> int:
+    from .protocols.run import BASELINES, measure
+    from .zoo import check_file, entry_of
+
+    if args.model in BASELINES:
+        label, network, weights = args.model, None, None
+    elif args.model:
+        label, network, weights = args.model, entry_of(args.model).network, check_file(args.model)
+    else:
+        label, network, weights = args.opt.stem, network_of(args.opt), weights_of(args)
+    folder = measure(args.protocol, label, network, weights, data=args.data, into=args.into, chosen=args.datasets,
+                     num_worker=args.workers)
+    print((folder / 'table.md').read_text())
+    print(f'{folder}: results.json, table.md, clips.csv, frames.csv, frames.png, clips.png')
+    return 0
+
+
 def devices_of(text: str) -> list[str]:
     """The devices that `--device` names.
 
@@ -382,20 +440,28 @@ def network_of(option_file: str | Path) -> dict[str, Any]:
     return network
 
 
+def load_model(args: argparse.Namespace, device: str) -> Any:
+    """The network that the options of a model name, on a device."""
+    from .zoo import load, load_network
+
+    if args.weights and not args.opt:
+        raise ValueError('--weights goes with --opt; models of the zoo have weights')
+    if args.model:
+        return load(args.model, device)
+    weights = weights_of(args)
+    net = load_network(network_of(args.opt), weights, device)
+    if weights is None and any(True for _ in net.parameters()):
+        raise ValueError(f'{args.opt} names no weights for {type(net).__name__}; give them with --weights')
+    return net
+
+
 def build_model(args: argparse.Namespace, device: str) -> Any:
-    """The network that the options ask for, on a device."""
+    """The network that the options ask for, on a device, laid out and compiled as they say."""
     import torch
 
     from .archs.arch_util import compile_network, to_channels_last
-    from .zoo import load, load_network
 
-    if args.model:
-        net = load(args.model, device)
-    else:
-        weights = weights_of(args)
-        net = load_network(network_of(args.opt), weights, device)
-        if weights is None and any(True for _ in net.parameters()):
-            raise ValueError(f'{args.opt} names no weights for {type(net).__name__}; give them with --weights')
+    net = load_model(args, device)
     if args.channels_last:
         net = to_channels_last(net)
     if args.compile and (problem := compile_network(net, torch.device(device))):

@@ -1,6 +1,7 @@
 """BasicSR's testing, with this plugin's classes registered: `python -m basicsr_stvsr.test -opt FILE`."""
 import logging
 import os
+from collections.abc import Sequence
 from os import path as osp
 
 import torch
@@ -15,10 +16,14 @@ from .models.stvsr_model import STVSRModel
 from .options import parse_options, user_errors
 
 
-def test_pipeline(root_path: str) -> None:
-    """Tests as the option file on the command line says; results/ goes under `root_path`."""
+def test_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:
+    """Tests as the option file on the command line says; results/ goes under `root_path`.
+
+    Args:
+        argv: command line; None: this process's.
+    """
     with user_errors():
-        opt, _ = parse_options(root_path, is_train=False)
+        opt, _ = parse_options(root_path, is_train=False, argv=argv)
         torch.backends.cudnn.benchmark = True
         if opt['num_gpu'] == 0:
             keep_freed_memory()

@@ -19,6 +19,8 @@ from skimage.metrics import peak_signal_noise_ratio
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
 from basicsr_stvsr.color import convert_frame
 from basicsr_stvsr.data.degradations import bicubic_downsample
+from basicsr_stvsr.metrics.flicker import flicker
+from basicsr_stvsr.metrics.temporal_metric import calculate_tof
 from basicsr_stvsr.models.clip_scores import FramePair, average_groups, needs_reference
 from basicsr_stvsr.options import complete_paths, load_options
 
@@ -344,6 +346,21 @@ def test_niqe_of_a_flat_frame_is_left_out():
     with pytest.raises(ValueError, match='Image shapes are different'):  # other errors are errors
         score_of(FramePair(torch.zeros(3, 8, 8), torch.zeros(3, 8, 9), 'rgb'),
                  {'type': 'calculate_psnr', 'crop_border': 0})
+
+
+def test_metrics_of_clips_in_a_validation(tmp_path, clips):
+    """tOF of the saved images, and a score for all frames but the first; frames out of order are refused."""
+    metrics = {'tof': {'type': 'calculate_tof', 'better': 'lower'},
+               'flicker': {'type': 'calculate_temporal_difference', 'better': 'lower'}}
+    _, result = validate(tmp_path, clips, **BASELINE, val={'metrics': metrics, 'save_img': True})
+    folder = tmp_path / 'results' / 'tiny' / 'visualization' / 'set' / 'first'
+    made = [cv2.imread(str(folder / f'im{i + 1}_tiny.png')) for i in range(7)]
+    true = [cv2.imread(str(clips / 'first' / f'im{i + 1}.png')) for i in range(7)]
+    assert result['frames']['first']['tof'] == [
+        [i, pytest.approx(calculate_tof(made[i], true[i], made[i - 1], true[i - 1]))] for i in range(1, 7)]
+    assert result['clips']['first']['flicker']['all'] == pytest.approx(flicker(np.stack(made), np.stack(true)))
+    with pytest.raises(ValueError, match='val.metrics.tof sees frames in their order, each once, but val.overlap: all'):
+        validate(tmp_path, clips, **BASELINE, val={'metrics': metrics, 'overlap': 'all'})
 
 
 def test_average_over_frames_weighs_long_clips_more(tmp_path, clips):

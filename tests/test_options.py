@@ -349,8 +349,8 @@ def test_wrong_options_end_with_code_2_and_leave_nothing(tmp_path, pipeline, tex
     assert end.value.code == 2 and not list(root.iterdir())
     assert capsys.readouterr().err.splitlines()[-2:] == [
         "error: scale must be a whole number, but is 'four'",
-        'network_g.scal is not an option (its value here is 4). Did you mean scale? Options are first_output, scale, '
-        'temporal_scale, type']
+        'network_g.scal is not an option (its value here is 4). Did you mean scale? Options are between, first_output, '
+        'scale, temporal_scale, type']
 
 
 @pytest.mark.parametrize('path', sorted((ROOT / 'options').rglob('*.yml')), ids=lambda path: path.stem)

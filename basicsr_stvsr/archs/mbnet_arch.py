@@ -155,7 +155,8 @@ class MBNet(nn.Module):
 
         # LR flow (eq. 1), both directions in one batch, and the flows to the middle (eqs. 2, 3)
         # Flows stay in float32 whatever the frames are: bfloat16 rounds a motion of 20 pixels to eighths of one.
-        flows = [at_least_float32(flow).chunk(2) for flow in run(self.flow_net, torch.cat((a, b)), torch.cat((b, a)))]
+        both = run(self.flow_net, torch.cat((a, b)), torch.cat((b, a)))
+        flows = [at_least_float32(flow).unflatten(0, (2, -1)).unbind() for flow in both]
         flow_ab, flow_ba = flows[-1]
         warped_a, warped_b = warp(a, flow_ab), warp(b, flow_ba)  # a seen at b's time, b seen at a's
         mid_flows = torch.cat(interpolate_flow(flow_ab, flow_ba, form=self.interp), dim=1)

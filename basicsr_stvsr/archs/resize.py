@@ -44,8 +44,9 @@ def upscale_bicubic(x: Tensor, scale: int) -> Tensor:  # (..., H, W) -> (..., sH
 
 def _upscale_along(x: Tensor, scale: int, dim: int) -> Tensor:
     length = x.shape[dim]
-    places = torch.arange(-REACH, length + REACH, device=x.device) % (2 * length)
-    padded = x.index_select(dim, torch.minimum(places, 2 * length - 1 - places))
+    places = torch.arange(-REACH, length + REACH, device=x.device)
+    places = torch.maximum(places, -1 - places)  # mirrored, without a remainder, which ONNX's exporter lacks here
+    padded = x.index_select(dim, torch.minimum(places, 2 * length - 1 - places).clamp(min=0))  # 0: of a single pixel
     neighbours = [padded.narrow(dim, start, length) for start in range(2 * REACH + 1)]
     phases = []
     for phase in range(scale):  # of every pixel, where its s new ones lie relative to its centre

@@ -255,6 +255,8 @@ def check_frames(frames: Iterable[np.ndarray | Tensor]) -> Iterator[np.ndarray |
         if not fits:
             raise ValueError('frames are arrays (H, W, 3), RGB, uint8 or uint16, or tensors (3, H, W), float, 0-1, but '
                              f'frame {number} is {seen}')
+        if first is None and is_tensor and float(frame.max()) > 1.5:  # a little more than 1 is what filters leave
+            raise ValueError(f'tensors are of levels 0-1, but frame {number} has some of {float(frame.max()):g}')
         first = first or seen
         if seen != first:
             raise ValueError(f'frames are of one size and type, but frame {number} is {seen}, the first one {first}')

@@ -1,0 +1,34 @@
+"""Optimisers of two networks that learn against each other."""
+from typing import Any
+
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict, build_optim_wrapper
+from torch import nn
+
+from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class NetworkOptimWrapperConstructor:
+    """Gives every network an optimiser of its own.
+
+    Args:
+        optim_wrapper_cfg: by the names that the networks have in the model, configs as mmengine has them for one
+            optimiser: net_g=dict(optimizer=dict(type='Adam', lr=1e-4)), net_d=dict(...).
+        paramwise_cfg: must be None, as each of these has its own.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None):
+        if paramwise_cfg is not None:
+            raise ValueError('optim_wrapper.paramwise_cfg must stand in the block of a network, such as '
+                             'optim_wrapper.net_g.paramwise_cfg')
+        self.configs = optim_wrapper_cfg
+
+    def __call__(self, model: nn.Module) -> OptimWrapperDict:
+        model = model.module if is_model_wrapper(model) else model
+        missing = [name for name in self.configs if not isinstance(getattr(model, name, None), nn.Module)]
+        if missing:
+            raise ValueError(f'optim_wrapper.{missing[0]}: {type(model).__name__} has no network of this name, but '
+                             f'{", ".join(name for name, _ in model.named_children())}')
+        return OptimWrapperDict(**{
+            name: build_optim_wrapper(getattr(model, name), config) for name, config in self.configs.items()})

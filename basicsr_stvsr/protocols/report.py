@@ -1,0 +1,136 @@
+"""What a measurement leaves: numbers for machines, a table beside the published ones, and pictures."""
+import csv
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ..curves import COLORS
+from ..json_files import finite_or_null
+from . import Protocol
+
+GROUPS = {'all': 'all', 'vsr': 'given', 'vfi': 'new'}
+
+
+def write_report(folder: Path, protocol: Protocol, made: Mapping[str, Any], datasets: Sequence[str]) -> None:
+    """Writes, into a folder with a `<data set>.json` of each data set (see `ClipModel.report`):
+
+    * results.json: means by data set, metric and group; how they came about; the published rows;
+    * table.md: the published rows and this one;
+    * clips.csv, frames.csv: the score of each clip and of each frame;
+    * frames.png, clips.png: PSNR by the number of the frame, and of the frames of each clip.
+
+    Args:
+        protocol: by which was measured.
+        made: what to tell of the measurement; `protocol` and `model` among it.
+        datasets: names.
+    """
+    results = {name: json.loads((folder / f'{name}.json').read_text()) for name in datasets}
+    averages = {name: result['average'] for name, result in results.items()}
+    published = [{'method': row.method, 'scores': dict(row.scores), 'note': row.note} for row in protocol.published]
+    summary = {**made, 'average': averages, 'published': published, 'source': protocol.source}
+    (folder / 'results.json').write_text(json.dumps(finite_or_null(summary), indent=1) + '\n')
+    (folder / 'table.md').write_text(table(protocol, made, averages))
+    write_rows(folder / 'clips.csv', ('data set', 'clip', 'metric', 'frames', 'score'), (
+        (name, clip, metric, group, score) for name, result in results.items()
+        for clip, metrics in result['clips'].items() for metric, groups in metrics.items()
+        for group, score in groups.items()))
+    write_rows(folder / 'frames.csv', ('data set', 'clip', 'frame', 'metric', 'score'), (
+        (name, clip, number, metric, score) for name, result in results.items()
+        for clip, metrics in result['frames'].items() for metric, scores in metrics.items()
+        for number, score in scores))
+    scores = {name: psnr_of(result) for name, result in results.items()}
+    plot(scores, plot_frames).savefig(folder / 'frames.png', dpi=110)
+    plot(scores, plot_clips).savefig(folder / 'clips.png', dpi=110)
+
+
+def write_rows(path: Path, head: Sequence[str], rows: Any) -> None:
+    with open(path, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        writer.writerows(rows)
+
+
+# ---------------------------------------------------------------- table
+
+def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, Any]) -> str:
+    """A Markdown table: a column for each data set, metric and group of frames; published rows first."""
+    ours = {f'{dataset}/{metric}/{group}': score for dataset, metrics in averages.items()
+            for metric, groups in metrics.items() for group, score in groups.items()}
+    # Where no frames are new, the given ones are all
+    columns = [key for key in ours if not (key.endswith('/vsr') and key.removesuffix('vsr') + 'vfi' not in ours)]
+    heads = []
+    for key in columns:
+        dataset, metric, group = key.split('/')
+        heads.append(f'{dataset} {metric}' + ('' if group == 'all' else f', {GROUPS[group]}'))
+    rows = [(row.method, row.scores) for row in protocol.published]
+    rows.append((f'**{made["model"]}** (measured)', ours))
+    lines = [f'# {made["protocol"]}: {made["model"]}', '', f'{protocol.about}.', '',
+             f'| method | {" | ".join(heads)} |', '|---|' + '---|' * len(heads)]
+    lines += [f'| {name} | {" | ".join(cell(scores.get(key)) for key in columns)} |' for name, scores in rows]
+    lines += ['', f'Published: {protocol.source}.' if protocol.source else 'Nothing is published by this protocol.']
+    lines += [f'{row.method}: {row.note}.' for row in protocol.published if row.note]
+    versions = ', '.join(f'{name} {number}' for name, number in made['versions'].items())
+    lines += ['', f'Measured by `{made["command"]}`, {versions}.']
+    return '\n'.join(lines) + '\n'
+
+
+def cell(score: float | None) -> str:
+    """Four digits behind the point for what is of the order of 1, three for PSNR; a dash where there is none."""
+    if score is None or not math.isfinite(score):
+        return '–'
+    return f'{score:.4f}' if abs(score) < 2 else f'{score:.3f}'
+
+
+# ---------------------------------------------------------------- pictures
+
+Clips = dict[str, list[tuple[int, float]]]  # clip -> (number of the frame, PSNR)
+
+
+def psnr_of(result: Mapping[str, Any]) -> Clips:
+    """The first PSNR of the results, by clip; frames without one, as equal ones, are left out."""
+    frames = result['frames']
+    metric = next(metric for metric in next(iter(frames.values())) if metric.startswith('psnr'))
+    return {clip: [(number, score) for number, score in metrics[metric] if score is not None]
+            for clip, metrics in frames.items()}
+
+
+def plot(scores: Mapping[str, Clips], draw: Any) -> Figure:
+    """A panel for each data set."""
+    figure = Figure(figsize=(6 * len(scores), 3.5), layout='constrained')
+    for axes, (name, clips) in zip(figure.subplots(1, len(scores), squeeze=False)[0], scores.items(), strict=True):
+        draw(axes, clips)
+        axes.set_title(name)
+        axes.set_ylabel('PSNR (dB)')
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def plot_frames(axes: Axes, clips: Clips) -> None:
+    """PSNR by the number of the frame: each clip where they are few, and the mean over the clips."""
+    by_number = defaultdict(list)
+    for clip, values in clips.items():
+        for number, score in values:
+            by_number[number].append(score)
+        if len(clips) <= len(COLORS):
+            axes.plot(*zip(*values, strict=True), color=COLORS[list(clips).index(clip)], linewidth=1, label=clip)
+    mean = [(number, sum(values) / len(values)) for number, values in sorted(by_number.items())]
+    axes.plot(*zip(*mean, strict=True), color='black', marker='.', label='mean')
+    axes.set_xlabel('frame')
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize='small', loc='center left', bbox_to_anchor=(1, 0.5))
+
+
+def plot_clips(axes: Axes, clips: Clips) -> None:
+    """Quartiles and extremes of the frames of each clip; of many clips, of the means of all."""
+    shown = {clip: [score for _, score in values] for clip, values in clips.items()}
+    if len(shown) > 20:
+        shown = {f'{len(shown)} clips': [sum(values) / len(values) for values in shown.values() if values]}
+    axes.boxplot(list(shown.values()), tick_labels=list(shown), whis=(0, 100))
+    axes.tick_params(axis='x', rotation=30)
