@@ -130,8 +130,8 @@ class PyramidWarpLoss(nn.Module):
         loss_weight: of the sum. HOFFR's is not known; SOF-VSR's is 0.01.
         level_weights: of half size, LR and HR; SOF-VSR's (ACCV).
         distance: 'l2', the paper's, or 'l1', which finds the motion in far fewer steps.
-        smooth_weight: of the total variation of each flow; SOF-VSR's. 0 leaves it out. A squared error of frames is so
-            small that a larger weight makes all flows zero.
+        smooth_weight: of the total variation of each flow; SOF-VSR's. 0 leaves it out. Squared errors of frames are
+            small: a much larger weight keeps flows far too short.
         smooth_unit: pixels in the unit in which the total variation is measured; SOF-VSR's is 15.5.
     """
 
