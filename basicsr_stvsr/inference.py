@@ -488,10 +488,11 @@ def pad_ends(frames: Iterable[StreamFrame], times: int, *, least: int = 0) -> It
                 yield 0, still(frame)
             frame = still(frame)
         yield number, frame
-        last, count = (number, still(frame)), times + number + 1
+        last, count = (number, frame), times + number + 1
     if last:
+        number, frame = last
         for _ in range(max(times, least - count)):
-            yield last
+            yield number, still(frame)
 
 
 def still(frame: StreamFrame) -> StreamFrame:

@@ -2,11 +2,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from basicsr.utils import tensor2img
 from basicsr.utils.color_util import bgr2ycbcr, rgb2ycbcr, ycbcr2bgr
 from skimage.color import rgb2ycbcr as skimage_rgb2ycbcr
 from skimage.color import ycbcr2rgb as skimage_ycbcr2rgb
 
-from basicsr_stvsr.color import TO_RGB, TO_YUV, check_yuv, convert_clip, convert_frame
+from basicsr_stvsr.color import TO_RGB, TO_YUV, check_yuv, convert_clip, convert_frame, levels_of, to_image
 
 # R, G, B -> Y, U, V of colour bars in 8 bits (ITU-R BT.601, studio swing)
 BARS = {
@@ -249,3 +250,25 @@ def test_real_frames(real_data):
     for start in range(0, len(frames), 8):
         with pytest.raises(ValueError, match='does not look like YUV'):
             check_yuv(frames[start:start + 8])
+
+
+# ---------------------------------------------------------------- to 8 bits
+
+def test_levels_are_those_of_basicsr():
+    """Halves too, which are rounded to the even level, and the neighbours of halves."""
+    halves = (torch.arange(255) + 0.5) / 255
+    values = torch.cat((halves, halves.nextafter(torch.tensor(0.0)), halves.nextafter(torch.tensor(1.0)),
+                        torch.arange(256) / 255, torch.rand(5, generator=torch.Generator().manual_seed(0))))
+    frame = values.view(3, 1, -1)[:, :, torch.randperm(values.numel() // 3)]
+    assert np.array_equal(to_image(frame), tensor2img(frame))
+    assert np.array_equal(levels_of(frame)[::-1].transpose(1, 2, 0), tensor2img(frame))
+
+
+def test_images_are_cut_to_the_range():
+    frame = torch.tensor([-0.7, 0.0, 1.3]).view(3, 1, 1)
+    assert to_image(frame).tolist() == [[[255, 0, 0]]]  # B, G, R
+
+
+def test_levels_of_a_view_in_half_precision():
+    frame = torch.rand(5, 4, 3, generator=torch.Generator().manual_seed(0)).permute(2, 0, 1)
+    assert np.array_equal(levels_of(frame.half()), (frame.half().float() * 255).round().byte().numpy())

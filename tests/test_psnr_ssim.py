@@ -34,6 +34,14 @@ def test_grey_and_float_images(name):
         assert getattr(ours, name)(*pair, 2) == pytest.approx(getattr(theirs, name)(*pair, 2), abs=1e-6)
 
 
+@pytest.mark.parametrize('height', [11, 74, 75, 84, 139])
+def test_strips_join_without_a_seam(height):
+    """Images are taken 64 rows at a time."""
+    img, gt = images((height, 23, 3))
+    expected = theirs.calculate_ssim(img, gt, crop_border=0)
+    assert ours.calculate_ssim(img, gt, crop_border=0) == pytest.approx(expected, abs=1e-12)
+
+
 def test_by_hand():
     black, grey = np.zeros((12, 12, 3), np.uint8), np.full((12, 12, 3), 51, np.uint8)
     assert ours.calculate_psnr(black, grey, 0) == pytest.approx(20 * math.log10(5))

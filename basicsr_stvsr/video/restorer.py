@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..archs.resize import upscale_bicubic
-from ..color import convert_clip
+from ..color import convert_clip, levels_of, to_image
 from ..data.lq_flow import flow_tensor
 from ..data.scene_cuts import CONTEXT as CUT_CONTEXT
 from ..data.scene_cuts import THRESHOLD, mark_cuts
@@ -224,17 +224,18 @@ def like(image: np.ndarray | Tensor, rgb: Tensor) -> np.ndarray | Tensor:
     """(3, H, W) float, RGB, 0-1 -> as another frame was given, also in memory."""
     if isinstance(image, Tensor):
         return rgb.to(image)
-    levels = rgb.mul(_WHITE[image.dtype]).round_()
-    if levels.device.type != 'cpu':  # fewer bytes to bring back; torch has little for uint16
-        levels = levels.to(torch.uint8 if image.dtype == np.uint8 else torch.int32).cpu()
-    restored = levels.contiguous().numpy().astype(image.dtype, copy=False).transpose(1, 2, 0)
+    if image.dtype == np.uint8:
+        levels = levels_of(rgb)
+    else:  # torch has little for uint16
+        levels = rgb.mul(_WHITE[image.dtype]).round_().cpu().contiguous().numpy().astype(np.uint16)
+    restored = levels.transpose(1, 2, 0)
     return packed(restored) if image.flags.c_contiguous else restored
 
 
 def bgr_bytes(image: np.ndarray | Tensor) -> np.ndarray:
     """A frame, as it is given -> uint8 (H, W, 3), BGR, as OpenCV has it."""
     if isinstance(image, Tensor):
-        image = like(np.empty((0, 0, 3), np.uint8), image.float().clamp(0, 1))
+        return to_image(image)
     red, green, blue = planes_of(image)
     bgr = cv2.merge((blue, green, red))
     return bgr if bgr.dtype == np.uint8 else (bgr >> 8).astype(np.uint8)

