@@ -47,7 +47,7 @@ setup(
         'safetensors': ['safetensors'],
         'vmaf': ['imageio-ffmpeg'],
         'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
-        'dev': ['google-crc32c', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'pytest', 'pytest-xdist', 'ruff',
-                'safetensors', 'SSIM-PIL'],
+        'dev': ['google-crc32c', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'mmengine', 'onnx', 'onnxruntime',
+                'onnxscript', 'pytest', 'pytest-xdist', 'ruff', 'safetensors', 'SSIM-PIL'],
     },
 )

@@ -241,9 +241,9 @@ def to_onnx(net: nn.Module, interface: Interface) -> Any:
 def check_operations(program: torch.export.ExportedProgram) -> None:
     """Raises ValueError where the exporter would write something else without a word."""
     for node in program.graph.nodes:
-        if node.target is torch.ops.aten.unfold.default and isinstance(node.args[2], torch.fx.Node):
-            raise ValueError('the operation aten.unfold with a window as large as the frame, of which the exporter '
-                             'writes the size that it was traced with')
+        if node.target is torch.ops.aten.unfold.default:
+            raise ValueError('the operation aten.unfold, of which a window as large as the frame would become one of '
+                             'the size that it was traced with')
 
 
 def reason_of(error: Exception) -> str:
@@ -253,7 +253,7 @@ def reason_of(error: Exception) -> str:
         chain.append(cause)
     texts = [str(each) for each in chain]
     said = next((line for line in map(first_line, reversed(texts)) if line), type(error).__name__)
-    if unfit := re.search(r'^ *- (.*(?:guard|solving the guards).*)$', texts[0], re.MULTILINE):
+    if unfit := re.search(r'^ *- (.*(?:guard|specialized).*)$', texts[0], re.MULTILINE):
         return f'it works with some sizes of frames only: {unfit[1]}'
     if operator := re.search(r"(?:OpOverload\(op='|target=torch\.ops\.)(\w+\.\w+(?:\.\w+)?)", '\n'.join(texts)):
         return f'ONNX or its exporter lacks the operation {operator[1]}: {said}'

@@ -26,10 +26,10 @@ def facts_of_model(net: nn.Module, name: str, weights: str | None) -> Facts:
     """
     check_needs(net)
     h, w = MEASURED_SIZE
-    window, color = (1 if is_recurrent(net) else net.num_frames), getattr(net, 'color', None) or 'rgb'
+    given, color = measured_frames(net), getattr(net, 'color', None) or 'rgb'
     needs_flow = getattr(net, 'needs_flow', False)
-    lq = torch.zeros(1, window, 1 if color == 'y' else 3, h, w)
-    flow = torch.zeros(1, window - 1, 2, 2, h, w) if needs_flow else None
+    lq = torch.zeros(1, given, 1 if color == 'y' else 3, h, w)
+    flow = torch.zeros(1, given - 1, 2, 2, h, w) if needs_flow else None
     with FlopCounterMode(display=False) as counter:
         next(restore_windows(Tiles(net), frames_of_clip(lq, flow)))
     return {
@@ -38,12 +38,17 @@ def facts_of_model(net: nn.Module, name: str, weights: str | None) -> Facts:
         'weights': weights,
         'parameters': sum(parameter.numel() for parameter in net.parameters()),
         'gmacs': counter.get_total_flops() / 2e9,
-        'gmacs_of': {'frames': window, 'width': w, 'height': h},
+        'gmacs_of': {'frames': given, 'width': w, 'height': h},
         'scale': net.scale,
         'temporal_scale': net.temporal_scale,
-        'window': None if is_recurrent(net) else window,
+        'window': None if is_recurrent(net) else net.num_frames or 'any',
         'color': color,
         'needs_flow': needs_flow}
+
+
+def measured_frames(net: nn.Module) -> int:
+    """Of how many frames multiplications are counted: a window; two, where a network takes any number of them."""
+    return 1 if is_recurrent(net) else net.num_frames or 2
 
 
 def describe_model(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -57,7 +62,8 @@ def describe_model(facts: Mapping[str, Any]) -> dict[str, str]:
         'GMACs': f'{facts["gmacs"]:.1f}, {measured["frames"]} given frame{"s" * (measured["frames"] > 1)} of '
                  f'{measured["width"]}x{measured["height"]}',
         'scale': f'{facts["scale"]}x in space, {facts["temporal_scale"]}x in time',
-        'takes': f'{window} frames at a time' if window else 'frame after frame, with a state',
+        'takes': {None: 'frame after frame, with a state', 'any': 'any number of frames at a time'}.get(
+            window, f'{window} frames at a time'),
         'colours': {'y': 'luma; colours are enlarged by bicubic', 'yuv': 'YUV'}.get(facts['color'], 'RGB'),
         'flow': 'OpenCV DIS, of its input' if facts['needs_flow'] else 'none, or its own'}
 

@@ -61,6 +61,8 @@ class Entry:
         size: of the file, in bytes.
         about: what it does, in a line.
         parameters: how many the network has.
+        gflops: what mmengine.analysis counts of one window of 64x64 frames (of a recurrent network, of one frame), in
+            billions of multiplications with an addition each; None: it was not counted.
         data: what it was trained on.
         stages: the trainings.
         licence: of the weights.
@@ -78,6 +80,7 @@ class Entry:
     data: str
     stages: tuple[Stage, ...]
     licence: str
+    gflops: float | None = None
     measured: tuple[Score, ...] = ()
     measured_by: str | None = None
     published: tuple[Score, ...] = ()
@@ -114,6 +117,7 @@ ZOO = {
         size=1_745_257,
         about='x4 in space, x2 in time',
         parameters=840_165,
+        gflops=16.265,
         data=f'{CLIPS}; {BICUBIC}',
         stages=(Stage('options/train_mbnet_small_stage1.yml', 1000), Stage('options/train_mbnet_small.yml', 900)),
         licence=RESEARCH,
@@ -132,6 +136,7 @@ ZOO = {
         size=2_910_991,
         about='x2 in space, x2 in time',
         parameters=1_412_625,
+        gflops=0.592,
         data=f"{CLIPS}, of which 16 clips are long enough; {BICUBIC}, flow by OpenCV's DIS",
         stages=(Stage('options/train_fisr_small.yml', 3300),),
         licence=RESEARCH,
@@ -148,6 +153,7 @@ ZOO = {
         size=752_550,
         about='x4 in space, of luma',
         parameters=359_545,
+        gflops=6.424,
         data=f'{CLIPS}; {BICUBIC}',
         stages=(Stage('options/train_fstrn_small.yml', 3800),),
         licence=RESEARCH,
@@ -160,6 +166,7 @@ ZOO = {
         size=1_333_523,
         about='x4 in space, of frames blurred by motion, which it sharpens',
         parameters=648_546,
+        gflops=3.559,
         data=f'{CLIPS}, of which those with eight frames and more are used; blurred over half to twice the time '
              'between frames along DIS flow, then MATLAB-like bicubic',
         stages=(Stage('options/train_hoffr_small_flow.yml', 1000), Stage('options/train_hoffr_small.yml', 1600)),
@@ -174,6 +181,7 @@ ZOO = {
         size=249_333,
         about='x4 in space, of luma; sharper, and further from the truth',
         parameters=120_705,
+        gflops=7.965,
         data=f'{CLIPS}; {BICUBIC}',
         stages=(Stage('options/train_vsrresnet_small.yml', 4000), Stage('options/train_adaptive_gan_small.yml', 1500)),
         licence=RESEARCH,

@@ -11,6 +11,7 @@ from pprint import pformat
 from .zoo import ZOO, Entry, Score
 
 FRAMES = {'all': 'all', 'vsr': 'given', 'vfi': 'between'}  # of the groups of frames that are scored
+COUNTED_OF = ' (multiplications with an addition each, of one window of 64x64 frames)'
 
 INTRO = '''\
 # Model zoo
@@ -26,7 +27,8 @@ net = load('fstrn-small')
 ```
 
 They are small, trained on a CPU for an hour or two; the networks of the papers' size are not trained yet. What they are
-good for, and what not, is in their [model card](../basicsr_stvsr/weights/README.md).
+good for, and what not, is in their [model card](../basicsr_stvsr/weights/README.md). GFLOPs are what
+[mmengine counts](openmmlab.md#flops-and-parameters) of one window of frames of 64x64 pixels.
 '''
 
 USAGE = '''\
@@ -85,10 +87,10 @@ def page() -> str:
 
 
 def overview() -> Iterator[str]:
-    yield from table('model', 'makes', 'parameters', 'file', 'weights')
+    yield from table('model', 'makes', 'parameters', 'GFLOPs', 'file', 'weights')
     for name, entry in ZOO.items():
-        yield row(f'[`{name}`](#{anchor(entry.weights)})', entry.about, f'{entry.parameters:,}', megabytes(entry),
-                  'to fetch' if entry.url else 'in the package')
+        yield row(f'[`{name}`](#{anchor(entry.weights)})', entry.about, f'{entry.parameters:,}', gflops(entry),
+                  megabytes(entry), 'to fetch' if entry.url else 'in the package')
 
 
 def card(name: str, entry: Entry) -> str:
@@ -111,6 +113,7 @@ def facts(name: str, entry: Entry) -> dict[str, str]:
         'model': f'`{name}`: {entry.about}',
         'network': f'`{json.dumps(entry.network)}`',
         'parameters': f'{entry.parameters:,}',
+        'GFLOPs': f'{gflops(entry)}{COUNTED_OF if entry.gflops else ""}',
         'file': f'`{entry.weights}`, {megabytes(entry)}',
         'sha256': f'`{entry.sha256}`',
         'from': entry.url or ('ships with the package' if entry.path.is_file() else 'no address yet'),
@@ -158,6 +161,10 @@ def row(*texts: str) -> str:
 def cells(score: Score) -> Iterable[str]:
     ssim = '-' if score.ssim is None else f'{score.ssim:.3f}'
     return score.test_set, score.color, FRAMES.get(score.frames, score.frames), f'{score.psnr:.2f}', ssim
+
+
+def gflops(entry: Entry) -> str:
+    return '-' if entry.gflops is None else f'{entry.gflops:.3f}'
 
 
 def megabytes(entry: Entry) -> str:

@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .archs.checkpoint import import_safetensors, load_weights, read_params, sha256_of
+from .info import MEASURED_SIZE
 from .options import load_options
 from .training_state import replace_file, saved_states
 from .zoo import Entry, Score, Stage, build
@@ -82,7 +84,7 @@ def publish(checkpoint: Path, *, name: str | None = None, opt: Path | None = Non
     measured, tests = read_results(results, net)
     entry = Entry(
         network=options['network_g'], weights=path.name, sha256=digest, size=len(content), about=about(net),
-        parameters=sum(parameter.numel() for parameter in net.parameters()), data=data or data_of(options),
+        parameters=sum(parameter.numel() for parameter in net.parameters()), gflops=gflops_of(net), data=data or data_of(options),
         stages=(Stage(*command_of(opt, iterations_of(checkpoint))),), licence=licence, measured=measured,
         measured_by=tests, url=f'{url.rstrip("/")}/{path.name}' if url else None)
     into.mkdir(parents=True, exist_ok=True)
@@ -90,6 +92,15 @@ def publish(checkpoint: Path, *, name: str | None = None, opt: Path | None = Non
     card_path = path.with_suffix('.md')
     replace_file(card_path, card(zoo_name(name), entry).encode())
     return Publication(zoo_name(name), entry, path, card_path)
+
+
+def gflops_of(net: nn.Module) -> float | None:
+    """See `Entry.gflops`; None where mmengine is not installed, or the network does not take frames of this size."""
+    if find_spec('mmengine') is None or any(side % net.size_multiple for side in MEASURED_SIZE):
+        return None
+    from .openmmlab.complexity import complexity
+
+    return round(complexity(net.eval()).flops / 1e9, 3)
 
 
 # ---------------------------------------------------------------- the weights

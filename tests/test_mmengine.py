@@ -22,6 +22,7 @@ from basicsr_stvsr.info import facts_of_model
 from basicsr_stvsr.options import complete_datasets, complete_paths, load_options
 from basicsr_stvsr.schema import check_options
 from basicsr_stvsr.zoo import ZOO, load_network
+from basicsr_stvsr.zoo_publish import publish
 
 pytest.importorskip('mmengine', reason='mmengine is not installed: pip install basicsr_stvsr[mm]')
 
@@ -76,7 +77,7 @@ CASES = {
     'AdaptiveGAN': GAN,
 }
 every_case = pytest.mark.parametrize('case', CASES.values(), ids=CASES.keys())
-tested_case = pytest.mark.parametrize(
+with_test = pytest.mark.parametrize(
     'case', [case for case in CASES.values() if case.has_test], ids=[name for name in CASES if CASES[name].has_test])
 
 
@@ -268,7 +269,7 @@ def compare_datasets(config: dict[str, Any], options: dict[str, Any], passed_ove
         key: value for key, value in theirs.items() if key not in passed_over}
 
 
-@tested_case
+@with_test
 def test_a_test_scores_as_basicsr(case, clips, tmp_path):
     """The test of a config, and that of the option file, of the same small network."""
     opt = file_options(case, 'test')
@@ -560,6 +561,22 @@ def test_convolutions_count_as_in_stvsr_info():
     assert found.flops_of_convolutions == pytest.approx(1e9 * facts['gmacs'], rel=1e-9)
     assert found.parameters == facts['parameters']
     assert found.flops_of_convolutions < found.flops < 1.01 * found.flops_of_convolutions
+
+
+@pytest.mark.parametrize('name', ZOO)
+def test_the_zoo_tells_what_is_counted(name):
+    found = complexity(build_network(dict(ZOO[name].network)))
+    assert (ZOO[name].parameters, ZOO[name].gflops) == (found.parameters, round(found.flops / 1e9, 3))
+
+
+def test_what_is_published_is_counted(tmp_path):
+    network = {'type': 'FSTRN', 'num_feat': 8, 'num_frb': 1}
+    torch.save(build_network(dict(network)).state_dict(), tmp_path / 'net.pth')
+    (tmp_path / 'net.yml').write_text(f'network_g: {network}')
+    done = publish(tmp_path / 'net.pth', name='Tiny_clips_x4', opt=tmp_path / 'net.yml', into=tmp_path)
+    assert done.entry.gflops == pytest.approx(facts_of_model(build_network(dict(network)), 'tiny', None)['gmacs'],
+                                              abs=5e-4)
+    assert f'| GFLOPs | {done.entry.gflops:.3f} ' in done.card.read_text()
 
 
 @pytest.mark.slow

@@ -43,7 +43,11 @@ def cost_volume(first: Tensor, second: Tensor, max_displacement: int = MAX_DISPL
     rows = []
     for dy in range(side):
         # A row of displacements at a time: the windows are views, so that no more than `side` products exist at once.
-        windows = padded[:, :, dy:dy + height].unfold(3, width, 1)  # (B, C, H, side, W)
+        row = padded[:, :, dy:dy + height]
+        if torch.compiler.is_exporting():  # which would take the width for a constant
+            windows = torch.stack([row[..., dx:dx + width] for dx in range(side)], dim=3)
+        else:
+            windows = row.unfold(3, width, 1)  # (B, C, H, side, W)
         rows.append((first.unsqueeze(3) * windows).mean(dim=1).movedim(2, 1))
     return torch.cat(rows, dim=1)
 

@@ -145,9 +145,13 @@ class AdaptiveGANModel(STVSRModel):
             self.skipped_in_a_row = 0
         self.scaler.update()
 
+    def is_turn_of_generator(self, current_iter: int) -> bool:
+        return (current_iter > self.train_opt.net_d_init_iters
+                and current_iter % self.train_opt.net_d_iters == 0)
+
     def step_generator(self, current_iter: int) -> bool:
         """Makes the frames, and takes a step where it is the generator's turn; returns whether nothing was wrong."""
-        if current_iter <= self.train_opt.net_d_init_iters or current_iter % self.train_opt.net_d_iters:
+        if not self.is_turn_of_generator(current_iter):
             for part in self.parts:
                 self.prepare_batch(part)
                 with torch.no_grad(), self.autocast():

@@ -14,8 +14,8 @@ from basicsr.archs import build_network
 from mmengine.analysis import FlopAnalyzer, parameter_count
 from torch import Tensor, nn
 
-from ..inference import check_needs, is_recurrent
-from ..info import MEASURED_SIZE, facts_of_model
+from ..inference import check_needs
+from ..info import MEASURED_SIZE, facts_of_model, measured_frames
 from ..zoo import ZOO
 
 
@@ -52,7 +52,7 @@ def complexity(net: nn.Module, size: tuple[int, int] = MEASURED_SIZE) -> Complex
 
 def inputs_of(net: nn.Module, size: tuple[int, int]) -> tuple[Tensor, ...]:
     """What a network takes: one window of frames, with the flow between them where it needs that."""
-    num_frames = 1 if is_recurrent(net) else net.num_frames
+    num_frames = measured_frames(net)
     lq = torch.zeros(1, num_frames, 1 if getattr(net, 'color', None) == 'y' else 3, *size)
     return net.inputs(lq, torch.zeros(1, num_frames - 1, 2, 2, *size)) if getattr(net, 'needs_flow', False) else (lq,)
 

@@ -150,7 +150,7 @@ class RecipeModel(BaseModel):
     def step_generator(self, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Makes the frames, and takes a step where it is the generator's turn; see AdaptiveGANModel."""
         recipe, number = self.recipe, MessageHub.get_current_instance().get_info('iter', 0) + 1
-        if number <= recipe.train_opt.net_d_init_iters or number % recipe.train_opt.net_d_iters:
+        if not recipe.is_turn_of_generator(number):
             with torch.no_grad(), optim_wrapper.optim_context(self.net_g):
                 recipe.make_frames()
             return {}
