@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt
 
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test lint docs serve-docs clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## install the package and its tools into .venv
 
@@ -27,8 +27,14 @@ test: lint  ## ruff, then the test suite
 lint: $(INSTALLED)  ## ruff alone
 	$(BIN)/python -m ruff check .
 
+docs: $(INSTALLED)  ## build the documentation site into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+serve-docs: $(INSTALLED)  ## show the documentation on http://127.0.0.1:8000, anew whenever a page changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
 clean:  ## remove .venv, caches and what the demo wrote; your experiments/ and results/ of other runs stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info build demo_output datasets/demo
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info build site demo_output datasets/demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The order matters: the setup.py of basicsr 1.4.2 asks for torch while it is being built, and pip's isolated build

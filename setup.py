@@ -47,7 +47,9 @@ setup(
         'safetensors': ['safetensors'],
         'vmaf': ['imageio-ffmpeg'],
         'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
-        'dev': ['google-crc32c', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'mmengine', 'onnx', 'onnxruntime',
-                'onnxscript', 'pytest', 'pytest-xdist', 'ruff', 'safetensors', 'SSIM-PIL'],
+        'docs': ['mkdocs-material', 'mkdocstrings[python]'],
+        'dev': ['facexlib', 'google-crc32c', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'mkdocs-material',
+                'mkdocstrings[python]', 'mmengine', 'onnx', 'onnxruntime', 'onnxscript', 'pytest', 'pytest-xdist',
+                'ruff', 'safetensors', 'SSIM-PIL'],
     },
 )

@@ -127,6 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
     test = add('test', run_test, 'measure a model by a protocol, or by an option file: stvsr test -opt FILE',
                'stvsr test --protocol mbnet-table3 --model mbnet-small --datasets vid4\n'
                '  stvsr test --protocol reds4 --model bicubic\n'
+               '  stvsr test --protocol reds4 --frames frames/ --label BasicVSR\n'
                '  stvsr test -opt options/test_mbnet_small.yml')
     test.add_argument('--protocol', required=True, metavar='NAME', help='an unknown one lists them')
     test.add_argument('--data', type=Path, default=Path('datasets'), metavar='FOLDER',
@@ -135,12 +136,16 @@ def make_parser() -> argparse.ArgumentParser:
     test.add_argument('--into', type=Path, default=Path('results'), metavar='FOLDER', help='(default: %(default)s)')
     test.add_argument('--workers', type=int, default=max(1, (os.cpu_count() or 1) - 1), metavar='N',
                       help='processes that compute scores beside the network (default: all cores but one)')
-    add_model_options(test)
+    which = add_model_options(test)
+    which.add_argument('--frames', type=Path, metavar='FOLDER', help='frames that something else has made, named '
+                       'as the true ones: FOLDER/<data set>/<clip>/<frame>.png, or <frame>_<suffix>.png')
+    test.add_argument('--label', metavar='NAME', help='of these in tables (default: the name of their folder)')
     commands.add_parser('train', help='train by an option file: stvsr train -opt FILE', add_help=False)
     return parser
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Adds --model, --opt and --weights; returns the group of which one must be given."""
     model = parser.add_argument_group('model')
     which = model.add_mutually_exclusive_group(required=True)
     which.add_argument('--model', metavar='NAME', help='of the zoo, such as mbnet-small; an unknown one lists them')
@@ -148,6 +153,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument('--weights', type=Path, metavar='FILE',
                        help='with --opt: checkpoint of a training (default: what the file names in '
                        'path.pretrain_network_g)')
+    return which
 
 
 def add_restore_options(parser: argparse.ArgumentParser) -> None:
@@ -370,14 +376,18 @@ def run_test(args: argparse.Namespace) -> int:
     from .protocols.run import BASELINES, measure
     from .zoo import check_file, entry_of
 
-    if args.model in BASELINES:
+    if args.label and not args.frames:
+        raise ValueError('--label is for --frames')
+    if args.frames:
+        label, network, weights = args.label or args.frames.resolve().name, None, None
+    elif args.model in BASELINES:
         label, network, weights = args.model, None, None
     elif args.model:
         label, network, weights = args.model, entry_of(args.model).network, check_file(args.model)
     else:
         label, network, weights = args.opt.stem, network_of(args.opt), weights_of(args)
     folder = measure(args.protocol, label, network, weights, data=args.data, into=args.into, chosen=args.datasets,
-                     num_worker=args.workers)
+                     num_worker=args.workers, frames=args.frames)
     print((folder / 'table.md').read_text())
     print(f'{folder}: results.json, table.md, clips.csv, frames.csv, frames.png, clips.png')
     return 0

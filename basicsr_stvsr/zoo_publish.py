@@ -84,9 +84,9 @@ def publish(checkpoint: Path, *, name: str | None = None, opt: Path | None = Non
     measured, tests = read_results(results, net)
     entry = Entry(
         network=options['network_g'], weights=path.name, sha256=digest, size=len(content), about=about(net),
-        parameters=sum(parameter.numel() for parameter in net.parameters()), gflops=gflops_of(net), data=data or data_of(options),
-        stages=(Stage(*command_of(opt, iterations_of(checkpoint))),), licence=licence, measured=measured,
-        measured_by=tests, url=f'{url.rstrip("/")}/{path.name}' if url else None)
+        parameters=sum(parameter.numel() for parameter in net.parameters()), gflops=gflops_of(net),
+        data=data or data_of(options), stages=(Stage(*command_of(opt, iterations_of(checkpoint))),),
+        licence=licence, measured=measured, measured_by=tests, url=f'{url.rstrip("/")}/{path.name}' if url else None)
     into.mkdir(parents=True, exist_ok=True)
     replace_file(path, content)
     card_path = path.with_suffix('.md')

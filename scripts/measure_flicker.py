@@ -14,6 +14,7 @@ import numpy as np
 
 from basicsr_stvsr.color import TO_YUV
 from basicsr_stvsr.data.frames import FrameReader, open_color_reader
+from basicsr_stvsr.data.saved_frames import numbers_of
 from basicsr_stvsr.metrics.flicker import flicker
 
 
@@ -27,14 +28,7 @@ def clip_flicker(result: FrameReader, gt: FrameReader, clip: str) -> float:
     Raises:
         ValueError: no frames, frames missing between others, frames of another size, or names that are not the truth's.
     """
-    numbers = {gt.frame_name(clip, i): i for i in range(gt.num_frames(clip))}
-    saved = {}
-    for i in range(result.num_frames(clip)):
-        name = result.frame_name(clip, i)
-        frame = next((frame for frame in numbers if name == frame or name.startswith(f'{frame}_')), None)
-        if frame is None:
-            raise ValueError(f'{result.path}: frame {name!r} of clip {clip!r} has no counterpart in {gt.path}')
-        saved[numbers[frame]] = i
+    saved = numbers_of(result, clip, [gt.frame_name(clip, i) for i in range(gt.num_frames(clip))])
     order = sorted(saved)
     if order != list(range(order[0], order[0] + len(order))):
         raise ValueError(f'{result.path}: clip {clip!r} has frames {order} of {gt.path}, which leave some out')

@@ -1,8 +1,11 @@
 """The documentation is taken at its word: its code runs, its option files build, its paths exist."""
 import ast
 import importlib
+import io
 import re
 import runpy
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,14 +19,16 @@ from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
 from conftest import ROOT
+from video_util import moving_clip, write_video
 
 import basicsr_stvsr
 from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.discovery import import_modules
 from basicsr_stvsr.inference import restore_clip
 from basicsr_stvsr.options import OptionLoader, complete_datasets, complete_paths, load_options
+from basicsr_stvsr.protocols import PROTOCOLS
 
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), *sorted((ROOT / 'scripts').rglob('*.md'))]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md')), *sorted((ROOT / 'scripts').rglob('*.md'))]
 every_page = pytest.mark.parametrize('page', PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
@@ -86,6 +91,209 @@ def test_pages_have_code():
     """If the fences were written otherwise, the tests above would see nothing."""
     assert list(files_of(ROOT / 'docs' / 'own_network.md')) == ['my_networks.py', 'my_train.py', 'my_mbnet.yml']
     assert len(files_of(ROOT / 'docs' / 'adding_a_paper.md')) == 4
+
+
+@every_page
+def test_figures_are_drawn_by_scripts(page):
+    """The line above a figure names the script."""
+    lines = page.read_text().splitlines()
+    for above, line in zip(['', *lines], lines, strict=False):
+        if line.startswith('!['):
+            script = re.match(r'<!-- drawn by (scripts/\w+\.py)', above)
+            assert script and (ROOT / script[1]).is_file()
+
+
+@pytest.mark.parametrize('name', ['package.png', 'mbnet_rounds.png'])
+def test_figures_are_those_of_the_script(name):
+    """If this fails: python scripts/draw_figures.py"""
+    figures = runpy.run_path(str(ROOT / 'scripts' / 'draw_figures.py'))['FIGURES']
+    drawn = io.BytesIO()
+    figures[name]().savefig(drawn, dpi=120)
+    drawn = cv2.imdecode(np.frombuffer(drawn.getvalue(), np.uint8), cv2.IMREAD_COLOR)
+    stored = cv2.imread(str(ROOT / 'docs' / name))
+    assert stored.shape == drawn.shape and np.abs(stored.astype(int) - drawn).mean() < 0.1
+
+
+def test_the_first_page_has_commands_of_the_readme():
+    """Those of the README are run by tests/test_readme.py."""
+    readme, first = ({line.split('  #')[0].strip() for block in code_blocks(ROOT / page, 'bash')
+                      for line in block.splitlines()} for page in ('README.md', 'docs/index.md'))
+    assert len(first) > 8 and first <= readme | {'source .venv/bin/activate'}
+
+
+# ---------------------------------------------------------------- docs/datasets
+
+SETS = sorted((ROOT / 'docs' / 'datasets').glob('*.md'))
+DVD_CLIPS = ['720p_240fps_1', '720p_240fps_2', 'IMG_0003', 'IMG_0021', 'IMG_0030', 'IMG_0031', 'IMG_0032', 'IMG_0033',
+             'IMG_0037', 'IMG_0039', 'IMG_0049']
+# One or two clips of each data set, by the names that its page says
+STAND_INS = [
+    *(f'vimeo_septuplet/sequences/00001/{clip}/im{i}.png' for clip in ('0001', '0002') for i in range(1, 8)),
+    *(f'vimeo_triplet/sequences/00001/0001/im{i}.png' for i in range(1, 4)),
+    *(f'REDS/train_{subset}/{clip}/{i:08d}.png' for subset in ('sharp', 'sharp_bicubic/X4', 'blur_bicubic/X4')
+      for clip in ('000', '001', '011', '015', '020') for i in range(100)),
+    *(f'DeepVideoDeblurring_Dataset/quantitative_datasets/{clip}/{side}/0000{i}.jpg'
+      for clip in DVD_CLIPS for side in ('GT', 'input') for i in range(2)),
+    *(f'Vid4/{side}/{clip}/{i}.png' for side in ('GT', 'BIx4') for clip in ('calendar', 'city', 'foliage', 'walk')
+      for i in range(3)),
+    *(f'ucf101/1/{name}.png' for name in ('frame_00', 'frame_01_gt', 'frame_02')),
+    'middlebury/other-data/Beanbags/frame10.png', 'middlebury/other-data/Beanbags/frame11.png',
+    'middlebury/other-gt-interp/Beanbags/frame10i11.png',
+    *(f'fisr_authors/test/LR_LFR/LR_vid_{scene}_seq_{i}.png' for scene in ('1_fr_07171', '2_fr_00031')
+      for i in (1, 3, 5, 7, 9)),
+    *(f'fisr_authors/test/HR_HFR/HR_vid_{scene}_seq_{i}.png' for scene in ('1_fr_07171', '2_fr_00031')
+      for i in range(2, 9)),
+    *(f'fisr_train/{name}' for name in (
+        'LR_LFR/LR_Surfing_SlamDunk_5seq.mat', 'HR_HFR/HR_Surfing_SlamDunk_5seq.mat',
+        'flow/LR_Surfing_SlamDunk_5seq_ss1.flo', 'flow/LR_Surfing_SlamDunk_5seq_ss2.flo')),
+    *(f'fstrn_test/{clip}/{i:08d}.png' for clip in ('Star_Fan', 'Flag') for i in range(2)),
+    'yuv25/akiyo_qcif.yuv',
+    *(f'{folder}/clip/{i:08d}.png' for folder in ('val', '../my_clips') for i in range(3)),
+]
+
+
+def write_stand_ins(root: Path) -> None:
+    """Data sets as they are distributed, in root/datasets; a picture is as good as any other."""
+    picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    contents = {suffix: cv2.imencode(suffix, picture)[1].tobytes() for suffix in ('.png', '.jpg')}
+    for name in STAND_INS:
+        path = root / 'datasets' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(contents.get(path.suffix, b''))
+    septuplets = root / 'datasets' / 'vimeo_septuplet'
+    (septuplets / 'sep_trainlist.txt').write_text('00001/0001\n')
+    (septuplets / 'sep_testlist.txt').write_text('00001/0002\n')
+    (root / 'datasets' / 'vimeo_triplet' / 'tri_trainlist.txt').write_text('00001/0001\n')
+    for name in ('holiday.mp4', 'party.mkv'):
+        write_video(root / name, moving_clip(4))
+
+
+def run_block(block: str, root: Path) -> None:
+    """Runs the commands of a page: `python` in this process, as a new one takes seconds to import torch."""
+    note = 'python() { printf "%q " "$@" >> commands; echo >> commands; }\n'
+    subprocess.run(['bash', '-euc', note + block], cwd=root, check=True)
+    commands = root / 'commands'
+    for line in commands.read_text().splitlines() if commands.exists() else ():
+        script, *arguments = shlex.split(line)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(root)
+            patch.setattr(sys, 'argv', [script, *arguments])
+            patch.syspath_prepend(ROOT / 'scripts' / 'data_preparation')
+            with pytest.raises(SystemExit) as exit_info:
+                runpy.run_path(str(ROOT / script), run_name='__main__')
+        assert exit_info.value.code == 0, line
+    commands.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory) -> Path:
+    """A folder in which all commands of the data sets' pages were run."""
+    root = tmp_path_factory.mktemp('prepared')
+    write_stand_ins(root)
+    own_first = sorted(SETS, key=lambda page: page.stem != 'own_videos')  # FISR's page takes clips that it makes
+    for page in own_first:
+        blocks = code_blocks(page, 'bash')
+        assert blocks, page
+        for block in blocks:
+            run_block(block, root)
+    return root
+
+
+def test_data_sets_are_where_options_want_them(prepared):
+    """What the option files read is what the pages tell to download or to make."""
+    files = [*(ROOT / 'options').glob('*.yml'), *(ROOT / 'basicsr_stvsr' / 'protocols').glob('*.yml')]
+    roots = {value for file in files for dataset in load_options(str(file))['datasets'].values() if dataset
+             for key, value in dataset.items() if key.startswith('dataroot') and value}
+    assert len(roots) > 20
+    assert not [path for path in sorted(roots) if not (prepared / path).exists()]
+
+
+def test_scenes_of_fisr(prepared):
+    scenes = prepared / 'datasets' / 'fisr_test'
+    for side, numbers in (('LR_LFR', [1, 3, 5, 7, 9]), ('HR_HFR', range(2, 9))):
+        assert sorted(path.name for path in (scenes / side).iterdir()) == ['vid_1_fr_07171', 'vid_2_fr_00031']
+        names = sorted(path.name for path in (scenes / side / 'vid_2_fr_00031').iterdir())
+        assert names == [f'{side[:2]}_vid_2_fr_00031_seq_{i}.png' for i in numbers]
+
+
+@pytest.mark.parametrize('page', SETS, ids=lambda page: page.stem)
+def test_data_sets_tell_the_same_things(page):
+    headings = re.findall(r'^## (.*)$', page.read_text(), re.MULTILINE)
+    wanted = ['Where it comes from', 'Layout', 'To LMDB', 'Size', 'Used by']
+    assert [heading for heading in headings if heading in wanted] == wanted
+    assert f'(datasets/{page.name})' in (ROOT / 'docs' / 'datasets.md').read_text()
+
+
+# ---------------------------------------------------------------- the five systems
+
+SYSTEMS = {  # page -> protocols by which its published numbers were measured
+    'mbnet': ('mbnet-table3', 'mbnet-ablation'),
+    'fisr': ('fisr-4k',),
+    'fstrn': ('fstrn-5clips',),
+    'hoffr': ('reds4', 'dvd10'),
+    'adaptive_gan': ('vsrresnet-vid4-x2', 'vsrresnet-vid4-x3', 'vsrresnet-vid4'),
+}
+every_system = pytest.mark.parametrize('system', SYSTEMS)
+
+
+def rows_of(system: str, heading: str) -> list[str]:
+    """The rows of the tables below a heading of a system's page."""
+    text = (ROOT / 'docs' / f'{system}.md').read_text()
+    section = re.search(rf'^### {heading}\n(.*?)(?=^##|\Z)', text, re.MULTILINE | re.DOTALL)[1]
+    return [row for row in re.findall(r'^\|.*\|$', section, re.MULTILINE) if re.search(r'\d\.\d', row)]
+
+
+def numbers_of(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r'\d+\.\d+', text)]
+
+
+@every_system
+def test_systems_tell_the_same_things(system):
+    headings = re.findall(r'^##+ (.*)$', (ROOT / 'docs' / f'{system}.md').read_text(), re.MULTILINE)
+    wanted = ['The paper', 'The network', 'What is known, and what is chosen', 'Training', 'Test protocol', 'Numbers',
+              'Published', 'Measured']
+    assert [heading for heading in headings if heading in wanted] == wanted
+
+
+@every_system
+def test_measured_numbers_are_those_of_the_readme(system):
+    """Which tests compare with the cards of the weights."""
+    readme = (ROOT / 'README.md').read_text().splitlines()
+    rows = rows_of(system, 'Measured')
+    assert len(rows) > 1 and not [row for row in rows if row not in readme]
+
+
+@every_system
+def test_published_numbers_are_those_of_the_protocols(system):
+    """Each method has a row with its scores in the protocol's order."""
+    rows = [(row.split('|')[1].strip(), numbers_of(row)) for row in rows_of(system, 'Published')]
+    protocols = [PROTOCOLS[name] for name in SYSTEMS[system]]
+    for published in (published for protocol in protocols for published in protocol.published):
+        scores = list(published.scores.values())
+        assert any(method == published.method and scores == numbers[i:i + len(scores)]
+                   for method, numbers in rows for i in range(len(numbers))), published.method
+    if system == 'fstrn':  # of which there is a sentence
+        known = dict(rows)
+        told = re.findall(r'(\w+) (\d+\.\d+) / (\d+\.\d+)', protocols[0].source)
+        assert len(told) == 4 and all(known[name] == [float(psnr), float(ssim)] for name, psnr, ssim in told)
+
+
+def test_ablations_of_mbnet_are_those_of_their_files():
+    """Every number beside a file stands in the comment with which the file opens."""
+    rows = [row for row in rows_of('mbnet', 'Published') if '.yml' in row]
+    assert len(rows) == 8 + 6 + 3 + 5
+    for row in rows:
+        file = ROOT / 'options' / 'ablations' / re.search(r'`(\w+\.yml)`', row)[1]
+        cells = row.split('.yml`', 1)[1]
+        comment = ''.join(line for line in file.read_text().splitlines(keepends=True) if line.startswith('#'))
+        assert set(numbers_of(cells)) <= set(numbers_of(comment)), row
+
+
+def test_mbnet_in_python():
+    code, = code_blocks(ROOT / 'docs' / 'mbnet.md', 'python')
+    names: dict = {}
+    exec(code, names)
+    assert names['frames'].shape == (1, 7, 3, 120, 168)
 
 
 # ---------------------------------------------------------------- docs/own_network.md

@@ -7,12 +7,15 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, write_moving_clips
+from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.cli import main
 from basicsr_stvsr.data.lmdb_io import FrameSource, write_lmdb
+from basicsr_stvsr.data.saved_frames import SavedFrames
 from basicsr_stvsr.options import load_options
 from basicsr_stvsr.protocols import FOLDER, PROTOCOLS, protocol_of
+from basicsr_stvsr.protocols.report import write_report
 from basicsr_stvsr.protocols.run import BASELINES, baseline, options_of
 
 NUM_FRAME = 5
@@ -112,6 +115,118 @@ def test_what_a_measurement_writes(data, tmp_path, capsys):
     assert all((folder / name).stat().st_size > 5000 for name in ('frames.png', 'clips.png'))
     assert load_options(str(folder / 'options.yml'))['network_g'] == found['network']
 
+
+def test_coverage_stands_beside_scores(tmp_path):
+    """Of metrics that score but a part of the frames; made by hand: two clips, one without a face."""
+    groups = {'vsr': 0.5, 'vfi': 0.25, 'all': 0.4}
+    result = {
+        'average': {'psnr': dict.fromkeys(groups, 30.0), 'identity': {'vsr': 0.875, 'vfi': None, 'all': 0.875}},
+        'clips': {'first': {'psnr': {'all': 30.0}, 'identity': {'all': 0.875}},
+                  'second': {'psnr': {'all': 30.0}, 'identity': {'all': None}}},
+        'frames': {clip: {'psnr': [[0, 30.0], [1, 30.0]]} for clip in ('first', 'second')},
+        'coverage': {'average': {'identity': groups}, 'clips': {'first': {'identity': {'all': 0.8}},
+                                                                'second': {'identity': {'all': 0.0}}}}}
+    (tmp_path / 'vid4.json').write_text(json.dumps(result))
+    made = {'protocol': 'mbnet-table3', 'model': 'ours', 'versions': {}, 'command': 'stvsr'}
+    write_report(tmp_path, protocol_of('mbnet-table3'), made, ['vid4'])
+
+    head, _, *rows = [line.strip('| ').split(' | ') for line in (tmp_path / 'table.md').read_text().splitlines()
+                      if line.startswith('|')]
+    shown = dict(zip(head, rows[-1], strict=True))
+    assert shown['vid4 identity'] == '0.8750 (40.0%)' and shown['vid4 identity, new'] == '– (25.0%)'
+    assert shown['vid4 psnr'] == '30.000'
+    assert 'In brackets stands the coverage' in (tmp_path / 'table.md').read_text()
+    assert json.loads((tmp_path / 'results.json').read_text())['coverage'] == {'vid4': {'identity': groups}}
+    with open(tmp_path / 'clips.csv', newline='') as file:
+        found = {(row['clip'], row['metric']): (row['score'], row['coverage']) for row in csv.DictReader(file)}
+    assert found == {('first', 'psnr'): ('30.0', ''), ('first', 'identity'): ('0.875', '0.8'),
+                     ('second', 'psnr'): ('30.0', ''), ('second', 'identity'): ('', '0.0')}
+
+
+# ---------------------------------------------------------------- saved frames
+
+@pytest.fixture
+def saved(data, tmp_path):
+    """Frames of vid4 that are one level too bright in all channels, but the last of each clip, 2 levels."""
+    for clip in ('first', 'second'):
+        folder = tmp_path / 'frames' / 'vid4' / clip
+        folder.mkdir(parents=True)
+        paths = sorted((data / 'clips' / clip).glob('*.png'))
+        for number, path in enumerate(paths):
+            frame = cv2.imread(str(path)).astype(int) + 1 + (number == NUM_FRAME - 1)
+            assert frame.max() < 256
+            cv2.imwrite(str(folder / f'{path.stem}_Other.png'), frame.astype(np.uint8))
+    return tmp_path / 'frames'
+
+
+def measure_saved(data, saved, *words: str, protocol: str = 'mbnet-table3') -> int:
+    return measure(data, saved.parent / 'results', '--protocol', protocol, '--frames', str(saved), '--datasets', 'vid4',
+                   *words)
+
+
+def test_frames_of_something_else_are_measured(data, saved):
+    """By hand: an error of one level is 20 log10(255) dB, of two 20 log10(255 / 2)."""
+    assert measure_saved(data, saved, '--label', 'Other') == 0
+    folder = saved.parent / 'results' / 'mbnet-table3_Other'
+    average = json.loads((folder / 'results.json').read_text())['average']['vid4']['psnr']
+    one, two = 20 * np.log10(255), 20 * np.log10(255 / 2)
+    assert average['vfi'] == pytest.approx(one, abs=1e-6)
+    assert average['vsr'] == pytest.approx((2 * one + two) / 3, abs=1e-6)
+    assert '| **Other** (measured) | ' in (folder / 'table.md').read_text()
+
+
+def test_luma_of_saved_frames_is_not_rounded(saved):
+    names = [path.stem.removesuffix('_Other') for path in sorted((saved / 'vid4' / 'first').iterdir())]
+    (number, luma), = SavedFrames(saved / 'vid4', 'y').clip('first', names, [3], (96, 112))
+    rgb = cv2.imread(str(saved / 'vid4' / 'first' / f'{names[3]}_Other.png'))[..., ::-1]
+    assert number == 3 and luma.shape == (1, 96, 112)
+    assert np.abs(255 * luma[0].numpy() - rgb2ycbcr(rgb)[..., 0]).max() < 1e-3
+
+
+def spoil(folder, what: str) -> None:
+    first, *_, last = sorted((folder / 'vid4' / 'second').iterdir())
+    if what == 'missing':
+        last.unlink()
+    elif what == 'unknown':
+        last.rename(last.with_name('other.png'))
+    elif what == 'double':
+        cv2.imwrite(str(last.with_name(last.name.replace('Other', 'Another'))), cv2.imread(str(last)))
+    elif what == 'deep':
+        cv2.imwrite(str(first), cv2.imread(str(first)).astype(np.uint16) * 257)
+    elif what == 'smaller':
+        for path in (folder / 'vid4' / 'second').iterdir():
+            cv2.imwrite(str(path), cv2.imread(str(path))[:-4])
+    elif what == 'no clip':
+        for path in (folder / 'vid4' / 'second').iterdir():
+            path.unlink()
+    else:
+        (folder / 'vid4').rename(folder / 'vid5')
+
+
+@pytest.mark.parametrize('what, message', [
+    ('missing', r"vid4: clip 'second' lacks 1 of the 5 frames that are scored: '\w+'"),
+    ('unknown', r"vid4: frame 'other' of clip 'second' is none of the true frames, which are called .*<name>_<suffix>"),
+    ('double', r"vid4: clip 'second' has two frames for '\w+': '\w+_(Another|Other)' and '\w+_(Another|Other)'"),
+    ('deep', r'\w+_Other.png: the image has 16 bits a channel \(uint16\), expected 8; convert it'),
+    ('smaller', r'the frames of clip .second. are 92x112 \(h x w\), those of the truth 96x112'),
+    ('no clip', r"vid4: there is no clip 'second', but 'first'"),
+    ('no data set', r'vid4 does not exist, where the saved frames of the data set vid4 should be'),
+])
+def test_saved_frames_that_do_not_fit(data, saved, what, message, capsys):
+    spoil(saved, what)
+    try:
+        assert measure_saved(data, saved) in (1, 2)
+    except SystemExit as end:
+        assert end.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_label_is_for_saved_frames(data, tmp_path, capsys):
+    assert measure(data, tmp_path, '--protocol', 'mbnet-table3', '--model', 'bicubic', '--label', 'x') == 2
+    assert '--label is for --frames' in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- models
 
 def test_a_model_of_the_zoo(data, tmp_path):
     assert measure(data, tmp_path, '--protocol', 'mbnet-table3', '--model', 'mbnet-small', '--datasets', 'vid4') == 0

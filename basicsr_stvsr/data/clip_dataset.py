@@ -145,6 +145,20 @@ class _ClipDataset(Dataset):
     def has_flow(self) -> bool:
         return self.lq_flow is not None
 
+    def frame_names(self, clip: str) -> list[str]:
+        """Names of the output frames of a clip, see `__getitem__`."""
+        frames = self._frames[clip]
+        if self.gt is None and self.temporal_scale == 1:
+            return self._lq_names(clip, frames.lq)
+        names = [f'{i:08d}' for i in range(frames.num_out)]
+        for i, number in enumerate(frames.gt):
+            names[number] = self.gt.frame_name(clip, i)
+        return names
+
+    def true_frames(self, clip: str) -> range:
+        """Numbers of the output frames of a clip that have ground truth."""
+        return self._frames[clip].gt
+
     @property
     def _read_color(self) -> Color:
         """The colour space in which frames are read and degraded."""
@@ -491,13 +505,9 @@ class STVSRTestDataset(_ClipDataset):
         """
         clip = self.clips[index]
         frames = self._frames[clip]
-        item = {'key': clip, 'folder': clip, 'frame_names': [f'{i:08d}' for i in range(frames.num_out)]}
+        item = {'key': clip, 'folder': clip, 'frame_names': self.frame_names(clip)}
         window = Window(clip, self._read_gt(clip, range(len(frames.gt))), random.Random(clip).uniform)
         self._check_sizes(clip)
-        for i, number in enumerate(frames.gt):
-            item['frame_names'][number] = self.gt.frame_name(clip, i)
-        if self.gt is None and self.temporal_scale == 1:
-            item['frame_names'] = self._lq_names(clip, frames.lq)
         lq = self._lq.crop(window, frames.lq, (0, 0, *self._lq_size(clip)))
 
         h, w = (side - side % self.settings.lq_size_multiple for side in lq[0].shape[:2])

@@ -50,7 +50,8 @@ def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
         uint8 array (h, w, 3), BGR.
 
     Raises:
-        ValueError: no image, a damaged one, or one that ends too early.
+        ValueError: no image, a damaged one, one that ends too early, or without IMREAD_UNCHANGED one of more than 8
+            bits, which OpenCV would cut off.
     """
     if not data:
         raise ValueError('expected an image, got no bytes')
@@ -58,11 +59,14 @@ def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     if not _is_whole(data):
         raise ValueError(f'the image is truncated (its end is missing after {len(data)} bytes)')
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise ValueError(f'OpenCV cannot decode the image ({error})') from error
     if image is None:
         raise ValueError(f'OpenCV cannot decode these {len(data)} bytes as an image')
+    if image.dtype != np.uint8 and flags != cv2.IMREAD_UNCHANGED:
+        raise ValueError(f'the image has {8 * image.itemsize} bits a channel ({image.dtype}), expected 8; convert it, '
+                         'as by ffmpeg -i IN.png -pix_fmt rgb24 OUT.png')
     return image
 
 

@@ -354,7 +354,7 @@ def write_frames(writer: LmdbWriter | FolderWriter,
 
     Raises:
         ValueError: a key cannot be stored or comes twice (both sources are named), or there are no frames.
-        Whatever a frame's `load` raises.
+        Exception: whatever a frame's `load` raises.
     """
     def in_order(frame: FrameSource) -> FrameSource:
         if frame.in_threads:

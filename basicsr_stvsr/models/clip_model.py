@@ -4,21 +4,22 @@ Shapes: T frames in, U frames out, H x W pixels of the LR grid, s = scale.
 """
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import path as osp
 from typing import Any
 
 import numpy as np
 import torch
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger, imwrite
 from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..archs.resize import upscale_bicubic
-from ..color import Color, convert_clip
+from ..color import Color, convert_clip, to_image
+from ..data.saved_frames import SavedFrames
 from ..data.scene_cuts import find_cuts
 from ..distributed import gather
 from ..inference import (
@@ -34,7 +35,17 @@ from ..inference import (
 )
 from ..json_files import finite_or_null
 from ..visuals import write_images
-from .clip_scores import FramePair, FrameScores, Scorer, average_groups, mean, needs_order, usable_metrics
+from .clip_scores import (
+    FramePair,
+    FrameScores,
+    Scorer,
+    average_groups,
+    coverage,
+    has_coverage,
+    mean,
+    needs_order,
+    usable_metrics,
+)
 
 SHOWN_OF_STREAM = 5  # of a recurrent network tensorboard shows its fifth frame
 
@@ -57,6 +68,8 @@ class ClipModel(SRModel):
         val_opt = opt.get('val') or {}
         self.metrics = usable_metrics(val_opt.get('metrics') or {})
         self.scorer = Scorer(self.metrics, val_opt.get('num_worker') or 0)
+        if val_opt.get('frames') and opt.get('is_train'):
+            raise ValueError('val.frames stands for frames that are tested; a training validates its own network')
         ordered = [name for name, metric in self.metrics.items() if needs_order(metric['type'])]
         if ordered and val_opt.get('overlap') == 'all':
             raise ValueError(f'val.metrics.{ordered[0]} sees frames in their order, each once, but val.overlap: all '
@@ -111,8 +124,12 @@ class ClipModel(SRModel):
         gt = dict(enumerate(item.get('gt', ()), start=item.get('gt_start', 0)))
 
         saved = set()
-        restored = restore_frames(net, *self.network_inputs(lq, item), overlap=self.opt['val'].get('overlap'),
-                                  cuts=self.cuts(net, lq, color_of(dataset)))
+        if self.opt['val'].get('frames'):
+            restored = self.saved_frames(clip, names, gt, made_numbers(net, len(lq), self.opt['val'].get('overlap')),
+                                         dataset)
+        else:
+            restored = restore_frames(net, *self.network_inputs(lq, item), overlap=self.opt['val'].get('overlap'),
+                                      cuts=self.cuts(net, lq, color_of(dataset)))
         with self.scorer.clip(has_truth=bool(gt)) as scorer:
             for number, (frame,) in restored:
                 pair = FramePair(frame, gt.get(number), color_of(dataset))
@@ -127,6 +144,21 @@ class ClipModel(SRModel):
                 scorer.add(number, pair)
             return scorer.result()
 
+    def saved_frames(self, clip: str, names: list[str], gt: Mapping[int, Tensor], made: Iterable[int],
+                     dataset: Dataset) -> Iterator[tuple[int, Tensor]]:
+        """Frames of `val.frames` in place of restored ones; see `SavedFrames.clip`.
+
+        Args:
+            made: numbers of the frames that the network would make, of which those with a truth are scored.
+        """
+        size = tuple(next(iter(gt.values())).shape[-2:])
+        wanted = [number for number in made if number in gt]
+        for number, frame in self.open_saved(dataset).clip(clip, names, wanted, size):
+            yield number, frame.unsqueeze(0)
+
+    def open_saved(self, dataset: Dataset) -> SavedFrames:
+        return SavedFrames(osp.join(self.opt['val']['frames'], dataset.opt['name']), color_of(dataset))
+
     def network_inputs(self, lq: Tensor, item: Mapping[str, Any]) -> tuple[Tensor, Tensor | None, Tiling | None]:
         """The first LR frames of a clip, their flow, and `val.tile`, as functions of `inference` take them."""
         flow, tile = item.get('lq_flow'), self.opt['val'].get('tile')
@@ -137,7 +169,7 @@ class ClipModel(SRModel):
         """The frames with which a new scene begins, if `val.reset_at_cuts` asks a recurrent network to mind them."""
         if not (self.opt['val'].get('reset_at_cuts') and is_recurrent(net)):
             return []
-        return find_cuts(tensor2img(convert_clip(frame, color, 'rgb')) for frame in lq)
+        return find_cuts(to_image(convert_clip(frame, color, 'rgb')) for frame in lq)
 
     @staticmethod
     def given_frames(net: nn.Module, item: Mapping[str, Any]) -> Tensor:  # (T, C, H, W)
@@ -179,21 +211,27 @@ class ClipModel(SRModel):
 
     def report(self, dataset_name: str, scores: dict[str, dict[str, FrameScores]],
                current_iter: int | str, tb_logger: Any) -> None:
-        """Averages the scores, logs them as a table, and writes them to tensorboard or to a file."""
+        """Averages the scores, logs them as a table, and writes them to tensorboard or to a file.
+
+        Beside those of metrics that score but a part of the frames stands how large it is, their coverage.
+        """
         temporal_scale = self.get_bare_model(self.net_g).temporal_scale
         clips = {
             clip: {name: average_groups(values, temporal_scale) for name, values in metrics.items()}
             for clip, metrics in scores.items()
         }
         average = {name: self.average(scores, clips, name) for name in next(iter(scores.values()))}
+        covered = self.coverage_of(scores)
 
         lines = [f'Validation {dataset_name}: {len(clips)} clips, iteration {current_iter}']
-        unusable = sum(not math.isfinite(value) for metrics in scores.values() for values in metrics.values()
-                       for _, value in values)
+        unusable = sum(not math.isfinite(value) for metrics in scores.values() for name, values in metrics.items()
+                       for _, value in values if not (name in covered['average'] and math.isnan(value)))
         if unusable:
             lines.append(f'\t {unusable} scores of single frames are not finite and left out of the means')
         for name, groups in average.items():
-            line = f'\t # {name}: ' + '  '.join(f'{group} {value:.4f}' for group, value in groups.items())
+            shares = {group: f' (coverage {share:.1%})' for group, share in covered['average'].get(name, {}).items()}
+            line = f'\t # {name}: ' + '  '.join(
+                f'{group} {value:.4f}{shares.get(group, "")}' for group, value in groups.items())
             if self.is_train:
                 best = self.best_so_far(dataset_name, name, groups['all'], current_iter)
                 line += f'\tBest all: {best["val"]:.4f} @ {best["iter"]} iter'
@@ -204,11 +242,15 @@ class ClipModel(SRModel):
             for name, groups in average.items():
                 for group, value in groups.items():
                     tb_logger.add_scalar(f'metrics/{dataset_name}/{name}_{group}', value, current_iter)
+            for name, groups in covered['average'].items():
+                for group, share in groups.items():
+                    tb_logger.add_scalar(f'metrics/{dataset_name}/{name}_{group}_coverage', share, current_iter)
         if not self.is_train:
             path = osp.join(self.opt['path']['results_root'], f'{dataset_name}.json')
             with open(path, 'w', encoding='utf-8') as file:
-                json.dump(finite_or_null({'dataset': dataset_name, 'model': self.opt['name'], 'average': average,
-                                          'clips': clips, 'frames': scores}), file, indent=1)
+                json.dump(finite_or_null({
+                    'dataset': dataset_name, 'model': self.opt['name'], 'average': average, 'clips': clips,
+                    'frames': scores, **({'coverage': covered} if covered['average'] else {})}), file, indent=1)
             get_root_logger().info(f'Scores of every clip and frame: {path}')
 
     def average(self, scores: Mapping[str, Any], clips: Mapping[str, Any], name: str) -> dict[str, float]:
@@ -219,6 +261,21 @@ class ClipModel(SRModel):
             return average_groups(values, self.get_bare_model(self.net_g).temporal_scale)
         groups = next(iter(clips.values()))[name]
         return {group: mean([metrics[name][group] for metrics in clips.values()]) for group in groups}
+
+    def coverage_of(self, scores: Mapping[str, Mapping[str, FrameScores]]) -> dict[str, dict[str, Any]]:
+        """The share of the frames that have a score, of metrics that tell it (see `has_coverage`).
+
+        Returns:
+            'average': metric -> group -> share of the frames of all clips; 'clips': clip -> the same of its own.
+        """
+        temporal_scale = self.get_bare_model(self.net_g).temporal_scale
+        names = [name for name in next(iter(scores.values())) if has_coverage(self.metrics[name]['type'])]
+        return {
+            'average': {name: coverage([value for metrics in scores.values() for value in metrics[name]],
+                                       temporal_scale) for name in names},
+            'clips': {clip: {name: coverage(metrics[name], temporal_scale) for name in names}
+                      for clip, metrics in scores.items()},
+        }
 
     def best_so_far(self, dataset_name: str, metric: str, value: float, current_iter: int | str) -> dict[str, Any]:
         # Of every data set; BasicSR's video models keep the results of the first one only. The state that a training
@@ -245,9 +302,15 @@ class ClipModel(SRModel):
         if getattr(dataset, 'temporal_scale', 1) > net.temporal_scale:  # BasicSR's own give all frames
             raise ValueError(f'{where}: temporal_scale is {dataset.temporal_scale}, by which every second frame is '
                              f'left out, but {type(net).__name__} makes none between two others; set temporal_scale: 1')
-        if not net.num_frames or getattr(net, 'pads_ends', False):
-            return
         if not hasattr(dataset, 'num_input_frames'):  # BasicSR's own do not tell
+            return
+        val_opt = self.opt.get('val') or {}
+        if val_opt.get('frames'):
+            saved = self.open_saved(dataset)
+            for index, clip in enumerate(dataset.clips):
+                made = made_numbers(net, dataset.num_input_frames(index), val_opt.get('overlap'))
+                saved.find(clip, dataset.frame_names(clip), set(made) & set(dataset.true_frames(clip)))
+        if not net.num_frames or getattr(net, 'pads_ends', False):
             return
         for index, clip in enumerate(dataset.clips):
             given = dataset.num_input_frames(index)
@@ -266,7 +329,16 @@ def add_chroma(luma: Tensor, chroma: Tensor, scale: int) -> np.ndarray:
         chroma: (2, H, W), 0-1.
     """
     enlarged = upscale_bicubic(chroma, scale).to(luma)
-    return tensor2img(convert_clip(torch.cat((luma, enlarged)), 'yuv', 'rgb'))
+    return to_image(convert_clip(torch.cat((luma, enlarged)), 'yuv', 'rgb'))
+
+
+def made_numbers(net: nn.Module, num_lq: int, overlap: str | None) -> list[int]:
+    """The numbers of the frames that `restore_frames` gives of a clip; with overlap 'all' some come more than once."""
+    first = first_output(net)
+    if overlap != 'all':
+        return list(range(first, first + output_length(net, num_lq)))
+    of_window = range(first, first + output_length(net, net.num_frames, of_clip=False))
+    return [number + net.temporal_scale * start for start in range(num_lq - net.num_frames + 1) for number in of_window]
 
 
 def color_of(dataset: Dataset) -> Color:

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
-from basicsr.utils import get_root_logger, tensor2img
+from basicsr.utils import get_root_logger
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 
-from ..color import Color, convert_clip
+from ..color import Color, convert_clip, to_image
 from ..cpu_memory import keep_freed_memory
 from ..metrics.psnr_ssim import FASTER
 from ..processes import end_with_parent, ignore_signals, server_context
@@ -55,6 +55,14 @@ def needs_order(metric_type: str) -> bool:
     return bool(parameters_of(metric_type) & {'last_img', 'pairs'})
 
 
+def has_coverage(metric_type: str) -> bool:
+    """Whether a metric scores only frames that show a certain thing, such as faces, and gives NaN for others.
+
+    Such a metric has an attribute of this name; beside its scores stands the share of the frames that have one.
+    """
+    return getattr(METRIC_REGISTRY.get(metric_type), 'has_coverage', False)
+
+
 class FramePair:
     """A frame that was made, and the true one, in the forms that metrics take.
 
@@ -69,11 +77,11 @@ class FramePair:
     @cached_property
     def image(self) -> np.ndarray:
         """The frame as BasicSR has images: uint8 (H, W, 3), BGR."""
-        return tensor2img(convert_clip(self.frame, self.color, 'rgb'))
+        return to_image(convert_clip(self.frame, self.color, 'rgb'))
 
     @cached_property
     def gt_image(self) -> np.ndarray:
-        return tensor2img(convert_clip(self.gt, self.color, 'rgb'))
+        return to_image(convert_clip(self.gt, self.color, 'rgb'))
 
     def data(self, metric_type: str, last: 'FramePair | None' = None) -> dict[str, np.ndarray] | None:
         """What a metric of frames is given; None: it needs a frame before this one, or a ground truth, and has none.
@@ -267,3 +275,8 @@ def average_groups(values: FrameScores, temporal_scale: int) -> dict[str, float]
         'vfi': mean([score for number, score in values if number % 2 == 1]),
         'all': mean([score for _, score in values]),
     }
+
+
+def coverage(values: FrameScores, temporal_scale: int) -> dict[str, float]:
+    """The share of the frames that have a score, 0 to 1, by group as `average_groups`; NaN where there are none."""
+    return average_groups([(number, float(not math.isnan(score))) for number, score in values], temporal_scale)

@@ -6,7 +6,16 @@ from typing import Any
 from mmengine.config import ConfigDict
 from mmengine.evaluator import BaseMetric
 
-from ..models.clip_scores import FramePair, FrameScores, Scorer, average_groups, mean, usable_metrics
+from ..models.clip_scores import (
+    FramePair,
+    FrameScores,
+    Scorer,
+    average_groups,
+    coverage,
+    has_coverage,
+    mean,
+    usable_metrics,
+)
 from ..registry import METRICS
 from ..schema.options import ValOptions
 
@@ -15,7 +24,8 @@ from ..schema.options import ValOptions
 class ClipMetrics(BaseMetric):
     """Scores what RecipeModel restores, frame by frame, and means of given frames, of new ones, and of all.
 
-    In the log they are `<name>_vsr`, `<name>_vfi` (where the network makes new frames) and `<name>_all`.
+    In the log they are `<name>_vsr`, `<name>_vfi` (where the network makes new frames) and `<name>_all`. Of metrics
+    that score but a part of the frames, such as those with a face, `<name>_all_coverage` and so on tell its share.
 
     Args:
         frame_metrics: `val.metrics` of an option file: name -> {type, arguments}; see docs/metrics.md.
@@ -57,13 +67,16 @@ class ClipMetrics(BaseMetric):
         """Means over the whole set."""
         means = {}
         for name in results[0][1]:
+            values = [value for _, scores in results for value in scores[name]]
             if self.average == 'frames':
-                values = [value for _, scores in results for value in scores[name]]
                 groups = average_groups(values, results[0][0])
             else:
                 clips = [average_groups(scores[name], temporal_scale) for temporal_scale, scores in results]
                 groups = {group: mean([clip[group] for clip in clips]) for group in clips[0]}
             means |= {f'{name}_{group}': value for group, value in groups.items()}
+            if has_coverage(self.scorer.metrics[name]['type']):
+                shares = coverage(values, results[0][0])
+                means |= {f'{name}_{group}_coverage': share for group, share in shares.items()}
         return means
 
 

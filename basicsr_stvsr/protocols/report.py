@@ -33,12 +33,14 @@ def write_report(folder: Path, protocol: Protocol, made: Mapping[str, Any], data
     """
     results = {name: json.loads((folder / f'{name}.json').read_text()) for name in datasets}
     averages = {name: result['average'] for name, result in results.items()}
+    coverage = {name: result['coverage']['average'] for name, result in results.items() if 'coverage' in result}
     published = [{'method': row.method, 'scores': dict(row.scores), 'note': row.note} for row in protocol.published]
-    summary = {**made, 'average': averages, 'published': published, 'source': protocol.source}
+    summary = {**made, 'average': averages, **({'coverage': coverage} if coverage else {}), 'published': published,
+               'source': protocol.source}
     (folder / 'results.json').write_text(json.dumps(finite_or_null(summary), indent=1) + '\n')
-    (folder / 'table.md').write_text(table(protocol, made, averages))
-    write_rows(folder / 'clips.csv', ('data set', 'clip', 'metric', 'frames', 'score'), (
-        (name, clip, metric, group, score) for name, result in results.items()
+    (folder / 'table.md').write_text(table(protocol, made, averages, coverage))
+    write_rows(folder / 'clips.csv', ('data set', 'clip', 'metric', 'frames', 'score', 'coverage'), (
+        (name, clip, metric, group, score, share_of(result, clip, metric, group)) for name, result in results.items()
         for clip, metrics in result['clips'].items() for metric, groups in metrics.items()
         for group, score in groups.items()))
     write_rows(folder / 'frames.csv', ('data set', 'clip', 'frame', 'metric', 'score'), (
@@ -50,6 +52,12 @@ def write_report(folder: Path, protocol: Protocol, made: Mapping[str, Any], data
     plot(scores, plot_clips).savefig(folder / 'clips.png', dpi=110)
 
 
+def share_of(result: Mapping[str, Any], clip: str, metric: str, group: str) -> float | None:
+    """The share of a clip's frames that a metric scores, where not all of them show what it is for."""
+    shares = result.get('coverage', {}).get('clips', {})
+    return shares.get(clip, {}).get(metric, {}).get(group)
+
+
 def write_rows(path: Path, head: Sequence[str], rows: Any) -> None:
     with open(path, 'w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
@@ -59,10 +67,17 @@ def write_rows(path: Path, head: Sequence[str], rows: Any) -> None:
 
 # ---------------------------------------------------------------- table
 
-def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, Any]) -> str:
-    """A Markdown table: a column for each data set, metric and group of frames; published rows first."""
-    ours = {f'{dataset}/{metric}/{group}': score for dataset, metrics in averages.items()
-            for metric, groups in metrics.items() for group, score in groups.items()}
+def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, Any],
+          coverage: Mapping[str, Any]) -> str:
+    """A Markdown table: a column for each data set, metric and group of frames; published rows first.
+
+    Args:
+        averages: data set -> metric -> group -> score.
+        coverage: likewise the share of the frames that a score is of, for metrics that score but a part.
+    """
+    ours, shares = ({f'{dataset}/{metric}/{group}': value for dataset, metrics in values.items()
+                     for metric, groups in metrics.items() for group, value in groups.items()}
+                    for values in (averages, coverage))
     # Where no frames are new, the given ones are all
     columns = [key for key in ours if not (key.endswith('/vsr') and key.removesuffix('vsr') + 'vfi' not in ours)]
     heads = []
@@ -70,10 +85,13 @@ def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, An
         dataset, metric, group = key.split('/')
         heads.append(f'{dataset} {metric}' + ('' if group == 'all' else f', {GROUPS[group]}'))
     rows = [(row.method, row.scores) for row in protocol.published]
-    rows.append((f'**{made["model"]}** (measured)', ours))
     lines = [f'# {made["protocol"]}: {made["model"]}', '', f'{protocol.about}.', '',
              f'| method | {" | ".join(heads)} |', '|---|' + '---|' * len(heads)]
     lines += [f'| {name} | {" | ".join(cell(scores.get(key)) for key in columns)} |' for name, scores in rows]
+    lines.append(f'| **{made["model"]}** (measured) | '
+                 f'{" | ".join(cell(ours[key], shares.get(key)) for key in columns)} |')
+    if shares:
+        lines += ['', 'In brackets stands the coverage, the share of the frames that a score is of.']
     lines += ['', f'Published: {protocol.source}.' if protocol.source else 'Nothing is published by this protocol.']
     lines += [f'{row.method}: {row.note}.' for row in protocol.published if row.note]
     versions = ', '.join(f'{name} {number}' for name, number in made['versions'].items())
@@ -81,11 +99,16 @@ def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, An
     return '\n'.join(lines) + '\n'
 
 
-def cell(score: float | None) -> str:
-    """Four digits behind the point for what is of the order of 1, three for PSNR; a dash where there is none."""
+def cell(score: float | None, share: float | None = None) -> str:
+    """Four digits behind the point for what is of the order of 1, three for PSNR; a dash where there is none.
+
+    Args:
+        share: of the frames, which the score is of; it follows in brackets.
+    """
+    covered = '' if share is None else f' ({share:.1%})'
     if score is None or not math.isfinite(score):
-        return '–'
-    return f'{score:.4f}' if abs(score) < 2 else f'{score:.3f}'
+        return f'–{covered}'
+    return (f'{score:.4f}' if abs(score) < 2 else f'{score:.3f}') + covered
 
 
 # ---------------------------------------------------------------- pictures

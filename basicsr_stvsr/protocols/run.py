@@ -62,7 +62,7 @@ def options_of(name: str, data: Path, chosen: Collection[str] = ()) -> dict[str,
 
 def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: Path | None, *,
             data: Path = Path(_DATA), into: Path = Path('results'), chosen: Collection[str] = (),
-            num_worker: int = 0) -> Path:
+            num_worker: int = 0, frames: Path | None = None) -> Path:
     """Measures, and writes results.json, table.md, clips.csv, frames.csv and pictures, see `write_report`.
 
     Args:
@@ -74,16 +74,19 @@ def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: P
         into: the folder in which a folder of results is made; one that is there is moved aside, as BasicSR does.
         chosen: names of the data sets to measure; default: all of the protocol.
         num_worker: processes that compute scores beside the network.
+        frames: folder of saved frames, `<frames>/<data set>/<clip>/<frame>.png`, which are measured in place of those
+            of a network; that is then left out.
 
     Returns:
         the folder of the results.
 
     Raises:
         ValueError, FileNotFoundError: as `options_of`; or the network does not fit the protocol.
+        FrameReadError: saved frames are missing or damaged.
     """
     opt = options_of(name, data, chosen)
-    if network is None:
-        network = baseline(label, opt)
+    if network is None:  # of saved frames, a baseline tells which are made
+        network = baseline(label if frames is None else 'bicubic', opt)
     run = f'{name}_{label}'
     opt = {
         'name': run, 'model_type': 'STVSRModel', 'num_gpu': 'auto', 'manual_seed': 0, **opt,
@@ -91,13 +94,20 @@ def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: P
         'path': {'pretrain_network_g': None if weights is None else str(weights), 'strict_load_g': True,
                  'results_root': str(into / run)}}
     opt['val'] = {'pbar': True, **opt['val'], 'num_worker': num_worker}
+    if frames is not None:
+        for dataset in opt['datasets'].values():
+            if not (frames / dataset['name']).exists():
+                raise FileNotFoundError(f'{frames / dataset["name"]} does not exist, where the saved frames of the '
+                                        f'data set {dataset["name"]} should be; --datasets measures some alone')
+        opt['val']['frames'] = str(frames)
     into.mkdir(parents=True, exist_ok=True)
     file = into / f'{run}.yml'
     file.write_text(yaml.safe_dump(opt, sort_keys=False, allow_unicode=True))
     test_pipeline(str(into.parent), ['-opt', str(file)])
     file = file.replace(into / run / 'options.yml')
     made = {
-        'protocol': name, 'model': label, 'network': opt['network_g'],
+        'protocol': name, 'model': label, 'network': opt['network_g'] if frames is None else None,
+        'frames': frames and str(frames),
         'weights': weights and {'file': str(weights), 'sha256': sha256_of(weights)},
         'command': shlex.join(['stvsr', *sys.argv[1:]]),
         'versions': {'basicsr_stvsr': __version__, 'python': platform.python_version(),

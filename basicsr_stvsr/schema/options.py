@@ -249,6 +249,9 @@ class ValOptions(Block):
     every copy, that is by triplets; default: the network's rule: first, for FISR last, for FSTRN middle."""
     reset_at_cuts: bool = False
     """Whether a recurrent network starts afresh where a new scene begins, which is told from the LR frames."""
+    frames: str | None = None
+    """Folder of saved frames that are scored in place of those of the network: <frames>/<data set>/<clip>/<frame>.png;
+    for testing."""
     tile: TileOptions | None = None
     """Tiles of a frame: {grid: [rows, columns], overlap}; default: frames are taken whole."""
     average: Literal['clips', 'frames'] = 'clips'

@@ -1,0 +1,84 @@
+"""Brings files outside of docs/ that the documentation links to into the site; a hook of mkdocs, named in mkdocs.yml.
+
+A page says `../options/train_fstrn.yml`, as a git host wants it. In the site, that file is a page of its own under
+repository/, and the link leads there; so do links of such pages to others. A folder is one page with all its files.
+"""
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / 'docs'
+LINK = re.compile(r'(?<=\]\()(?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))')  # of Markdown, without those to the web
+LANGUAGES = {'.yml': 'yaml', '.yaml': 'yaml', '.py': 'python', '.json': 'json'}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds a page for every file that pages link to, also of those that are added."""
+    waiting = [target for page in sorted(DOCS.rglob('*.md')) for target in linked_files(page)]
+    while waiting:
+        path = waiting.pop()
+        uri = site_uri(path)
+        if files.get_file_from_path(uri) is None:
+            files.append(File.generated(config, uri, content=page_of(path), inclusion=InclusionLevel.NOT_IN_NAV))
+            waiting += linked_files(path)
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Turns the links of a page of docs/ to where their targets lie in the site."""
+    origin = DOCS / page.file.src_uri
+    return turn_links(markdown, origin) if origin.exists() else markdown
+
+
+def linked_files(page: Path) -> Iterator[Path]:
+    """Files and folders of the repository, outside of docs/, that a Markdown file links to."""
+    if page.suffix == '.md':
+        for match in LINK.finditer(page.read_text(encoding='utf-8')):
+            target = (page.parent / match['path']).resolve()
+            if target.exists() and not target.is_relative_to(DOCS):
+                yield target
+
+
+def site_uri(path: Path) -> str:
+    """Where a file of the repository lies in the site, as the name of a Markdown file."""
+    if path.is_relative_to(DOCS):
+        return path.relative_to(DOCS).as_posix()
+    name = path.relative_to(ROOT).as_posix()
+    if path.is_dir():
+        return f'repository/{name}/index.md'
+    return f'repository/{name}' if path.suffix == '.md' else f'repository/{name}.md'
+
+
+def turn_links(markdown: str, origin: Path) -> str:
+    """The text of `origin` with links as the site has them; what does not exist stays, so that mkdocs complains."""
+    home = Path(site_uri(origin)).parent
+
+    def turn(match: re.Match[str]) -> str:
+        target = (origin.parent / match['path']).resolve()
+        if not target.exists():
+            return match[0]
+        return Path(os.path.relpath(site_uri(target), home)).as_posix() + (match['anchor'] or '')
+
+    return LINK.sub(turn, markdown)
+
+
+def page_of(path: Path) -> str:
+    """Markdown of a file or a folder of the repository; the search finds Markdown files only."""
+    if path.suffix == '.md':
+        return turn_links(path.read_text(encoding='utf-8'), path)
+    title = path.relative_to(ROOT).as_posix()
+    head = f'---\nsearch: {{exclude: true}}\n---\n\n# {title}\n\n'
+    if path.is_file():
+        return head + code_block(path)
+    shown = (file for file in sorted(path.iterdir()) if file.suffix in LANGUAGES)
+    return head + '\n'.join(f'## {file.name}\n\n{code_block(file)}' for file in shown)
+
+
+def code_block(path: Path) -> str:
+    return f'````{LANGUAGES.get(path.suffix, "text")}\n{path.read_text(encoding="utf-8").rstrip()}\n````\n'
