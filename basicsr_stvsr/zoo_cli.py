@@ -45,7 +45,8 @@ def add_publish_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--half', action='store_true', help='in half precision')
     parser.add_argument('--safetensors', action='store_true', help='.safetensors instead of .pth')
     parser.add_argument('--results', type=Path, nargs='+', default=[], metavar='FILE',
-                        help='what `stvsr test` measured: results/<name>/<data set>.json')
+                        help='what `stvsr test` measured: results/<name>/<data set>.json, or by a protocol '
+                        'results/<protocol>_<model>/results.json')
     parser.add_argument('--data', metavar='TEXT', help='what it was trained on (default: the name of the data set)')
     parser.add_argument('--licence', default='Apache-2.0', metavar='TEXT', help='(default: %(default)s)')
     parser.add_argument('--url', help='folder on the web where the file will lie')

@@ -67,9 +67,9 @@ stripped; `params` and `params_ema` are kept as they are. `--key params_ema` kee
 `--key params` is given.
 
 The options, the command and the iterations are read from the folder of the training; elsewhere, `--opt` names the
-option file. `--results` takes files that `stvsr test` wrote. `--data` and `--licence` are texts for the card, `--url`
-is the folder on the web in which the file will lie. Weights that do not fit the options, or are not finite, are
-refused.
+option file. `--results` takes files that `stvsr test` wrote, `results.json` of a protocol too. `--data` and
+`--licence` are texts for the card, `--url` is the folder on the web in which the file will lie. Weights that do not fit
+the options, or are not finite, are refused.
 
 ## Weights of other layouts
 

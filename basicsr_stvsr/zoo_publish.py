@@ -223,25 +223,36 @@ def iterations_of(checkpoint: Path) -> int | None:
 
 
 def read_results(paths: Iterable[Path], net: nn.Module) -> tuple[tuple[Score, ...], str | None]:
-    """PSNR and SSIM from files of `stvsr test`, and the runs that measured them.
+    """PSNR and SSIM from files of `stvsr test`, and what measured them: commands of protocols, names of options.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is none of these, or has no PSNR.
     """
     scores, tests = [], {}
+    color = (getattr(net, 'color', None) or 'rgb').upper()
     for path in paths:
         try:
             result = json.loads(path.read_text(encoding='utf-8'))
-            test_set, test, average = result['dataset'], result['model'], result['average']
-            found = list(scores_of(test_set, average, (getattr(net, 'color', None) or 'rgb').upper()))
+            averages, test = averages_of(result)
+            found = [score for test_set, average in averages.items() for score in scores_of(test_set, average, color)]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f'{path} is no result of `stvsr test`, such as results/<name>/<data set>.json') from error
+            raise ValueError(f'{path} is no result of `stvsr test`, such as results/<name>/<data set>.json, or '
+                             'results/<protocol>_<model>/results.json') from error
         if not found:
-            raise ValueError(f'{path} has no PSNR, only {", ".join(average) or "nothing"}')
+            metrics = {name: None for average in averages.values() for name in average}
+            raise ValueError(f'{path} has no PSNR, only {", ".join(metrics) or "nothing"}')
         scores += found
         tests[test] = None  # a set that keeps the order
-    return tuple(scores), 'stvsr test, by the options named ' + ', '.join(tests) if tests else None
+    return tuple(scores), '; '.join(tests) or None
+
+
+def averages_of(result: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], str]:
+    """Test set -> metric -> group -> score, and what measured them; of a test by options, or by a protocol."""
+    if 'protocol' in result:
+        averages = {f'{test_set} by {result["protocol"]}': average for test_set, average in result['average'].items()}
+        return averages, result['command']
+    return {result['dataset']: result['average']}, f'stvsr test, by the options named {result["model"]}'
 
 
 def scores_of(test_set: str, average: Mapping[str, Mapping[str, float | None]], color: str) -> Iterable[Score]:

@@ -10,6 +10,7 @@ from conftest import ROOT, write_moving_clips
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio
 
+from basicsr_stvsr.archs.baseline_arch import BicubicAverage
 from basicsr_stvsr.cli import main
 from basicsr_stvsr.data.lmdb_io import FrameSource, write_lmdb
 from basicsr_stvsr.data.saved_frames import SavedFrames
@@ -17,6 +18,8 @@ from basicsr_stvsr.options import load_options
 from basicsr_stvsr.protocols import FOLDER, PROTOCOLS, protocol_of
 from basicsr_stvsr.protocols.report import write_report
 from basicsr_stvsr.protocols.run import BASELINES, baseline, options_of
+from basicsr_stvsr.zoo import Score
+from basicsr_stvsr.zoo_publish import read_results
 
 NUM_FRAME = 5
 
@@ -114,6 +117,10 @@ def test_what_a_measurement_writes(data, tmp_path, capsys):
     assert shown['MBNet'] == '24.505' and shown['STARnet'] == '–' and shown['bicubic-repeat'] == f'{average:.3f}'
     assert all((folder / name).stat().st_size > 5000 for name in ('frames.png', 'clips.png'))
     assert load_options(str(folder / 'options.yml'))['network_g'] == found['network']
+    scores, command = read_results([folder / 'results.json'], BicubicAverage())  # as a model card has it
+    ssim = found['average']['vid4']['ssim']['all']
+    assert Score('vid4 by mbnet-table3', 'RGB', 'all', round(average, 3), round(ssim, 4)) in scores
+    assert command == found['command'] and command.startswith('stvsr ')
 
 
 def test_coverage_stands_beside_scores(tmp_path):

@@ -168,7 +168,8 @@ class PWCNet(nn.Module):
         # The sampling field of `first` onto `second` is what the literature calls the flow from second to first.
         flow = self.flow_between(images[1], images[0])
         flow = F.interpolate(flow, size=(height // 4, width // 4), mode='bilinear', align_corners=False)
-        flow = flow * flow.new_tensor([width / size[1], height / size[0]]).view(1, 2, 1, 1)
+        # Not by a tensor of both ratios, which an export to ONNX would take for constants
+        flow = torch.stack((flow[:, 0] * (width / size[1]), flow[:, 1] * (height / size[0])), dim=1)
         half = upsample_flow(flow, 2)
         return [flow, half, upsample_flow(half, 2)]
 
