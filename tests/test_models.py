@@ -340,9 +340,13 @@ def test_scores_that_are_not_finite_are_left_out(tmp_path, clips, caplog):
     assert result['average']['psnr']['all'] == pytest.approx(result['clips']['first']['psnr']['all'])
 
 
-def test_niqe_of_a_flat_frame_is_left_out():
+def test_niqe_of_flat_and_of_small_frames_is_left_out():
     opt = {'type': 'calculate_niqe', 'crop_border': 0}
     assert np.isnan(score_of(FramePair(torch.zeros(3, 192, 320), None, 'rgb'), opt))
+    noise = torch.rand(3, 192, 320, generator=torch.Generator().manual_seed(0))
+    assert score_of(FramePair(noise, None, 'rgb'), opt) > 0
+    assert np.isnan(score_of(FramePair(noise[:, :95], None, 'rgb'), opt))  # smaller than a block
+    assert np.isnan(score_of(FramePair(noise[:, :103], None, 'rgb'), opt | {'crop_border': 4}))
     with pytest.raises(ValueError, match='Image shapes are different'):  # other errors are errors
         score_of(FramePair(torch.zeros(3, 8, 8), torch.zeros(3, 8, 9), 'rgb'),
                  {'type': 'calculate_psnr', 'crop_border': 0})

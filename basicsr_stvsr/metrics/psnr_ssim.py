@@ -5,12 +5,9 @@ two of 11 pixels, all channels go through at once, of the variances only the sum
 strips, which fit into the processor's cache.
 """
 import math
-from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
-from basicsr.metrics import psnr_ssim as basicsr_metrics
 from basicsr.metrics.metric_util import reorder_image, to_y_channel
 
 _WINDOW, _SIGMA = 11, 1.5  # pixels
@@ -65,10 +62,6 @@ def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int, input_or
     strips = [_ssim(img[top:top + _STRIP + _WINDOW - 1], img2[top:top + _STRIP + _WINDOW - 1])
               for top in range(0, img.shape[0] - _WINDOW + 1, _STRIP)]
     return float(np.concatenate(strips).mean())
-
-
-FASTER: dict[Callable[..., Any], Callable[..., float]] = {
-    basicsr_metrics.calculate_psnr: calculate_psnr, basicsr_metrics.calculate_ssim: calculate_ssim}
 
 
 def _prepared(img: np.ndarray, img2: np.ndarray, border: int, order: str, luma: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -39,10 +39,10 @@ from .clip_scores import (
     FramePair,
     FrameScores,
     Scorer,
+    average_clips,
     average_groups,
     coverage,
     has_coverage,
-    mean,
     needs_order,
     usable_metrics,
 )
@@ -220,7 +220,9 @@ class ClipModel(SRModel):
             clip: {name: average_groups(values, temporal_scale) for name, values in metrics.items()}
             for clip, metrics in scores.items()
         }
-        average = {name: self.average(scores, clips, name) for name in next(iter(scores.values()))}
+        rule = self.opt['val'].get('average', 'clips')
+        average = {name: average_clips([metrics[name] for metrics in scores.values()], temporal_scale, rule)
+                   for name in next(iter(scores.values()))}
         covered = self.coverage_of(scores)
 
         lines = [f'Validation {dataset_name}: {len(clips)} clips, iteration {current_iter}']
@@ -252,15 +254,6 @@ class ClipModel(SRModel):
                     'dataset': dataset_name, 'model': self.opt['name'], 'average': average, 'clips': clips,
                     'frames': scores, **({'coverage': covered} if covered['average'] else {})}), file, indent=1)
             get_root_logger().info(f'Scores of every clip and frame: {path}')
-
-    def average(self, scores: Mapping[str, Any], clips: Mapping[str, Any], name: str) -> dict[str, float]:
-        """The data set's score by group, averaged as `val.average` says."""
-        rule = self.opt['val'].get('average', 'clips')
-        if rule == 'frames':
-            values = [value for metrics in scores.values() for value in metrics[name]]
-            return average_groups(values, self.get_bare_model(self.net_g).temporal_scale)
-        groups = next(iter(clips.values()))[name]
-        return {group: mean([metrics[name][group] for metrics in clips.values()]) for group in groups}
 
     def coverage_of(self, scores: Mapping[str, Mapping[str, FrameScores]]) -> dict[str, dict[str, Any]]:
         """The share of the frames that have a score, of metrics that tell it (see `has_coverage`).

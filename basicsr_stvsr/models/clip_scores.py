@@ -7,7 +7,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from queue import Full, Queue
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..color import Color, convert_clip, to_image
 from ..cpu_memory import keep_freed_memory
-from ..metrics.psnr_ssim import FASTER
+from ..metrics.stand_ins import STAND_INS
 from ..processes import end_with_parent, ignore_signals, server_context
 
 FrameScores = list[tuple[int, float]]  # (number of the frame, score)
@@ -124,14 +124,8 @@ def arguments_of(metric_opt: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compute(tasks: Sequence[Task]) -> dict[str, float]:
-    """The scores of a frame; NaN where there is none, as NIQE of a flat frame, whose statistics are singular."""
-    scores = {}
-    for name, metric, data, options in tasks:
-        try:
-            scores[name] = float(metric(**data, **options))
-        except np.linalg.LinAlgError:
-            scores[name] = math.nan
-    return scores
+    """The scores of a frame; NaN where there is none."""
+    return {name: float(metric(**data, **options)) for name, metric, data, options in tasks}
 
 
 class Scorer:
@@ -200,7 +194,7 @@ class ClipScorer:
             data = pair.data(opt['type'], self._last)
             if data is not None:
                 metric = METRIC_REGISTRY.get(opt['type'])
-                tasks.append(Task(name, FASTER.get(metric, metric), data, arguments_of(opt)))
+                tasks.append(Task(name, STAND_INS.get(metric, metric), data, arguments_of(opt)))
         if self._of_clip and pair.gt is not None:
             self._numbers.append(number)
             for thread in self._of_clip.values():
@@ -275,6 +269,20 @@ def average_groups(values: FrameScores, temporal_scale: int) -> dict[str, float]
         'vfi': mean([score for number, score in values if number % 2 == 1]),
         'all': mean([score for _, score in values]),
     }
+
+
+def average_clips(clips: Sequence[FrameScores], temporal_scale: int, rule: Literal['clips', 'frames']) -> (
+        dict[str, float]):
+    """Mean score of a metric over a data set, by group as `average_groups`.
+
+    Args:
+        clips: the scores of each clip.
+        rule: 'clips': the mean over the frames of a clip, then over clips; 'frames': over all frames.
+    """
+    if rule == 'frames':
+        return average_groups([value for values in clips for value in values], temporal_scale)
+    means = [average_groups(values, temporal_scale) for values in clips]
+    return {group: mean([each[group] for each in means]) for group in means[0]}
 
 
 def coverage(values: FrameScores, temporal_scale: int) -> dict[str, float]:

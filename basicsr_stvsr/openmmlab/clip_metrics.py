@@ -10,10 +10,9 @@ from ..models.clip_scores import (
     FramePair,
     FrameScores,
     Scorer,
-    average_groups,
+    average_clips,
     coverage,
     has_coverage,
-    mean,
     usable_metrics,
 )
 from ..registry import METRICS
@@ -65,17 +64,13 @@ class ClipMetrics(BaseMetric):
 
     def compute_metrics(self, results: list[tuple[int, dict[str, FrameScores]]]) -> dict[str, float]:
         """Means over the whole set."""
-        means = {}
+        means, temporal_scale = {}, results[0][0]
         for name in results[0][1]:
-            values = [value for _, scores in results for value in scores[name]]
-            if self.average == 'frames':
-                groups = average_groups(values, results[0][0])
-            else:
-                clips = [average_groups(scores[name], temporal_scale) for temporal_scale, scores in results]
-                groups = {group: mean([clip[group] for clip in clips]) for group in clips[0]}
+            clips = [scores[name] for _, scores in results]
+            groups = average_clips(clips, temporal_scale, self.average)
             means |= {f'{name}_{group}': value for group, value in groups.items()}
             if has_coverage(self.scorer.metrics[name]['type']):
-                shares = coverage(values, results[0][0])
+                shares = coverage([value for values in clips for value in values], temporal_scale)
                 means |= {f'{name}_{group}_coverage': share for group, share in shares.items()}
         return means
 
