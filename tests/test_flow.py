@@ -771,7 +771,7 @@ def test_half_precision(tmp_path):
         assert error / 2 < np.abs(stored - flow).max() <= error
 
 
-@pytest.mark.parametrize('context', ['fork', 'spawn'])
+@pytest.mark.parametrize('context', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
 def test_stored_flows_in_workers(flow_lmdb_path, context):
     source = build_flow({'type': 'FlowFiles', 'root': flow_lmdb_path})
     source.read('clip', 'im1', 'im2', (2, 3))  # open here before the workers start

@@ -664,7 +664,7 @@ def dynamo(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures('dynamo')
-@pytest.mark.parametrize('checkpoint', [False, True])
+@pytest.mark.parametrize('checkpoint', [pytest.param(False, marks=pytest.mark.slow), True])
 def test_compiled_parts_equal_eager(checkpoint, clip):
     """Traced forwards and backwards, but run by PyTorch's own kernels: compiling them takes minutes on a CPU."""
     net = small_mbnet(checkpoint=checkpoint, vfi_net={'type': 'UNet', 'channels': [4, 4, 4]})

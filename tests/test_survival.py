@@ -59,7 +59,7 @@ def straight(clips, tmp_path_factory) -> Path:
     return folder / 'experiments' / 'tiny'
 
 
-@pytest.mark.parametrize('num_workers', [0, 2])
+@pytest.mark.parametrize('num_workers', [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_killed_and_resumed_is_bit_identical(straight, clips, tmp_path, train_here, log, num_workers):
     opt = long_train_opt(clips)
     opt['datasets']['train']['num_worker_per_gpu'] = num_workers
@@ -322,7 +322,7 @@ def test_workers_outlive_a_signal_to_all_processes(clips, tmp_path):
 
 
 @pytest.mark.parametrize('action, code', [
-    ("raise RuntimeError('of the program')", 1),
+    pytest.param("raise RuntimeError('of the program')", 1, marks=pytest.mark.slow),
     ('os.killpg(0, signal.SIGINT); time.sleep(1); os.killpg(0, signal.SIGINT); time.sleep(900)', -signal.SIGINT),
 ], ids=['error', 'second interrupt'])
 def test_workers_do_not_outlive_the_training(clips, tmp_path, action, code):
