@@ -376,7 +376,8 @@ def test_who_reads_progress_may_leave(long_video, monkeypatch, capsys):
     assert 'Broken pipe' in (error := capsys.readouterr().err) and 'until_now.mkv' in error and not output.exists()
 
 
-def test_a_kill_and_resume(long_video):
+def test_a_kill_and_resume(long_video, capsys):
+    """Not with other weights."""
     command, output = long_video
     process = subprocess.Popen([sys.executable, '-m', 'basicsr_stvsr', *command], stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
@@ -385,6 +386,13 @@ def test_a_kill_and_resume(long_video):
             break
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL and not output.exists()
+    weights = Path(command[command.index('--weights') + 1])
+    before = weights.read_bytes()
+    torch.save({name: value + 0.01 for name, value in torch.load(weights)['params'].items()}, weights)
+    capsys.readouterr()
+    assert main([*command, '--resume']) in (1, 2)
+    assert 'holds the parts of other work: model differ' in capsys.readouterr().out
+    weights.write_bytes(before)
     check_resume(command, output)
 
 
