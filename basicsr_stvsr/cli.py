@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import runpy
 import signal
 import sys
@@ -16,7 +17,7 @@ from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -207,8 +208,6 @@ def run_restore(args: argparse.Namespace) -> int:
         args.tile = CPU_TILE
     options = RestoreOptions(tile=args.tile or None, tile_overlap=args.tile_overlap, precision=args.precision,
                              detect_cuts=not args.no_cuts, at_cut=args.at_cut, even=args.even)
-    if args.weights and not args.opt:
-        raise ValueError('--weights goes with --opt; models of the zoo have weights')
     if args.suffix and not args.into:
         raise ValueError('--suffix goes with --into')
     if args.into:
@@ -252,7 +251,7 @@ class Restoring:
 
     def __init__(self, args: argparse.Namespace, options: Any, net: Any, devices: Sequence[str], *, several: bool):
         self.args, self.options, self.net, self.several = args, options, net, several
-        self.name = model_name(args)  # reads the weights
+        self.name = chosen_model(args).fingerprint()  # reads the weights
         self.builders = [partial(build_model, args, device) for device in devices] if len(devices) > 1 else []
 
     def __call__(self, source: Path, output: Path) -> bool:
@@ -305,6 +304,7 @@ class Restoring:
 
 def run_info(args: argparse.Namespace) -> int:
     from .info import describe_model, describe_video, facts_of_model, facts_of_video
+    from .options import load_options
     from .video.source import open_source
     from .zoo import ZOO, load, load_network
 
@@ -315,7 +315,7 @@ def run_info(args: argparse.Namespace) -> int:
         facts = facts_of_model(load(args.what), f'{args.what}: {entry.about}', entry.weights)
         shown = describe_model(facts)
     elif args.what.endswith(('.yml', '.yaml')):
-        facts = facts_of_model(load_network(network_of(args.what), None), args.what, None)
+        facts = facts_of_model(load_network(network_of(load_options(args.what), args.what), None), args.what, None)
         shown = describe_model(facts)
     elif Path(args.what).exists():
         with open_source(args.what) as source:
@@ -353,12 +353,12 @@ def run_compare(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     from .export import CheckError, export_network
-    from .zoo import ZOO
+    from .zoo import load_network
 
-    net = load_model(args, 'cpu')
-    weights = ZOO[args.model].path if args.model else weights_of(args)
+    chosen = chosen_model(args)
+    net = load_network(chosen.network, chosen.weights, param_key=chosen.param_key)
     try:
-        checked = export_network(net, args.output, name=args.model or type(net).__name__, weights=weights,
+        checked = export_network(net, args.output, name=args.model or type(net).__name__, weights=chosen.weights,
                                  check=not args.no_check, overwrite=args.overwrite)
     except CheckError as error:
         print(f'error: {error}', file=sys.stderr)
@@ -373,21 +373,25 @@ def run_export(args: argparse.Namespace) -> int:
 
 
 def run_test(args: argparse.Namespace) -> int:
-    from .protocols.run import BASELINES, measure
-    from .zoo import check_file, entry_of
+    from .protocols.run import BASELINES, measure, measure_frames
+    from .zoo import ZOO
 
+    where = {'data': args.data, 'into': args.into, 'chosen': args.datasets, 'num_worker': args.workers}
     if args.label and not args.frames:
         raise ValueError('--label is for --frames')
     if args.frames:
-        label, network, weights = args.label or args.frames.resolve().name, None, None
-    elif args.model in BASELINES:
-        label, network, weights = args.model, None, None
-    elif args.model:
-        label, network, weights = args.model, entry_of(args.model).network, check_file(args.model)
+        label = args.label or args.frames.resolve().name
+        if args.weights:
+            raise ValueError('--weights goes with --opt; saved frames need none')
+        if label in {*BASELINES, *ZOO} or not re.fullmatch(r'\w[\w.+-]*', label):
+            raise ValueError(f'--label {label!r}: expected letters, digits, and . _ + -, but no name of a model')
+        folder = measure_frames(args.protocol, label, args.frames, **where)
+    elif args.model in BASELINES and not args.weights:
+        folder = measure(args.protocol, args.model, None, None, **where)
     else:
-        label, network, weights = args.opt.stem, network_of(args.opt), weights_of(args)
-    folder = measure(args.protocol, label, network, weights, data=args.data, into=args.into, chosen=args.datasets,
-                     num_worker=args.workers, frames=args.frames)
+        chosen = chosen_model(args)
+        folder = measure(args.protocol, chosen.name, chosen.network, chosen.weights, param_key=chosen.param_key,
+                         **where)
     print((folder / 'table.md').read_text())
     print(f'{folder}: results.json, table.md, clips.csv, frames.csv, frames.png, clips.png')
     return 0
@@ -415,54 +419,59 @@ def devices_of(text: str) -> list[str]:
     return names
 
 
-def model_name(args: argparse.Namespace) -> str:
-    """What tells the network and its weights from others."""
-    from .zoo import ZOO
+class Chosen(NamedTuple):
+    """What the options of a model name.
 
-    if args.model:
-        return f'{args.model} {ZOO[args.model].weights}'
-    weights = weights_of(args)
-    digest = hashlib.sha256(json.dumps(network_of(args.opt), sort_keys=True, default=str).encode())
-    if weights:
-        digest.update(weights.read_bytes())
-    return f'{network_of(args.opt)["type"]} {digest.hexdigest()}'
+    Attributes:
+        name: of the zoo, or that of the option file.
+        network: its `network_g`.
+        weights: their file; None: it has none.
+        param_key: which weights of that file; None: the best.
+    """
+    name: str
+    network: dict[str, Any]
+    weights: Path | None
+    param_key: str | None
+
+    def fingerprint(self) -> str:
+        """What tells the network and its weights from others."""
+        facts = json.dumps([self.network, self.param_key], sort_keys=True, default=str)
+        digest = hashlib.sha256(facts.encode())
+        if self.weights:
+            digest.update(self.weights.read_bytes())
+        return f'{self.network["type"]} {digest.hexdigest()}'
 
 
-def weights_of(args: argparse.Namespace) -> Path | None:
-    """The weights that go with an option file: those of `--weights`, or those that it names itself."""
-    from .options import load_options
+def network_of(opt: dict[str, Any], file: str | Path) -> dict[str, Any]:
+    """The `network_g` of an option file; ValueError where it has none."""
+    if not opt.get('network_g'):
+        raise ValueError(f'{file} has no network_g')
+    return opt['network_g']
 
-    named = (load_options(str(args.opt)).get('path') or {}).get('pretrain_network_g')
-    return args.weights or (Path(named) if named else None)
 
-
-def network_of(option_file: str | Path) -> dict[str, Any]:
-    """The `network_g` of an option file.
+def chosen_model(args: argparse.Namespace) -> Chosen:
+    """What --model, --opt and --weights name.
 
     Raises:
-        ValueError: it has none.
+        ValueError: there is no such model, the option file has no network, or names no weights.
+        FileNotFoundError: a file is missing.
     """
     from .options import load_options
-
-    network = load_options(str(option_file)).get('network_g')
-    if not network:
-        raise ValueError(f'{option_file} has no network_g')
-    return network
-
-
-def load_model(args: argparse.Namespace, device: str) -> Any:
-    """The network that the options of a model name, on a device."""
-    from .zoo import load, load_network
+    from .zoo import build, check_file, entry_of
 
     if args.weights and not args.opt:
-        raise ValueError('--weights goes with --opt; models of the zoo have weights')
+        raise ValueError('--weights goes with --opt; other models have weights, or need none')
     if args.model:
-        return load(args.model, device)
-    weights = weights_of(args)
-    net = load_network(network_of(args.opt), weights, device)
-    if weights is None and any(True for _ in net.parameters()):
-        raise ValueError(f'{args.opt} names no weights for {type(net).__name__}; give them with --weights')
-    return net
+        return Chosen(args.model, dict(entry_of(args.model).network), check_file(args.model), None)
+    opt = load_options(str(args.opt))
+    network, path = network_of(opt, args.opt), opt.get('path') or {}
+    if args.weights:
+        return Chosen(args.opt.stem, network, args.weights, None)
+    if named := path.get('pretrain_network_g'):
+        return Chosen(args.opt.stem, network, Path(named), path.get('param_key_g'))
+    if any(True for _ in build(network).parameters()):
+        raise ValueError(f'{args.opt} names no weights for {network["type"]}; give them with --weights')
+    return Chosen(args.opt.stem, network, None, None)
 
 
 def build_model(args: argparse.Namespace, device: str) -> Any:
@@ -470,8 +479,10 @@ def build_model(args: argparse.Namespace, device: str) -> Any:
     import torch
 
     from .archs.arch_util import compile_network, to_channels_last
+    from .zoo import load_network
 
-    net = load_model(args, device)
+    chosen = chosen_model(args)
+    net = load_network(chosen.network, chosen.weights, device, chosen.param_key)
     if args.channels_last:
         net = to_channels_last(net)
     if args.compile and (problem := compile_network(net, torch.device(device))):

@@ -7,11 +7,12 @@ from os import path as osp
 import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.models import build_model
-from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_dirs
+from basicsr.utils import get_env_info, get_time_str, make_exp_dirs
 from basicsr.utils.options import dict2str
 
 from .cpu_memory import keep_freed_memory
 from .distributed import leave_dist
+from .log_file import log_to_file, open_log_file
 from .models.stvsr_model import STVSRModel
 from .options import parse_options, user_errors
 
@@ -27,9 +28,7 @@ def test_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:
         torch.backends.cudnn.benchmark = True
         if opt['num_gpu'] == 0:
             keep_freed_memory()
-        make_exp_dirs(opt)
-        log_file = osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log')
-        logger = get_root_logger(logger_name='basicsr', log_level=logging.INFO, log_file=log_file)
+        logger, memory = log_to_file(opt, logging.INFO)
         logger.info(get_env_info())
         logger.info(dict2str(opt))
 
@@ -43,10 +42,16 @@ def test_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:
         if isinstance(model, STVSRModel):
             for loader in loaders:
                 model.check_clips(loader.dataset)
+        # Only now: what cannot be tested must not move older results away.
+        make_exp_dirs(opt)
+        if opt['rank'] == 0:
+            open_log_file(logger, memory, osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log'))
 
     for loader in loaders:
         logger.info(f'Testing {loader.dataset.opt["name"]}...')
         model.validation(loader, current_iter=opt['name'], tb_logger=None, save_img=opt['val'].get('save_img', False))
+    if isinstance(model, STVSRModel):
+        model.scorer.close()
     del model
     leave_dist()
 

@@ -9,7 +9,6 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from logging.handlers import MemoryHandler
 from os import path as osp
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from .cpu_memory import keep_freed_memory
 from .data.sampling import SampleStream
 from .data.train_loader import make_train_loader, num_shares, open_batches
 from .distributed import any_rank, gather, leave_dist, on_first_rank
+from .log_file import log_to_file, open_log_file
 from .models.stvsr_model import NonFiniteError, STVSRModel
 from .options import parse_options, save_options, user_errors
 from .training_log import TrainingLog
@@ -95,31 +95,6 @@ def open_data(opt: dict[str, Any]) -> tuple[Dataset, list[DataLoader]]:
     if train_set is None:
         raise ValueError('datasets.train is missing: the data to train on')
     return train_set, val_loaders
-
-
-def log_to_file(opt: dict[str, Any], level: int) -> tuple[logging.Logger, MemoryHandler]:
-    """Sets up BasicSR's logger; what it is told is kept until there is a folder for the log, see `open_log_file`."""
-    logger = get_root_logger(logger_name='basicsr')
-    memory = MemoryHandler(capacity=10**6, flushLevel=logging.CRITICAL + 1)
-    memory.setFormatter(logger.handlers[0].formatter)
-    if opt['rank'] == 0:
-        logger.setLevel(level)
-        logger.addHandler(memory)
-    return logger, memory
-
-
-class LogFile(logging.FileHandler):
-    def handleError(self, _record: logging.LogRecord) -> None:
-        """Says nothing: of a disk that is full, the next checkpoint will."""
-
-
-def open_log_file(logger: logging.Logger, memory: MemoryHandler, path: str) -> None:
-    file = LogFile(path, 'w')
-    file.setFormatter(memory.formatter)
-    memory.setTarget(file)
-    memory.flush()
-    logger.removeHandler(memory)
-    logger.addHandler(file)
 
 
 def make_folders(opt: dict[str, Any], args: Namespace, is_new: bool) -> None:
@@ -275,6 +250,8 @@ def train_pipeline(root_path: str) -> None:
     finally:
         if tb_logger:
             tb_logger.close()
+    if isinstance(model, STVSRModel):
+        model.scorer.close()
     signals = set(filter(None, gather(stop.received))) if is_stopped else set()
     del model, training
     leave_dist()

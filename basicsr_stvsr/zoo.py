@@ -15,7 +15,7 @@ from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from .archs.checkpoint import check_hash, check_sha256, load_weights, read_state_dict
+from .archs.checkpoint import LAYOUTS, check_hash, check_sha256, load_weights, read_state_dict
 
 WEIGHTS = Path(__file__).parent / 'weights'
 
@@ -228,13 +228,16 @@ def load(name: str, device: str | torch.device = 'cpu') -> nn.Module:
     return load_network(entry_of(name).network, path, device)
 
 
-def load_network(network: Mapping[str, Any], weights: str | Path | None, device: str | torch.device = 'cpu') -> (
-        nn.Module):
+def load_network(network: Mapping[str, Any], weights: str | Path | None, device: str | torch.device = 'cpu',
+                 param_key: str | None = None) -> nn.Module:
     """Builds a network from its options, with weights, in evaluation mode.
 
     Args:
         network: `network_g` of an option file.
         weights: a checkpoint of a training, or weights alone; None: as the network is built, for those that have none.
+        device: where it is to run.
+        param_key: which weights of a checkpoint; default: the moving average, `params_ema`, if there is one, else
+            `params`.
 
     Raises:
         ValueError: there is no such network, an option is wrong, or the file is damaged, or holds other weights.
@@ -244,7 +247,8 @@ def load_network(network: Mapping[str, Any], weights: str | Path | None, device:
     if weights is not None:
         check_hash(weights)
         what = network['type']
-        load_weights(net, read_state_dict(weights, what=what), path=weights, what=what)
+        keys = LAYOUTS if param_key is None else (param_key,)
+        load_weights(net, read_state_dict(weights, what=what, keys=keys), path=weights, what=what)
     return net.eval().requires_grad_(False).to(device)
 
 

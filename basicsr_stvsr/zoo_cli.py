@@ -48,7 +48,7 @@ def add_publish_options(parser: argparse.ArgumentParser) -> None:
                         help='what `stvsr test` measured: results/<name>/<data set>.json, or by a protocol '
                         'results/<protocol>_<model>/results.json')
     parser.add_argument('--data', metavar='TEXT', help='what it was trained on (default: the name of the data set)')
-    parser.add_argument('--licence', default='Apache-2.0', metavar='TEXT', help='(default: %(default)s)')
+    parser.add_argument('--licence', metavar='TEXT', help='of the weights (default: not told)')
     parser.add_argument('--url', help='folder on the web where the file will lie')
 
 
@@ -113,12 +113,12 @@ def run_verify(args: argparse.Namespace) -> int:
 
 
 def run_publish(args: argparse.Namespace) -> int:
-    from .zoo_page import basicsr_row, source
+    from .zoo_page import NOT_TOLD, basicsr_row, source
     from .zoo_publish import publish
 
     done = publish(args.checkpoint, name=args.name, opt=args.opt, into=args.into, key=args.key, half=args.half,
-                   as_safetensors=args.safetensors, results=args.results, data=args.data, licence=args.licence,
-                   url=args.url)
+                   as_safetensors=args.safetensors, results=args.results, data=args.data,
+                   licence=args.licence or NOT_TOLD, url=args.url)
     print(f'{done.path}: {done.entry.size / 1e6:.2f} MB, sha256 {done.entry.sha256}\n{done.card}: the model card\n')
     print(f"The row for BasicSR's docs/ModelZoo.md:\n\n{basicsr_row(done.entry)}\n")
     print(f'The row for basicsr_stvsr/zoo.py:\n\n{source(done.name, done.entry)}')

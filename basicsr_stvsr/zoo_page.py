@@ -11,6 +11,7 @@ from pprint import pformat
 from .zoo import ZOO, Entry, Score
 
 FRAMES = {'all': 'all', 'vsr': 'given', 'vfi': 'between'}  # of the groups of frames that are scored
+NOT_TOLD = 'not told'
 COUNTED_OF = ' (multiplications with an addition each, of one window of 64x64 frames)'
 
 INTRO = '''\
@@ -67,9 +68,9 @@ stripped; `params` and `params_ema` are kept as they are. `--key params_ema` kee
 `--key params` is given.
 
 The options, the command and the iterations are read from the folder of the training; elsewhere, `--opt` names the
-option file. `--results` takes files that `stvsr test` wrote, `results.json` of a protocol too. `--data` and
-`--licence` are texts for the card, `--url` is the folder on the web in which the file will lie. Weights that do not fit
-the options, or are not finite, are refused.
+option file. `--results` takes files that `stvsr test` wrote; `results.json` of a protocol must be of these weights.
+`--data` and `--licence` are texts for the card, which says so where they are not told, `--url` is the folder on the web
+in which the file will lie. Weights that do not fit the options, or are not finite, are refused.
 
 ## Weights of other layouts
 
@@ -108,7 +109,7 @@ def facts(name: str, entry: Entry) -> dict[str, str]:
     """What the table says, in words, but for the numbers; Markdown."""
     stages = [f'`{stage.options}`, {f"{stage.iterations:,}" if stage.iterations else "unknown number of"} iterations'
               for stage in entry.stages]
-    commands = [f'`{stage.command or f"python basicsr/train.py -opt {stage.options}"}`' for stage in entry.stages]
+    commands = [stage.command or f'python basicsr/train.py -opt {stage.options}' for stage in entry.stages]
     return {
         'model': f'`{name}`: {entry.about}',
         'network': f'`{json.dumps(entry.network)}`',
@@ -119,7 +120,7 @@ def facts(name: str, entry: Entry) -> dict[str, str]:
         'from': entry.url or ('ships with the package' if entry.path.is_file() else 'no address yet'),
         'trained on': entry.data,
         'option file': ', then '.join(stages),
-        'trained by': ', then '.join(commands),
+        'trained by': ', then '.join(text if text == NOT_TOLD else f'`{text}`' for text in commands),
         'licence': entry.licence,
         'measured by': entry.measured_by or 'not measured',
         'published': 'see below' if entry.published else 'none of this network'}

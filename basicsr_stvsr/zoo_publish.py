@@ -7,7 +7,7 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,10 +21,9 @@ from .info import MEASURED_SIZE
 from .options import load_options
 from .training_state import replace_file, saved_states
 from .zoo import Entry, Score, Stage, build
-from .zoo_page import card
+from .zoo_page import NOT_TOLD, card
 
 NAME = re.compile(r'[A-Za-z0-9.]\w*_[A-Za-z0-9.-]+_x(\d+)')  # <Method>_<train set>_x<scale>
-COLORS = {'y': 'Y', 'yuv': 'YUV'}  # by the last part of a metric's name
 SAVED_COMMAND = re.compile(r'# .*\d\d:\d\d:\d\d \d{4}: (?P<command>.+)')  # the first line of options.yml
 
 Blocks = dict[str, dict[str, Tensor]]  # 'params', 'params_ema' or both
@@ -48,7 +47,7 @@ class Publication:
 
 def publish(checkpoint: Path, *, name: str | None = None, opt: Path | None = None, into: Path = Path(),
             key: str | None = None, half: bool = False, as_safetensors: bool = False, results: Sequence[Path] = (),
-            data: str | None = None, licence: str = 'Apache-2.0', url: str | None = None) -> Publication:
+            data: str | None = None, licence: str = NOT_TOLD, url: str | None = None) -> Publication:
     """Writes `<name>-<first 8 digits of its sha256>.pth`, and the model card `.md` of the same name.
 
     Args:
@@ -81,7 +80,7 @@ def publish(checkpoint: Path, *, name: str | None = None, opt: Path | None = Non
     content = to_safetensors(blocks) if as_safetensors else to_pth(blocks)
     digest = hashlib.sha256(content).hexdigest()
     path = into / f'{name}-{digest[:8]}.{"safetensors" if as_safetensors else "pth"}'
-    measured, tests = read_results(results, net)
+    measured, tests = read_results(results, options['network_g'], {sha256_of(checkpoint), digest})
     entry = Entry(
         network=options['network_g'], weights=path.name, sha256=digest, size=len(content), about=about(net),
         parameters=sum(parameter.numel() for parameter in net.parameters()), gflops=gflops_of(net),
@@ -179,7 +178,7 @@ def train_set_of(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def data_of(options: Mapping[str, Any]) -> str:
     train_set = train_set_of(options)
-    return f'{train_set["name"]} ({train_set["type"]})' if {'name', 'type'} <= train_set.keys() else 'not told'
+    return f'{train_set["name"]} ({train_set["type"]})' if {'name', 'type'} <= train_set.keys() else NOT_TOLD
 
 
 def options_beside(checkpoint: Path) -> Path:
@@ -202,7 +201,7 @@ def command_of(opt: Path, iterations: int | None) -> tuple[str, int | None, str 
     """What a Stage holds: the option file, and the command, as the training noted it in its options.yml."""
     match = SAVED_COMMAND.fullmatch(opt.read_text(encoding='utf-8').partition('\n')[0])
     if match is None:
-        return opt.name, iterations, None
+        return opt.name, iterations, NOT_TOLD
     script, *words = shlex.split(match['command'])
     file = words[words.index('-opt') + 1] if '-opt' in words[:-1] else opt.name
     if script.endswith('.py'):  # `python -m` notes where the package is installed
@@ -222,26 +221,35 @@ def iterations_of(checkpoint: Path) -> int | None:
     return None
 
 
-def read_results(paths: Iterable[Path], net: nn.Module) -> tuple[tuple[Score, ...], str | None]:
+def read_results(paths: Iterable[Path], network: Mapping[str, Any], hashes: Collection[str]) -> (
+        tuple[tuple[Score, ...], str | None]):
     """PSNR and SSIM from files of `stvsr test`, and what measured them: commands of protocols, names of options.
+
+    Args:
+        network: `network_g` of what is published.
+        hashes: sha256 of its files, before and afterwards.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is none of these, or has no PSNR.
+        ValueError: it is none of these, has no PSNR, or tells that it is of another network.
     """
     scores, tests = [], {}
-    color = (getattr(net, 'color', None) or 'rgb').upper()
     for path in paths:
         try:
             result = json.loads(path.read_text(encoding='utf-8'))
             averages, test = averages_of(result)
-            found = [score for test_set, average in averages.items() for score in scores_of(test_set, average, color)]
+            found = [score for test_set, average in averages.items()
+                     for score in scores_of(test_set, average, result['metrics'])]
+            measured = result.get('weights') or {}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f'{path} is no result of `stvsr test`, such as results/<name>/<data set>.json, or '
                              'results/<protocol>_<model>/results.json') from error
         if not found:
             metrics = {name: None for average in averages.values() for name in average}
             raise ValueError(f'{path} has no PSNR, only {", ".join(metrics) or "nothing"}')
+        if 'protocol' in result and (result.get('network') != network or measured.get('sha256') not in hashes):
+            raise ValueError(f'{path} was measured of {result.get("model")!r}, whose network or weights are not those '
+                             'of the checkpoint')
         scores += found
         tests[test] = None  # a set that keeps the order
     return tuple(scores), '; '.join(tests) or None
@@ -255,20 +263,30 @@ def averages_of(result: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]]
     return {result['dataset']: result['average']}, f'stvsr test, by the options named {result["model"]}'
 
 
-def scores_of(test_set: str, average: Mapping[str, Mapping[str, float | None]], color: str) -> Iterable[Score]:
-    """Each PSNR with the SSIM of the same colours, for every group of frames.
+def scores_of(test_set: str, average: Mapping[str, Mapping[str, float | None]],
+              metrics: Mapping[str, Mapping[str, Any]]) -> Iterable[Score]:
+    """Each PSNR with the SSIM of the same kind, for every group of frames.
 
     Args:
-        average: score by name of the metric, then by group; of psnr, psnr_y, ssim_y and so on the name tells what is
-            compared.
-        color: what is compared where it tells nothing.
+        average: score by name of the metric, then by group.
+        metrics: the options of each metric.
     """
     for name, groups in average.items():
-        metric, _, what = name.partition('_')
-        if metric != 'psnr':
+        options = metrics[name]
+        if not options['type'].endswith('psnr'):
             continue
-        ssim = average.get(f'ssim{name.removeprefix("psnr")}') or {}
+        wanted = {**options, 'type': options['type'].replace('psnr', 'ssim')}
+        ssim = average.get(next((other for other, opt in metrics.items() if opt == wanted), ''), {})
         for group, psnr in groups.items():
-            if psnr is not None:  # infinite, of equal frames
-                yield Score(test_set, COLORS.get(what, what) or color, group, round(psnr, 3),
-                            round(ssim[group], 4) if ssim.get(group) is not None else None)
+            if psnr is None or group == 'vsr' and 'vfi' not in groups:  # infinite, of equal frames; or those are all
+                continue
+            yield Score(test_set, color_of_metric(options), group, round(psnr, 3),
+                        round(ssim[group], 4) if ssim.get(group) is not None else None)
+
+
+def color_of_metric(options: Mapping[str, Any]) -> str:
+    """What a PSNR compares, and which border it leaves out."""
+    color = {'calculate_fisr_psnr': 'YUV', 'calculate_float_psnr': 'Y'}.get(
+        options['type'], 'Y' if options.get('test_y_channel') else 'RGB')
+    border = options.get('crop_border')
+    return f'{color}, border {border}' if border else color

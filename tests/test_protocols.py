@@ -1,27 +1,35 @@
 """Protocols: what they fix, what they write, and the baselines by each of them."""
+import argparse
 import csv
 import json
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
+from basicsr.archs import build_network
 from conftest import ROOT, write_moving_clips
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
-from basicsr_stvsr.cli import main
+from basicsr_stvsr.cli import chosen_model, main
+from basicsr_stvsr.color import convert_frame
 from basicsr_stvsr.data.lmdb_io import FrameSource, write_lmdb
 from basicsr_stvsr.data.saved_frames import SavedFrames
+from basicsr_stvsr.inference import restore_frames
+from basicsr_stvsr.models.clip_model import made_numbers
 from basicsr_stvsr.options import load_options
 from basicsr_stvsr.protocols import FOLDER, PROTOCOLS, protocol_of
-from basicsr_stvsr.protocols.report import write_report
+from basicsr_stvsr.protocols.report import table, write_report
 from basicsr_stvsr.protocols.run import BASELINES, baseline, options_of
-from basicsr_stvsr.zoo import Score
+from basicsr_stvsr.zoo import Score, load_network
 from basicsr_stvsr.zoo_publish import read_results
 
 NUM_FRAME = 5
+FSTRN = {'type': 'FSTRN', 'num_feat': 4, 'num_frb': 1}
 
 
 @pytest.fixture(scope='module')
@@ -49,6 +57,9 @@ def test_published_rows_name_what_is_measured(name):
     assert opt.keys() == {'scale', 'datasets', 'val'}
     sets = {dataset['name']: dataset for dataset in opt['datasets'].values() if dataset}
     for row in protocol.published:
+        if name == 'mbnet-ablation' and not row.note:  # of 7 frames 4 are given, and the means add up
+            given, new, both = (row.scores[f'vimeo90k_00001/psnr/{group}'] for group in ('vsr', 'vfi', 'all'))
+            assert (4 * given + 3 * new) / 7 == pytest.approx(both, abs=0.07)
         for key in row.scores:
             dataset, metric, group = key.split('/')
             assert metric in opt['val']['metrics'] and group in ('all', 'vsr', 'vfi')
@@ -108,16 +119,16 @@ def test_what_a_measurement_writes(data, tmp_path, capsys):
                 row['clip'], row['metric'], row['frames']) == (clip, 'psnr', 'vfi'))
         assert mean == pytest.approx(np.mean(expected[1::2]), abs=0.02)
 
-    table = (folder / 'table.md').read_text()
+    text = (folder / 'table.md').read_text()
     average = found['average']['vid4']['psnr']['all']
-    assert table in capsys.readouterr().out
-    head, _, *rows = [line.split(' | ') for line in table.splitlines() if line.startswith('|')]
+    assert text in capsys.readouterr().out
+    head, _, *rows = [line.split(' | ') for line in text.splitlines() if line.startswith('|')]
     column = head.index('vid4 psnr')
     shown = {row[0].strip('|* ').replace('** (measured)', ''): row[column] for row in rows}
     assert shown['MBNet'] == '24.505' and shown['STARnet'] == '–' and shown['bicubic-repeat'] == f'{average:.3f}'
     assert all((folder / name).stat().st_size > 5000 for name in ('frames.png', 'clips.png'))
     assert load_options(str(folder / 'options.yml'))['network_g'] == found['network']
-    scores, command = read_results([folder / 'results.json'], BicubicAverage())  # as a model card has it
+    scores, command = read_results([folder / 'results.json'], found['network'], [None])  # as a model card has it
     ssim = found['average']['vid4']['ssim']['all']
     assert Score('vid4 by mbnet-table3', 'RGB', 'all', round(average, 3), round(ssim, 4)) in scores
     assert command == found['command'] and command.startswith('stvsr ')
@@ -148,6 +159,83 @@ def test_coverage_stands_beside_scores(tmp_path):
         found = {(row['clip'], row['metric']): (row['score'], row['coverage']) for row in csv.DictReader(file)}
     assert found == {('first', 'psnr'): ('30.0', ''), ('first', 'identity'): ('0.875', '0.8'),
                      ('second', 'psnr'): ('30.0', ''), ('second', 'identity'): ('', '0.0')}
+
+
+# ---------------------------------------------------------------- every protocol, on sets in miniature
+
+def frames_of(num: int, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:
+    """A texture that moves by a pixel a frame."""
+    texture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8), (0, 0), 2)
+    return [texture[number:number + size[0], :size[1]] for number in range(num)]
+
+
+def small(frame: np.ndarray) -> np.ndarray:
+    return cv2.resize(frame, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+
+
+def write_set(path: Path, frames: dict[str, np.ndarray]) -> None:
+    """An LMDB, or a folder, by its name."""
+    if path.suffix == '.lmdb':
+        write_lmdb(path, [FrameSource(key, key, lambda frame=frame: frame) for key, frame in frames.items()])
+        return
+    for key, frame in frames.items():
+        (path / key).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path / f'{key}.png'), frame)
+
+
+@pytest.fixture(scope='module')
+def miniatures(tmp_path_factory) -> Path:
+    """All sets of the protocols, but for FSTRN's, whose areas need hundreds of large frames."""
+    root = tmp_path_factory.mktemp('miniatures')
+    for name, clip in (('vid4_GT.lmdb', 'city'), ('middlebury.lmdb', 'Beanbags'), ('ucf101.lmdb', '1')):
+        write_set(root / name, {f'{clip}/{i}': frame for i, frame in enumerate(frames_of(5))})
+    write_set(root / 'vimeo90k_test_GT.lmdb', {
+        f'{clip}/im{i + 1}': frame for clip in ('00001/0266', '00002/0001') for i, frame in enumerate(frames_of(7))})
+    sharp = {f'000/{i:08d}': frame for i, frame in enumerate(frames_of(4))}
+    write_set(root / 'reds4_sharp.lmdb', sharp)
+    write_set(root / 'reds4_blur_bicubic.lmdb', {key: small(frame) for key, frame in sharp.items()})
+    write_set(root / 'dvd_test_GT.lmdb', sharp)
+    write_set(root / 'dvd_test_input.lmdb', {key: cv2.blur(frame, (3, 3)) for key, frame in sharp.items()})
+    scene = [convert_frame(frame, 'rgb', 'yuv') for frame in frames_of(9, (128, 128))]
+    write_set(root / 'fisr_test' / 'HR_HFR', {f'scene/h{i}': scene[i - 1] for i in range(2, 9)})
+    write_set(root / 'fisr_test' / 'LR_LFR', {
+        f'scene/h{i}': cv2.resize(scene[i - 1], (64, 64), interpolation=cv2.INTER_AREA) for i in range(1, 10, 2)})
+    return root
+
+
+@pytest.mark.parametrize('model', BASELINES)
+@pytest.mark.parametrize('name', [name for name in PROTOCOLS if name != 'fstrn-5clips'])
+def test_baselines_run_under_every_protocol(name, model, miniatures, tmp_path):
+    assert measure(miniatures, tmp_path, '--protocol', name, '--model', model) == 0
+    result = json.loads((tmp_path / f'{name}_{model}' / 'results.json').read_text())
+    opt = load_options(str(protocol_of(name).file))
+    assert result['average'].keys() == {dataset['name'] for dataset in opt['datasets'].values() if dataset}
+    num_frame = {'mbnet-ablation': 7, 'fisr-4k': 7, 'reds4': 4, 'dvd10': 4, 'vsrresnet-vid4': 5}
+    with open(tmp_path / f'{name}_{model}' / 'frames.csv', newline='') as file:
+        scored = [row for row in csv.DictReader(file) if row['metric'].startswith('psnr')]
+    kinds = sum(metric.startswith('psnr') for metric in opt['val']['metrics'])
+    if name in num_frame:
+        assert len(scored) == kinds * num_frame[name]
+    assert all(10 < float(row['score']) < 70 for row in scored)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('model', BASELINES)
+def test_baselines_run_on_the_clips_of_fstrn(model, tmp_path):
+    """Of which a thousand large frames are read; each is a link to the same one."""
+    areas = load_options(str(protocol_of('fstrn-5clips').file))['datasets']['test']['clip_areas']
+    frame = cv2.resize(frames_of(1, (256, 256))[0], (720, 480))
+    cv2.imwrite(str(tmp_path / 'frame.png'), frame)
+    for clip, area in areas.items():
+        folder = tmp_path / 'data' / 'fstrn_test' / clip
+        folder.mkdir(parents=True)
+        for number in range(area['frames'][1]):
+            (folder / f'{number:04d}.png').hardlink_to(tmp_path / 'frame.png')
+    assert measure(tmp_path / 'data', tmp_path, '--protocol', 'fstrn-5clips', '--model', model) == 0
+    with open(tmp_path / f'fstrn-5clips_{model}' / 'frames.csv', newline='') as file:
+        numbers = [row['clip'] for row in csv.DictReader(file) if row['metric'] == 'psnr']
+    assert {clip: numbers.count(clip) for clip in areas} == {
+        clip: area['frames'][1] - area['frames'][0] + 1 for clip, area in areas.items()}
 
 
 # ---------------------------------------------------------------- saved frames
@@ -228,18 +316,89 @@ def test_saved_frames_that_do_not_fit(data, saved, what, message, capsys):
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_a_label_is_for_saved_frames(data, tmp_path, capsys):
-    assert measure(data, tmp_path, '--protocol', 'mbnet-table3', '--model', 'bicubic', '--label', 'x') == 2
-    assert '--label is for --frames' in capsys.readouterr().err
+@pytest.mark.parametrize('overlap', ['first', 'all'])
+@pytest.mark.parametrize('first_output', [0, 1])
+def test_saved_frames_are_those_that_a_network_makes(first_output, overlap):
+    """With all copies as well, of frames that several windows make."""
+    net = BicubicAverage(scale=2, temporal_scale=2, first_output=first_output)
+    restored = restore_frames(net, torch.zeros(1, 5, 3, 8, 8), overlap=overlap)
+    assert made_numbers(net, 5, overlap) == [number for number, _ in restored]
+
+
+@pytest.mark.parametrize('words, message', [
+    (['--model', 'bicubic', '--label', 'x'], '--label is for --frames'),
+    (['--frames', 'frames', '--weights', 'net.pth'], '--weights goes with --opt; saved frames need none'),
+    (['--frames', 'frames', '--label', 'a/b'], "--label 'a/b': expected letters"),
+    (['--frames', 'frames', '--label', 'bicubic'], 'but no name of a model'),
+    (['--model', 'bicubic', '--weights', 'net.pth'], '--weights goes with --opt'),
+    (['--model', 'mbnet-small', '--weights', 'net.pth'], '--weights goes with --opt'),
+    (['--opt', 'net.yml'], 'net.yml names no weights for FSTRN; give them with --weights'),
+])
+def test_options_that_do_not_go_together(data, tmp_path, words, message, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'net.yml').write_text(f'network_g: {FSTRN}')
+    assert measure(data, tmp_path / 'results', '--protocol', 'vsrresnet-vid4', *words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'results').exists()
+
+
+def test_a_refusal_leaves_older_results_where_they_are(data, saved, capsys):
+    assert measure_saved(data, saved, '--label', 'Other') == 0
+    results = saved.parent / 'results'
+    table = (results / 'mbnet-table3_Other' / 'table.md').read_text()
+    spoil(saved, 'missing')
+    with pytest.raises(SystemExit):
+        measure_saved(data, saved, '--label', 'Other')
+    assert [path.name for path in results.iterdir()] == ['mbnet-table3_Other']
+    assert (results / 'mbnet-table3_Other' / 'table.md').read_text() == table
 
 
 # ---------------------------------------------------------------- models
+
+def test_published_scores_stand_where_ours_do():
+    """Also where a metric tells what it rests on, and where it could not be measured."""
+    made = {'protocol': 'vsrresnet-vid4', 'model': 'ours', 'versions': {}, 'command': 'stvsr'}
+    scores = {'psnr': {'vsr': 24.0, 'all': 24.0}, 'ssim': {'vsr': 0.7, 'all': 0.7}}
+
+    def columns(averages):
+        lines = table(protocol_of('vsrresnet-vid4'), made, {'vid4': averages}, {}).splitlines()
+        rows = [line.strip('| ').split(' | ') for line in lines if line.startswith('|')]
+        return {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
+
+    found = columns(scores | {'percep_dist (alex-7be5be79)': {'vsr': 0.00012345, 'all': 0.00012345}})
+    assert found['adaptive losses']['vid4 percep_dist (alex-7be5be79)'] == '0.1010'
+    assert found['**ours** (measured)']['vid4 percep_dist (alex-7be5be79)'] == '0.000123'
+    found = columns(scores)
+    assert found['adaptive losses']['vid4 percep_dist'] == '0.1010'
+    assert found['**ours** (measured)']['vid4 percep_dist'] == '–'
+
 
 def test_a_model_of_the_zoo(data, tmp_path):
     assert measure(data, tmp_path, '--protocol', 'mbnet-table3', '--model', 'mbnet-small', '--datasets', 'vid4') == 0
     found = json.loads((tmp_path / 'mbnet-table3_mbnet-small' / 'results.json').read_text())
     assert found['weights']['sha256'].startswith(found['weights']['file'].rsplit('-')[-1].removesuffix('.pth'))
     assert found['average']['vid4']['psnr']['vfi'] > 10
+
+
+@pytest.mark.parametrize('named, expected', [(None, 'params_ema'), ('params', 'params')])
+def test_the_weights_are_those_that_are_restored_with(data, tmp_path, named, expected, monkeypatch):
+    """The moving average, if there is one, unless the option file names others beside its weights."""
+    monkeypatch.chdir(tmp_path)
+    net = build_network(dict(FSTRN))
+    states = {key: {name: value + noise for name, value in net.state_dict().items()}
+              for key, noise in (('params', 0.0), ('params_ema', 0.01))}
+    torch.save(states, tmp_path / 'net.pth')
+    (tmp_path / 'net.yml').write_text(json.dumps({
+        'network_g': FSTRN, 'path': {'pretrain_network_g': 'net.pth', **({'param_key_g': named} if named else {})}}))
+    assert measure(data, tmp_path / 'results', '--protocol', 'vsrresnet-vid4', '--opt', 'net.yml') == 0
+    result = json.loads((tmp_path / 'results' / 'vsrresnet-vid4_net' / 'results.json').read_text())
+    assert result['weights']['param_key'] == expected
+    log, = (tmp_path / 'results' / 'vsrresnet-vid4_net').glob('*.log')
+    assert f'Loaded FSTRN from net.pth ({expected}).' in log.read_text()
+    chosen = chosen_model(argparse.Namespace(model=None, opt=Path('net.yml'), weights=None))
+    restored_with = load_network(chosen.network, chosen.weights, param_key=chosen.param_key)
+    for name, value in restored_with.state_dict().items():
+        assert torch.equal(value, states[expected][name])
 
 
 @pytest.mark.parametrize('words, message', [

@@ -488,9 +488,14 @@ def checkpoint(tmp_path) -> Path:
 def results(tmp_path) -> Path:
     """As `stvsr test` writes it, scores of clips and frames aside."""
     path = tmp_path / 'vid4.json'
-    path.write_text(json.dumps({'dataset': 'vid4', 'model': 'test_Tiny', 'clips': {}, 'frames': {}, 'average': {
-        'psnr': {'all': 24.65678, 'vsr': None}, 'ssim': {'all': 0.71549, 'vsr': 0.7}, 'niqe': {'all': 7.0},
-        'psnr_crop': {'all': 25.5}}}))
+    options = {'crop_border': 0, 'test_y_channel': True}
+    metrics = {'psnr': {'type': 'calculate_psnr', **options}, 'ssim': {'type': 'calculate_ssim', **options},
+               'niqe': {'type': 'calculate_niqe', 'crop_border': 0},
+               'psnr_crop': {'type': 'calculate_psnr', 'crop_border': 4, 'test_y_channel': True}}
+    path.write_text(json.dumps({
+        'dataset': 'vid4', 'model': 'test_Tiny', 'clips': {}, 'frames': {}, 'metrics': metrics, 'average': {
+            'psnr': {'all': 24.65678, 'vsr': 24.65678}, 'ssim': {'all': 0.71549, 'vsr': 0.71549}, 'niqe': {'all': 7.0},
+            'psnr_crop': {'all': 25.5}}}))
     return path
 
 
@@ -510,7 +515,8 @@ def test_publish(checkpoint, results, tmp_path):
         gflops=done.entry.gflops,  # see test_mmengine
         data='own_clips (STVSRClipDataset)', stages=(Stage('options/train_tiny.yml', 5000,
                       'python basicsr/train.py -opt options/train_tiny.yml --auto_resume'),),
-        licence='Apache-2.0', measured=(Score('vid4', 'Y', 'all', 24.657, 0.7155), Score('vid4', 'crop', 'all', 25.5)),
+        licence='not told',
+        measured=(Score('vid4', 'Y', 'all', 24.657, 0.7155), Score('vid4', 'Y, border 4', 'all', 25.5)),
         measured_by='stvsr test, by the options named test_Tiny')
 
 
@@ -537,7 +543,8 @@ def test_publish_fetch_load(checkpoint, results, tmp_path, home, monkeypatch, ca
                      '--url', (tmp_path / 'out').as_uri()) == 0
     printed = capsys.readouterr().out
     weights, = (tmp_path / 'out').glob('*.pth')
-    assert f'\n\n| [{weights.stem}]({weights.as_uri()}) | [vid4] (Y) 24.66/0.716<br/> (crop) 25.50/- |\n\n' in printed
+    scores = '[vid4] (Y) 24.66/0.716<br/> (Y, border 4) 25.50/-'
+    assert f'\n\n| [{weights.stem}]({weights.as_uri()}) | {scores} |\n\n' in printed
     name, entry = row_of(printed.partition('zoo.py:\n\n')[2])
     assert name == 'tiny-vid-x4'
     monkeypatch.setattr(zoo, 'ZOO', {name: entry})
@@ -592,7 +599,7 @@ def test_publish_another_layout(tmp_path, log):
     done = publish(tmp_path / 'best_77.pth', opt=tmp_path / 'old.yml', into=tmp_path)
     kept = torch.load(done.path, weights_only=True)
     assert list(kept) == ['params'] and kept['params'].keys() == net.module.state_dict().keys()
-    assert done.entry.stages == (Stage('old.yml', 77, None),) and done.entry.measured_by is None
+    assert done.entry.stages == (Stage('old.yml', 77, 'not told'),) and done.entry.measured_by is None
     assert "took the weights from its block state_dict, and left out 'module.' before" in log.text
 
 
@@ -663,7 +670,12 @@ def test_several_option_files(checkpoint, tmp_path):
 @pytest.mark.parametrize('content, match', [
     ('not JSON', 'is no result of `stvsr test`'), ('[]', 'is no result of `stvsr test`'),
     ('{"dataset": "a", "model": "b", "average": {"psnr": 3}}', 'is no result of `stvsr test`'),
-    ('{"dataset": "a", "model": "b", "average": {"niqe": {"all": 3}}}', 'has no PSNR, only niqe')])
+    ('{"dataset": "a", "model": "b", "average": {"niqe": {"all": 3}}, "metrics": {"niqe": {"type": "calculate_niqe"}}}',
+     'has no PSNR, only niqe'),
+    (json.dumps({'protocol': 'p', 'model': 'bicubic', 'command': 'stvsr', 'network': {'type': 'BicubicAverage'},
+                 'weights': None, 'average': {'a': {'psnr': {'all': 3}}},
+                 'metrics': {'psnr': {'type': 'calculate_psnr'}}}),
+     "was measured of 'bicubic', whose network or weights are not those of the checkpoint")])
 def test_results_of_something_else(checkpoint, results, tmp_path, content, match):
     results.write_text(content)
     with pytest.raises(ValueError, match=f'vid4.json {match}'):
@@ -671,14 +683,20 @@ def test_results_of_something_else(checkpoint, results, tmp_path, content, match
     assert not (tmp_path / 'out').exists()
 
 
-def test_colours_of_a_network_of_rgb(results, tmp_path):
-    """By the names of the metrics, or where these tell nothing, those of the network."""
+def test_colours_are_those_of_the_metrics(results):
+    """Whatever they are called; and an SSIM stands beside the PSNR of its own kind."""
     from basicsr_stvsr.zoo_publish import read_results
 
-    results.write_text(json.dumps({'dataset': 'vid4', 'model': 'test', 'average': {
-        'psnr': {'all': 1.0}, 'psnr_y': {'vsr': 2.0, 'vfi': 3.0}, 'ssim_y': {'vsr': 0.2, 'vfi': None}}}))
-    assert read_results([results, results], nn.Identity()) == (2 * (
-        Score('vid4', 'RGB', 'all', 1.0), Score('vid4', 'Y', 'vsr', 2.0, 0.2), Score('vid4', 'Y', 'vfi', 3.0)),
+    luma = {'crop_border': 0, 'test_y_channel': True}
+    metrics = {'a': {'type': 'calculate_psnr', 'crop_border': 0}, 'b': {'type': 'calculate_psnr', **luma},
+               'c': {'type': 'calculate_ssim', **luma}, 'd': {'type': 'calculate_fisr_psnr'},
+               'e': {'type': 'calculate_float_psnr', 'crop_border': 2}}
+    results.write_text(json.dumps({'dataset': 'vid4', 'model': 'test', 'metrics': metrics, 'average': {
+        'a': {'all': 1.0, 'vsr': 1.0}, 'b': {'vsr': 2.0, 'vfi': 3.0}, 'c': {'vsr': 0.2, 'vfi': None}, 'd': {'all': 4.0},
+        'e': {'all': 5.0}}}))
+    assert read_results([results, results], {}, ()) == (2 * (
+        Score('vid4', 'RGB', 'all', 1.0), Score('vid4', 'Y', 'vsr', 2.0, 0.2), Score('vid4', 'Y', 'vfi', 3.0),
+        Score('vid4', 'YUV', 'all', 4.0), Score('vid4', 'Y, border 2', 'all', 5.0)),
         'stvsr test, by the options named test')
 
 

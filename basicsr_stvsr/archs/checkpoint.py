@@ -149,6 +149,12 @@ def read_state_dict(path: str | Path, *, what: str, published: str | None = None
         FileNotFoundError: there is no such file.
         ValueError: the file is not a checkpoint of tensors by name.
     """
+    return read_block(path, what=what, published=published, keys=keys)[0]
+
+
+def read_block(path: str | Path, *, what: str, published: str | None = None,
+               keys: Sequence[str] = LAYOUTS) -> tuple[dict[str, Tensor], str | None]:
+    """`read_state_dict`, and the name of the block that was taken; None: all of the file."""
     expected = f'the weights of {what}' + (f', published as {published}' if published else '')
     content = load_file(path, expected)
     key = next((key for key in (*keys, *LAYOUTS) if has_block(content, key)), None)
@@ -159,7 +165,7 @@ def read_state_dict(path: str | Path, *, what: str, published: str | None = None
         done.insert(0, 'took the weights from its block state_dict')
     if done and not published:
         get_root_logger().warning(f'{path} is no checkpoint of BasicSR: {", and ".join(done)}')
-    return state
+    return state, key
 
 
 def read_params(path: str | Path, *, what: str) -> dict[str, dict[str, Tensor]]:

@@ -105,7 +105,11 @@ class FaceScores:
 
     def faces(self, truth: np.ndarray) -> list[Face]:
         """The faces of a frame of the ground truth that count."""
-        return self._faces.get((truth,), lambda: [face for face in self.detector(truth) if self._counts(face, truth)])
+        def find() -> list[Face]:
+            found = (Face(np.asarray(box), score, np.asarray(points)) for box, score, points in self.detector(truth))
+            return [face for face in found if self._counts(face, truth)]
+
+        return self._faces.get((truth,), find)
 
     def embeddings(self, frame: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """Embeddings of what a frame shows where its truth has faces, (N, D).

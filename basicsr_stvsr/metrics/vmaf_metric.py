@@ -78,10 +78,18 @@ def calculate_vmaf(pairs: Iterable[tuple[np.ndarray, np.ndarray]], *, model: str
 
 
 def unusable(options: Mapping[str, Any]) -> str | None:
-    """Why the metric cannot be computed here; None: it can."""
+    """Why the metric cannot be computed here; None: it can.
+
+    Raises:
+        ValueError: FFmpeg does not have the model of the options.
+    """
     if find_spec('imageio_ffmpeg') is None:
         return 'the package imageio-ffmpeg is not installed; pip install imageio-ffmpeg'
-    return None if _has_vmaf(ffmpeg()) else f'{ffmpeg()} was built without libvmaf'
+    if not _has_vmaf(ffmpeg()):
+        return f'{ffmpeg()} was built without libvmaf'
+    frame = np.zeros((64, 64, 3), np.uint8)
+    calculate_vmaf([(frame, frame)], model=options.get('model', 'vmaf_v0.6.1'))  # a model that it does not have fails
+    return None
 
 
 calculate_vmaf.unusable = unusable

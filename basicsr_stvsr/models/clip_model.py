@@ -42,6 +42,7 @@ from .clip_scores import (
     average_clips,
     average_groups,
     coverage,
+    digits,
     has_coverage,
     needs_order,
     usable_metrics,
@@ -233,10 +234,10 @@ class ClipModel(SRModel):
         for name, groups in average.items():
             shares = {group: f' (coverage {share:.1%})' for group, share in covered['average'].get(name, {}).items()}
             line = f'\t # {name}: ' + '  '.join(
-                f'{group} {value:.4f}{shares.get(group, "")}' for group, value in groups.items())
+                f'{group} {digits(value)}{shares.get(group, "")}' for group, value in groups.items())
             if self.is_train:
                 best = self.best_so_far(dataset_name, name, groups['all'], current_iter)
-                line += f'\tBest all: {best["val"]:.4f} @ {best["iter"]} iter'
+                line += f'\tBest all: {digits(best["val"])} @ {best["iter"]} iter'
             lines.append(line)
         get_root_logger().info('\n'.join(lines))
         self.validation_results[dataset_name] = average
@@ -251,8 +252,9 @@ class ClipModel(SRModel):
             path = osp.join(self.opt['path']['results_root'], f'{dataset_name}.json')
             with open(path, 'w', encoding='utf-8') as file:
                 json.dump(finite_or_null({
-                    'dataset': dataset_name, 'model': self.opt['name'], 'average': average, 'clips': clips,
-                    'frames': scores, **({'coverage': covered} if covered['average'] else {})}), file, indent=1)
+                    'dataset': dataset_name, 'model': self.opt['name'], 'metrics': self.metrics, 'average': average,
+                    'clips': clips, 'frames': scores, **({'coverage': covered} if covered['average'] else {})}),
+                    file, indent=1)
             get_root_logger().info(f'Scores of every clip and frame: {path}')
 
     def coverage_of(self, scores: Mapping[str, Mapping[str, FrameScores]]) -> dict[str, dict[str, Any]]:

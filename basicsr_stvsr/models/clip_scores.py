@@ -254,6 +254,11 @@ class _ClipThread:
         self._pool.shutdown()
 
 
+def digits(score: float) -> str:
+    """A score for people: four digits behind the point, of what is small three digits in all."""
+    return f'{score:.4f}' if abs(score) >= 0.01 or not score else f'{score:.3g}'
+
+
 def mean(values: list[float]) -> float:
     """Mean of the finite values: equal frames have an infinite PSNR, flat ones no NIQE; NaN where nothing is left."""
     finite = [value for value in values if math.isfinite(value)]

@@ -19,7 +19,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.data import Dataset, default_collate
 
 from ..archs.arch_util import compile_network, to_channels_last
-from ..archs.checkpoint import check_hash, load_weights, read_state_dict
+from ..archs.checkpoint import check_hash, load_weights, read_block
 from ..data.sampling import SeededDataset, SeededIndex
 from ..distributed import any_rank, gather, on_first_rank
 from ..inference import check_color, first_output, output_length
@@ -96,9 +96,9 @@ class STVSRModel(ClipModel):
         check_hash(load_path)
         what = f'{type(net).__name__} with these options'
         keys = () if param_key is None else (param_key, 'params', 'params_ema')
-        state = read_state_dict(load_path, what=what, keys=keys)
+        state, taken = read_block(load_path, what=what, keys=keys)
         load_weights(net, state, path=load_path, what=what, strict=strict)
-        get_root_logger().info(f'Loaded {type(net).__name__} from {load_path} ({param_key}).')
+        get_root_logger().info(f'Loaded {type(net).__name__} from {load_path} ({taken or "all of it"}).')
 
     def init_training_settings(self) -> None:
         self.net_g.train()

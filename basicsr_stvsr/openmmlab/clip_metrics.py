@@ -1,10 +1,12 @@
 """Scores of clips, as a validation of BasicSR's loop has them here, for mmengine's evaluators."""
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 
 from ..models.clip_scores import (
     FramePair,
@@ -63,7 +65,13 @@ class ClipMetrics(BaseMetric):
                 self.results.append((sample['temporal_scale'], scorer.result()))
 
     def compute_metrics(self, results: list[tuple[int, dict[str, FrameScores]]]) -> dict[str, float]:
-        """Means over the whole set."""
+        """Means over the whole set; of single scores that are not finite the log tells how many are left out."""
+        if not results:
+            return {}
+        left_out = sum(not math.isfinite(value) for _, scores in results for name, values in scores.items()
+                       for _, value in values if not has_coverage(self.scorer.metrics[name]['type']))
+        if left_out:
+            print_log(f'{left_out} scores of single frames are not finite and left out of the means', 'current')
         means, temporal_scale = {}, results[0][0]
         for name in results[0][1]:
             clips = [scores[name] for _, scores in results]

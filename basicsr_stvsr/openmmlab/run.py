@@ -5,12 +5,15 @@
     python -m basicsr_stvsr.openmmlab.run export work_dirs/fstrn_small/iter_3800.pth fstrn.pth
 """
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
+from ..data.frames import FrameReadError
 from ..options import user_errors
 from .checkpoint import export_weights
 
@@ -40,7 +43,7 @@ def make_config(args: argparse.Namespace) -> Config:
     """The config that the Runner of a command gets."""
     config = Config.fromfile(args.config)
     if args.action == 'train':
-        config.resume = args.resume
+        config.resume = args.resume or config.get('resume', False)
     else:  # which needs no losses
         config.model.update(train=None, network_d=None)
     if args.action == 'test' and args.checkpoint:
@@ -58,10 +61,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             export_weights(args.checkpoint, args.output)
             return
         runner = Runner.from_cfg(make_config(args))
-    if args.action == 'train':
-        runner.train()
-    else:
-        runner.test()
+    try:
+        if args.action == 'train':
+            runner.train()
+        else:
+            runner.test()
+    except (FileNotFoundError, FrameReadError, UnpicklingError) as error:  # mmengine opens files only now
+        print(f'error: {str(error).splitlines()[0]}', file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == '__main__':

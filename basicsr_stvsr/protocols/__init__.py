@@ -55,11 +55,18 @@ def _table3(method: str, ucf101: str, middlebury: str, vid4: str, vimeo90k: str,
 
 
 def _table1(method: str, vsr: str, vfi: str, both: str) -> Published:
-    """A row of MBNet's Table 1: PSNR/SSIM of given frames, of new ones, and their mean by triplets."""
+    """A row of MBNet's Table 1 or 2: PSNR[/SSIM] of given frames, of new ones, and of all."""
     scores = {f'vimeo90k_00001/{metric}/{group}': float(value)
-              for group, text in (('vsr', vsr), ('vfi', vfi)) for metric, value in zip(
-                  ('psnr', 'ssim'), text.split('/'), strict=True)}
-    return Published(method=method, scores=MappingProxyType(scores), note=f'by triplets {both}, see val.overlap: all')
+              for group, text in (('vsr', vsr), ('vfi', vfi), ('all', both))
+              for metric, value in zip(('psnr', 'ssim'), text.split('/'))}  # noqa: B905  (Table 2 has no SSIM)
+    return Published(method=method, scores=MappingProxyType(scores))
+
+
+def _table5(weights: str, vsr: float, vfi: float, both: float) -> Published:
+    """A row of MBNet's Table 5, whose mean is over triplets."""
+    scores = {'vimeo90k_00001/psnr/vsr': vsr, 'vimeo90k_00001/psnr/vfi': vfi}
+    return Published(method=f'loss weights {weights}', scores=MappingProxyType(scores),
+                     note=f'mean by triplets {both}, which val.overlap: all gives')
 
 
 def _vid4(method: str, psnr: float, ssim: float, percep_dist: float) -> Published:
@@ -92,7 +99,7 @@ PROTOCOLS = {
     'mbnet-ablation': Protocol(
         file=FOLDER / 'mbnet-ablation.yml',
         about='x4 in space, x2 in time: the 58 clips of folder 00001 of the test list of Vimeo-90K; RGB',
-        source=f'{_MBNET}, Table 1',
+        source=f'{_MBNET}, Tables 1, 2 and 5',
         published=(
             _table1('MBNet', '33.48/.922', '30.98/.906', '32.41/.915'),
             _table1('with ResNet features', '33.24/.919', '30.72/.902', '32.16/.912'),
@@ -101,7 +108,16 @@ PROTOCOLS = {
             _table1('with PWC-Net', '33.23/.919', '30.83/.903', '32.20/.912'),
             _table1('with RBPN, without feedback of VFI', '32.64/.911', '30.15/.894', '31.57/.904'),
             _table1('with RBPN', '33.13/.918', '30.27/.897', '31.91/.909'),
-            _table1('with U-Net', '33.46/.922', '24.16/.775', '29.53/.859'))),
+            _table1('with U-Net', '33.46/.922', '24.16/.775', '29.53/.859'),
+            _table1('D = 8, C = 4, one round', '32.29', '29.88', '31.26'),
+            _table1('D = 8, C = 4, two rounds', '32.78', '30.26', '31.70'),
+            _table1('D = 8, C = 8, one round', '32.53', '30.06', '31.47'),
+            _table1('D = 8, C = 8, two rounds', '33.25', '30.74', '32.17'),
+            _table1('D = 16, C = 8, one round', '33.02', '30.31', '31.85'),
+            _table1('D = 16, C = 8, two rounds', '33.87', '31.17', '32.72'),
+            _table5('1, 0.5, 0.01, 0.01', 33.73, 30.94, 32.80), _table5('1, 1, 0.01, 0.01', 33.8, 30.76, 32.79),
+            _table5('1, 0.5, 0.001, 0.001', 33.79, 30.66, 32.75), _table5('1, 0.5, 0.1, 0.1', 33.76, 30.72, 32.75),
+            _table5('1, 0.5, 1, 1', 32.79, 30.74, 32.11))),
     'fisr-4k': Protocol(
         file=FOLDER / 'fisr-4k.yml',
         about='x2 in space, x2 in time: ten scenes of 4K video; unquantised YUV',

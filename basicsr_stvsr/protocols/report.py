@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..curves import COLORS
 from ..json_files import finite_or_null
+from ..models.clip_scores import digits
 from . import Protocol
 
 GROUPS = {'all': 'all', 'vsr': 'given', 'vfi': 'new'}
@@ -75,21 +76,24 @@ def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, An
         averages: data set -> metric -> group -> score.
         coverage: likewise the share of the frames that a score is of, for metrics that score but a part.
     """
-    ours, shares = ({f'{dataset}/{metric}/{group}': value for dataset, metrics in values.items()
+    ours, shares = ({(dataset, metric, group): value for dataset, metrics in values.items()
                      for metric, groups in metrics.items() for group, value in groups.items()}
                     for values in (averages, coverage))
+    rows = [(row.method, {tuple(key.split('/')): score for key, score in row.scores.items()})
+            for row in protocol.published]
     # Where no frames are new, the given ones are all
-    columns = [key for key in ours if not (key.endswith('/vsr') and key.removesuffix('vsr') + 'vfi' not in ours)]
-    heads = []
-    for key in columns:
-        dataset, metric, group = key.split('/')
-        heads.append(f'{dataset} {metric}' + ('' if group == 'all' else f', {GROUPS[group]}'))
-    rows = [(row.method, row.scores) for row in protocol.published]
+    columns = [key for key in ours if not (key[2] == 'vsr' and (*key[:2], 'vfi') not in ours)]
+    # What was not measured, as for want of a file, but is published
+    known = {published_key(key) for key in columns}
+    columns += dict.fromkeys(key for _, scores in rows for key in scores if key[0] in averages and key not in known)
+    heads = [f'{dataset} {metric}' + ('' if group == 'all' else f', {GROUPS[group]}')
+             for dataset, metric, group in columns]
     lines = [f'# {made["protocol"]}: {made["model"]}', '', f'{protocol.about}.', '',
              f'| method | {" | ".join(heads)} |', '|---|' + '---|' * len(heads)]
-    lines += [f'| {name} | {" | ".join(cell(scores.get(key)) for key in columns)} |' for name, scores in rows]
+    lines += [f'| {name} | {" | ".join(cell(scores.get(published_key(key))) for key in columns)} |'
+              for name, scores in rows]
     lines.append(f'| **{made["model"]}** (measured) | '
-                 f'{" | ".join(cell(ours[key], shares.get(key)) for key in columns)} |')
+                 f'{" | ".join(cell(ours.get(key), shares.get(key)) for key in columns)} |')
     if shares:
         lines += ['', 'In brackets stands the coverage, the share of the frames that a score is of.']
     lines += ['', f'Published: {protocol.source}.' if protocol.source else 'Nothing is published by this protocol.']
@@ -99,8 +103,16 @@ def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, An
     return '\n'.join(lines) + '\n'
 
 
+def published_key(key: tuple[str, str, str]) -> tuple[str, str, str]:
+    """Data set, metric and group by the names in the protocol's file, without what a metric rests on: `lpips (alex-…)`.
+    """
+    dataset, metric, group = key
+    return dataset, metric.partition(' (')[0], group
+
+
 def cell(score: float | None, share: float | None = None) -> str:
-    """Four digits behind the point for what is of the order of 1, three for PSNR; a dash where there is none.
+    """Four digits behind the point for what is of the order of 1, three for PSNR, three in all for what is small; a
+    dash where there is none.
 
     Args:
         share: of the frames, which the score is of; it follows in brackets.
@@ -108,7 +120,7 @@ def cell(score: float | None, share: float | None = None) -> str:
     covered = '' if share is None else f' ({share:.1%})'
     if score is None or not math.isfinite(score):
         return f'–{covered}'
-    return (f'{score:.4f}' if abs(score) < 2 else f'{score:.3f}') + covered
+    return (digits(score) if abs(score) < 2 else f'{score:.3f}') + covered
 
 
 # ---------------------------------------------------------------- pictures

@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
-from ..archs.checkpoint import sha256_of
+from ..archs.checkpoint import LAYOUTS, read_params, sha256_of
 from ..data.advice import advice
 from ..options import load_options
 from ..test import test_pipeline
@@ -61,56 +62,87 @@ def options_of(name: str, data: Path, chosen: Collection[str] = ()) -> dict[str,
 
 
 def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: Path | None, *,
-            data: Path = Path(_DATA), into: Path = Path('results'), chosen: Collection[str] = (),
-            num_worker: int = 0, frames: Path | None = None) -> Path:
-    """Measures, and writes results.json, table.md, clips.csv, frames.csv and pictures, see `write_report`.
+            param_key: str | None = None, data: Path = Path(_DATA), into: Path = Path('results'),
+            chosen: Collection[str] = (), num_worker: int = 0) -> Path:
+    """Measures a network, and writes results.json, table.md, clips.csv, frames.csv and pictures, see `write_report`.
 
     Args:
         name: of the protocol.
         label: of the network, in tables and in the folder's name.
         network: its options; None for a baseline, whose name is then the label.
         weights: None: it has none.
+        param_key: which weights of the file; default: `params_ema` if it has them, else `params`.
         data: the folder in which the data sets lie.
         into: the folder in which a folder of results is made; one that is there is moved aside, as BasicSR does.
         chosen: names of the data sets to measure; default: all of the protocol.
         num_worker: processes that compute scores beside the network.
-        frames: folder of saved frames, `<frames>/<data set>/<clip>/<frame>.png`, which are measured in place of those
-            of a network; that is then left out.
 
     Returns:
         the folder of the results.
 
     Raises:
-        ValueError, FileNotFoundError: as `options_of`; or the network does not fit the protocol.
-        FrameReadError: saved frames are missing or damaged.
+        ValueError, FileNotFoundError: as `options_of`, or a file is missing. Where the network does not fit the
+            protocol, SystemExit, as of `test_pipeline`.
     """
     opt = options_of(name, data, chosen)
-    if network is None:  # of saved frames, a baseline tells which are made
-        network = baseline(label if frames is None else 'bicubic', opt)
-    run = f'{name}_{label}'
-    opt = {
-        'name': run, 'model_type': 'STVSRModel', 'num_gpu': 'auto', 'manual_seed': 0, **opt,
-        'network_g': dict(deepcopy(network)),
-        'path': {'pretrain_network_g': None if weights is None else str(weights), 'strict_load_g': True,
-                 'results_root': str(into / run)}}
+    opt['network_g'] = dict(deepcopy(network or baseline(label, opt)))
+    opt['path'] = {'pretrain_network_g': None if weights is None else str(weights), 'strict_load_g': True}
+    if weights is not None:
+        what = opt['network_g']['type']
+        held = read_params(weights, what=what)
+        opt['path']['param_key_g'] = param_key or next(key for key in LAYOUTS if key in held)
+    made = {'network': opt['network_g'], 'weights': weights and {
+        'file': str(weights), 'sha256': sha256_of(weights), 'param_key': opt['path']['param_key_g']}}
+    return run(name, label, opt, made, into, num_worker)
+
+
+def measure_frames(name: str, label: str, frames: Path, *, data: Path = Path(_DATA), into: Path = Path('results'),
+                   chosen: Collection[str] = (), num_worker: int = 0) -> Path:
+    """Measures saved frames, `<frames>/<data set>/<clip>/<frame>.png`.
+
+    Args:
+        name, label, data, into, chosen, num_worker: see `measure`.
+        frames: the folder.
+
+    Returns:
+        the folder of the results.
+
+    Raises:
+        ValueError, FileNotFoundError: as `options_of`, or the frames of a data set are missing. Where frames of a clip
+            do not fit, SystemExit, as of `test_pipeline`, or FrameReadError.
+    """
+    opt = options_of(name, data, chosen)
+    for dataset in opt['datasets'].values():
+        if not (frames / dataset['name']).exists():
+            raise FileNotFoundError(f'{frames / dataset["name"]} does not exist, where the saved frames of the data '
+                                    f'set {dataset["name"]} should be; --datasets measures some alone')
+    opt['network_g'] = baseline('bicubic', opt)  # which tells what frames there are
+    opt['path'] = {}
+    opt['val'] = {**opt['val'], 'frames': str(frames)}
+    return run(name, label, opt, {'network': None, 'frames': str(frames)}, into, num_worker)
+
+
+def run(name: str, label: str, opt: dict[str, Any], made: Mapping[str, Any], into: Path, num_worker: int) -> Path:
+    """Tests by complete options, and reports.
+
+    Args:
+        made: what was measured, for results.json.
+    """
+    folder = into / f'{name}_{label}'
+    opt = {'name': folder.name, 'model_type': 'STVSRModel', 'num_gpu': 'auto', 'manual_seed': 0, **opt}
+    opt['path'] = {**opt['path'], 'results_root': str(folder)}
     opt['val'] = {'pbar': True, **opt['val'], 'num_worker': num_worker}
-    if frames is not None:
-        for dataset in opt['datasets'].values():
-            if not (frames / dataset['name']).exists():
-                raise FileNotFoundError(f'{frames / dataset["name"]} does not exist, where the saved frames of the '
-                                        f'data set {dataset["name"]} should be; --datasets measures some alone')
-        opt['val']['frames'] = str(frames)
-    into.mkdir(parents=True, exist_ok=True)
-    file = into / f'{run}.yml'
-    file.write_text(yaml.safe_dump(opt, sort_keys=False, allow_unicode=True))
-    test_pipeline(str(into.parent), ['-opt', str(file)])
-    file = file.replace(into / run / 'options.yml')
+    text = yaml.safe_dump(opt, sort_keys=False, allow_unicode=True)
+    with TemporaryDirectory() as temporary:
+        file = Path(temporary) / f'{folder.name}.yml'
+        file.write_text(text)
+        test_pipeline(str(into.parent), ['-opt', str(file)])
+    (folder / 'options.yml').write_text(text)
     made = {
-        'protocol': name, 'model': label, 'network': opt['network_g'] if frames is None else None,
-        'frames': frames and str(frames),
-        'weights': weights and {'file': str(weights), 'sha256': sha256_of(weights)},
+        'protocol': name, 'model': label, **made,
+        'metrics': {metric: options for metric, options in opt['val']['metrics'].items() if options},
         'command': shlex.join(['stvsr', *sys.argv[1:]]),
         'versions': {'basicsr_stvsr': __version__, 'python': platform.python_version(),
                      **{package: version(package) for package in ('basicsr', 'torch', 'numpy', 'opencv-python')}}}
-    write_report(into / run, protocol_of(name), made, [dataset['name'] for dataset in opt['datasets'].values()])
-    return into / run
+    write_report(folder, protocol_of(name), made, [dataset['name'] for dataset in opt['datasets'].values()])
+    return folder

@@ -1,0 +1,31 @@
+"""The log of a run that first finds out whether it can run at all, and only then makes its folder."""
+import logging
+from logging.handlers import MemoryHandler
+from typing import Any
+
+from basicsr.utils import get_root_logger
+
+
+def log_to_file(opt: dict[str, Any], level: int) -> tuple[logging.Logger, MemoryHandler]:
+    """Sets up BasicSR's logger; what it is told is kept until there is a folder for the log, see `open_log_file`."""
+    logger = get_root_logger(logger_name='basicsr')
+    memory = MemoryHandler(capacity=10**6, flushLevel=logging.CRITICAL + 1)
+    memory.setFormatter(logger.handlers[0].formatter)
+    if opt['rank'] == 0:
+        logger.setLevel(level)
+        logger.addHandler(memory)
+    return logger, memory
+
+
+class LogFile(logging.FileHandler):
+    def handleError(self, _record: logging.LogRecord) -> None:
+        """Says nothing: of a disk that is full, the next checkpoint will."""
+
+
+def open_log_file(logger: logging.Logger, memory: MemoryHandler, path: str) -> None:
+    file = LogFile(path, 'w')
+    file.setFormatter(memory.formatter)
+    memory.setTarget(file)
+    memory.flush()
+    logger.removeHandler(memory)
+    logger.addHandler(file)
