@@ -4,12 +4,15 @@ What goes in and out of a file, and what its metadata tell, is in docs/export.md
 network, one step is written, whose state goes in and comes out. Needs the packages onnx and onnxscript.
 Shapes: B clips, T frames in, U frames out, C channels, H x W pixels of the LR grid, s = scale; k x k taps of a window.
 """
+import io
+import logging
 import os
 import re
 import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -226,7 +229,7 @@ def to_onnx(net: nn.Module, interface: Interface) -> Any:
     samples = interface.samples(2, units * multiple, (units + 1) * multiple)
     # The other exporter, by TorchScript, is faster; but of FSTRN it wrote, without a word, a file with other results.
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), without_graphs():
             warnings.simplefilter('ignore', FutureWarning)  # torch's parts about each other
             program = torch.export.export(interface.module, samples, dynamic_shapes=(open_axes,), strict=False)
             check_operations(program)
@@ -236,6 +239,19 @@ def to_onnx(net: nn.Module, interface: Interface) -> Any:
                 custom_translation_table=translations(), verbose=False)
     except Exception as error:  # of torch.export, sympy, the exporter, onnxscript: anything
         raise ExportError(f'{type(net).__name__} cannot be exported: {reason_of(error)}') from error
+
+
+@contextmanager
+def without_graphs() -> Iterator[None]:
+    """Keeps torch from printing a page of graph where it stumbles; what it says of it is in its error."""
+    logger = logging.getLogger('torch.fx.experimental.symbolic_shapes')
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def check_operations(program: torch.export.ExportedProgram) -> None:

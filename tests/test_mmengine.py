@@ -2,6 +2,7 @@
 import copy
 import importlib
 import itertools
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,7 @@ from mmengine.runner import Runner
 from basicsr_stvsr import registry
 from basicsr_stvsr.openmmlab.checkpoint import export_weights
 from basicsr_stvsr.openmmlab.complexity import complexity, zoo_table
+from basicsr_stvsr.openmmlab.run import main as run_command
 from basicsr_stvsr.openmmlab.run import make_config, read_command
 from basicsr_stvsr.openmmlab.schedule import RecipeLR
 
@@ -552,6 +554,20 @@ def test_a_convolution_counted_by_hand():
     assert 'aten::pixel_shuffle' in found.uncounted
     with pytest.raises(ValueError, match='OneConvolution takes sides divisible by 2, but size is 8x9'):
         complexity(OneConvolution(), (8, 9))
+
+
+@pytest.mark.parametrize('action, message', [
+    (['train', '{config}'], 'error: .*nowhere'),
+    (['test', '{config}', 'nope.pth'], 'error: .*nope.pth'),
+])
+def test_missing_files_are_told_in_a_line(clips, tmp_path, action, message, capsys):
+    config = small_config(CASES['FSTRN'], clips, tmp_path)
+    if action[0] == 'train':
+        config.train_dataloader.dataset.dataset.dataroot_gt = 'nowhere'
+    config.dump(tmp_path / 'config.py')
+    with pytest.raises(SystemExit) as end:
+        run_command([word.format(config=tmp_path / 'config.py') for word in action])
+    assert end.value.code == 2 and re.search(message, capsys.readouterr().err)
 
 
 def test_convolutions_count_as_in_stvsr_info():
