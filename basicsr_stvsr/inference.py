@@ -53,7 +53,7 @@ class RestoredWindow(NamedTuple):
 
     start: int  # number, in the clip, of the first frame; below 0 where that belongs to a repeated one
     end: int  # number of the last frame that the clip has; those behind it were made of repeated frames alone
-    frames: Tensor  # (B, V, C, sH, sW), clamped to 0-1, where the clip lies
+    frames: Tensor  # (B, V, C, sH, sW), as the network gives them, where the clip lies
 
 
 def first_output(net: nn.Module, *, of_clip: bool = True) -> int:
@@ -383,7 +383,8 @@ def frames_of_clip(lq: Tensor, flow: Tensor | None = None, cuts: Collection[int]
 
 
 def restore_stream(net: nn.Module | Tiles, frames: Iterable[StreamFrame], overlap: str | None = None, *,
-                   complete: bool = False, carry: Carry | None = None) -> Iterator[tuple[int, Tensor]]:
+                   complete: bool = False, carry: Carry | None = None, clamp: bool = True) -> Iterator[
+                       tuple[int, Tensor]]:
     """Restores a stream of any length, with no more of it in memory than a window; see `restore_frames`.
 
     Args:
@@ -392,15 +393,17 @@ def restore_stream(net: nn.Module | Tiles, frames: Iterable[StreamFrame], overla
         complete: give every frame from the first given one to the last, whatever the network does without: scenes
             shorter than its window are filled up, by repeating their ends. Only the frame halfway between the last of
             a scene and the first of the next is not made.
+        clamp: cut what comes out to 0-1; else who takes it does.
 
     Yields:
-        number of the frame in the stream, and the frame, (B, C, sH, sW), clamped to 0-1, where it lies.
+        number of the frame in the stream, and the frame, (B, C, sH, sW), where it lies.
     """
     tiles = net if isinstance(net, Tiles) else Tiles(net)
     overlap = overlap or overlap_of(tiles.net)
     if overlap not in OVERLAP_RULES:
         raise ValueError(f'overlap must be one of {", ".join(OVERLAP_RULES)}, but got {overlap!r}')
-    return _restore_scenes(tiles, frames, overlap, complete, carry or Carry())
+    restored = _restore_scenes(tiles, frames, overlap, complete, carry or Carry())
+    return ((number, frame.clamp(0, 1)) for number, frame in restored) if clamp else restored
 
 
 def _restore_scenes(tiles: Tiles, frames: Iterable[StreamFrame], overlap: str, complete: bool, carry: Carry) -> (
@@ -438,7 +441,7 @@ def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bo
         carry = carry or Carry()
         for number, frame in enumerate(frames):
             restored, carry.state = tiles.step(frame.lq, carry.state)
-            yield RestoredWindow(number, number, restored.clamp(0, 1).unsqueeze(1))
+            yield RestoredWindow(number, number, restored.unsqueeze(1))
         return
     needs_flow = getattr(net, 'needs_flow', False)
     start = first_output(net, of_clip=False) - net.temporal_scale * padding(net, complete=complete)
@@ -454,7 +457,7 @@ def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bo
         else:
             restored = tiles.window([(number, frame.lq) for number, frame in window], features)
         newest, _ = window[-1]
-        yield RestoredWindow(start, net.temporal_scale * newest, restored.clamp(0, 1))
+        yield RestoredWindow(start, net.temporal_scale * newest, restored)
         start += net.temporal_scale
 
 

@@ -37,6 +37,10 @@ NETWORKS = [
     pytest.param({'type': 'FISRNet', 'num_feat': 4, 'residual': True}, id='FISRNet', marks=takes_long),
     pytest.param(TINY_NET, id='MBNet', marks=takes_long),
     pytest.param(TINY_NET | {'flow_net': {'type': 'PWCNet'}}, id='MBNet-PWCNet', marks=takes_long),
+    pytest.param(TINY_NET | {
+        'vsr_net': {'type': 'RBPN', 'base_filter': 8, 'num_feat': 16, 'num_resblock': 1}, 'vfi_feature': 'resnet',
+        'context_net': {'type': 'ContextResNet', 'num_feat': 16}, 'vfi_net': {'type': 'UNet', 'channels': [4, 4, 4]},
+    }, id='MBNet-RBPN-UNet-ContextResNet', marks=takes_long),
 ]
 
 

@@ -227,3 +227,38 @@ def test_restore_by_name():
 def test_frames_that_are_refused(frames, message):
     with pytest.raises(ValueError, match=message):
         list(restore(frames, Pair()))
+
+
+class Overshoot(nn.Module):
+    """Makes of 0-1 what lies between -1 and 2."""
+
+    scale = temporal_scale = num_frames = size_multiple = 1
+
+    def __init__(self, color: str):
+        super().__init__()
+        self.color = color
+
+    def forward(self, lq: torch.Tensor) -> torch.Tensor:
+        return 3 * lq - 1
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, torch.float32])
+def test_what_a_network_makes_is_cut(dtype):
+    """A ramp: black up to a third of the range, white from two thirds on."""
+    ramp = np.tile(np.arange(256)[None, :, None], (4, 1, 3))
+    if dtype is torch.float32:
+        frame, white = torch.from_numpy(ramp / 255).permute(2, 0, 1).float(), 1.0
+    else:
+        white = np.iinfo(dtype).max
+        frame = (ramp * (white // 255)).astype(dtype)
+    result, = restore([frame], Overshoot('rgb'))
+    expected = np.clip(ramp[0, :, 0] / 255 * 3 - 1, 0, 1) * white
+    shown = result[0] if dtype is torch.float32 else result[..., 0]
+    np.testing.assert_allclose(np.asarray(shown, float), np.tile(expected, (4, 1)), atol=1e-6 if white == 1 else 0.51)
+
+
+@pytest.mark.parametrize('color', ['y', 'yuv'])
+def test_luma_is_cut_before_it_becomes_rgb(color):
+    grey = np.full((4, 6, 3), 250, np.uint8)
+    result, = restore([grey], Overshoot(color))
+    assert (result == 255).all()

@@ -131,7 +131,7 @@ class Restorer:
         passing: dict[int, _Passing] = {}  # what of frames on their way is needed when they come out
         last: tuple[int, np.ndarray] | None = None
         given = self.give(chain([first], frames), passing)
-        for number, restored in restore_stream(tiles, given, complete=True, carry=carry):
+        for number, restored in restore_stream(tiles, given, complete=True, carry=carry, clamp=False):
             restored = like(image, self.to_rgb(restored[0], self.chroma(passing, number)))
             if last and number == last[0] + 2 and step == 2 and number > step * skip:  # a cut
                 repeated = last[1] if self.options.at_cut == 'previous' else restored
@@ -188,12 +188,14 @@ class Restorer:
         return (chroma + passing[place + 1].chroma) / 2 if chroma is not None and is_between else chroma
 
     def to_rgb(self, restored: Tensor, chroma: Tensor | None) -> Tensor:
-        """(C, H, W) as the network gives it, with the chroma that it was not given, (2, h, w) -> (3, H, W), 0-1."""
+        """(C, H, W) as the network gives it, with the chroma that it was not given, (2, h, w) -> (3, H, W), RGB."""
         if chroma is not None:  # MATLAB-like, as the papers have the chroma of networks of luma
-            restored = torch.cat((restored, upscale_bicubic(chroma, self.net.scale)))
-        elif getattr(self.net, 'color', None) != 'yuv':
+            restored = torch.cat((restored.clamp(0, 1), upscale_bicubic(chroma, self.net.scale)))
+        elif getattr(self.net, 'color', None) == 'yuv':
+            restored = restored.clamp(0, 1)
+        else:
             return restored
-        return convert_clip(restored, 'yuv', 'rgb').clamp(0, 1)
+        return convert_clip(restored, 'yuv', 'rgb')
 
 
 class _Passing(NamedTuple):
@@ -221,13 +223,13 @@ def to_tensor(image: np.ndarray | Tensor, device: torch.device) -> Tensor:
 
 
 def like(image: np.ndarray | Tensor, rgb: Tensor) -> np.ndarray | Tensor:
-    """(3, H, W) float, RGB, 0-1 -> as another frame was given, also in memory."""
+    """(3, H, W) float, RGB, cut to 0-1 -> as another frame was given, also in memory."""
     if isinstance(image, Tensor):
-        return rgb.to(image)
+        return rgb.clamp(0, 1).to(image)
     if image.dtype == np.uint8:
         levels = levels_of(rgb)
     else:  # torch has little for uint16
-        levels = rgb.mul(_WHITE[image.dtype]).round_().cpu().contiguous().numpy().astype(np.uint16)
+        levels = rgb.clamp(0, 1).mul_(_WHITE[image.dtype]).round_().cpu().contiguous().numpy().astype(np.uint16)
     restored = levels.transpose(1, 2, 0)
     return packed(restored) if image.flags.c_contiguous else restored
 
