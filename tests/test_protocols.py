@@ -131,7 +131,7 @@ def test_what_a_measurement_writes(data, tmp_path, capsys):
     scores, command = read_results([folder / 'results.json'], found['network'], [None])  # as a model card has it
     ssim = found['average']['vid4']['ssim']['all']
     assert Score('vid4 by mbnet-table3', 'RGB', 'all', round(average, 3), round(ssim, 4)) in scores
-    assert command == found['command'] and command.startswith('stvsr ')
+    assert command == found['command'] and command.startswith('stvsr')
 
 
 def test_coverage_stands_beside_scores(tmp_path):
