@@ -192,7 +192,7 @@ def test_estimated_flows(opt, tmp_path):
 # Reading in processes
 
 
-@pytest.mark.parametrize('context', ['fork', 'spawn'])
+@pytest.mark.parametrize('context', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
 def test_workers(opt, flow_files, warp_files, context):
     dataset = FISRMatDataset({**opt, **flow_files, **warp_files})
     expected = [dataset[i] for i in range(N)]  # so that all files are open where workers are forked

@@ -148,7 +148,7 @@ class FlowDataset(torch.utils.data.Dataset):
         return flow, cv2.getNumThreads() if get_worker_info() else 1
 
 
-@pytest.mark.parametrize('context', ['fork', 'spawn'])
+@pytest.mark.parametrize('context', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
 def test_workers(context):
     """OpenCV's threads have been used before; with those of the parent a forked process could crash or hang."""
     before = cv2.getNumThreads()
