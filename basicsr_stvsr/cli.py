@@ -221,12 +221,13 @@ def run_restore(args: argparse.Namespace) -> int:
     with Ranks() as ranks:
         if 'cpu' in devices:
             keep_freed_memory()
-        net = build_model(args, devices[0] if len(devices) == 1 else 'cpu')
+        chosen = chosen_model(args)
+        net = build_model(args, chosen, devices[0] if len(devices) == 1 else 'cpu')
         if len(devices) > 1 and is_recurrent(net):
             raise ValueError(f'--device: {type(net).__name__} goes from frame to frame, which one device does')
         if args.into:
             args.into.mkdir(parents=True, exist_ok=True)
-        restore = Restoring(args, options, net, devices, several=bool(args.into))
+        restore = Restoring(args, options, chosen, net, devices, several=bool(args.into))
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         for number in ranks.share(len(inputs)):
             ranks.add('failed', not restore(inputs[number], outputs[number]))
@@ -243,16 +244,18 @@ class Restoring:
     Args:
         args: of the command.
         options: how frames are restored.
+        chosen: the model.
         net: where it is to run, or if there are several devices, to tell what it is.
         devices: where networks are to run.
         several: whether there are more videos: then what lies there already is passed over, and a video that cannot be
             restored is told and left.
     """
 
-    def __init__(self, args: argparse.Namespace, options: Any, net: Any, devices: Sequence[str], *, several: bool):
+    def __init__(self, args: argparse.Namespace, options: Any, chosen: 'Chosen', net: Any, devices: Sequence[str], *,
+                 several: bool):
         self.args, self.options, self.net, self.several = args, options, net, several
-        self.name = chosen_model(args).fingerprint()  # reads the weights
-        self.builders = [partial(build_model, args, device) for device in devices] if len(devices) > 1 else []
+        self.name = chosen.fingerprint()  # reads the weights
+        self.builders = [partial(build_model, args, chosen, device) for device in devices] if len(devices) > 1 else []
 
     def __call__(self, source: Path, output: Path) -> bool:
         """Restores one video; returns whether it is there."""
@@ -474,14 +477,13 @@ def chosen_model(args: argparse.Namespace) -> Chosen:
     return Chosen(args.opt.stem, network, None, None)
 
 
-def build_model(args: argparse.Namespace, device: str) -> Any:
-    """The network that the options ask for, on a device, laid out and compiled as they say."""
+def build_model(args: argparse.Namespace, chosen: Chosen, device: str) -> Any:
+    """A network on a device, laid out and compiled as the options say."""
     import torch
 
     from .archs.arch_util import compile_network, to_channels_last
     from .zoo import load_network
 
-    chosen = chosen_model(args)
     net = load_network(chosen.network, chosen.weights, device, chosen.param_key)
     if args.channels_last:
         net = to_channels_last(net)

@@ -406,7 +406,7 @@ def test_a_training_is_resumed_exported_and_tested(clips, tmp_path):
     train('stopped', 2)
     resumed = train('stopped', 4, resume=True)
     assert_close(weights_of(resumed.model), weights_of(straight.model), 1e-5)  # of steps of 0.1
-    export_weights(tmp_path / 'stopped/work/iter_4.pth', tmp_path / 'exported.pth')
+    export_weights(tmp_path / 'stopped' / 'work' / 'iter_4.pth', tmp_path / 'exported.pth')
     exported = torch.load(tmp_path / 'exported.pth', weights_only=True)
     assert_close(exported['params'], resumed.model.net_g.state_dict(), 0)
     assert not all(torch.equal(value, exported['params'][name]) for name, value in exported['params_ema'].items())
@@ -417,7 +417,7 @@ def test_a_training_is_resumed_exported_and_tested(clips, tmp_path):
     load_network(network, tmp_path / 'exported.pth')  # as `stvsr restore --weights` does
     scores = resumed.val_loop.run()
     config = small_config(CASES['FSTRN'], clips, tmp_path, custom_hooks=[ema])
-    config.merge_from_dict({'load_from': str(tmp_path / 'stopped/work/iter_4.pth'), 'model.train': None})
+    config.merge_from_dict({'load_from': str(tmp_path / 'stopped' / 'work' / 'iter_4.pth'), 'model.train': None})
     config.test_dataloader, config.test_evaluator = config.val_dataloader, config.val_evaluator
     assert make_runner(config).test() == pytest.approx(scores, rel=1e-6)  # of the average, both
 

@@ -66,6 +66,7 @@ class ClipModel(SRModel):
         self.stop_requested: Callable[[], bool] = lambda: False
         self.validation_results: dict[str, Any] = {}
         self.best_metric_results: dict[str, Any] = {}
+        self.saved: dict[str, SavedFrames] = {}  # by data set, with val.frames
         val_opt = opt.get('val') or {}
         self.metrics = usable_metrics(val_opt.get('metrics') or {})
         self.scorer = Scorer(self.metrics, val_opt.get('num_worker') or 0)
@@ -154,11 +155,15 @@ class ClipModel(SRModel):
         """
         size = tuple(next(iter(gt.values())).shape[-2:])
         wanted = [number for number in made if number in gt]
-        for number, frame in self.open_saved(dataset).clip(clip, names, wanted, size):
+        for number, frame in self.saved_of(dataset).clip(clip, names, wanted, size):
             yield number, frame.unsqueeze(0)
 
-    def open_saved(self, dataset: Dataset) -> SavedFrames:
-        return SavedFrames(osp.join(self.opt['val']['frames'], dataset.opt['name']), color_of(dataset))
+    def saved_of(self, dataset: Dataset) -> SavedFrames:
+        """The saved frames of a data set, whose folders are listed once."""
+        name = dataset.opt['name']
+        if name not in self.saved:
+            self.saved[name] = SavedFrames(osp.join(self.opt['val']['frames'], name), color_of(dataset))
+        return self.saved[name]
 
     def network_inputs(self, lq: Tensor, item: Mapping[str, Any]) -> tuple[Tensor, Tensor | None, Tiling | None]:
         """The first LR frames of a clip, their flow, and `val.tile`, as functions of `inference` take them."""
@@ -301,7 +306,7 @@ class ClipModel(SRModel):
             return
         val_opt = self.opt.get('val') or {}
         if val_opt.get('frames'):
-            saved = self.open_saved(dataset)
+            saved = self.saved_of(dataset)
             for index, clip in enumerate(dataset.clips):
                 made = made_numbers(net, dataset.num_input_frames(index), val_opt.get('overlap'))
                 saved.find(clip, dataset.frame_names(clip), set(made) & set(dataset.true_frames(clip)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ..archs.checkpoint import LAYOUTS, read_params, sha256_of
+from ..archs.checkpoint import read_block, sha256_of
 from ..data.advice import advice
 from ..options import load_options
 from ..test import test_pipeline
@@ -88,9 +88,8 @@ def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: P
     opt['network_g'] = dict(deepcopy(network or baseline(label, opt)))
     opt['path'] = {'pretrain_network_g': None if weights is None else str(weights), 'strict_load_g': True}
     if weights is not None:
-        what = opt['network_g']['type']
-        held = read_params(weights, what=what)
-        opt['path']['param_key_g'] = param_key or next(key for key in LAYOUTS if key in held)
+        _, best = read_block(weights, what=opt['network_g']['type'])
+        opt['path']['param_key_g'] = param_key or best or 'params'
     made = {'network': opt['network_g'], 'weights': weights and {
         'file': str(weights), 'sha256': sha256_of(weights), 'param_key': opt['path']['param_key_g']}}
     return run(name, label, opt, made, into, num_worker)
