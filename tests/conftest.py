@@ -20,8 +20,6 @@ from basicsr.utils import get_root_logger
 from basicsr_stvsr.models.clip_scores import FramePair, Scorer
 from basicsr_stvsr.train import train_pipeline
 
-get_root_logger()  # made now: it keeps the stderr that it finds, and that of a test is closed when the test ends
-
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'
 
