@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
 
-from basicsr_stvsr.archs.fstrn_arch import FSTRN, C3DResBlock, FastResBlock, enlarge
+from basicsr_stvsr.archs.fstrn_arch import FSTRN, C3DResBlock, FastResBlock, FrameConv, FrameDeconv, enlarge
 from basicsr_stvsr.inference import restore_clip
 from basicsr_stvsr.models.stvsr_model import STVSRModel
 from basicsr_stvsr.options import complete_datasets, complete_paths, load_options, parse_options
@@ -88,6 +88,32 @@ def test_the_factorised_convolution_is_a_full_one_of_fewer_weights():
     x = torch.randn(1, 4, 5, 7, 6)
     weight = torch.einsum('omt,miyx->oityx', time.weight[..., 0], space.weight[:, :, 0])
     torch.testing.assert_close(block(x), x + F.conv3d(x.relu(), weight, time.bias, padding=1))
+
+
+@pytest.mark.parametrize('layer, torchs, kernel, options', [
+    (FrameConv, nn.Conv3d, (1, 3, 3), {'padding': (0, 1, 1)}),
+    (FrameConv, nn.Conv3d, (3, 3, 3), {'padding': 1}),
+    (FrameConv, nn.Conv3d, (5, 5, 5), {'padding': 2}),
+    (FrameConv, nn.Conv3d, (3, 3, 3), {'padding': (0, 1, 1)}),
+    (FrameDeconv, nn.ConvTranspose3d, (3, 3, 3),
+     {'stride': (1, 4, 4), 'padding': (1, 0, 0), 'output_padding': (0, 1, 1)}),
+    (FrameDeconv, nn.ConvTranspose3d, (3, 8, 8), {'stride': (1, 4, 4), 'padding': (2, 2, 2)}),
+])
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last_3d])
+def test_layers_of_frames_are_pytorchs(layer, torchs, kernel, options, memory_format):
+    """2D convolutions of frames give what PyTorch's 3D ones give, and the same gradients."""
+    torch.manual_seed(0)
+    ours, theirs = (kind(3, 4, kernel, **options).double() for kind in (layer, torchs))
+    theirs.load_state_dict(ours.state_dict())
+    results = []
+    for net in (ours, theirs):
+        x = torch.linspace(-1, 1, 2 * 3 * 5 * 6 * 7, dtype=torch.double).sin().view(2, 3, 5, 6, 7)
+        x = x.contiguous(memory_format=memory_format).requires_grad_()
+        out = net(x)
+        out.square().sum().backward()
+        results.append([out, x.grad, net.weight.grad, net.bias.grad])
+    torch.testing.assert_close(*results)
+    assert results[0][0].is_contiguous(memory_format=torch.channels_last_3d)
 
 
 # ---------------------------------------------------------------- the network
