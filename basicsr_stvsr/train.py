@@ -278,8 +278,9 @@ def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any
     """Tries a step, then two more for the time, and prints what the training will take; writes nothing.
 
     Raises:
-        ValueError: it does not fit into the memory of the GPU.
+        ValueError: it does not fit into the memory of the GPU, or no step could be taken.
     """
+    skipped_before = getattr(model, 'skipped', 0)  # BasicSR's models do not skip steps
     net = model.get_bare_model(model.net_g)
     times, waits = [], []
     for number in range(1, 4):
@@ -293,20 +294,27 @@ def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any
         except torch.OutOfMemoryError as error:
             raise ValueError(f'a step does not fit into the memory of the GPU: {str(error).splitlines()[0]} See '
                              'batch_size_per_gpu, train.accumulate, train.amp, checkpoint of the network') from error
+        except NonFiniteError as error:
+            raise ValueError(str(error)) from error
         log = model.get_current_log()
         times.append(time.perf_counter() - start)
         if number == 1:
             losses = ', '.join(f'{name} {value:.4g}' for name, value in log.items())
+    skipped = getattr(model, 'skipped', 0) - skipped_before
+    if skipped == len(times):
+        raise ValueError(f'all {skipped} steps were skipped, since losses or gradients were not finite; the warnings '
+                         'above name the samples')
     if opt['rank'] != 0:
         return
     iter_time, wait = sum(times[1:]) / 2, sum(waits[1:]) / 2
     num_left = position.last_iter - position.iter
     shapes = ', '.join(f'{name} {tuple(value.shape)}' for name, value in batch.items() if torch.is_tensor(value))
     num_parameters = sum(parameter.numel() for parameter in net.parameters())
+    skipped_line = f'\nskipped     {skipped} of {len(times)} steps: not all was finite' if skipped else ''
     print(f'''\
 network     {type(net).__name__}, {num_parameters:,} parameters
 batch       {shapes}, on each of {opt["world_size"]} processes
-first step  {losses}
+first step  {losses}{skipped_line}
 memory      {describe_memory(model.device)}
 time        {iter_time:.3g} s an iteration, of which {wait:.2g} s waiting for data; the first took {times[0]:.3g} s
 duration    {datetime.timedelta(seconds=int(num_left * iter_time))} for {num_left:,} iterations, without validation

@@ -1,4 +1,5 @@
 """What users get wrong, by the command they type: one line that says what, where and what was expected; exit code 2."""
+import itertools
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from basicsr_stvsr.archs.mbnet_arch import MBNet
 from basicsr_stvsr.data.degradations import build_degradation
 from basicsr_stvsr.data.frames import open_reader
 from basicsr_stvsr.data.lmdb_io import FrameSource, write_lmdb
+from basicsr_stvsr.models.mbnet_model import MBNetModel
 
 
 @pytest.fixture
@@ -178,6 +180,34 @@ def test_check_tells_what_a_training_takes_and_writes_nothing(train_here, clips,
     assert 3600 * hours + 60 * minutes + rest == pytest.approx(10_000 * seconds, rel=0.01)
     assert re.search(r'^memory +\d\.\d+ GiB', told, re.M)
     assert [path.name for path in tmp_path.iterdir()] == ['options.yml']
+
+
+def nan_after(steps: int):
+    """MBNet's losses, NaN from that step on."""
+    compute_losses, calls = MBNetModel.compute_losses, itertools.count(1)
+
+    def spoilt(model):
+        factor = float('nan') if next(calls) > steps else 1
+        return {name: value * factor for name, value in compute_losses(model).items()}
+    return spoilt
+
+
+def test_check_of_a_training_that_diverges(train_here, clips, monkeypatch, capsys, log):
+    monkeypatch.setattr(MBNetModel, 'compute_losses', nan_after(1))
+    train_here(small_train_opt(clips), '--check')
+    told = capsys.readouterr().out
+    assert re.search(r'^first step  l_sr 0.*\nskipped     2 of 3 steps: not all was finite$', told, re.M)
+    assert 'Iteration 3 is skipped (2 in a row, 2 in all)' in log.text
+
+
+@pytest.mark.parametrize('max_nonfinite, message', [
+    (10, 'all 3 steps were skipped, since losses or gradients were not finite; the warnings above name the samples'),
+    (2, r'Iteration 2 is skipped \(2 in a row, 2 in all\): .* train.max_nonfinite is 2: ')])
+def test_check_of_a_training_that_takes_no_step(refused, clips, monkeypatch, max_nonfinite, message):
+    monkeypatch.setattr(MBNetModel, 'compute_losses', nan_after(0))
+    opt = small_train_opt(clips)
+    opt['train']['max_nonfinite'] = max_nonfinite
+    assert re.match(message, refused(opt, '--check'))
 
 
 def test_basicsrs_own_options_train_unchanged(train_here, clips, tmp_path):

@@ -157,6 +157,26 @@ def test_all_ranks_stop_when_one_is_asked_to(three_clips, tmp_path):
     assert state.name == '2.state'
 
 
+# The first of the two parts of rank 1's batch in step 2
+SPOILT_PART = INTERRUPTED.format(samples=2 * 4, action='''
+        if os.environ['RANK'] == '1' and not hasattr(self, 'spoilt'):
+            self.spoilt, self.lq = True, self.lq * float('nan')'''.strip())
+
+
+def test_all_ranks_skip_a_step_that_is_not_finite_on_one(three_clips, tmp_path):
+    opt = distributed_opt(three_clips, 2)
+    opt['train']['accumulate'] = 2
+    opt['logger']['save_checkpoint_freq'] = 1
+    process = launch(tmp_path, opt, code=SPOILT_PART)
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert process.stderr.count('Iteration 2 is skipped (1 in a row, 1 in all): l_sr is nan') == 1
+    assert process.stderr.count('is skipped') == 1
+    folder = tmp_path / 'experiments' / 'tiny'
+    first, second, third = (weights(folder, f'net_g_{number}.pth') for number in (1, 2, 3))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert not all(torch.equal(value, third[name]) for name, value in first.items())
+
+
 @pytest.mark.slow
 def test_two_nodes(two_processes, three_clips, tmp_path):
     """A torchrun on each of two machines, which find each other at an address; here they are one."""

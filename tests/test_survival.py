@@ -218,6 +218,43 @@ def test_a_state_of_another_network_is_refused(two_checkpoints, train_here, caps
     assert 'net_g_4.pth does not hold the weights of MBNet with these options' in capsys.readouterr().err
 
 
+def longer_rows(state: dict) -> None:
+    moments = state['state'][0]
+    moments['exp_avg'] = torch.zeros(7, *moments['exp_avg'].shape[1:])
+
+
+@pytest.mark.parametrize('spoil, message', [
+    (longer_rows, r'does not fit the network: exp_avg of net_g\.\S+ has the shape \(7, .*\), but \(.*\) is needed$'),
+    (lambda state: state['state'][0].update(step=torch.zeros(3)), r'step of net_g\.\S+ has the shape \(3,\), but \('),
+    (lambda state: state['state'][0].pop('exp_avg_sq'), r'is damaged: it holds exp_avg_sq of .*, but not of net_g\.'),
+    (lambda state: state['state'][0].update(exp_avg=0.5), r'is damaged: exp_avg of net_g\.\S+ is a float instead of'),
+    (lambda state: state['state'].update({9999: {}}), r'is damaged: it holds moments of parameters \[9999\], but its '),
+], ids=['shape', 'step', 'missing', 'type', 'parameter'])
+def test_moments_that_do_not_fit_are_refused(two_checkpoints, train_here, capsys, spoil, message):
+    """Fused Adam would read beyond their end."""
+    opt, folder = two_checkpoints
+    path = folder / 'training_states' / '4.state'
+    state = torch.load(path, weights_only=True)
+    spoil(state['optimizers'][0])
+    torch.save(state, path)
+    with pytest.raises(SystemExit) as exit_:
+        train_here(opt, '--auto_resume')
+    assert exit_.value.code == 2
+    error, = re.findall(r'^error: (.*)$', capsys.readouterr().err, re.M)
+    assert error.startswith(f'{path} ') and re.search(message, error)
+
+
+@pytest.mark.parametrize('kind', ['SGD', 'RMSprop', 'NAdam', 'ASGD', 'Adafactor'])
+def test_moments_of_other_optimisers_are_taken(train_here, clips, kind):
+    opt = small_train_opt(clips)
+    opt['train'].update(total_iter=1, optim_g={'type': kind, 'lr': 1e-4})
+    if kind == 'SGD':
+        opt['train']['optim_g']['momentum'] = 0.9
+    train_here(opt)
+    opt['train']['total_iter'] = 2
+    assert weights(train_here(opt, '--auto_resume'), 'net_g_2.pth')
+
+
 def test_a_longer_schedule_on_resuming(train_here, clips):
     """The options say what comes, the state where the training is."""
     opt = small_train_opt(clips)
@@ -408,3 +445,17 @@ def test_a_gradient_that_is_not_finite_is_skipped(train_here, clips, monkeypatch
     message, = [record.message for record in log.records if 'is skipped' in record.message]
     assert 'Iteration 2 is skipped (1 in a row, 1 in all): all losses are finite, but the norm of the gra' in message
     assert message.count('first/') + message.count('second/') == 2
+
+
+def test_a_training_that_diverges_ends_with_a_message_and_a_checkpoint(clips, tmp_path):
+    """Its flows are NaN, which once ended the process by a segmentation fault in the backward pass."""
+    opt = small_train_opt(clips)
+    opt['train']['max_nonfinite'] = 2
+    ended = train_interrupted(
+        tmp_path, opt, 2, "[p.data.fill_(float('nan')) for p in self.net_g.flow_net.parameters()]")
+    assert ended.returncode == 1, ended.stderr[-2000:]
+    assert re.search(r'Iteration 2 is skipped \(1 in a row, 1 in all\): l_sr is nan.* on ', ended.stderr)
+    assert re.search(r'Iteration 3 is skipped \(2 in a row, 2 in all\): .* train.max_nonfinite is 2: ', ended.stderr)
+    assert 'Traceback' not in ended.stderr
+    folder = tmp_path / 'experiments' / 'tiny'
+    assert (folder / 'models' / 'net_g_3.pth').is_file() and (folder / 'training_states' / '3.state').is_file()

@@ -209,6 +209,23 @@ def test_float16_finds_its_scale(make_model, batch, log):
     assert any(not torch.equal(p, before[name]) for name, p in model.net_g.named_parameters())
 
 
+@pytest.mark.parametrize('amp', ['none', 'fp16'])
+def test_a_loss_that_is_not_finite_is_found_before_the_backward_pass(make_model, batch, log, amp):
+    """In any part of the batch; the next step is that of a model that has not seen this batch."""
+    model, other = make_model(amp=amp, accumulate=4), make_model(amp=amp, accumulate=4)
+    scale = model.scaler.get_scale()
+    before = {name: p.detach().clone() for name, p in model.net_g.named_parameters()}
+    spoilt = {**batch, 'gt': batch['gt'].clone()}
+    spoilt['gt'][1, 0, 0, 0, 0] = math.nan
+    after = take_steps(model, spoilt)
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+    message, = [record.message for record in log.records if 'is skipped' in record.message]
+    assert message == f'Iteration 1 is skipped (1 in a row, 1 in all): l_sr is nan on {batch["key"][1]}'
+    assert model.scaler.get_scale() == scale and math.isnan(model.get_current_log()['grad_norm'])
+    assert_close(take_steps(model, batch), take_steps(other, batch), 0)
+    assert model.skipped == 1 and model.skipped_in_a_row == 0
+
+
 def test_channels_last_changes_only_the_layout(make_model, batch):
     last, first = make_model(channels_last=True), make_model()
     weight = last.net_g.vfi_net.head[-1].weight

@@ -30,8 +30,8 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border') -> Tensor:
         padding_mode: what lies outside the image: 'border' (its nearest pixel) or 'zeros'.
 
     Returns:
-        (B, C, H, W) in the image's dtype; positions are always computed in float32, since bfloat16 cannot tell
-        neighbouring pixels of a large frame apart.
+        (B, C, H, W) in the image's dtype. Pixels whose flow is NaN or infinite are NaN. Positions are computed in
+        float32 at least, since bfloat16 cannot tell neighbouring pixels of a large frame apart.
 
     Raises:
         ValueError: the flow does not lie on the image's grid.
@@ -40,14 +40,22 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border') -> Tensor:
     if flow.shape != (b, 2, h, w):
         raise ValueError(f'a flow of shape {(b, 2, h, w)} is needed to warp an image of shape {tuple(image.shape)}, '
                          f'but got {tuple(flow.shape)}')
-    x = torch.arange(w, device=image.device, dtype=torch.float32)
-    y = torch.arange(h, device=image.device, dtype=torch.float32).unsqueeze(1)
+    dtype = torch.promote_types(torch.promote_types(image.dtype, flow.dtype), torch.float32)
+    image_dtype, image, flow = image.dtype, image.to(dtype), flow.to(dtype)
+    x = torch.arange(w, device=image.device, dtype=dtype)
+    y = torch.arange(h, device=image.device, dtype=dtype).unsqueeze(1)
     grid = torch.stack((
-        (x + flow[:, 0].float()) * (2 / max(w - 1, 1)) - 1,
-        (y + flow[:, 1].float()) * (2 / max(h - 1, 1)) - 1,
+        (x + flow[:, 0]) * (2 / max(w - 1, 1)) - 1,
+        (y + flow[:, 1]) * (2 / max(h - 1, 1)) - 1,
     ), dim=3)
-    warped = F.grid_sample(image.float(), grid, mode='bilinear', padding_mode=padding_mode, align_corners=True)
-    return warped.to(image.dtype)
+    # On a CPU the backward pass of PyTorch's grid_sample writes out of bounds where a position is NaN, and the process
+    # dies. In place and without a gradient of its own, this costs the backward pass nothing.
+    with torch.no_grad():
+        grid.nan_to_num_()
+    warped = F.grid_sample(image, grid, mode='bilinear', padding_mode=padding_mode, align_corners=True)
+    # 0 times a finite flow changes nothing; 0 times any other is NaN.
+    x_flow, y_flow = flow.detach().split(1, dim=1)
+    return warped.add_(x_flow + y_flow, alpha=0).to(image_dtype)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

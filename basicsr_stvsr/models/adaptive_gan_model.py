@@ -143,7 +143,7 @@ class AdaptiveGANModel(STVSRModel):
         is_taken = self.step_generator(current_iter) and self.step_discriminator(current_iter)
         if is_taken:
             self.skipped_in_a_row = 0
-        self.scaler.update()
+        self.update_scaler()
 
     def is_turn_of_generator(self, current_iter: int) -> bool:
         return (current_iter > self.train_opt.net_d_init_iters

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from os import path as osp
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from basicsr.archs import build_network
@@ -24,7 +24,7 @@ from ..data.sampling import SeededDataset, SeededIndex
 from ..distributed import any_rank, gather, on_first_rank
 from ..inference import check_color, first_output, output_length
 from ..schema import TrainOptions
-from ..training_state import rng_state, write_whole
+from ..training_state import check_moments, rng_state, write_whole
 from .clip_model import ClipModel, color_of
 
 SCHEDULER_POSITION = ('base_lrs', 'last_epoch', '_step_count', '_last_lr')
@@ -33,6 +33,14 @@ AMP_DTYPES = {'none': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 class NonFiniteError(RuntimeError):
     """Losses or gradients were not finite for so many steps that training on makes no sense."""
+
+
+class BatchLosses(NamedTuple):
+    """Loss terms of a batch, by their names in the log."""
+
+    of_parts: list[dict[str, Tensor]]
+    is_finite: bool
+    """Whether all of them are, on all ranks; otherwise there are no gradients to use."""
 
 
 @MODEL_REGISTRY.register()
@@ -57,6 +65,7 @@ class STVSRModel(ClipModel):
             self.train_opt = self.train_options.read(opt['train'], 'train.')
         self.samples, self.batch_size = 0, 1
         self.skipped, self.skipped_in_a_row = 0, 0
+        self.has_unscaled = False  # since the last update of GradScaler
         self.losses: dict[str, Tensor] = {}
         self.statistics: dict[str, Tensor] = {}
         self.saved_networks: dict[str, str] = {}  # 'net_g' -> sha256 of the file last written
@@ -249,26 +258,35 @@ class STVSRModel(ClipModel):
             self.skipped_in_a_row = 0
             if self.ema_decay > 0:
                 self.model_ema(decay=self.ema_decay)
-        self.scaler.update()
+        self.update_scaler()
 
-    def backward(self, net: nn.Module, compute_losses: Callable[[], dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-        """Adds up the gradients of all parts of the batch, as if it had gone through at once.
+    def backward(self, net: nn.Module, compute_losses: Callable[[], dict[str, Tensor]]) -> BatchLosses:
+        """Add up the gradients of all parts of the batch, as if it had gone through the network at once.
+
+        A loss that is not finite on any rank ends it: no rank then runs the backward pass of the last part, the one in
+        which they share their gradients. So all ranks skip the step, and none waits for the others.
 
         Returns:
-            the loss terms of each part, whose means join `losses`.
+            the loss terms of each part; their means join `losses`.
         """
-        losses_of_parts = []
+        losses_of_parts, is_finite = [], True
         for number, part in enumerate(self.parts, start=1):
+            is_last = number == len(self.parts)
             if len(self.parts) > 1:
                 self.prepare_batch(part)
-            with self.without_sync(net, number < len(self.parts)):
+            with self.without_sync(net, not is_last):
                 with self.autocast():
                     losses = compute_losses()
-                self.scaler.scale(sum(losses.values()) / len(self.parts)).backward()
-            losses_of_parts.append({name: value.detach() for name, value in losses.items()})
+                losses_of_parts.append({name: value.detach() for name, value in losses.items()})
+                # Reading the losses waits for the GPU, as does reading the norm of the gradients in `step`.
+                is_finite = is_finite and all_finite(losses.values())
+                if is_last:
+                    is_finite = not any_rank(not is_finite, self.device)
+                if is_finite:
+                    self.scaler.scale(sum(losses.values()) / len(self.parts)).backward()
         self.losses |= {
             name: sum(losses[name] for losses in losses_of_parts) / len(self.parts) for name in losses_of_parts[0]}
-        return losses_of_parts
+        return BatchLosses(losses_of_parts, is_finite)
 
     def autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, AMP_DTYPES[self.train_opt.amp], self.train_opt.amp != 'none')
@@ -278,38 +296,55 @@ class STVSRModel(ClipModel):
         """Several processes add their gradients once a step, not once a part."""
         return net.no_sync() if wanted and isinstance(net, DistributedDataParallel) else nullcontext()
 
-    def step(self, optimizer: torch.optim.Optimizer, losses_of_parts: list[dict[str, Tensor]],
-             current_iter: int, *, net_name: str = 'net_g') -> bool:
-        """Clips the gradients and changes the weights, unless something is not finite; returns whether it did.
+    def step(self, optimizer: torch.optim.Optimizer, losses: BatchLosses, current_iter: int, *,
+             net_name: str = 'net_g') -> bool:
+        """Clip the gradients and change the weights, unless something is not finite; return whether it did.
 
         Args:
             net_name: the network whose weights these are, net_g or net_d.
         """
+        norm_name = 'grad_norm' if net_name == 'net_g' else f'grad_norm_{net_name[-1]}'
+        if not losses.is_finite:
+            self.statistics[norm_name] = torch.tensor(torch.nan, device=self.device)
+            self.skip(losses.of_parts, None, current_iter, net_name)
+            return False
         self.scaler.unscale_(optimizer)
+        self.has_unscaled = True
         parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters])
-        self.statistics['grad_norm' if net_name == 'net_g' else f'grad_norm_{net_name[-1]}'] = norm.float()
-        values = [value.float() for losses in losses_of_parts for value in losses.values()]
-        numbers = torch.stack([norm.float(), *values])
+        self.statistics[norm_name] = norm.float()
         # Reading it waits for the GPU; so does every GradScaler, and the next batch is on its way meanwhile.
-        if any_rank(not bool(numbers.isfinite().all()), self.device):
-            self.skip(losses_of_parts, norm, current_iter, net_name)
+        if any_rank(not all_finite([norm]), self.device):
+            self.skip(losses.of_parts, norm, current_iter, net_name)
             return False
         if self.train_opt.grad_clip:
             clip_grads_with_norm_(parameters, self.train_opt.grad_clip, norm)
         self.scaler.step(optimizer)
         return True
 
-    def skip(self, losses_of_parts: list[dict[str, Tensor]], grad_norm: Tensor, current_iter: int,
+    def update_scaler(self) -> None:
+        """Let GradScaler choose its next scale, after the steps of all networks.
+
+        It refuses to where it has seen no gradients, because the losses were not finite.
+        """
+        if self.has_unscaled:
+            self.scaler.update()
+            self.has_unscaled = False
+
+    def skip(self, losses_of_parts: list[dict[str, Tensor]], grad_norm: Tensor | None, current_iter: int,
              net_name: str) -> None:
-        """Counts and tells of a step that is not taken; to be called on all ranks."""
+        """Count a step that is not taken and log why; call it on all ranks.
+
+        Args:
+            grad_norm: None where the losses are to blame.
+        """
         reasons = [name_nonfinite(losses, part) for losses, part in zip(losses_of_parts, self.parts, strict=True)]
         reasons = [reason for of_rank in gather(reasons) for reason in of_rank if reason]
-        if not reasons and self.scaler.get_scale() > 1:
+        if grad_norm is not None and self.scaler.get_scale() > 1:
             return  # float16 overflows until GradScaler has found its scale: nothing is wrong
         self.skipped += 1
         self.skipped_in_a_row += 1
-        if not reasons:
+        if grad_norm is not None:
             samples = ', '.join(str(key) for keys in gather(sample_keys(self.parts)) for key in keys)
             reasons = [f'all losses are finite, but the norm of the gradient is {float(grad_norm)}: {samples}']
         what = '' if net_name == 'net_g' else f'The step of {net_name} in '
@@ -388,14 +423,19 @@ class STVSRModel(ClipModel):
         """Takes over a state of `save_training_state`, or of BasicSR; random numbers are left to the caller.
 
         Raises:
-            ValueError: it is the state of another network or of other optimisers.
+            ValueError: it is the state of another network or of other optimisers, or damaged.
         """
+        path = self.opt['path'].get('resume_state')
         own, saved = (group_sizes(states) for states in (
             [optimizer.state_dict() for optimizer in self.optimizers], resume_state['optimizers']))
         if own != saved:
-            raise ValueError(f'{self.opt["path"].get("resume_state")} holds optimisers whose groups have {saved} '
+            raise ValueError(f'{path} holds optimisers whose groups have {saved} '
                              f'parameters, but here they have {own}: another network, or other train.lr_mul')
+        names = {id(parameter): f'{label}.{name}' for label in ('net_g', 'net_d') if getattr(self, label, None)
+                 for name, parameter in self.get_bare_model(getattr(self, label)).named_parameters()}
         for optimizer, state in zip(self.optimizers, resume_state['optimizers'], strict=True):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group['params']]
+            check_moments(state, {names[id(parameter)]: parameter for parameter in parameters}, path)
             optimizer.load_state_dict(state)
         # Only where the schedule stands: BasicSR's takes the schedule itself, too, whatever the options now say.
         for scheduler, state in zip(self.schedulers, resume_state['schedulers'], strict=True):
@@ -422,6 +462,11 @@ def split_batch(data: Mapping[str, Any], num_parts: int) -> list[Mapping[str, An
         raise ValueError(f'train.accumulate {num_parts} does not divide a batch of {len(data["gt"])} samples')
     return [{name: values[start:start + size] for name, values in data.items()}
             for start in range(0, num_parts * size, size)]
+
+
+def all_finite(values: Iterable[Tensor]) -> bool:
+    """Whether these numbers are finite; on a GPU, asking waits for them."""
+    return bool(torch.stack([value.detach().float() for value in values]).isfinite().all())
 
 
 def sample_keys(parts: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -1,0 +1,81 @@
+"""Warping along a flow, also along one that makes no sense."""
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from basicsr_stvsr.archs.arch_util import COMPILE_OPTIONS, warp
+
+
+def plain_warp(image: torch.Tensor, flow: torch.Tensor, padding_mode: str = 'border') -> torch.Tensor:
+    """PyTorch's sampling at x + flow, without anything else."""
+    h, w = image.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing='ij')
+    grid = torch.stack(((x + flow[:, 0]) * (2 / (w - 1)) - 1, (y + flow[:, 1]) * (2 / (h - 1)) - 1), dim=3)
+    return F.grid_sample(image, grid, padding_mode=padding_mode, align_corners=True)
+
+
+def test_by_hand():
+    image = torch.arange(12.).view(1, 1, 3, 4)
+    flow = torch.zeros(1, 2, 3, 4)
+    flow[0, :, 1, 1] = torch.tensor((1.5, -1))  # between (2, 0) and (3, 0)
+    flow[0, :, 2, 0] = torch.tensor((-3, 0.5))  # outside
+    border, zeros = warp(image, flow), warp(image, flow, padding_mode='zeros')
+    expected = image.clone()
+    expected[0, 0, 1, 1], expected[0, 0, 2, 0] = 2.5, 8
+    torch.testing.assert_close(border, expected)
+    expected[0, 0, 2, 0] = 0
+    torch.testing.assert_close(zeros, expected)
+
+
+@pytest.mark.parametrize('padding_mode', ['border', 'zeros'])
+def test_finite_flows_are_sampled_as_pytorch_does(padding_mode):
+    image, flow = torch.rand(2, 3, 9, 11), torch.randn(2, 2, 9, 11) * 4
+    flow[0, 0, 2, 3], flow[1, 1, 4, 5] = 1e20, -1e38
+    ours, plain = ([x.clone().requires_grad_() for x in (image, flow)] for _ in range(2))
+    output, expected = warp(*ours, padding_mode), plain_warp(*plain, padding_mode)
+    assert torch.equal(output, expected)
+    output.square().sum().backward()
+    expected.square().sum().backward()
+    for ours_, plain_ in zip(ours, plain, strict=True):
+        torch.testing.assert_close(ours_.grad, plain_.grad, rtol=0, atol=0)
+
+
+def test_gradients_in_float64():
+    image = torch.rand(1, 2, 5, 6, dtype=torch.float64, requires_grad=True)
+    flow = (torch.rand(1, 2, 5, 6, dtype=torch.float64) * 3 - 1.5).requires_grad_()
+    assert torch.autograd.gradcheck(warp, (image, flow))
+
+
+@pytest.mark.parametrize('compiled', [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('padding_mode', ['border', 'zeros'])
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+def test_flows_that_are_not_finite_give_nan(value, padding_mode, compiled):
+    """PyTorch's own backward pass on a CPU ends the process by a segmentation fault where a position is NaN."""
+    function = torch.compile(warp, options=COMPILE_OPTIONS) if compiled else warp
+    image, flow = torch.rand(2, 3, 40, 40), torch.randn(2, 2, 40, 40) * 4
+    expected = plain_warp(image, flow, padding_mode)
+    where = torch.zeros(2, 1, 40, 40, dtype=torch.bool)
+    where[0, 0, ::3, ::5] = where[1, 0, 7] = True
+    flow = flow.masked_fill(where, value)
+    image.requires_grad_()
+    flow.requires_grad_()
+    output = function(image, flow, padding_mode)
+    assert torch.equal(output.isnan(), where.expand_as(output))
+    torch.testing.assert_close(output[~output.isnan()], expected[~output.isnan()])
+    output.square().sum().backward()  # NaN comes back from the loss
+    assert image.grad.shape == image.shape and not flow.grad.isinf().any()
+
+
+def test_half_precision_keeps_its_dtype_and_positions():
+    """bfloat16 has no number between 1024 and 1032, where every pixel is found all the same."""
+    image = torch.arange(1100).remainder(2).bfloat16().view(1, 1, 1, -1)
+    output = warp(image, torch.ones(1, 2, 1, 1100, dtype=torch.bfloat16))
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output[..., :-1], image[..., 1:], rtol=0, atol=1e-2)
+
+
+def test_a_flow_on_another_grid_is_refused():
+    with pytest.raises(ValueError, match=r'a flow of shape \(1, 2, 4, 5\) is needed .* but got \(1, 2, 5, 4\)'):
+        warp(torch.rand(1, 3, 4, 5), torch.rand(1, 2, 5, 4))
