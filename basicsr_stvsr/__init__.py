@@ -1,7 +1,11 @@
 """Space-time video super-resolution for BasicSR: importing this package registers its classes with BasicSR."""
 from typing import Any
 
-from . import compat
+from . import threads
+
+threads.limit_spinning()  # before torch is imported
+
+from . import compat  # noqa: E402
 
 compat.apply()  # before anything of basicsr is imported
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from .threads import available_cores
 from .version import __version__
 from .zoo_cli import add_zoo_commands
 
@@ -135,7 +136,7 @@ def make_parser() -> argparse.ArgumentParser:
                       help='where the data sets lie (default: %(default)s)')
     test.add_argument('--datasets', nargs='+', default=[], metavar='NAME', help='measure these alone')
     test.add_argument('--into', type=Path, default=Path('results'), metavar='FOLDER', help='(default: %(default)s)')
-    test.add_argument('--workers', type=int, default=max(1, (os.cpu_count() or 1) - 1), metavar='N',
+    test.add_argument('--workers', type=int, default=max(1, available_cores() - 1), metavar='N',
                       help='processes that compute scores beside the network (default: all cores but one)')
     which = add_model_options(test)
     which.add_argument('--frames', type=Path, metavar='FOLDER', help='frames that something else has made, named '

@@ -1,15 +1,16 @@
 """Batches for training, without end."""
 import math
 import multiprocessing
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import cv2
 import torch
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from torch.utils.data import DataLoader, Dataset
 
+from ..processes import ignore_signals
 from .sampling import SampleStream, SeededDataset
 
 
@@ -40,7 +41,7 @@ def make_train_loader(opt: Mapping[str, Any], dataset: Dataset, start: int = 0) 
         num_workers = max(num_workers, 1)
         ready = {'prefetch_factor': 2 + math.ceil(dataset_opt.get('num_prefetch_queue', 1) / num_workers)}
     return DataLoader(
-        SeededDataset(dataset), batch_sampler=batches, num_workers=num_workers, worker_init_fn=ignore_signals, **ready,
+        SeededDataset(dataset), batch_sampler=batches, num_workers=num_workers, worker_init_fn=_prepare_worker, **ready,
         pin_memory=bool(dataset_opt.get('pin_memory')) and opt['num_gpu'] > 0,
         # Its own, so that opening the loader draws nothing from the generator of the training
         generator=torch.Generator().manual_seed(opt['manual_seed']))
@@ -74,7 +75,9 @@ def open_batches(loader: DataLoader, opt: Mapping[str, Any]) -> Iterator[Iterato
             worker.kill()  # one that hangs in its sample
 
 
-def ignore_signals(_worker_id: int) -> None:
-    """Lets a worker go on reading while the training finishes its step after SIGTERM or Ctrl-C, which reach all."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _prepare_worker(_worker_id: int) -> None:
+    """Let a worker go on reading while the training finishes its step after SIGTERM or Ctrl-C; one thread is enough."""
+    ignore_signals()
+    # PyTorch limits its own threads to one in a worker; OpenCV would use all cores in each. 0, not 1: in a forked
+    # process, 1 would end threads that only its parent has, and crash.
+    cv2.setNumThreads(0)

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from basicsr.metrics import calculate_psnr, calculate_ssim
 
+from ..threads import available_cores
 from .source import Source, VideoError, VideoInfo, open_source
 
 Mode = Literal['slider', 'side-by-side', 'difference']
@@ -457,7 +458,7 @@ class _Job(NamedTuple):
 def _compare(matcher: _Matcher, curves: Sequence[_Curve], album: _Album, encode: Callable[[np.ndarray], bytes],
              limits: tuple[float, float], progress: Callable[[int, int], None] | None) -> list[Fraction]:
     """Fills curves and album, on all cores, with a few frames in memory; returns the time of each frame in seconds."""
-    num_workers = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    num_workers = available_cores()
     times: list[Fraction] = []
     jobs: deque[_Job] = deque()
     encoded: dict[int, tuple[int, Future]] = {}  # video -> number and picture of its last frame, which may be held

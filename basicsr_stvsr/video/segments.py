@@ -21,7 +21,7 @@ from ..inference import Carry, State
 from ..processes import ignore_signals, server_context
 from .pipeline import Behind, ahead
 from .restorer import RestoreOptions, Restorer
-from .sink import Encoding, FolderWriter, OutputSpec, VideoWriter, image_path
+from .sink import Encoding, FolderWriter, OutputSpec, VideoWriter, default_threads, image_path
 from .source import Source, TimedFrame, VideoError
 
 DECODED_AHEAD, ENCODED_BEHIND = 4, 8  # frames; the network goes on while the encoder ends a segment
@@ -71,6 +71,7 @@ class Segments:
                  length: int):
         self.source, self.folder, self.spec, self.encoding = source, folder, spec, encoding
         self.num_frames, self.length = temporal_scale * length, length
+        self.encoder_threads = default_threads()
 
     @property
     def frames_folder(self) -> Path:
@@ -87,7 +88,7 @@ class Segments:
     def writer(self, segment: int) -> VideoWriter | FolderWriter:
         if self.encoding.codec == 'png':
             return FolderWriter(self.frames_folder, self.spec, first=self.num_frames * segment)
-        return VideoWriter(self.file(segment), self.spec, self.encoding)
+        return VideoWriter(self.file(segment), self.spec, self.encoding, threads=self.encoder_threads)
 
     def run(self, restorer: Restorer, start: Start, tell: Callable[[Written | Whole], None], end: int | None = None,
             carry: Carry | None = None) -> None:
@@ -327,6 +328,7 @@ def _work(connection: Connection, segments: Segments, build: Callable[[], nn.Mod
     """Restores the segments that come through a connection, and tells through it what has been written."""
     ignore_signals()
     torch.set_num_threads(threads)
+    segments.encoder_threads = min(threads, segments.encoder_threads)
     restorer = None
     with suppress(EOFError, ConnectionError):  # the other one has ended
         while True:

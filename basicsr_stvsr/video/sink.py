@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from ..threads import available_cores
 from .source import FULL, LIMITED, SWSCALE_MATRICES, ColorSpec, StreamInfo, VideoError, VideoInfo, packed, video_stream
 
 # Suffix of an output -> FFmpeg's name of its container. AVI and transport streams are left out: the former has no time
@@ -257,14 +258,19 @@ def _left_chroma(pixel_format: str, width: int, height: int) -> Any:
     return graph
 
 
-def _add_encoder(container: Any, spec: OutputSpec, encoding: Encoding, threads: int | None) -> Any:
+def default_threads() -> int:
+    """Threads of an encoder: one per core, at most 16, as encoders compress worse the more they have."""
+    return min(16, available_cores())
+
+
+def _add_encoder(container: Any, spec: OutputSpec, encoding: Encoding, threads: int) -> Any:
     """A video stream of a container that is written."""
     os.environ.setdefault('SVT_LOG', '1')  # SVT-AV1 writes its settings to stderr, unless told to write errors alone
     options = encoding.encoder_options() | {'chroma_sample_location': 'left'}
-    if threads and encoding.codec == 'x265':
+    if encoding.codec == 'x265':
         options['x265-params'] += f':pools={threads}'
-    if threads and encoding.codec == 'av1':
-        options['svtav1-params'] = f'lp={threads}'
+    if threads == 1 and encoding.codec == 'av1':  # by default SVT-AV1 takes the cores into account itself
+        options['svtav1-params'] = 'lp=1'
     # Any time is a multiple of 1 / denominator; some containers know no other time bases
     time_base = Fraction(1, spec.time_base.denominator)
     stream = container.add_stream(_CODECS[encoding.codec].encoder, rate=spec.rate or None, options=options,
@@ -276,7 +282,8 @@ def _add_encoder(container: Any, spec: OutputSpec, encoding: Encoding, threads: 
     color = spec.stored_color(encoding)
     context.colorspace, context.color_range = _TAGS[color.matrix], FULL if color.full_range else LIMITED
     context.color_primaries, context.color_trc = color.primaries, color.transfer
-    context.thread_count = threads or 0
+    # x265 counts frames at once here, for which its default suits the pool; threads are those of the pool
+    context.thread_count = 0 if encoding.codec == 'x265' and threads > 1 else threads
     context.thread_type = 'AUTO'
     if encoding.codec == 'x265' and 'matroska' not in container.format.name:
         context.codec_tag = 'hvc1'  # the one that Apple's players know
@@ -292,7 +299,7 @@ class VideoWriter:
         path: the file; its suffix is that of `encoding.segment_suffix`.
         spec: the frames.
         encoding: codec and quality.
-        threads: of the encoder; default what it finds best.
+        threads: of the encoder; default: one per core, at most 16. x264 would start one and a half per core.
 
     Raises:
         VideoError: the file cannot be written, or the encoder refuses the frames' size or an option.
@@ -310,7 +317,7 @@ class VideoWriter:
         self._container = None
         with self._errors():
             self._container = av.open(str(self.path), 'w', format=CONTAINERS[expected], container_options=options)
-            self._stream = _add_encoder(self._container, spec, encoding, threads)
+            self._stream = _add_encoder(self._container, spec, encoding, threads or default_threads())
             self._container.start_encoding()
         self._time_base = self._stream.codec_context.time_base
         self._duration = round(1 / spec.rate / self._time_base) if spec.rate else 0

@@ -6,7 +6,6 @@ never drops or repeats one: what it cannot hand out rightly, it refuses with a `
 import contextlib
 import itertools
 import math
-import os
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 
 from ..data.frames import IMAGE_SUFFIXES, decode_image, files_with, natural_key, read_ebml_number
+from ..threads import available_cores
 
 if TYPE_CHECKING:
     import av
@@ -487,7 +487,7 @@ class VideoSource:
                              'times; give --deinterlace to make whole frames of them first')
         self.files, self.reading = [self.path], 'deinterlaced' if deinterlace else 'as it is'
         self._deinterlace = deinterlace
-        self._threads = max(1, (os.cpu_count() or 1) // 2) if threads is None else threads
+        self._threads = max(1, available_cores() // 2) if threads is None else threads
         self._running: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame]:

@@ -8,7 +8,6 @@ A run that was stopped goes on where it was when the same command is given again
 import argparse
 import hashlib
 import inspect
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -26,6 +25,7 @@ from basicsr_stvsr.data.lmdb_io import bounded_map
 from basicsr_stvsr.flow import FLOW_REGISTRY, FlowEstimator, build_flow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter, read_settings
 from basicsr_stvsr.flow.stored_flow import flow_key
+from basicsr_stvsr.threads import available_cores
 
 ESTIMATORS = {name: source for name, source in FLOW_REGISTRY if issubclass(source, FlowEstimator)}
 ARGUMENTS = ('weights', 'upscale', 'device', 'preset')  # of estimators
@@ -133,7 +133,7 @@ def main() -> int:
     args = parse_args()
     estimator = build_flow(estimator_options(args))
     steps = sorted({args.every * stride for stride in args.strides})
-    num_workers = args.workers or (1 if args.weights else min(8, os.cpu_count() or 1))
+    num_workers = args.workers or (1 if args.weights else min(8, available_cores()))
     if num_workers > 1:
         cv2.setNumThreads(1)  # of each worker
 

@@ -1,6 +1,5 @@
 """What the scripts of this folder share: common options, and errors of one line."""
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import lmdb
 
 from basicsr_stvsr.data.lmdb_io import FolderWriter, FrameSource, LmdbWriter, write_frames
+from basicsr_stvsr.threads import available_cores
 
 
 def run(main: Callable[[], int]) -> None:
@@ -29,7 +29,7 @@ def positive(text: str) -> int:
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """`--workers` and `--force`, for scripts that write frames."""
-    parser.add_argument('--workers', type=positive, default=min(8, os.cpu_count() or 1), metavar='N',
+    parser.add_argument('--workers', type=positive, default=min(8, available_cores()), metavar='N',
                         help='threads that decode and encode (default: %(default)s)')
     parser.add_argument('--force', action='store_true', help='replace the output if it exists')
 
