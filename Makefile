@@ -10,8 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install demo test lint docs serve-docs clean
+.PHONY: help install demo test test-slow test-cpus lint docs serve-docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,8 +22,20 @@ install: $(INSTALLED)  ## install the package and its tools into .venv
 demo: $(INSTALLED)  ## make clips, train and test the small network, show the result; CLIP=my.mp4 takes your own video
 	$(BIN)/python scripts/demo/run_demo.py $(if $(CLIP),--clip "$$CLIP")
 
-test: lint  ## ruff, then the test suite
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+test: lint  ## ruff, then the test suite without what takes long
+	$(PYTEST)
+
+test-slow: $(INSTALLED)  ## the tests that take long, alone
+	$(PYTEST) --slow -m slow
+
+# As older CPUs compute, through oneDNN and PyTorch's own kernels, and as this one does.
+test-cpus: $(INSTALLED)  ## the numeric tests as three kinds of CPU compute, with one and two threads
+	set -e; for threads in 1 2; do \
+		for cpu in 'ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default' \
+				'ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2' ''; do \
+			env $$cpu OMP_NUM_THREADS=$$threads $(PYTEST) -m numeric; \
+		done; \
+	done
 
 lint: $(INSTALLED)  ## ruff alone
 	$(BIN)/python -m ruff check .

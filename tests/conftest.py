@@ -37,6 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption('--slow', action='store_true', help='also run what takes long')
 
 
+def pytest_report_header() -> str:
+    onednn = os.environ.get('ONEDNN_MAX_CPU_ISA', 'of this CPU')
+    return (f'kernels: PyTorch {torch.backends.cpu.get_cpu_capability()}, oneDNN {onednn}; '
+            f'threads: {torch.get_num_threads()}')
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption('--slow'):
         for item in items:
@@ -96,14 +102,19 @@ def real_data() -> Path:
 
 @pytest.fixture(scope='session')
 def load_reference():
-    """Loads `refs/<name>.npz`, numeric outputs of the official implementations, as a dict of float tensors."""
+    """Load `refs/<name>.npz`, numeric outputs of the official implementations, as a dict of float64 tensors.
+
+    They were computed in float32. In float64 all CPUs agree on the side of a kink (ReLU, max, border) that a value next
+    to it is on, and so on the gradient; in float32 that depends on the order in which a CPU adds.
+    """
 
     def load(name: str) -> dict[str, torch.Tensor]:
         path = SHARED / 'refs' / f'{name}.npz'
         if not path.is_file():
             pytest.skip(f'no reference outputs: {path} does not exist')
         with np.load(path) as arrays:
-            return {key: torch.from_numpy(array) for key, array in arrays.items() if array.dtype.kind not in 'OSU'}
+            return {key: torch.from_numpy(array).double() for key, array in arrays.items()
+                    if array.dtype.kind not in 'OSU'}
 
     return load
 

@@ -10,6 +10,7 @@ from basicsr.data import build_dataset
 from basicsr.losses import build_loss
 from basicsr.models import build_model
 from conftest import ROOT, write_moving_clips
+from reference_util import in_float64
 from run_util import run
 from torch.nn import functional as F
 
@@ -17,6 +18,8 @@ from basicsr_stvsr.models.adaptive_gan_model import AdaptiveGANModel
 from basicsr_stvsr.models.stvsr_model import NonFiniteError
 from basicsr_stvsr.options import complete_datasets, complete_paths, load_options
 from basicsr_stvsr.schema import check_options
+
+pytestmark = pytest.mark.numeric
 
 PIXEL = {'type': 'SpatiallyAdaptiveCharbonnierLoss', 'loss_weight': 1.0, 'alpha': 0.1, 'beta': 0.9}
 FEATURE = {
@@ -126,10 +129,12 @@ def test_betas_at_zero_are_the_baseline(batch):
 def test_accumulating_gives_the_gradients_of_the_whole_batch(batch):
     """Of the generator; batch normalisation of the discriminator sees each part by itself."""
     whole, divided = (make_model(accumulate=parts, gan_opt=None, feature_opt=None) for parts in (1, 2))
+    batch = in_float64(batch, whole, divided)
     for model in (whole, divided):
         take_step(model, batch)
     torch.testing.assert_close(weights(whole.net_g), weights(divided.net_g))
     divided = make_model(accumulate=2)
+    in_float64(batch, divided)
     before = weights(divided.net_d)
     take_step(divided, batch)
     assert not divided.made and not all(map(torch.equal, weights(divided.net_d), before))

@@ -22,6 +22,8 @@ from basicsr_stvsr.losses.adaptive_loss import (
 )
 from basicsr_stvsr.options import load_options, parse_options
 
+pytestmark = pytest.mark.numeric
+
 EPS = 1e-3
 
 

@@ -6,6 +6,8 @@ from torch import nn
 
 from basicsr_stvsr.archs.arch_util import to_channels_last
 
+pytestmark = pytest.mark.numeric
+
 MBNET = {
     'flow_net': {'type': 'OFRNet', 'num_feat': 8, 'num_res': 1},
     'refine_net': {'type': 'PACFlowNet', 'num_feat': 4, 'guide_channels': 2},

@@ -15,6 +15,8 @@ from basicsr_stvsr.metrics.temporal_metric import calculate_tof
 from basicsr_stvsr.metrics.vmaf_metric import calculate_vmaf, unusable
 from basicsr_stvsr.models.clip_scores import FramePair, Scorer
 
+pytestmark = pytest.mark.numeric
+
 FRAMES = {
     'psnr': {'type': 'calculate_psnr', 'crop_border': 2}, 'ssim': {'type': 'calculate_ssim', 'crop_border': 0},
     'float': {'type': 'calculate_float_psnr', 'better': 'higher'}}

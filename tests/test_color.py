@@ -9,6 +9,8 @@ from skimage.color import ycbcr2rgb as skimage_ycbcr2rgb
 
 from basicsr_stvsr.color import TO_RGB, TO_YUV, check_yuv, convert_clip, convert_frame, levels_of, to_image
 
+pytestmark = pytest.mark.numeric
+
 # R, G, B -> Y, U, V of colour bars in 8 bits (ITU-R BT.601, studio swing)
 BARS = {
     (255, 255, 255): (235, 128, 128), (0, 0, 0): (16, 128, 128), (255, 0, 0): (81, 90, 240), (0, 255, 0): (145, 54, 34),

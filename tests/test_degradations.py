@@ -11,6 +11,8 @@ from basicsr_stvsr.data.degradations import (
     mod_crop,
 )
 
+pytestmark = pytest.mark.numeric
+
 OPTIONS = [None, {'type': 'gaussian', 'sigma': 2.0, 'kernel_size': 15, 'rounding': 'floor', 'border': 'replicate'},
            {'type': 'blur_bicubic'}, {'type': 'blur_bicubic', 'kernel_size': 9, 'border': 'reflect'}]
 

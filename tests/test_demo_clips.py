@@ -23,6 +23,8 @@ from basicsr_stvsr.data.synthetic import (
     render,
 )
 
+pytestmark = pytest.mark.numeric
+
 HEIGHT, WIDTH = 96, 160
 HELMET = Cutout((390, 445), 100)
 

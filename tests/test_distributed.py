@@ -44,7 +44,9 @@ def distributed_opt(clips: Path, batch_size: int) -> dict:
     opt = train_opt(clips)
     opt['datasets']['train'].update(batch_size_per_gpu=batch_size, random_reverse=True)
     del opt['datasets']['val_2']
-    opt['train'].update(total_iter=NUM_STEPS, ema_decay=0.5, grad_clip=0.1)
+    # Adam would turn the rounding error of a gradient that is next to zero into a step of full length.
+    opt['train'].update(total_iter=NUM_STEPS, ema_decay=0.5, grad_clip=0.1,
+                        optim_g={'type': 'SGD', 'lr': 0.3, 'momentum': 0.9})
     opt['logger'].update(save_checkpoint_freq=2)
     return opt
 

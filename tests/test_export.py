@@ -22,6 +22,8 @@ from basicsr_stvsr.export import CheckError, ExportError, export_network
 from basicsr_stvsr.inference import is_recurrent
 from basicsr_stvsr.zoo import WEIGHTS, ZOO, load_network
 
+pytestmark = pytest.mark.numeric
+
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')

@@ -40,6 +40,8 @@ from basicsr_stvsr.metrics.face_networks import (
 )
 from basicsr_stvsr.models.clip_scores import needs_order, needs_reference, usable_metrics
 
+pytestmark = pytest.mark.numeric
+
 METRICS = (calculate_face_identity, calculate_face_stability, calculate_face_psnr, calculate_face_ssim)
 GREY = 60
 

@@ -16,6 +16,8 @@ from basicsr_stvsr.archs.resize import legacy_bilinear
 from basicsr_stvsr.color import convert_clip
 from basicsr_stvsr.losses.temporal_loss import MultiScaleTemporalLoss, temporal_terms
 
+pytestmark = pytest.mark.numeric
+
 REFS = SHARED / 'refs'
 
 
@@ -68,7 +70,7 @@ def test_resizes(load_reference):
 
 
 def test_forward(net, load_reference):
-    reference = load_reference('fisr_forward')
+    reference, net = load_reference('fisr_forward'), copy.deepcopy(net).double()
     lq, flow, warped = reference['input_nhwc'].movedim(-1, 1).split((9, 8, 12), dim=1)
     with torch.no_grad():
         output, aux = net(lq.unflatten(1, (3, 3)), flow.unflatten(1, (2, 2, 2)) * FLOW_UNIT,

@@ -9,6 +9,8 @@ from basicsr.utils.registry import METRIC_REGISTRY
 from basicsr_stvsr.metrics.fisr_metric import calculate_fisr_psnr, calculate_fisr_ssim
 from basicsr_stvsr.models.clip_scores import needs_reference
 
+pytestmark = pytest.mark.numeric
+
 METRICS = (calculate_fisr_psnr, calculate_fisr_ssim)
 C1, C2 = 6.5025, 58.5225  # (0.01 * 255)^2 and (0.03 * 255)^2
 

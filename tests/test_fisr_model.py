@@ -26,6 +26,8 @@ from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference import pad_to_multiple, restore_clip
 from basicsr_stvsr.options import complete_paths, load_options
 
+pytestmark = pytest.mark.numeric
+
 TERMS = {'l_recn', 'l_tm1', 'l_tmm', 'l_td1', 'l_recn2', 'l_td2', 'l_tm2'}
 FISR_TRAIN_FILES = [path for path in sorted((ROOT / 'options').rglob('*fisr*.yml')) for opt in [load_options(str(path))]
                     if 'train' in opt and opt['datasets']['train']['type'] == 'STVSRClipDataset']

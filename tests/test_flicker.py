@@ -7,6 +7,8 @@ from run_util import run
 
 from basicsr_stvsr.metrics.flicker import flicker
 
+pytestmark = pytest.mark.numeric
+
 
 def test_by_hand():
     gt = np.array([0., 1, 3]).reshape(3, 1, 1)

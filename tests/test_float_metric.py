@@ -11,6 +11,8 @@ from conftest import score_of
 from basicsr_stvsr.metrics.float_metric import calculate_float_psnr, calculate_float_ssim
 from basicsr_stvsr.models.clip_scores import FramePair, needs_reference
 
+pytestmark = pytest.mark.numeric
+
 METRICS = (calculate_float_psnr, calculate_float_ssim)
 C1, C2 = 1e-4, 9e-4  # (0.01 L)^2 and (0.03 L)^2 of the data range L = 1
 

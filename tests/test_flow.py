@@ -45,6 +45,8 @@ from basicsr_stvsr.flow.base import enlarge, shrink_flow
 from basicsr_stvsr.flow.dis_flow import DISFlow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter
 
+pytestmark = pytest.mark.numeric
+
 SCRIPTS = ROOT / 'scripts' / 'data_preparation'
 MOTION = (2, 1)  # x and y
 

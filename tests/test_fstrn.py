@@ -21,6 +21,8 @@ from basicsr_stvsr.inference import restore_clip
 from basicsr_stvsr.models.stvsr_model import STVSRModel
 from basicsr_stvsr.options import complete_datasets, complete_paths, load_options, parse_options
 
+pytestmark = pytest.mark.numeric
+
 OPTIONS = ROOT / 'options'
 TRAIN_FILES = [*sorted(OPTIONS.glob('train_fstrn*.yml')), *sorted((OPTIONS / 'ablations').glob('fstrn_*.yml'))]
 

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from basicsr_stvsr.archs.arch_util import warp
 from basicsr_stvsr.archs.hoffr_arch import HOFFR, ChannelAttentionBlock, HOFFRState, HRFlowNet
 
+pytestmark = pytest.mark.numeric
+
 
 def small_net(**options):
     options = {'num_feat': 8, 'num_block': 2, 'num_rcab': 1, 'reduction': 4, 'num_flow_feat': 4} | options
@@ -32,9 +34,10 @@ def test_flow_net_equals_sof_vsr(load_reference):
     reference, net = load_reference('ofrnet_accv_x4_acTrue'), HRFlowNet(1, flow_unit=15.5, rescale=False)
     x = reference['in/x'].requires_grad_()
     leaves = {'in/x': x} | load_in_order(net, reference)
-    # One value before a leaky ReLU is -4e-9 here and was positive there, which decides on its gradient.
+    # One value before a leaky ReLU is -4.9e-8, the next larger one 4.7e-6. Float32 made it positive in the reference,
+    # which decides on the gradient.
     net.hr.blocks[0].layers[0].register_forward_hook(
-        lambda module, inputs, output: torch.where(output.abs() < 1e-8, output + 1e-8, output))
+        lambda module, inputs, output: torch.where(output.abs() < 1e-7, output + 1e-7, output))
     check_reference(reference, {'y': net(x[:, :1], x[:, 1:])[2] / 15.5}, leaves)
 
 

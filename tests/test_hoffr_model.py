@@ -11,6 +11,7 @@ from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr.models import build_model
 from conftest import ROOT, write_moving_clips
+from reference_util import in_float64
 from run_util import run, succeed
 from torch import nn
 from torch.nn import functional as F
@@ -23,6 +24,8 @@ from basicsr_stvsr.models.hoffr_model import HOFFRModel
 from basicsr_stvsr.models.stvsr_model import NonFiniteError
 from basicsr_stvsr.options import complete_datasets, complete_paths, load_options
 from basicsr_stvsr.schema import check_options
+
+pytestmark = pytest.mark.numeric
 
 OPTIONS = ROOT / 'options'
 LR = 0.1
@@ -66,6 +69,7 @@ def take_step(model: HOFFRModel, batch: dict) -> None:
 def test_a_step_by_hand(batch):
     """Every term written out, frame by frame, and a step of plain gradient descent on their sum."""
     model = make_model()
+    batch = in_float64(batch, model)
     net = copy.deepcopy(model.net_g)
     hr, frames = net(batch['lq'], return_parts=True)
     lq, gt, num_frames = batch['lq_sharp'], batch['gt'], 3
@@ -94,6 +98,7 @@ def test_a_step_by_hand(batch):
 def test_the_flow_trained_alone(batch):
     """Two steps on L_OF, which a flow network without the rest of HOFFR takes alike."""
     model = make_model(flow_only=True)
+    batch = in_float64(batch, model)
     start = copy.deepcopy(model.net_g)
     net = copy.deepcopy(model.net_g.flow_net)
     loss, optimizer = PyramidWarpLoss(loss_weight=0.01), torch.optim.SGD(net.parameters(), lr=LR)
@@ -114,6 +119,7 @@ def test_the_flow_trained_alone(batch):
 
 def test_accumulating_gives_the_gradients_of_the_whole_batch(batch):
     whole, divided = make_model(), make_model(accumulate=2)
+    batch = in_float64(batch, whole, divided)
     for model in (whole, divided):
         take_step(model, batch)
     for ours, theirs in zip(whole.net_g.parameters(), divided.net_g.parameters(), strict=True):
@@ -125,6 +131,7 @@ def test_truncated_gradients(batch):
     batch = {name: value[:1] if name != 'key' else ['a'] for name, value in batch.items()}
     whole, truncated = (make_model(deblur_opt=None, flow_opt=None, truncate=truncate,
                                    network={'deblur_branch': False}) for truncate in (None, 1))
+    batch = in_float64(batch, whole, truncated)
     net, state, loss = copy.deepcopy(truncated.net_g), None, 0
     for t in range(3):
         hr, state = net.step(batch['lq'][:, t], state)

@@ -23,6 +23,8 @@ from basicsr_stvsr.inference import (
     spans,
 )
 
+pytestmark = pytest.mark.numeric
+
 
 class Pair(nn.Module):
     """x2 in both: repeats pixels, and puts the mean of its two frames between them."""

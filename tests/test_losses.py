@@ -12,6 +12,8 @@ from basicsr_stvsr.losses.flow_loss import (
     warp_loss,
 )
 
+pytestmark = pytest.mark.numeric
+
 
 def constant_flow(x: float, y: float, size: int = 16, batch: int = 1) -> torch.Tensor:
     return torch.tensor([x, y], dtype=torch.float32).view(1, 2, 1, 1).expand(batch, 2, size, size).clone()

@@ -14,6 +14,8 @@ from torch import nn
 from basicsr_stvsr.metrics.lpips_metric import BACKBONES, build_lpips, calculate_lpips
 from basicsr_stvsr.models.clip_scores import FramePair, needs_reference, usable_metrics
 
+pytestmark = pytest.mark.numeric
+
 lpips = pytest.importorskip('lpips')
 torchvision = pytest.importorskip('torchvision')
 

@@ -23,6 +23,8 @@ from basicsr_stvsr.archs.ofrnet_arch import OFRNet
 from basicsr_stvsr.archs.pacnet_arch import PACConvTranspose2d, PACFlowNet, pac_conv2d, pac_kernel
 from basicsr_stvsr.archs.rdn_arch import ResidualDenseBlock, ResidualDenseNet
 
+pytestmark = pytest.mark.numeric
+
 # ---------------------------------------------------------------------------------------------------------- warp
 
 
@@ -64,7 +66,7 @@ def test_warp_refuses_a_flow_of_another_grid():
 
 def test_ofrnet_equals_sof_vsr(load_reference):
     reference = load_reference('ofrnet_tip_x4_c32_acTrue')
-    net = OFRNet(in_channels=1, num_feat=32, num_res=3, num_level=2)
+    net = OFRNet(in_channels=1, num_feat=32, num_res=3, num_level=2).double()
     # RNN1 and RNN2 are the recurrent unit; SR, the source's way to HR flow, MBNet has not.
     weights = {key: value for key, value in group(reference, 'w/').items() if key.startswith('RNN')}
     net.load_state_dict(dict(zip(net.state_dict(), weights.values(), strict=True)))
@@ -128,7 +130,7 @@ def test_pac_conv_equals_pacnet(name, stride, load_reference):
     if stride == 1:
         out = pac_conv2d(x, pac_kernel(guide, 3), weight, bias)
     else:
-        net = PACConvTranspose2d(6, 4, kernel_size=3, stride=2)
+        net = PACConvTranspose2d(6, 4, kernel_size=3, stride=2).double()
         out = torch.func.functional_call(net, {'weight': weight, 'bias': bias}, (x, guide))
     check_reference(reference, {'y': out}, leaves)
 

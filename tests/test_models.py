@@ -24,6 +24,8 @@ from basicsr_stvsr.metrics.temporal_metric import calculate_tof
 from basicsr_stvsr.models.clip_scores import FramePair, average_groups, needs_reference
 from basicsr_stvsr.options import complete_paths, load_options
 
+pytestmark = pytest.mark.numeric
+
 
 def make_opt(root: Path, clips: Path, is_train: bool = True, **changes) -> dict:
     opt = {

@@ -22,6 +22,8 @@ from basicsr_stvsr.data.sampling import SampleStream, SeededDataset
 from basicsr_stvsr.data.synthetic import Layer, random_background, render
 from basicsr_stvsr.flow import FlowEstimator, build_flow
 
+pytestmark = pytest.mark.numeric
+
 HEIGHT, WIDTH, NUM_FRAMES = 128, 160, 4
 
 

@@ -8,6 +8,8 @@ from basicsr.metrics import psnr_ssim as theirs
 
 from basicsr_stvsr.metrics import psnr_ssim as ours
 
+pytestmark = pytest.mark.numeric
+
 
 def images(shape: tuple[int, ...] = (40, 53, 3)) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)

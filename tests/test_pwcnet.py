@@ -6,6 +6,8 @@ from torch.nn import functional as F
 from basicsr_stvsr.archs.arch_util import warp
 from basicsr_stvsr.archs.pwcnet_arch import PWCNet, cost_volume, published_names, warp_or_zero
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope='module')
 def net():

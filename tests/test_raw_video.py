@@ -18,6 +18,8 @@ from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
 from basicsr_stvsr.data.frames import FrameReadError, open_color_reader, open_reader
 from basicsr_stvsr.data.raw_video import RawVideoReader
 
+pytestmark = pytest.mark.numeric
+
 HEIGHT, WIDTH, NUM_FRAMES = 32, 48, 7
 
 

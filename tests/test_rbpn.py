@@ -13,6 +13,8 @@ from basicsr_stvsr.archs.rbpn_arch import (
     conv_prelu,
 )
 
+pytestmark = pytest.mark.numeric
+
 
 class OriginalRBPN(nn.Module):
     """The network of the paper around our recurrence: one frame, its neighbours and the flows to them."""

@@ -10,6 +10,8 @@ from conftest import score_of
 from basicsr_stvsr.metrics.region_metric import calculate_region_error
 from basicsr_stvsr.models.clip_scores import FramePair, needs_reference
 
+pytestmark = pytest.mark.numeric
+
 # A step from 0.2 to 0.8 between columns 5 and 6. Of a window of 5 columns with one behind the step, the variance is
 # 1/5 * 4/5 * 0.6^2 = 0.0576, with two of them 2/5 * 3/5 * 0.6^2 = 0.0864; theta = 500: 28.8 and 43.2.
 NEAR, AT = 28.8 / 29.8, 43.2 / 44.2

@@ -12,6 +12,8 @@ from basicsr_stvsr.metrics.temporal_metric import (
 )
 from basicsr_stvsr.models.clip_scores import needs_order, needs_reference
 
+pytestmark = pytest.mark.numeric
+
 METRICS = [calculate_tof, calculate_warp_error, calculate_temporal_difference]
 
 

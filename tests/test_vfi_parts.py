@@ -6,6 +6,8 @@ import torch
 from basicsr_stvsr.archs.context_arch import DAIN_NAMES, ContextExtractor, ContextResNet
 from basicsr_stvsr.archs.unet_arch import UNet
 
+pytestmark = pytest.mark.numeric
+
 
 def parameter_count(module):
     return sum(p.numel() for p in module.parameters())

@@ -16,6 +16,8 @@ from basicsr_stvsr.inference import Carry, restore_clip
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer, restore
 from basicsr_stvsr.video.source import TimedFrame
 
+pytestmark = pytest.mark.numeric
+
 FILM = Fraction(1001, 24000)  # seconds of a frame
 
 

@@ -10,6 +10,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from basicsr_stvsr.visuals import flow_picture, flow_wheel, write_images
 
+pytestmark = pytest.mark.numeric
+
 
 def read_image(events: EventAccumulator, tag: str) -> np.ndarray:
     (image,) = events.Images(tag)

@@ -14,6 +14,8 @@ from basicsr_stvsr.archs.resize import upscale_bicubic
 from basicsr_stvsr.archs.vsrresnet_arch import ResBlock, VSRResDiscriminator, VSRResNet
 from basicsr_stvsr.inference import Tiling, restore_clip
 
+pytestmark = pytest.mark.numeric
+
 
 def number_of_parameters(net: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())

@@ -15,6 +15,8 @@ from basicsr_stvsr.inference import restore_clip
 from basicsr_stvsr.options import load_options
 from basicsr_stvsr.zoo import load_network
 
+pytestmark = pytest.mark.numeric
+
 WEIGHTS = sorted((ROOT / 'basicsr_stvsr' / 'weights').glob('*.pth'))
 # Each with the option file that tests it
 TESTS = [load_options(str(path)) for path in sorted((ROOT / 'options').glob('test_*_small.yml'))]
