@@ -19,8 +19,6 @@ from basicsr_stvsr.models.stvsr_model import NonFiniteError
 from basicsr_stvsr.options import complete_datasets, complete_paths, load_options
 from basicsr_stvsr.schema import check_options
 
-pytestmark = pytest.mark.numeric
-
 PIXEL = {'type': 'SpatiallyAdaptiveCharbonnierLoss', 'loss_weight': 1.0, 'alpha': 0.1, 'beta': 0.9}
 FEATURE = {
     'type': 'SpatiallyAdaptiveFeatureLoss', 'loss_weight': 1.0, 'alpha': 0.2, 'beta': 0.3, 'feature_net': 'random'}
@@ -79,6 +77,7 @@ def descend(net: torch.nn.Module, loss: torch.Tensor, lr: float) -> None:
         p.data -= lr * gradient
 
 
+@pytest.mark.numeric
 def test_stage_one_is_a_step_on_the_mean_squared_error(batch):
     model = make_model(pixel_opt={'type': 'MSELoss'}, feature_opt=None, gan_opt=None)
     net = copy.deepcopy(model.net_g)
@@ -89,6 +88,7 @@ def test_stage_one_is_a_step_on_the_mean_squared_error(batch):
     assert list(model.get_current_log()) == ['l_pix', 'grad_norm']
 
 
+@pytest.mark.numeric
 def test_stage_two_is_eq_13_and_then_the_discriminator(batch):
     model = make_model()
     net_g, net_d = copy.deepcopy(model.net_g), copy.deepcopy(model.net_d)
@@ -116,6 +116,7 @@ def test_stage_two_is_eq_13_and_then_the_discriminator(batch):
     assert log.keys() == expected.keys() | {'grad_norm', 'grad_norm_d'}
 
 
+@pytest.mark.numeric
 def test_betas_at_zero_are_the_baseline(batch):
     """VSRResFeatGAN: plain Charbonnier losses of frames and of features."""
     baseline = make_model(pixel_opt={**PIXEL, 'beta': 0.0}, feature_opt={**FEATURE, 'beta': 0.0})
@@ -126,6 +127,7 @@ def test_betas_at_zero_are_the_baseline(batch):
     torch.testing.assert_close(weights(baseline.net_g), weights(plain.net_g))
 
 
+@pytest.mark.numeric
 def test_accumulating_gives_the_gradients_of_the_whole_batch(batch):
     """Of the generator; batch normalisation of the discriminator sees each part by itself."""
     whole, divided = (make_model(accumulate=parts, gan_opt=None, feature_opt=None) for parts in (1, 2))
@@ -180,6 +182,7 @@ def losses_of_nothing() -> torch.Tensor:
     return torch.tensor(math.nan, requires_grad=True)
 
 
+@pytest.mark.numeric
 def test_scores_of_all_parts_of_a_batch(batch):
     model = make_model(accumulate=2)
     net_g, net_d = copy.deepcopy(model.net_g), copy.deepcopy(model.net_d)

@@ -15,8 +15,6 @@ from basicsr_stvsr.metrics.temporal_metric import calculate_tof
 from basicsr_stvsr.metrics.vmaf_metric import calculate_vmaf, unusable
 from basicsr_stvsr.models.clip_scores import FramePair, Scorer
 
-pytestmark = pytest.mark.numeric
-
 FRAMES = {
     'psnr': {'type': 'calculate_psnr', 'crop_border': 2}, 'ssim': {'type': 'calculate_ssim', 'crop_border': 0},
     'float': {'type': 'calculate_float_psnr', 'better': 'higher'}}
@@ -43,6 +41,7 @@ def scores(metrics: dict, clip: list[FramePair], num_worker: int = 0, *, has_tru
         scorer.close()
 
 
+@pytest.mark.numeric
 def test_basicsr_gives_the_same():
     clip, metrics = pairs(2, 256), FRAMES | NIQE
     del metrics['float']
@@ -76,6 +75,7 @@ def test_without_truth():
     assert list(found) == ['niqe'] and len(found['niqe']) == 2
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('num_worker', [0, 1])
 def test_errors_come_out(num_worker):
     clip = pairs(2)
@@ -84,6 +84,7 @@ def test_errors_come_out(num_worker):
         scores({'psnr': FRAMES['psnr']}, clip, num_worker)
 
 
+@pytest.mark.numeric
 @pytest.mark.slow
 def test_processes_end_when_this_one_is_killed(tmp_path):
     """The scoring processes of one that is killed, and cannot close them, end by themselves."""
@@ -127,6 +128,7 @@ def test_vmaf_of_ffmpeg():
     assert np.mean([value for _, value in same]) > 95 > 60 > np.mean([value for _, value in soft])
 
 
+@pytest.mark.numeric
 @needs_vmaf
 def test_vmaf_equals_a_call_of_ffmpeg(tmp_path):
     """Frames written as files, and compared by FFmpeg as its documentation has it."""

@@ -9,8 +9,6 @@ from skimage.color import ycbcr2rgb as skimage_ycbcr2rgb
 
 from basicsr_stvsr.color import TO_RGB, TO_YUV, check_yuv, convert_clip, convert_frame, levels_of, to_image
 
-pytestmark = pytest.mark.numeric
-
 # R, G, B -> Y, U, V of colour bars in 8 bits (ITU-R BT.601, studio swing)
 BARS = {
     (255, 255, 255): (235, 128, 128), (0, 0, 0): (16, 128, 128), (255, 0, 0): (81, 90, 240), (0, 255, 0): (145, 54, 34),
@@ -37,6 +35,7 @@ def subsample_chroma(frame):
 # Frames: uint8, B, G, R and V, U, Y
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(('rgb', 'yuv'), BARS.items())
 def test_colour_bars(rgb, yuv):
     frame = np.array([[rgb[::-1]]], np.uint8)
@@ -47,6 +46,7 @@ def test_colour_bars(rgb, yuv):
     assert (convert_clip(clip, 'rgb', 'yuv').flatten() * 255 - torch.tensor(yuv)).abs().max() < 0.51
 
 
+@pytest.mark.numeric
 def test_frames_equal_basicsr(frame):
     """Up to the rounding of what lies halfway, which float32 decides."""
     converted = convert_frame(frame, 'rgb', 'yuv')
@@ -58,12 +58,14 @@ def test_frames_equal_basicsr(frame):
     assert difference[(frame > 3).all(axis=2) & (frame < 252).all(axis=2)].max() <= 1
 
 
+@pytest.mark.numeric
 def test_frames_equal_clips(frame):
     clip = torch.from_numpy(frame[..., ::-1].transpose(2, 0, 1).copy()).double() / 255
     expected = (convert_clip(clip, 'rgb', 'yuv') * 255).permute(1, 2, 0).numpy()[..., ::-1]
     assert np.abs(convert_frame(frame, 'rgb', 'yuv') - expected).max() <= 0.5001
 
 
+@pytest.mark.numeric
 def test_frames_survive_a_round_trip(frame):
     """YUV has 220 levels of Y and 225 of U and V for 256 of RGB; blue, which weights U most, loses most.
 
@@ -83,6 +85,7 @@ def test_frames_are_clipped():
 # Clips: float, R, G, B and Y, U, V, 0-1
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('shape', [(3, 4, 5), (2, 3, 4, 5), (2, 7, 3, 4, 5)])
 def test_clips_equal_skimage(shape):
     clip = torch.rand(shape, dtype=torch.float64)
@@ -93,6 +96,7 @@ def test_clips_equal_skimage(shape):
         convert_clip(clip, 'yuv', 'rgb'), skimage_ycbcr2rgb(clip.numpy() * 255, channel_axis=-3), atol=1e-9)
 
 
+@pytest.mark.numeric
 def test_clips_equal_basicsr(frame):
     """Its float images are float32, 0-1."""
     image = np.float32(frame[..., ::-1]) / 255
@@ -100,6 +104,7 @@ def test_clips_equal_basicsr(frame):
     np.testing.assert_allclose(convert_clip(clip, 'rgb', 'yuv').permute(1, 2, 0), rgb2ycbcr(image), atol=1e-6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_clips_survive_a_round_trip(dtype):
     """Also what lies outside of 0-1: nothing is clipped."""
@@ -111,6 +116,7 @@ def test_clips_survive_a_round_trip(dtype):
         assert convert_clip(clip, color, color) is clip
 
 
+@pytest.mark.numeric
 def test_clips_keep_gradients():
     """Those of Y are the weights of R, G and B."""
     clip = torch.rand(1, 3, 2, 2, requires_grad=True)
@@ -119,6 +125,7 @@ def test_clips_keep_gradients():
     torch.testing.assert_close(clip.grad[0], expected.expand(3, 2, 2))
 
 
+@pytest.mark.numeric
 def test_matrices():
     """Grey has no chroma; of white Y is 219 levels above black; the inverse is the one that FISR's code states."""
     np.testing.assert_allclose(TO_YUV @ np.ones(3) * 255, [219, 0, 0], atol=1e-9)
@@ -140,6 +147,7 @@ def test_luma_of_colour_bars(rgb, yuv):
     assert abs(convert_clip(clip, 'rgb', 'y').item() * 255 - yuv[0]) < 0.51
 
 
+@pytest.mark.numeric
 def test_luma_equals_basicsr_and_skimage(frame):
     difference = np.abs(convert_frame(frame, 'rgb', 'y')[..., 0].astype(int) - bgr2ycbcr(frame, y_only=True))
     assert difference.max() <= 1 and difference.mean() < 1e-3  # halves, which float32 decides
@@ -148,6 +156,7 @@ def test_luma_equals_basicsr_and_skimage(frame):
     np.testing.assert_allclose(convert_clip(clip, 'rgb', 'y') * 255, expected, atol=1e-9)
 
 
+@pytest.mark.numeric
 def test_luma_is_the_same_with_and_without_chroma(frame):
     yuv = convert_frame(np.tile(frame, (10, 10, 1)), 'rgb', 'yuv')
     luma = convert_frame(np.tile(frame, (10, 10, 1)), 'rgb', 'y')
@@ -159,6 +168,7 @@ def test_luma_is_the_same_with_and_without_chroma(frame):
     assert torch.equal(convert_clip(clip, 'rgb', 'y'), convert_clip(clip, 'rgb', 'yuv')[:, :, :1])
 
 
+@pytest.mark.numeric
 def test_luma_alone_becomes_grey():
     """Black is 16 and white is 235; the middle, 125 or 126, is (125 - 16) 255 / 219 = 126.9 or 128.1."""
     frame = np.array([[[16], [125], [126], [235]]], np.uint8)
@@ -172,6 +182,7 @@ def test_luma_alone_becomes_grey():
     assert torch.equal(yuv[:, :1], clip) and (yuv[:, 1:] == 128 / 255).all()
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('color', ['rgb', 'yuv'])
 def test_luma_survives_a_round_trip(color):
     luma = np.arange(16, 236, dtype=np.uint8).reshape(10, 22, 1)

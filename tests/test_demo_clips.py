@@ -23,8 +23,6 @@ from basicsr_stvsr.data.synthetic import (
     render,
 )
 
-pytestmark = pytest.mark.numeric
-
 HEIGHT, WIDTH = 96, 160
 HELMET = Cutout((390, 445), 100)
 
@@ -33,6 +31,7 @@ def psnr(img: np.ndarray, img2: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.mean((img - img2) ** 2)))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(('path', 'expected'), [
     # The camera moves by (5, -2) photograph pixels, two of which make a frame pixel.
     (CameraPath((100, 100), velocity=(5, -2), scale=2), (2.5, -1.0)),
@@ -46,6 +45,7 @@ def test_flow_by_hand(path, expected):
     assert flow[:, 4 + 2, 6 + 4] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('motion', MOTIONS)
 def test_flow_warps_one_frame_onto_another(motion):
     rng = np.random.default_rng(0)
@@ -75,6 +75,7 @@ def test_flow_warps_one_frame_onto_another(motion):
     assert psnr(by_us(-flow)[visible], target[visible]) < 25
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('velocity', [(1.3, 0.0), (-2.25, 0.6), (4.4, -3.1)])
 def test_phase_correlation_measures_the_pan(velocity):
     layer = Layer('gravel', CameraPath((250, 250), velocity=velocity))
@@ -85,6 +86,7 @@ def test_phase_correlation_measures_the_pan(velocity):
     assert (dx, dy) == pytest.approx(velocity, abs=0.1)
 
 
+@pytest.mark.numeric
 def test_the_occluder_moves_on_its_own():
     background = Layer('brick', CameraPath((250, 250), velocity=(3, 0)))
     occluder = Layer('astronaut', CameraPath((390, 445), velocity=(0, 8), scale=4.0), HELMET)
@@ -98,6 +100,7 @@ def test_the_occluder_moves_on_its_own():
     assert psnr(frame[mask[0] == 1].astype(float), alone[mask[0] == 1]) < 15
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('motion', MOTIONS)
 @pytest.mark.parametrize('speed', [2.0, 5.5])
 def test_random_paths_keep_to_the_photograph_and_to_the_speed(motion, speed):
@@ -119,6 +122,7 @@ def test_a_seed_fixes_the_motion():
     assert paths[0] == paths[1] != paths[2]
 
 
+@pytest.mark.numeric
 def test_the_script_writes_what_its_motion_file_says(tmp_path):
     succeed('scripts/demo/make_demo_clips.py', '--output', tmp_path, '--num_frames', 3, '--height', 48, '--width', 64)
 

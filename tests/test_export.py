@@ -22,8 +22,6 @@ from basicsr_stvsr.export import CheckError, ExportError, export_network
 from basicsr_stvsr.inference import is_recurrent
 from basicsr_stvsr.zoo import WEIGHTS, ZOO, load_network
 
-pytestmark = pytest.mark.numeric
-
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
@@ -180,6 +178,7 @@ def assert_same_on_three_sizes(path: Path, net: nn.Module) -> None:
         torch.testing.assert_close(run_clip(path, net, lq, flow), truth, rtol=0, atol=1e-4)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('network', NETWORKS)
 def test_networks(network, tmp_path):
     net = build(network)
@@ -209,6 +208,7 @@ def exported(tmp_path_factory) -> Callable[[type[Toy]], Exported]:
     return export_toy
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('toy', [AdaptiveToy, FlowToy, MatchingToy, RecurrentToy])
 def test_toys(toy, exported):
     net, path, _ = exported(toy)

@@ -40,8 +40,6 @@ from basicsr_stvsr.metrics.face_networks import (
 )
 from basicsr_stvsr.models.clip_scores import needs_order, needs_reference, usable_metrics
 
-pytestmark = pytest.mark.numeric
-
 METRICS = (calculate_face_identity, calculate_face_stability, calculate_face_psnr, calculate_face_ssim)
 GREY = 60
 
@@ -96,6 +94,7 @@ RED, YELLOW, BLUE = (0, 0, 200), (0, 200, 200), (200, 0, 0)
 HALF = 1 / math.sqrt(2)  # the cosine of red and yellow
 
 
+@pytest.mark.numeric
 def test_identity_is_the_cosine_of_result_and_truth(scores):
     truth = frame_of((10, 20, 60, RED))
     assert scores.identity(truth, truth) == pytest.approx(1)
@@ -103,16 +102,19 @@ def test_identity_is_the_cosine_of_result_and_truth(scores):
     assert scores.identity(frame_of((10, 20, 60, BLUE)), truth) == pytest.approx(0)
 
 
+@pytest.mark.numeric
 def test_both_are_aligned_by_the_points_of_the_truth(scores):
     """A face that the result shows elsewhere is not looked for there: grey is compared with red."""
     assert scores.identity(frame_of((90, 20, 60, RED)), frame_of((10, 20, 60, RED))) == pytest.approx(1 / math.sqrt(3))
 
 
+@pytest.mark.numeric
 def test_faces_of_a_frame_count_alike(scores):
     truth = frame_of((5, 5, 80, RED), (100, 60, 40, RED))
     assert scores.identity(frame_of((5, 5, 80, RED), (100, 60, 40, BLUE)), truth) == pytest.approx(0.5)
 
 
+@pytest.mark.numeric
 def test_stability_is_how_much_more_a_face_changes_than_it_should(scores):
     red, yellow = frame_of((10, 20, 60, RED)), frame_of((10, 20, 60, YELLOW))
     assert scores.stability(red, red, red, red) == 0
@@ -123,6 +125,7 @@ def test_stability_is_how_much_more_a_face_changes_than_it_should(scores):
     assert scores.stability(yellow, red, yellow, red) == pytest.approx(0)
 
 
+@pytest.mark.numeric
 def test_a_face_is_followed_by_where_it_is(scores):
     """The order of the faces turns, as their size does; each is compared with itself."""
     last = frame_of((5, 10, 60, RED), (90, 10, 55, BLUE))
@@ -132,6 +135,7 @@ def test_a_face_is_followed_by_where_it_is(scores):
     assert scores.stability(changed, now, last, last) == pytest.approx((1 - HALF) / 2)
 
 
+@pytest.mark.numeric
 def test_only_faces_that_were_there_are_followed(scores):
     last, now = frame_of((5, 10, 60, RED)), frame_of((5, 10, 60, RED), (90, 10, 50, BLUE))
     result = frame_of((5, 10, 60, YELLOW), (90, 10, 50, RED))
@@ -142,6 +146,7 @@ def test_only_faces_that_were_there_are_followed(scores):
     assert math.isnan(scores.stability(now, now, empty, empty)) and math.isnan(scores.stability(empty, empty, now, now))
 
 
+@pytest.mark.numeric
 def test_overlap_by_hand():
     box = np.array([0., 0, 10, 10])
     assert overlap(box, box) == 1
@@ -157,6 +162,7 @@ def test_pairs_overlap_most_in_sum_and_enough():
     assert followed([], last) == followed(last, []) == []
 
 
+@pytest.mark.numeric
 def test_psnr_by_hand(scores):
     """An error of 10 levels in all of a box of 60x60, and another outside, which does not count."""
     truth = frame_of((10, 20, 60, (100, 100, 100)))
@@ -167,6 +173,7 @@ def test_psnr_by_hand(scores):
     assert scores.psnr(truth, truth) == math.inf
 
 
+@pytest.mark.numeric
 def test_psnr_is_a_mean_over_faces(scores):
     truth = frame_of((5, 5, 80, (100, 100, 100)), (100, 60, 40, (100, 100, 100)))
     result = truth.copy()
@@ -175,6 +182,7 @@ def test_psnr_is_a_mean_over_faces(scores):
     assert scores.psnr(result, truth) == pytest.approx((20 * math.log10(25.5) + 20 * math.log10(255)) / 2)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('luma', [False, True])
 def test_psnr_and_ssim_of_the_box_alone(luma):
     """Those of BasicSR, and of scikit-image, of what was cut out; pixels that a box touches belong to it."""
@@ -191,6 +199,7 @@ def test_psnr_and_ssim_of_the_box_alone(luma):
     assert luma or scores.psnr(result, truth) == pytest.approx(peak_signal_noise_ratio(true, cut))
 
 
+@pytest.mark.numeric
 def test_no_face(scores):
     truth, result = frame_of(), frame_of((10, 20, 60, RED))  # one that the result made up
     assert all(math.isnan(score) for score in (
@@ -198,6 +207,7 @@ def test_no_face(scores):
     assert scores.embedder.calls == 0
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('left, counts', [(-27, True), (-29, False), (128, True), (130, False), (-70, False),
                                           (170, False)])
 def test_a_face_at_the_border_counts_as_far_as_it_is_seen(left, counts):
@@ -213,6 +223,7 @@ def test_a_face_at_the_border_counts_as_far_as_it_is_seen(left, counts):
         assert math.isnan(psnr) and math.isnan(identity)
 
 
+@pytest.mark.numeric
 def test_small_faces_do_not_count(scores):
     truth = frame_of((10, 20, 60, RED), (100, 60, 31, RED))
     result = frame_of((10, 20, 60, RED), (100, 60, 31, BLUE))
@@ -229,6 +240,7 @@ def test_what_cannot_be_a_face(change):
     assert math.isnan(scores.identity(frame_of(), frame_of()))
 
 
+@pytest.mark.numeric
 def test_the_truth_is_looked_at_once_and_nothing_else_is(scores):
     frames = [frame_of((10 + i, 20, 60, RED)) for i in range(3)]
     results = [frame_of((10 + i, 20, 60, YELLOW)) for i in range(3)]
@@ -253,12 +265,14 @@ def test_no_more_than_a_few_frames_are_remembered(scores):
     assert len(scores._faces.values) == len(scores._embeddings.values) == 8
 
 
+@pytest.mark.numeric
 def test_embeddings_of_any_length():
     first, second = np.array([3, 4], np.float32), np.array([8, -6], np.float32)
     assert cosine(first, first) == pytest.approx(1) and cosine(first, second) == 0
     assert cosine(first, -2 * first) == pytest.approx(-1) and math.isnan(cosine(first, 0 * first))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('shape, dtype, shape2', [
     ((40, 40, 3), np.uint8, (40, 41, 3)), ((40, 40, 1), np.uint8, (40, 40, 1)), ((40, 40), np.uint8, (40, 40)),
     ((40, 40, 3), np.float32, (40, 40, 3))])
@@ -298,6 +312,7 @@ def test_outside_of_the_frame_is_black():
     assert (crop[:, :55] == 0).all() and (crop[:59, 57:] == 200).all() and (crop[61:] == 0).all()
 
 
+@pytest.mark.numeric
 def test_points_are_those_of_facexlib():
     pytest.importorskip('facexlib')
     from facexlib.detection.align_trans import get_reference_facial_points
@@ -344,6 +359,7 @@ def validate(root: Path, clips: dict[str, str], **val) -> dict:
     return json.loads((root / 'set.json').read_text())
 
 
+@pytest.mark.numeric
 def test_coverage_stands_beside_scores(drawn, tmp_path, log):
     result = validate(tmp_path, {'first': 'ooo--', 'second': '---'})
     first = {'vsr': 2 / 3, 'vfi': 1 / 2, 'all': 3 / 5}
@@ -370,6 +386,7 @@ def test_coverage_stands_beside_scores(drawn, tmp_path, log):
     assert '4 scores of single frames are not finite' in message
 
 
+@pytest.mark.numeric
 def test_coverage_is_of_frames_also_where_means_are(drawn, tmp_path):
     result = validate(tmp_path, {'first': 'ooo--', 'second': 'o--'}, average='frames')
     assert result['coverage']['average']['identity (drawn)']['all'] == pytest.approx(4 / 8)
@@ -382,6 +399,7 @@ def test_no_face_at_all(drawn, tmp_path, log):
     assert 'all nan (coverage 0.0%)' in log.text
 
 
+@pytest.mark.numeric
 def test_coverage_in_mmengine(drawn):
     pytest.importorskip('mmengine', reason='mmengine is not installed: pip install basicsr_stvsr[mm]')
     from basicsr_stvsr.openmmlab.clip_metrics import ClipMetrics
@@ -453,6 +471,7 @@ def greedy(dets: np.ndarray, thresh: float) -> list[int]:
     return keep
 
 
+@pytest.mark.numeric
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('network, confidence', [('resnet50', 0.85), ('mobile0.25', 0.85)])
 def test_detector_equals_that_of_facexlib(weights, monkeypatch, network, confidence):
@@ -474,6 +493,7 @@ def test_detector_finds_nothing(weights):
     assert RetinaFaceDetector(weights, 'mobile0.25', 0.999)(FRAME) == []
 
 
+@pytest.mark.numeric
 def test_arcface_on_the_cpu(weights):
     """The network of facexlib, called with channels B, G, R of -1 to 1."""
     from facexlib.recognition.arcface_arch import Backbone
@@ -489,6 +509,7 @@ def test_arcface_on_the_cpu(weights):
     assert found[0] @ found[1] < 0.999
 
 
+@pytest.mark.numeric
 def test_metrics_by_facexlib(weights):
     options = {'weights': str(weights), 'detector': 'mobile0.25', 'confidence': 0.975, 'min_size': 16}
     noisy = np.clip(FRAME + np.random.default_rng(0).integers(-60, 61, FRAME.shape), 0, 255).astype(np.uint8)
@@ -506,6 +527,7 @@ def test_metrics_by_facexlib(weights):
     assert calculate_face_ssim(*pair, **options, test_y_channel=True) == scores.ssim(*pair, test_y_channel=True) < 0.99
 
 
+@pytest.mark.numeric
 def test_chance_goes_on_as_if_they_had_not_been_loaded(weights):
     load_detector.cache_clear()
     before = torch.get_rng_state()
@@ -522,6 +544,7 @@ def test_files_without_counters(weights, tmp_path):
     assert all(torch.equal(found[name.removeprefix('module.')], value) for name, value in state.items())
 
 
+@pytest.mark.numeric
 def test_results_name_the_files(weights):
     metrics = {'identity': {'type': 'calculate_face_identity', 'weights': str(weights), 'detector': 'mobile0.25'},
                'psnr': {'type': 'calculate_face_psnr', 'weights': str(weights), 'detector': 'mobile0.25'}}
@@ -541,6 +564,7 @@ def link(weights: Path, folder: Path, *names: str) -> Path:
     return folder
 
 
+@pytest.mark.numeric
 def test_a_missing_package_is_a_reason_to_leave_it_out(monkeypatch, tmp_path, log):
     monkeypatch.setattr(face_metric, 'find_spec', lambda name: None)
     metrics = {'faces': {'type': 'calculate_face_identity', 'weights': str(tmp_path)},
@@ -551,6 +575,7 @@ def test_a_missing_package_is_a_reason_to_leave_it_out(monkeypatch, tmp_path, lo
                        "'basicsr_stvsr[face]', or pip install facexlib")
 
 
+@pytest.mark.numeric
 def test_called_without_its_package_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'facexlib', None)
     monkeypatch.setitem(sys.modules, 'facexlib.detection.retinaface', None)
@@ -558,6 +583,7 @@ def test_called_without_its_package_it_says_what_to_install(monkeypatch, tmp_pat
         calculate_face_psnr(FRAME, FRAME, weights=tmp_path)
 
 
+@pytest.mark.numeric
 def test_missing_files_are_a_reason_to_leave_it_out(weights, tmp_path, log):
     metrics = {'identity': {'type': 'calculate_face_identity', 'weights': str(tmp_path), 'detector': 'mobile0.25'},
                'psnr': {'type': 'calculate_face_psnr', 'weights': str(tmp_path), 'detector': 'mobile0.25'}}
@@ -584,6 +610,7 @@ class Hostile:
         return os.system, (self.command,)
 
 
+@pytest.mark.numeric
 def test_a_hostile_file_is_refused(tmp_path):
     pytest.importorskip('facexlib')
     (tmp_path / 'folder').mkdir()
@@ -602,6 +629,7 @@ def test_a_file_of_another_network_is_refused(weights, tmp_path, name):
         calculate_face_identity.unusable({'weights': tmp_path})
 
 
+@pytest.mark.numeric
 def test_a_web_page_is_refused(tmp_path):
     pytest.importorskip('facexlib')
     (tmp_path / DETECTORS['resnet50'].name).write_text('<!doctype html><p>Not found')

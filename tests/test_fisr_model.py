@@ -26,8 +26,6 @@ from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference import pad_to_multiple, restore_clip
 from basicsr_stvsr.options import complete_paths, load_options
 
-pytestmark = pytest.mark.numeric
-
 TERMS = {'l_recn', 'l_tm1', 'l_tmm', 'l_td1', 'l_recn2', 'l_td2', 'l_tm2'}
 FISR_TRAIN_FILES = [path for path in sorted((ROOT / 'options').rglob('*fisr*.yml')) for opt in [load_options(str(path))]
                     if 'train' in opt and opt['datasets']['train']['type'] == 'STVSRClipDataset']
@@ -59,6 +57,7 @@ def batch(opt: dict, size: int = 2) -> dict:
     return default_collate([dataset[i % len(dataset)] for i in range(size)])
 
 
+@pytest.mark.numeric
 def test_one_call_for_all_windows_is_four_calls(clips):
     """The batch of 4B gives what each window gives by itself, put together here as the paper numbers them."""
     opt = train_opt(clips)
@@ -77,6 +76,7 @@ def test_one_call_for_all_windows_is_four_calls(clips):
         torch.testing.assert_close(losses[f'l_{name}'], term)
 
 
+@pytest.mark.numeric
 def test_frames_of_a_sample(clips):
     """Five LR frames are every second of nine; flow is that of the motion, 4 HR pixels to the next, which is 2 LR."""
     sample = build_dataset(train_opt(clips)['datasets']['train'])[0]
@@ -118,6 +118,7 @@ def test_flow_fits_the_frames_however_they_are_flipped(clips, flow_lmdb, stored,
                 assert error < 0.45 * (second - first)[inner].abs().mean()
 
 
+@pytest.mark.numeric
 def test_without_stride_2(clips):
     opt = train_opt(clips, lambda_stride2=0.0)
     opt['datasets']['train']['flow_strides'] = [1]
@@ -132,6 +133,7 @@ def test_without_stride_2(clips):
     torch.testing.assert_close(losses['l_pix'], (frames - true).abs().mean())
 
 
+@pytest.mark.numeric
 def test_warped_frames_of_a_file_are_used(clips):
     opt = train_opt(clips)
     model, data = build_model(opt), batch(opt)
@@ -189,6 +191,7 @@ def test_far_motion_is_cut_off_in_inference_only():
         assert torch.equal(net(lq, far, warped), net(lq, limit, warped))
 
 
+@pytest.mark.numeric
 @torch.no_grad()
 def test_clips_of_any_size_and_length():
     net = build_network({'type': 'FISRNet', 'num_feat': 2}).eval()
@@ -282,6 +285,7 @@ def protocol(clips, tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.numeric
 def test_protocol(protocol, monkeypatch):
     """4 new and 3 given frames a scene, the later window's copy, cut to 64 LR pixels, all by hand."""
     opt = load_options(str(ROOT / 'options' / 'test_fisr.yml'))
@@ -398,6 +402,7 @@ def test_flow_of_a_crop_sees_what_lies_around_it(clips, margin):
     assert torch.equal(sample['lq_flow'], alone) == (margin == 0)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('dataset_type', ['STVSRClipDataset', 'STVSRTestDataset'])
 def test_an_lmdb_of_yuv_gives_what_rgb_files_give(clips, tmp_path, dataset_type):
     for path in clips.rglob('*.png'):

@@ -45,8 +45,6 @@ from basicsr_stvsr.flow.base import enlarge, shrink_flow
 from basicsr_stvsr.flow.dis_flow import DISFlow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter
 
-pytestmark = pytest.mark.numeric
-
 SCRIPTS = ROOT / 'scripts' / 'data_preparation'
 MOTION = (2, 1)  # x and y
 
@@ -68,6 +66,7 @@ def inner(flow: np.ndarray) -> np.ndarray:
 
 # ---------------------------------------------------------------- DIS
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('size', [(64, 96), (61, 97), (180, 320)])
 @pytest.mark.parametrize('options', [
     {}, {'preset': 'fast'}, {'preset': 'ultrafast'}, {'upscale': 2}, {'preset': 'fast', 'upscale': 3}],
@@ -80,6 +79,7 @@ def test_known_motion(size, options):
     assert error.max() < (0.2 if 'preset' in options else 0.1) and error.mean() < 0.1
 
 
+@pytest.mark.numeric
 def test_the_second_frame_sampled_along_the_flow_is_the_first():
     """And by no other choice of sign and axes."""
     first, second = moved(96, 128, (3, -2))
@@ -95,6 +95,7 @@ def test_the_second_frame_sampled_along_the_flow_is_the_first():
 
 
 # 31 x 96 and the like crash OpenCV where nothing is done about it; 4 x 4 it refuses.
+@pytest.mark.numeric
 @pytest.mark.parametrize('size', [(12, 12), (16, 16), (17, 23), (14, 40), (16, 96), (31, 96), (31, 200), (96, 16)])
 @pytest.mark.parametrize('preset', ['medium', 'fast', 'ultrafast'])
 def test_small_frames(size, preset):
@@ -102,6 +103,7 @@ def test_small_frames(size, preset):
     np.testing.assert_allclose(np.median(inner(flow), axis=(0, 1)), (1, 0), atol=0.2)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('size', [(1, 1), (2, 30), (8, 8), (8, 300), (11, 11), (10, 48), (300, 8)])
 @pytest.mark.parametrize('preset', ['medium', 'fast', 'ultrafast'])
 def test_tiny_frames(size, preset):
@@ -111,6 +113,7 @@ def test_tiny_frames(size, preset):
     assert not DISFlow(preset=preset)(first, first).any()
 
 
+@pytest.mark.numeric
 def test_flow_does_not_depend_on_what_came_before():
     small, large = moved(16, 20), moved(120, 160, (5, 3))
     used, fresh = DISFlow(preset='fast'), DISFlow(preset='fast')
@@ -119,6 +122,7 @@ def test_flow_does_not_depend_on_what_came_before():
     np.testing.assert_array_equal(used(*small), DISFlow(preset='fast')(*small))
 
 
+@pytest.mark.numeric
 def test_flow_does_not_depend_on_threads():
     pair = moved(240, 320)
     before = cv2.getNumThreads()
@@ -150,6 +154,7 @@ class FlowDataset(torch.utils.data.Dataset):
         return flow, cv2.getNumThreads() if get_worker_info() else 1
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('context', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
 def test_workers(context):
     """OpenCV's threads have been used before; with those of the parent a forked process could crash or hang."""
@@ -167,6 +172,7 @@ def test_workers(context):
         cv2.setNumThreads(before)
 
 
+@pytest.mark.numeric
 def test_real_frames(real_data):
     """Of real motion the flow must explain most of what changes."""
     first, second = (cv2.imread(str(path)) for path in sorted((real_data / 'eval/vid4/foliage').glob('*.webp'))[:2])
@@ -177,6 +183,7 @@ def test_real_frames(real_data):
 
 # ---------------------------------------------------------------- what all estimators share
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('scale', [2, 3])
 @pytest.mark.parametrize('size', [(13, 18), (1, 7)])
 def test_resizing_is_that_of_skimage(scale, size):
@@ -191,6 +198,7 @@ def test_resizing_is_that_of_skimage(scale, size):
     np.testing.assert_allclose(small, resize(flow, size, anti_aliasing=True) / scale, atol=1e-5)
 
 
+@pytest.mark.numeric
 def test_upscale():
     """The estimator sees larger frames, and its pixels are smaller ones."""
     class Seen(FlowEstimator):
@@ -248,6 +256,7 @@ def rgb(frame: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(frame[..., ::-1].copy()).permute(2, 0, 1).unsqueeze(0) / 255
 
 
+@pytest.mark.numeric
 def test_pwc_is_the_network_of_that_name(weights):
     """PWCNet gives the fields by which its first frame is sampled, so the textbook flow needs the frames exchanged."""
     first, second = moved(64, 128)
@@ -260,6 +269,7 @@ def test_pwc_is_the_network_of_that_name(weights):
     np.testing.assert_allclose(flow, expected, atol=1e-4)
 
 
+@pytest.mark.numeric
 def test_raft_is_torchvisions(weights):
     from torchvision.models.optical_flow import raft_large
     first, second = moved(128, 136)
@@ -272,6 +282,7 @@ def test_raft_is_torchvisions(weights):
     np.testing.assert_allclose(flow, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(('name', 'small', 'extended'), [
     ('PWCFlow', (50, 70), (64, 128)), ('PWCFlow', (1, 3), (64, 64)),
     ('RAFTFlow', (9, 130), (128, 136)),  # at least 128, and a multiple of 8
@@ -287,6 +298,7 @@ def test_sizes_that_networks_do_not_take(weights, name, small, extended):
     np.testing.assert_array_equal(flow, expected[:small[0], :small[1]])
 
 
+@pytest.mark.numeric
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 @pytest.mark.parametrize('name', ['PWCFlow', 'RAFTFlow'])
@@ -303,6 +315,7 @@ def test_networks_enlarge_as_their_authors_did(weights):
     assert build_flow({'type': 'RAFTFlow', 'weights': weights['RAFTFlow']}).upscale == 1
 
 
+@pytest.mark.numeric
 def test_networks_can_be_pickled(weights):
     estimator, pair = build_flow({'type': 'PWCFlow', 'weights': weights['PWCFlow'], 'upscale': 1}), moved(20, 20)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(estimator))(*pair), estimator(*pair))
@@ -331,6 +344,7 @@ def flow_folder(tmp_path) -> Path:
     return root
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('pair', [
     ('im1', 'im2'), ('a.b', 'float16'), ('a.b', 'float32'), ('a.b', 'float64')], ids='_'.join)
 def test_files_of_one_flow(flow_folder, pair):
@@ -408,6 +422,7 @@ def test_flow_archive(archive):
     assert (flows[2, 1] == (21, -21)).all()
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(('clip', 'first', 'second', 'expected'), [
     ('scene1', 'f0', 'f1', 0), ('scene1', 'f1', 'f0', 1), ('scene1', 'f1', 'f2', 2), ('scene1', 'f2', 'f1', 3),
     ('scene2', 'f0', 'f1', 10), ('scene10', 'f2', 'f1', 23),  # scene10 is the third, not the second
@@ -465,6 +480,7 @@ def test_archives_that_are_wrong(archive, tmp_path):
         read_flow_archive(tmp_path / 'none.flo')
 
 
+@pytest.mark.numeric
 def test_warp_archive(tmp_path):
     """hdf5storage stores an array of Python with its axes in reverse order."""
     frames = np.random.default_rng(0).uniform(0, 255, (3, 4, 5, 7, 3)).astype(np.float32)
@@ -519,6 +535,7 @@ def frame(clips: Path, clip: str, name: str) -> np.ndarray:
     return cv2.imread(str(clips / clip / f'{name}.png'))
 
 
+@pytest.mark.numeric
 def test_precomputed_flows(precompute, clips, tmp_path, capfd):
     """Those between neighbours, as they are estimated on the fly, to the half precision that they are kept in."""
     assert precompute('--input', clips, '--preset', 'fast') == 0
@@ -558,6 +575,7 @@ def test_each_frame_is_decoded_once(precompute, clips, monkeypatch):
     assert sorted(decoded) == [(clip, index) for clip in ('first', 'second') for index in range(7)]
 
 
+@pytest.mark.numeric
 def test_flows_of_lr_frames(precompute, clips, tmp_path):
     """--scale makes LR frames as the data sets do, of ground truth that is cut to a multiple."""
     assert precompute('--input', clips, '--scale', 3) == 0
@@ -566,6 +584,7 @@ def test_flows_of_lr_frames(precompute, clips, tmp_path):
     np.testing.assert_array_equal(flow, DISFlow()(*lq).astype(np.float16))
 
 
+@pytest.mark.numeric
 def test_flows_of_yuv_frames(precompute, clips, tmp_path):
     """They are those of the RGB frames, but for the rounding of both."""
     yuv = tmp_path / 'yuv' / 'first'
@@ -730,6 +749,7 @@ def test_arguments_that_are_wrong(precompute, clips, tmp_path, capfd, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.numeric
 def test_the_settings_name_the_weights(precompute, clips, tmp_path, weights):
     """By their content, as files are called alike."""
     small = tmp_path / 'clips' / 'a'
@@ -756,12 +776,14 @@ def flow_lmdb_path(tmp_path) -> Path:
     return tmp_path / 'written.lmdb'
 
 
+@pytest.mark.numeric
 def test_writer_and_reader(flow_lmdb_path):
     source = build_flow({'type': 'FlowFiles', 'root': flow_lmdb_path})
     np.testing.assert_array_equal(source.read('clip', 'im1', 'im2', (2, 3)), FLOW)
     np.testing.assert_array_equal(source.read('a clip', 'é', '2', (2, 3)), -FLOW)
 
 
+@pytest.mark.numeric
 def test_half_precision(tmp_path):
     """As docs/datasets.md has it: off by 1/64 pixel below 64 pixels, by half a pixel above 1024."""
     values = np.random.default_rng(0).uniform(0, 64, (40, 50, 2)).astype(np.float32)
@@ -773,6 +795,7 @@ def test_half_precision(tmp_path):
         assert error / 2 < np.abs(stored - flow).max() <= error
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('context', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
 def test_stored_flows_in_workers(flow_lmdb_path, context):
     source = build_flow({'type': 'FlowFiles', 'root': flow_lmdb_path})

@@ -25,8 +25,6 @@ from basicsr_stvsr.models.stvsr_model import NonFiniteError
 from basicsr_stvsr.options import complete_datasets, complete_paths, load_options
 from basicsr_stvsr.schema import check_options
 
-pytestmark = pytest.mark.numeric
-
 OPTIONS = ROOT / 'options'
 LR = 0.1
 TRAIN_FILES = sorted(path for path in OPTIONS.rglob('*hoffr*.yml') if 'train' in load_options(str(path)))
@@ -66,6 +64,7 @@ def take_step(model: HOFFRModel, batch: dict) -> None:
 
 # ---------------------------------------------------------------- losses
 
+@pytest.mark.numeric
 def test_a_step_by_hand(batch):
     """Every term written out, frame by frame, and a step of plain gradient descent on their sum."""
     model = make_model()
@@ -95,6 +94,7 @@ def test_a_step_by_hand(batch):
         torch.testing.assert_close(ours, start - LR * gradient, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.numeric
 def test_the_flow_trained_alone(batch):
     """Two steps on L_OF, which a flow network without the rest of HOFFR takes alike."""
     model = make_model(flow_only=True)
@@ -117,6 +117,7 @@ def test_the_flow_trained_alone(batch):
     assert moved == {f'flow_net.{name}' for name, _ in net.named_parameters()}
 
 
+@pytest.mark.numeric
 def test_accumulating_gives_the_gradients_of_the_whole_batch(batch):
     whole, divided = make_model(), make_model(accumulate=2)
     batch = in_float64(batch, whole, divided)
@@ -126,6 +127,7 @@ def test_accumulating_gives_the_gradients_of_the_whole_batch(batch):
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.numeric
 def test_truncated_gradients(batch):
     """Through one frame only: those of three clips whose first state is the estimate of the frame before."""
     batch = {name: value[:1] if name != 'key' else ['a'] for name, value in batch.items()}
@@ -159,6 +161,7 @@ def test_terms_that_are_off(batch, network, train, terms):
     assert model.losses.keys() == terms
 
 
+@pytest.mark.numeric
 def test_the_flow_is_learned_from_known_motion():
     """A texture that moves by one LR pixel a frame: L_OF alone finds the flow, on all three grids."""
     torch.manual_seed(0)
@@ -176,6 +179,7 @@ def test_the_flow_is_learned_from_known_motion():
         assert x == pytest.approx(pixels, rel=0.25) and abs(y) < 0.25 * pixels
 
 
+@pytest.mark.numeric
 def test_the_flow_shown():
     """From the first frame to the second, of frames padded to even sides; then of levels that give only a bias."""
     model = make_model()
@@ -315,6 +319,7 @@ def net():
     return make_model().net_g.eval()
 
 
+@pytest.mark.numeric
 def test_a_clip_of_any_size_is_a_stream_of_padded_frames(net):
     lq = torch.rand(2, 4, 3, 5, 7)
     padded = F.pad(lq.flatten(0, 1), (0, 1, 0, 1), mode='replicate').unflatten(0, (2, 4))
@@ -324,6 +329,7 @@ def test_a_clip_of_any_size_is_a_stream_of_padded_frames(net):
     torch.testing.assert_close(restore_clip(net, lq[:, :1]), expected[:, :1])  # of one frame
 
 
+@pytest.mark.numeric
 def test_a_cut_begins_a_new_stream(net):
     lq = torch.rand(1, 5, 3, 4, 6)
     scenes = torch.cat((restore_clip(net, lq[:, :2]), restore_clip(net, lq[:, 2:])), dim=1)
@@ -331,6 +337,7 @@ def test_a_cut_begins_a_new_stream(net):
     assert not torch.allclose(restore_clip(net, lq)[:, 2:], scenes[:, 2:])
 
 
+@pytest.mark.numeric
 def test_tiles_have_states_of_their_own(net):
     """Without overlap the tiles of a stream are streams."""
     lq = torch.rand(1, 3, 3, 8, 12)
@@ -339,6 +346,7 @@ def test_tiles_have_states_of_their_own(net):
     torch.testing.assert_close(tiled, torch.cat(halves, dim=-1))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('reset', [True, False])
 def test_a_validation_starts_afresh_at_cuts_if_asked(reset):
     """Two shots, told apart by their colours: each is scored as if it were alone."""

@@ -23,8 +23,6 @@ from basicsr_stvsr.inference import (
     spans,
 )
 
-pytestmark = pytest.mark.numeric
-
 
 class Pair(nn.Module):
     """x2 in both: repeats pixels, and puts the mean of its two frames between them."""
@@ -37,6 +35,7 @@ class Pair(nn.Module):
         return torch.stack([a, (a + b) / 2, b], dim=1)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('num_frames', [2, 3, 4, 7])
 @pytest.mark.parametrize('size', [(4, 8), (5, 7), (9, 4)])
 @pytest.mark.parametrize('batch', [1, 2])
@@ -127,6 +126,7 @@ class Numbered(nn.Module):
         return torch.stack([(a + b) / 2 + first, b, (b + c) / 2 + second], dim=1)
 
 
+@pytest.mark.numeric
 def test_frames_without_ends():
     """Frames 0, 2, 4, 6 of a clip whose frame k is k / 10; flow n is n / 100."""
     lq = (torch.arange(4) / 5).view(1, 4, 1, 1, 1).expand(1, 4, 3, 2, 2)
@@ -157,6 +157,7 @@ class Blur(nn.Module):
         return blurred.repeat_interleave(2, -1).repeat_interleave(2, -2).unflatten(0, lq.shape[:2])
 
 
+@pytest.mark.numeric
 def test_tiles():
     lq = torch.rand(1, 1, 3, 1024, 1920)
     net = Blur()
@@ -168,6 +169,7 @@ def test_tiles():
     assert not torch.allclose(restore_clip(net, lq, tiling=Tiling((2, 2), 0)), whole)  # a seam
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('size', [(33, 100), (64, 64), (5, 7), (96, 31)])
 @pytest.mark.parametrize('grid', [(1, 1), (2, 3), (7, 2)])
 def test_tiles_of_any_size(size, grid):
@@ -175,6 +177,7 @@ def test_tiles_of_any_size(size, grid):
     torch.testing.assert_close(restore_clip(Blur(), lq, tiling=Tiling(grid, 3)), restore_clip(Blur(), lq))
 
 
+@pytest.mark.numeric
 @torch.no_grad()
 @pytest.mark.parametrize('overlap', [20, 33])
 def test_tiles_lie_on_the_grid_of_the_network(overlap):
@@ -226,6 +229,7 @@ class AllOfFive(Centre):
         return lq / 2 + torch.arange(5).view(1, 5, 1, 1, 1) / 100
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('num_frames', [1, 4, 5, 7])
 def test_short_clips_are_padded_for_networks_that_make_all_frames(num_frames):
     lq = torch.rand(2, num_frames, 1, 2, 3)
@@ -249,6 +253,7 @@ def test_a_complete_stream_has_every_frame(net, num_frames):
     assert numbers_of(net, num_frames, complete=True) == list(range(2 * num_frames - 1))
 
 
+@pytest.mark.numeric
 def test_what_a_complete_stream_makes_of_its_ends():
     """Repeated frames do not move, and lie halfway between themselves."""
     lq = (torch.arange(3) / 5).view(1, 3, 1, 1, 1).expand(1, 3, 3, 2, 2)
@@ -304,6 +309,7 @@ class TraceState(NamedTuple):
     hr: torch.Tensor
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('size', [(8, 12), (7, 13)])
 @pytest.mark.parametrize('feather', [0, 1])
 def test_tiles_of_a_stream_see_what_became_of_their_neighbours(size, feather):
@@ -315,6 +321,7 @@ def test_tiles_of_a_stream_see_what_became_of_their_neighbours(size, feather):
     torch.testing.assert_close(tiled, restore_clip(net, lq))
 
 
+@pytest.mark.numeric
 def test_feather():
     """Tiles that tell their place: from one to the next in even steps, on either side of where they meet."""
     class Place(nn.Module):
@@ -333,6 +340,7 @@ def test_feather():
         restore_clip(Place(), lq, tiling=Tiling((1, 2), 3, 4))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('size', [(33, 100), (5, 7), (96, 31)])
 @pytest.mark.parametrize('grid', [(1, 1), (2, 3), (7, 2)])
 def test_feathered_tiles_of_any_size(size, grid):
@@ -365,6 +373,7 @@ class Greedy(Plain):
         return super().forward(lq)
 
 
+@pytest.mark.numeric
 def test_tiles_are_halved_when_memory_does_not_suffice(log):
     """For good, and with a line that says so; what comes out is the same."""
     lq = torch.rand(1, 3, 3, 128, 256)
@@ -386,6 +395,7 @@ def test_halved():
     assert halved(Tiling((1, 1), 0), (64, 64), 64) is None
 
 
+@pytest.mark.numeric
 def test_a_stream_in_two_parts():
     """What a recurrent network left of the first goes into the second."""
     lq, carry = torch.rand(1, 7, 3, 4, 6), Carry()
@@ -398,6 +408,7 @@ def test_a_stream_in_two_parts():
     assert torch.equal(torch.stack(begun, dim=1), restore_clip(Trace(), lq[:, 3:]))
 
 
+@pytest.mark.numeric
 def test_half_precision():
     """Convolutions in bfloat16, of three digits; frames come out as they went in."""
     net = VSRResNet(num_feat=8, num_block=1).eval()
@@ -426,6 +437,7 @@ class Shared(nn.Module):
         return (sum(frames) / 6).unsqueeze(1)
 
 
+@pytest.mark.numeric
 def test_features_are_made_once_of_each_frame():
     """Also of those that stand in for frames beyond the ends; anew in each scene, though numbers begin anew there."""
     net, lq = Shared(), torch.arange(6.).div(100).view(1, 6, 1, 1, 1).expand(2, 6, 3, 8, 8)
@@ -436,6 +448,7 @@ def test_features_are_made_once_of_each_frame():
     torch.testing.assert_close(restore_clip(net, lq, tiling=Tiling((1, 2), 4), cuts=[4]), clip)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('first_conv', ['shared', 'separate', 'early'])
 def test_shared_features_are_those_of_a_window_alone(first_conv):
     torch.manual_seed(0)

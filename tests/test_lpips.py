@@ -14,8 +14,6 @@ from torch import nn
 from basicsr_stvsr.metrics.lpips_metric import BACKBONES, build_lpips, calculate_lpips
 from basicsr_stvsr.models.clip_scores import FramePair, needs_reference, usable_metrics
 
-pytestmark = pytest.mark.numeric
-
 lpips = pytest.importorskip('lpips')
 torchvision = pytest.importorskip('torchvision')
 
@@ -102,12 +100,14 @@ def lpips_by_formula(sample: Sample, frame: np.ndarray, frame2: np.ndarray) -> f
     return float(distance)
 
 
+@pytest.mark.numeric
 def test_equals_the_formula_of_the_paper(sample, frames):
     expected = lpips_by_formula(sample, *frames)
     assert calculate_lpips(*frames, backbone=sample.path, net=sample.net) == pytest.approx(expected, rel=1e-4)
     assert expected > 1e-3
 
 
+@pytest.mark.numeric
 @pytest.mark.filterwarnings('ignore:.*weights_only:FutureWarning')
 def test_equals_the_package_where_it_loads_its_backbone_itself(sample, frames, monkeypatch):
     monkeypatch.setattr(torchvision.models, LAYERS[sample.net][0], lambda pretrained: sample.model)
@@ -129,6 +129,7 @@ def test_distance_of_equal_frames_is_nothing(sample, frames):
     assert calculate_lpips(frames[0], frames[0], backbone=sample.path, net=sample.net) == 0
 
 
+@pytest.mark.numeric
 def test_border_does_not_count(alex, frames):
     inside = tuple(frame[5:-5, 5:-5] for frame in frames)
     expected = calculate_lpips(*inside, backbone=alex.path)
@@ -214,6 +215,7 @@ def test_usable_where_all_is_there(squeeze):
     assert calculate_lpips.unusable({'backbone': squeeze.path, 'net': 'squeeze'}) is None
 
 
+@pytest.mark.numeric
 def test_a_missing_file_is_a_reason_to_leave_it_out(tmp_path, log):
     metrics = {'lpips': {'type': 'calculate_lpips', 'backbone': str(tmp_path / 'alexnet-owt-7be5be79.pth')},
                'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}
@@ -233,6 +235,7 @@ def test_called_without_its_file_it_says_which(frames, tmp_path):
         calculate_lpips(*frames, backbone=tmp_path / 'nowhere.pth', net='vgg')
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(('net', 'other'), [('alex', 'squeeze'), ('squeeze', 'alex')])
 def test_a_file_of_another_network_is_an_error(make_sample, net, other):
     path = make_sample(other).path
@@ -248,6 +251,7 @@ def test_a_file_with_further_layers_is_of_another_network(squeeze, tmp_path):
         calculate_lpips.unusable({'backbone': tmp_path / 'longer.pth', 'net': 'squeeze'})
 
 
+@pytest.mark.numeric
 def test_a_web_page_is_an_error(tmp_path):
     (tmp_path / 'alexnet-owt-7be5be79.pth').write_text('<!doctype html><p>Not found')
     with pytest.raises(ValueError, match=r"is a web page.*AlexNet, published as https://"):

@@ -24,8 +24,6 @@ from basicsr_stvsr.metrics.temporal_metric import calculate_tof
 from basicsr_stvsr.models.clip_scores import FramePair, average_groups, needs_reference
 from basicsr_stvsr.options import complete_paths, load_options
 
-pytestmark = pytest.mark.numeric
-
 
 def make_opt(root: Path, clips: Path, is_train: bool = True, **changes) -> dict:
     opt = {
@@ -64,6 +62,7 @@ def test_options_are_not_changed(tmp_path, clips):
     assert model.opt['train']['scheduler']['type'] == 'MultiStepLR'
 
 
+@pytest.mark.numeric
 def test_every_term_is_logged_and_the_total_is_their_sum(tmp_path, clips):
     opt = make_opt(tmp_path, clips)
     model = build_model(opt)
@@ -115,6 +114,7 @@ def test_feed_data_refuses_what_does_not_fit(tmp_path, clips):
         model.feed_data({'lq': torch.zeros(1, 3, 3, 4, 4), 'gt': torch.zeros(1, 3, 16, 16)})
 
 
+@pytest.mark.numeric
 def test_iter_weights(tmp_path, clips):
     opt = make_opt(tmp_path, clips)
     opt['train']['iter_weights'] = [0.4, 1.0]
@@ -160,6 +160,7 @@ def test_supervision_is_off_and_says_why(tmp_path, clips, caplog):
     assert 'l_flow_sup' not in model.compute_losses()
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('reverse', [False, True])
 @pytest.mark.parametrize('flip', [False, True])
 def test_precomputed_flows_agree_with_the_frames(tmp_path, clips, reverse, flip, monkeypatch):
@@ -225,6 +226,7 @@ def test_raft_teacher_looks_in_the_right_direction(tmp_path, clips):
     assert [float(flow[0, 0, 0, 0]) for flow in model.target_flows()] == [-2, 2]
 
 
+@pytest.mark.numeric
 def test_raft_weights_from_a_local_file(tmp_path):
     from torchvision.models.optical_flow import raft_large
 
@@ -259,6 +261,7 @@ def validate(root, clips, **changes):
 BASELINE = {'model_type': 'STVSRModel', 'network_g': {'type': 'BicubicAverage', 'scale': 4}}
 
 
+@pytest.mark.numeric
 def test_scores_equal_those_of_the_saved_images(tmp_path, clips):
     """PSNR from the PNGs on disk, by scikit-image, group by group."""
     metrics = {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}
@@ -277,6 +280,7 @@ def test_scores_equal_those_of_the_saved_images(tmp_path, clips):
     assert result['average']['psnr']['all'] == pytest.approx(np.mean(both))
 
 
+@pytest.mark.numeric
 def test_frames_of_luma_are_saved_in_colours(tmp_path, clips):
     """Those of the LR frames, enlarged by bicubic, as is the luma of this network; scored is luma alone."""
     net = {'type': 'BicubicAverage', 'scale': 4, 'temporal_scale': 1}
@@ -298,6 +302,7 @@ def test_frames_of_luma_are_saved_in_colours(tmp_path, clips):
         assert peak_signal_noise_ratio(*luma, data_range=255) == pytest.approx(score, abs=0.1)
 
 
+@pytest.mark.numeric
 def test_a_metric_that_the_state_did_not_know(tmp_path, clips):
     """A training goes on with one metric more, for which less is better."""
     metrics = {'psnr': {'type': 'calculate_psnr', 'crop_border': 0},
@@ -311,6 +316,7 @@ def test_a_metric_that_the_state_did_not_know(tmp_path, clips):
     assert best == [[5, 6], [7, 7], [8, 7], [8, 7]]
 
 
+@pytest.mark.numeric
 def test_counting_by_triplets(tmp_path, clips):
     """With `overlap: all` the average is (2 VSR + VFI) / 3, as in Table 5: frames 3 and 5 count twice."""
     metrics = {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}
@@ -327,6 +333,7 @@ def test_averages_by_hand():
     assert average_groups(frames, 1) == {'vsr': 14.0, 'all': 14.0}
 
 
+@pytest.mark.numeric
 def test_scores_that_are_not_finite_are_left_out(tmp_path, clips, caplog):
     """Black frames come out exactly, with an infinite PSNR: the mean is that of the other clip, and JSON stays JSON."""
     import shutil
@@ -342,6 +349,7 @@ def test_scores_that_are_not_finite_are_left_out(tmp_path, clips, caplog):
     assert result['average']['psnr']['all'] == pytest.approx(result['clips']['first']['psnr']['all'])
 
 
+@pytest.mark.numeric
 def test_niqe_of_flat_and_of_small_frames_is_left_out():
     opt = {'type': 'calculate_niqe', 'crop_border': 0}
     assert np.isnan(score_of(FramePair(torch.zeros(3, 192, 320), None, 'rgb'), opt))
@@ -354,6 +362,7 @@ def test_niqe_of_flat_and_of_small_frames_is_left_out():
                  {'type': 'calculate_psnr', 'crop_border': 0})
 
 
+@pytest.mark.numeric
 def test_metrics_of_clips_in_a_validation(tmp_path, clips):
     """tOF of the saved images, and a score for all frames but the first; frames out of order are refused."""
     metrics = {'tof': {'type': 'calculate_tof', 'better': 'lower'},
@@ -369,6 +378,7 @@ def test_metrics_of_clips_in_a_validation(tmp_path, clips):
         validate(tmp_path, clips, **BASELINE, val={'metrics': metrics, 'overlap': 'all'})
 
 
+@pytest.mark.numeric
 def test_average_over_frames_weighs_long_clips_more(tmp_path, clips):
     import shutil
     uneven = tmp_path / 'uneven'
@@ -385,6 +395,7 @@ def test_average_over_frames_weighs_long_clips_more(tmp_path, clips):
     assert by['frames'] == pytest.approx((7 * first + 3 * second) / 10)
 
 
+@pytest.mark.numeric
 def test_no_ground_truth(tmp_path, clips):
     """Pictures are written, and the metrics that need no ground truth are computed."""
     metrics = {name: {'type': f'calculate_{name}', 'crop_border': 0} for name in ('psnr', 'niqe')}
@@ -397,6 +408,7 @@ def test_no_ground_truth(tmp_path, clips):
     assert cv2.imread(str(written[0])).shape == (4 * 64, 4 * 72, 3)
 
 
+@pytest.mark.numeric
 def test_which_metrics_need_a_reference():
     assert needs_reference('calculate_psnr') and needs_reference('calculate_ssim')
     assert not needs_reference('calculate_niqe')
@@ -417,6 +429,7 @@ def test_several_validation_sets_keep_their_own_best(tmp_path, clips, caplog):
     assert model.net_g.training
 
 
+@pytest.mark.numeric
 def test_baseline_is_bicubic_and_mean(tmp_path, clips):
     from basicsr.utils.matlab_functions import imresize
 
@@ -428,6 +441,7 @@ def test_baseline_is_bicubic_and_mean(tmp_path, clips):
         np.testing.assert_allclose(frame.permute(1, 2, 0).numpy(), reference, atol=1e-6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('clip, vsr, vfi', [('vid4', 22.35, 21.68), ('middlebury_other', 27.24, 25.89)])
 def test_baseline_on_real_clips(tmp_path, real_data, clip, vsr, vfi):
     """The figures that MATLAB's bicubic gives on the standard sets, RGB, 8 bits, no border cropped."""
@@ -437,6 +451,7 @@ def test_baseline_on_real_clips(tmp_path, real_data, clip, vsr, vfi):
     assert result['average']['psnr']['vfi'] == pytest.approx(vfi, abs=0.015)
 
 
+@pytest.mark.numeric
 def test_psnr_is_basicsrs(clips):
     """The y channel of `val.metrics` is BasicSR's: studio swing, so black to white is 219 levels."""
     black, white = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)

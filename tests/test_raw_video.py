@@ -18,8 +18,6 @@ from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
 from basicsr_stvsr.data.frames import FrameReadError, open_color_reader, open_reader
 from basicsr_stvsr.data.raw_video import RawVideoReader
 
-pytestmark = pytest.mark.numeric
-
 HEIGHT, WIDTH, NUM_FRAMES = 32, 48, 7
 
 
@@ -56,6 +54,7 @@ def test_one_frame_by_hand(tmp_path):
     assert u == [[50, 50, 60, 60]] * 2 and v == [[70, 70, 80, 80]] * 2
 
 
+@pytest.mark.numeric
 def test_ffmpeg_reads_the_same_planes(path):
     reader = open_reader(path)
     assert isinstance(reader, RawVideoReader) and reader.color == 'yuv'
@@ -74,6 +73,7 @@ def test_ffmpeg_reads_the_same_planes(path):
         np.testing.assert_array_equal(frame[1::2, 1::2, 1::-1].transpose(2, 0, 1), chroma)
 
 
+@pytest.mark.numeric
 def test_reads_what_ffmpeg_writes(tmp_path):
     """Colours, through FFmpeg's own conversion to 4:2:0, whose arithmetic is good to about a level."""
     rgb = cv2.resize(np.random.default_rng(1).integers(40, 216, (2, 3, 3), np.uint8), (WIDTH, HEIGHT))
@@ -93,6 +93,7 @@ def test_reads_what_ffmpeg_writes(tmp_path):
         assert np.abs(open_reader(tmp_path / 'walk_48x32.yuv').frame('walk_48x32', index)[..., 2:] - luma).max() <= 1
 
 
+@pytest.mark.numeric
 def test_survives_pickle_fork_and_threads(path):
     reader = open_reader(path)
     expected = [reader.frame('walk_48x32', i) for i in range(NUM_FRAMES)]
@@ -127,6 +128,7 @@ def test_given_size_goes_before_the_name(tmp_path, log):
     assert open_reader(tmp_path, frame_size=(2, 16)).frame('scifi', 0).shape == (2, 16, 3)
 
 
+@pytest.mark.numeric
 def test_folder(tmp_path):
     for number in (10, 9):
         write_yuv(tmp_path / f'clip{number}_48x32.yuv', planes(number))
@@ -145,6 +147,7 @@ def test_folder(tmp_path):
         reader.num_frames('clip8')
 
 
+@pytest.mark.numeric
 def test_yuv_whatever_the_caller_thinks(path):
     """The file tells its colour space, and is not looked at: full-range or grey video is no error."""
     yuv = open_reader(path).frame('walk_48x32', 4)
@@ -214,6 +217,7 @@ def test_size_of_what_is_no_raw_video(tmp_path):
 OPTIONS = {'name': 'QCIF', 'phase': 'train', 'scale': 4, 'temporal_scale': 1, 'color': 'y'}
 
 
+@pytest.mark.numeric
 def test_training_on_luma_of_raw_video(tmp_path):
     """Samples hold the very bytes of the plane Y; workers read them alike."""
     clips = {name: planes(seed, height=40) for seed, name in enumerate(('one', 'two'))}
@@ -279,6 +283,7 @@ def test_missing_raw_video_needs_no_lmdb(tmp_path):
 # Scripts, whose outputs are RGB as other files are
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(('name', 'options', 'scale'), [
     ('create_lmdb', ['--dataset', 'folder', '--verify'], 1), ('extract_frames', ['--no-split'], 1),
     ('make_lr', ['--scale', '4', '--degradation', 'blur_bicubic'], 4)])

@@ -15,8 +15,6 @@ from torch.utils.data import default_collate
 from basicsr_stvsr.archs import arch_util
 from basicsr_stvsr.models.stvsr_model import STVSRModel
 
-pytestmark = pytest.mark.numeric
-
 FLOW_LOSSES = {'hr_flow_opt': {'type': 'MiddleFlowLoss', 'loss_weight': 0.01},
                'lq_flow_opt': {'type': 'MultiScaleWarpLoss', 'loss_weight': 0.005}}
 
@@ -66,6 +64,7 @@ def grads(model: STVSRModel) -> dict[str, torch.Tensor]:
 
 # ---------------------------------------------------------------- gradients
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('parts', [2, 4])
 def test_accumulating_is_one_large_batch(make_model, batch, parts):
     whole, divided = make_model(), make_model(accumulate=parts)
@@ -83,6 +82,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(make_model, batch):
         make_model(accumulate=3).feed_data(batch)
 
 
+@pytest.mark.numeric
 def test_clipping_scales_the_gradient_to_the_norm(make_model, batch):
     free, clipped = make_model(), make_model(grad_clip=0.01)
     take_steps(free, batch)
@@ -100,6 +100,7 @@ def test_clipping_scales_the_gradient_to_the_norm(make_model, batch):
 
 # ---------------------------------------------------------------- learning rates
 
+@pytest.mark.numeric
 def test_parts_have_learning_rates_of_their_own(make_model, batch):
     """The first step of Adam moves every weight by its learning rate, whatever its gradient."""
     model = make_model(lr_mul={'flow_net': 0.25, 'vsr_net.*bias': 0, 'vsr_net': 2})
@@ -117,6 +118,7 @@ def test_parts_have_learning_rates_of_their_own(make_model, batch):
     assert model.get_current_learning_rate() == pytest.approx([1e-3, 0.25e-3, 0, 2e-3])
 
 
+@pytest.mark.numeric
 def test_schedules_keep_the_ratio(make_model):
     model = make_model(lr_mul={'flow_net': 0.25}, warmup_iter=10, scheduler={
         'type': 'CosineAnnealingRestartLR', 'periods': [100, 10**6], 'restart_weights': [1, 0.5]})
@@ -136,6 +138,7 @@ def test_a_pattern_that_fits_nothing_is_refused(make_model):
         make_model(lr_mul={'flownet': 0.25})
 
 
+@pytest.mark.numeric
 def test_schedules_in_samples(make_model, batch):
     """With 4 samples a step, 12 samples of warm-up are three steps, and the milestone at 20 lies behind the fifth."""
     model = make_model(unit='samples', warmup_iter=12, scheduler={
@@ -161,6 +164,7 @@ def test_total_iter_in_samples(train_here, clips, log):
 
 # ---------------------------------------------------------------- optimisers
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('optimizer', ['Adam', 'AdamW'])
 def test_fused_adam_takes_the_steps_of_the_plain_one(make_model, batch, optimizer):
     fused = make_model(optim_g={'type': optimizer, 'lr': 1e-3})
@@ -169,6 +173,7 @@ def test_fused_adam_takes_the_steps_of_the_plain_one(make_model, batch, optimize
     assert_close(take_steps(fused, batch), take_steps(plain, batch), 1e-6)
 
 
+@pytest.mark.numeric
 def test_any_optimiser_of_torch(make_model, batch):
     model = make_model(optim_g={'type': 'SGD', 'lr': 0.1, 'momentum': 0.9, 'nesterov': True})
     before = copy.deepcopy(model.net_g.state_dict())
@@ -177,6 +182,7 @@ def test_any_optimiser_of_torch(make_model, batch):
         torch.testing.assert_close(after[name], before[name] - 0.1 * 1.9 * gradient, rtol=0, atol=1e-6)
 
 
+@pytest.mark.numeric
 def test_ema_by_hand(make_model, batch):
     model = make_model(ema_decay=0.75)
     average = {name: p.detach().clone() for name, p in model.net_g.named_parameters()}
@@ -188,6 +194,7 @@ def test_ema_by_hand(make_model, batch):
 
 # ---------------------------------------------------------------- precision, memory layout, compiler
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('amp', ['bf16', 'fp16'])
 def test_half_precision_learns_like_single(make_model, batch, amp):
     half, single = make_model(amp=amp), make_model()
@@ -213,6 +220,7 @@ def test_float16_finds_its_scale(make_model, batch, log):
     assert any(not torch.equal(p, before[name]) for name, p in model.net_g.named_parameters())
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('amp', ['none', 'fp16'])
 def test_a_loss_that_is_not_finite_is_found_before_the_backward_pass(make_model, batch, log, amp):
     """In any part of the batch; the next step is that of a model that has not seen this batch."""
@@ -230,6 +238,7 @@ def test_a_loss_that_is_not_finite_is_found_before_the_backward_pass(make_model,
     assert model.skipped == 1 and model.skipped_in_a_row == 0
 
 
+@pytest.mark.numeric
 def test_channels_last_changes_only_the_layout(make_model, batch):
     last, first = make_model(channels_last=True), make_model()
     weight = last.net_g.vfi_net.head[-1].weight
@@ -240,6 +249,7 @@ def test_channels_last_changes_only_the_layout(make_model, batch):
     assert_close(grads(last), grads(first), 1e-7)  # of a norm of 2; some buffers stay in float32
 
 
+@pytest.mark.numeric
 def test_compile_falls_back_with_a_warning(make_model, batch, monkeypatch, log):
     def broken(*args, **kwargs):
         raise RuntimeError('Failed to find C compiler.\nPlease install one')

@@ -16,8 +16,6 @@ from basicsr_stvsr.inference import Carry, restore_clip
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer, restore
 from basicsr_stvsr.video.source import TimedFrame
 
-pytestmark = pytest.mark.numeric
-
 FILM = Fraction(1001, 24000)  # seconds of a frame
 
 
@@ -64,6 +62,7 @@ def to_clip(frames: np.ndarray) -> torch.Tensor:
 
 # ---------------------------------------------------------------- time
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('num_frames', [1, 2, 5])
 @pytest.mark.parametrize('even', [False, True])
 def test_times_and_counts(num_frames, even):
@@ -83,6 +82,7 @@ def test_an_empty_stream():
     assert list(Restorer(Pair())([])) == []
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('at_cut', ['previous', 'next'])
 def test_nothing_is_interpolated_across_a_cut(at_cut):
     """Two shots of other colours: each is restored as if it were alone, and between them a frame stands twice."""
@@ -99,6 +99,7 @@ def test_nothing_is_interpolated_across_a_cut(at_cut):
 
 # ---------------------------------------------------------------- colour
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 @pytest.mark.parametrize('color', ['rgb', 'yuv', 'y'])
 def test_colours_come_back(color, dtype):
@@ -120,6 +121,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('network', NETWORKS, ids=lambda network: network['type'])
 def test_equals_a_clip_restored_at_once(network):
     """In RGB and 8 bits; frames at the ends too, which FISR makes of repeated ones."""
@@ -148,6 +150,7 @@ def test_equals_a_clip_restored_at_once(network):
     assert np.abs(np.stack(frames) - expected).max() <= 1
 
 
+@pytest.mark.numeric
 def test_a_recurrent_network_goes_on_where_it_was():
     torch.manual_seed(0)
     net = build_network(dict(NETWORKS[-1])).eval()
@@ -157,6 +160,7 @@ def test_a_recurrent_network_goes_on_where_it_was():
     np.testing.assert_array_equal(parts, whole)
 
 
+@pytest.mark.numeric
 def test_tiles():
     """Of 24 pixels at most, which fade into each other: the same within a level, as the network does not see far."""
     torch.manual_seed(0)
@@ -180,6 +184,7 @@ def test_options_that_are_refused(options, message):
 
 # ---------------------------------------------------------------- in Python
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('view', [
     lambda frame: frame[..., ::-1], lambda frame: frame[::-1, ::-1],
     lambda frame: np.ascontiguousarray(frame.transpose(2, 0, 1)).transpose(1, 2, 0),
@@ -191,6 +196,7 @@ def test_frames_may_lie_anyhow_in_memory(view):
         np.testing.assert_array_equal(result, expected)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('kind', ['uint8', 'uint16', 'tensor'])
 def test_restore(kind):
     """Frames come out as they went in, one after another, and only as many are read as are needed."""
@@ -244,6 +250,7 @@ class Overshoot(nn.Module):
         return 3 * lq - 1
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, torch.float32])
 def test_what_a_network_makes_is_cut(dtype):
     """A ramp: black up to a third of the range, white from two thirds on."""

@@ -10,8 +10,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from basicsr_stvsr.visuals import flow_picture, flow_wheel, write_images
 
-pytestmark = pytest.mark.numeric
-
 
 def read_image(events: EventAccumulator, tag: str) -> np.ndarray:
     (image,) = events.Images(tag)
@@ -55,6 +53,7 @@ def test_other_shapes_are_refused(tmp_path, shapes, message):
 # By hand from the circle of 55 colours in computeColor.m of the Middlebury benchmark: 15 red to yellow, 6 to green,
 # 4 to cyan, 11 to blue, 13 to magenta, 6 to red; a motion by the angle atan2(-y, -x) = a pi has the colour
 # (a + 1) / 2 * 54.
+@pytest.mark.numeric
 @pytest.mark.parametrize('motion, color', [
     ((1, 0), (255, 0, 0)),  # 0: red
     ((0, 1), (255, 229, 0)),  # 13.5: between (255, 221, 0) and (255, 238, 0)
@@ -82,6 +81,7 @@ def test_unknown_motion_is_black_and_does_not_scale():
     assert colors[0] == [255, 0, 0] and colors[2:] == [[0, 0, 0]] * 2
 
 
+@pytest.mark.numeric
 def test_the_legend_tells_the_length():
     short, long = (flow_picture(torch.full((2, 8, 8), length), (240, 320)) for length in (1.0, 20.0))
     assert short.shape[1] == 240 and short.shape[2] == 320 + 80 + 16

@@ -15,8 +15,6 @@ from basicsr_stvsr.inference import restore_clip
 from basicsr_stvsr.options import load_options
 from basicsr_stvsr.zoo import load_network
 
-pytestmark = pytest.mark.numeric
-
 WEIGHTS = sorted((ROOT / 'basicsr_stvsr' / 'weights').glob('*.pth'))
 # Each with the option file that tests it
 TESTS = [load_options(str(path)) for path in sorted((ROOT / 'options').glob('test_*_small.yml'))]
@@ -55,6 +53,7 @@ def test_the_demo_names_weights_that_are_there():
     assert (ROOT / opt['path']['pretrain_network_g']) in WEIGHTS
 
 
+@pytest.mark.numeric
 @pytest.mark.real_clips
 def test_fisr_small_beats_bicubic_and_averaging(real_data):
     """Five frames of a clip of Vid4, x2 and x2, PSNR over Y, U and V: given frames and new ones."""
@@ -71,6 +70,7 @@ def test_fisr_small_beats_bicubic_and_averaging(real_data):
         assert psnr[0] > psnr[1] + gain
 
 
+@pytest.mark.numeric
 @pytest.mark.real_clips
 @pytest.mark.parametrize('arch, gain', [('FSTRN', 1.0), ('VSRResNet', 0.3)])  # dB; the latter is of a GAN
 def test_networks_of_luma_are_sharper_and_nearer_than_bicubic(real_data, arch, gain):
@@ -88,6 +88,7 @@ def test_networks_of_luma_are_sharper_and_nearer_than_bicubic(real_data, arch, g
     assert detail[1] + 0.1 < detail[0] < 1
 
 
+@pytest.mark.numeric
 @pytest.mark.real_clips
 def test_hoffr_small_begins_afresh_at_a_cut(real_data):
     """Three frames of DragonBaby, a cut before the last: PSNR of the picture between black bars."""
