@@ -19,9 +19,9 @@ setup(
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    packages=find_packages(include=['basicsr_stvsr', 'basicsr_stvsr.*']),
+    packages=find_packages(include=['basicsr_stvsr', 'basicsr_stvsr.*', 'stvsr']),
     package_data={'basicsr_stvsr': ['weights/*', 'video/*.html', 'protocols/*.yml']},
-    entry_points={'console_scripts': ['stvsr = basicsr_stvsr.cli:main']},
+    entry_points={'console_scripts': ['stvsr = stvsr.main:main']},
     python_requires='>=3.11',
     install_requires=[
         'av',

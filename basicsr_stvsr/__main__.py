@@ -1,7 +1,7 @@
 """`python -m basicsr_stvsr`: the command `stvsr`."""
 import sys
 
-from .cli import main
+from stvsr.main import main
 
 if __name__ == '__main__':
     sys.exit(main())

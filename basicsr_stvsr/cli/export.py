@@ -1,0 +1,27 @@
+"""`stvsr export`."""
+import argparse
+import sys
+
+from stvsr.main import EXIT_FAILED
+
+from ..export import CheckError, export_network
+from ..zoo import load_network
+from .model import chosen_model
+
+
+def run(args: argparse.Namespace) -> int:
+    chosen = chosen_model(args)
+    net = load_network(chosen.network, chosen.weights, param_key=chosen.param_key)
+    try:
+        checked = export_network(net, args.output, name=args.model or type(net).__name__, weights=chosen.weights,
+                                 check=not args.no_check, overwrite=args.overwrite)
+    except CheckError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return EXIT_FAILED
+    for each in checked or ():
+        print(f'{each.batch} x {each.height}x{each.width}: differs from torch by at most {each.largest:.1e}')
+    if checked is None:
+        reason = 'as you asked' if args.no_check else 'onnxruntime is not installed'
+        print(f'warning: {args.output} was not checked: {reason}', file=sys.stderr)
+    print(args.output)
+    return 0

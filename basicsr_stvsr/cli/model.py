@@ -1,0 +1,98 @@
+"""The model that --model, --opt and --weights name, and where it runs."""
+import argparse
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..archs.arch_util import compile_network, to_channels_last
+from ..options import load_options
+from ..zoo import build, check_file, entry_of, load_network
+
+
+def devices_of(text: str) -> list[str]:
+    """The devices that `--device` names.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    num_gpus = torch.cuda.device_count()
+    if text == 'auto':  # of the processes of torchrun on a node, each has a GPU of its own
+        return [f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % num_gpus}' if num_gpus else 'cpu']
+    names = text.split(',')
+    for name in names:
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise ValueError(f'--device {name}: expected auto, cpu, cuda, cuda:N, or several of these') from None
+        if device.type == 'cuda' and (device.index or 0) >= num_gpus:
+            raise ValueError(f'--device {name}: there is no such GPU, torch finds {num_gpus}')
+    return names
+
+
+class Chosen(NamedTuple):
+    """What the options of a model name.
+
+    Attributes:
+        name: of the zoo, or that of the option file.
+        network: its `network_g`.
+        weights: their file; None: it has none.
+        param_key: which weights of that file; None: the best.
+    """
+    name: str
+    network: dict[str, Any]
+    weights: Path | None
+    param_key: str | None
+
+    def fingerprint(self) -> str:
+        """What tells the network and its weights from others."""
+        facts = json.dumps([self.network, self.param_key], sort_keys=True, default=str)
+        digest = hashlib.sha256(facts.encode())
+        if self.weights:
+            digest.update(self.weights.read_bytes())
+        return f'{self.network["type"]} {digest.hexdigest()}'
+
+
+def network_of(opt: dict[str, Any], file: str | Path) -> dict[str, Any]:
+    """The `network_g` of an option file; ValueError where it has none."""
+    if not opt.get('network_g'):
+        raise ValueError(f'{file} has no network_g')
+    return opt['network_g']
+
+
+def chosen_model(args: argparse.Namespace) -> Chosen:
+    """What --model, --opt and --weights name.
+
+    Raises:
+        ValueError: there is no such model, the option file has no network, or names no weights.
+        FileNotFoundError: a file is missing.
+    """
+    if args.weights and not args.opt:
+        raise ValueError('--weights goes with --opt; other models have weights, or need none')
+    if args.model:
+        return Chosen(args.model, dict(entry_of(args.model).network), check_file(args.model), None)
+    opt = load_options(str(args.opt))
+    network, path = network_of(opt, args.opt), opt.get('path') or {}
+    if args.weights:
+        return Chosen(args.opt.stem, network, args.weights, None)
+    if named := path.get('pretrain_network_g'):
+        return Chosen(args.opt.stem, network, Path(named), path.get('param_key_g'))
+    if any(True for _ in build(network).parameters()):
+        raise ValueError(f'{args.opt} names no weights for {network["type"]}; give them with --weights')
+    return Chosen(args.opt.stem, network, None, None)
+
+
+def build_model(args: argparse.Namespace, chosen: Chosen, device: str) -> nn.Module:
+    """A network on a device, laid out and compiled as the options say."""
+
+    net = load_network(chosen.network, chosen.weights, device, chosen.param_key)
+    if args.channels_last:
+        net = to_channels_last(net)
+    if args.compile and (problem := compile_network(net, torch.device(device))):
+        print(f'warning: --compile is off: {problem}', file=sys.stderr)
+    return net

@@ -1,0 +1,59 @@
+"""How far restoring is, for people and for machines."""
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+
+class ProgressBar:
+    """Shows how far the restoring of a video is; a context manager.
+
+    Args:
+        output: the video.
+        as_json: lines on stdout instead of a bar.
+        named: whether the bar shows the name of the output.
+    """
+
+    def __init__(self, output: Path, *, as_json: bool, named: bool):
+        self.output, self.as_json, self.named = output, as_json, named
+        self._bar = None
+
+    def __call__(self, progress: Any) -> None:
+        if self.as_json:
+            self._print('running', frames=progress.frames, total=progress.total or None, time=float(progress.time))
+            return
+        if self._bar is None:  # the frames of an earlier run took no time
+            self._bar = tqdm(desc=self.output.name if self.named else None, total=progress.total or None,
+                             initial=progress.frames - 1, unit='frame', dynamic_ncols=True)
+        self._bar.update(progress.frames - self._bar.n)
+
+    def tell(self, message: str) -> None:
+        """Prints a line for people."""
+        tqdm.write(message, file=sys.stderr)
+
+    def end(self, state: str, message: str = '', *, tell: bool = True) -> None:
+        """Tells how it ended: 'done', 'skipped', 'failed', 'refused' or 'interrupted'.
+
+        Args:
+            tell: whether people are told, too.
+        """
+        if message and tell:
+            self.tell(message)
+        if self.as_json:
+            with suppress(BrokenPipeError):  # who read has gone
+                self._print(state, **({'message': message} if message else {}))
+
+    def _print(self, state: str, **fields: Any) -> None:
+        # In one piece: torchrun runs Python unbuffered, and its processes share a stream
+        sys.stdout.write(json.dumps({'output': str(self.output), 'state': state, **fields}) + '\n')
+        sys.stdout.flush()
+
+    def __enter__(self) -> 'ProgressBar':
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

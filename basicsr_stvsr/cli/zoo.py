@@ -1,0 +1,67 @@
+"""The verbs of `stvsr zoo`."""
+import argparse
+import sys
+
+from .. import zoo
+from ..zoo import entry_of
+from ..zoo_files import fetch, verify
+from ..zoo_page import NOT_TOLD, basicsr_row, cells, facts, megabytes, source
+from ..zoo_publish import publish
+
+FAILED = 1  # exit code
+
+
+def run_list(args: argparse.Namespace) -> int:
+    width = max(map(len, zoo.ZOO)) + 2
+    for name, entry in zoo.ZOO.items():
+        state = ('fetched' if entry.url else 'in the package') if entry.path.is_file() else 'not here'
+        print(f'{name:{width}}{entry.parameters:>12,} parameters {megabytes(entry):>11}  {state:16}{entry.about}')
+    return 0
+
+
+def run_info(args: argparse.Namespace) -> int:
+    entry = entry_of(args.name)
+    shown = {fact: text.replace('`', '') for fact, text in facts(args.name, entry).items()}
+    for title, scores in ('measured', entry.measured), ('published', entry.published):
+        lines = ['{}, {}, frames {}: {} dB, SSIM {}'.format(*cells(score)) for score in scores]
+        shown |= {title: '\n'.join(lines)} if lines else {}
+    width = max(map(len, shown)) + 2
+    for fact, text in shown.items():
+        text = text.replace('\n', '\n' + ' ' * width)
+        print(f'{fact:{width}}{text}')
+    return 0
+
+
+def run_fetch(args: argparse.Namespace) -> int:
+    entry_of(args.name)  # where there is none, nothing was begun
+    try:
+        print(fetch(args.name, show_progress=True))
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return FAILED
+    return 0
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    failed = False
+    for name in [args.name] if args.name else zoo.ZOO:
+        entry = entry_of(name)
+        if not args.name and entry.url and not entry.path.is_file():
+            print(f'{name}: not fetched')
+            continue
+        try:
+            print(f'{name}: {verify(name)} is whole')
+        except (OSError, ValueError) as error:
+            print(f'error: {name}: {error}', file=sys.stderr)
+            failed = True
+    return FAILED if failed else 0
+
+
+def run_publish(args: argparse.Namespace) -> int:
+    done = publish(args.checkpoint, name=args.name, opt=args.opt, into=args.into, key=args.key, half=args.half,
+                   as_safetensors=args.safetensors, results=args.results, data=args.data,
+                   licence=args.licence or NOT_TOLD, url=args.url)
+    print(f'{done.path}: {done.entry.size / 1e6:.2f} MB, sha256 {done.entry.sha256}\n{done.card}: the model card\n')
+    print(f"The row for BasicSR's docs/ModelZoo.md:\n\n{basicsr_row(done.entry)}\n")
+    print(f'The row for basicsr_stvsr/zoo.py:\n\n{source(done.name, done.entry)}')
+    return 0

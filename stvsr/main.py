@@ -1,0 +1,43 @@
+"""The command `stvsr`: videos in, videos out.
+
+Exit codes: 0, done; 1, it failed on the way, and what was done is kept; 2, what was asked for cannot be done, and
+nothing was begun; 130, interrupted.
+"""
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .parser import make_parser
+from .pipeline_parser import make_pipeline_parser
+
+EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # Their options are those of BasicSR, but for `test --protocol`
+    if arguments[:1] == ['train'] or arguments[:1] == ['test'] and not {'--protocol', '-h', '--help'} & set(arguments):
+        sys.argv = [f'stvsr {arguments[0]}', *arguments[1:]]
+        make_pipeline_parser(arguments[0]).parse_args()  # help and usage errors, before seconds of imports
+        runpy.run_module(f'basicsr_stvsr.{arguments[0]}', run_name='__main__')
+        return 0
+    parser = make_parser()
+    args, others = parser.parse_known_args(arguments)
+    if others and (not hasattr(args, 'paths') or any(other.startswith('-') for other in others)):
+        parser.error(f'unrecognized arguments: {" ".join(others)}')
+    if others:  # argparse takes the paths in front of an option for all of them
+        args.paths += map(Path, others)
+    try:
+        return args.run(args)
+    except BrokenPipeError:  # who read has gone; else Python would fail once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except KeyboardInterrupt as interrupt:
+        print(f'interrupted; {interrupt}; go on with --resume' if interrupt.args else 'interrupted', file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return EXIT_REFUSED

@@ -1,0 +1,155 @@
+"""What the command `stvsr` takes."""
+import argparse
+import runpy
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+
+from .imported import imported
+from .zoo_parser import add_zoo_commands
+
+PRECISIONS, AT_CUT = ('fp32', 'bf16', 'fp16'), ('previous', 'next')  # as RestoreOptions, which takes seconds to import
+
+
+def read_version() -> str:
+    """The version of basicsr_stvsr, without an import of the package."""
+    (folder,) = find_spec('basicsr_stvsr').submodule_search_locations
+    return runpy.run_path(str(Path(folder) / 'version.py'))['__version__']
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes @FILE for the lines of a file, of which empty ones do not count."""
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        line = arg_line.strip()
+        return [line] if line else []
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog='stvsr', description='Super-resolution and frame interpolation of videos.',
+        epilog='exit codes: 0 done; 1 failed on the way, what was done is kept; 2 refused, nothing was begun; '
+        '130 interrupted')
+    parser.add_argument('--version', action='version', version=f'stvsr {read_version()}')
+    commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
+
+    def add(name: str, about: str, example: str, fromfile_prefix_chars: str | None = None) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=about, description=f'{about[0].upper()}{about[1:]}.', epilog=f'example:\n  {example}',
+            formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars=fromfile_prefix_chars)
+        command.set_defaults(run=imported(f'basicsr_stvsr.cli.{name}:run'))
+        return command
+
+    restore = add('restore', 'restore a video, or a folder of frames',
+                  'stvsr restore in.mp4 out.mp4 --model fstrn-small --crf 16\n'
+                  '  stvsr restore frames_in/ frames_out/ --model mbnet-small\n'
+                  '  torchrun --nproc-per-node 4 -m basicsr_stvsr restore @list.txt --into out/ --model fisr-small',
+                  fromfile_prefix_chars='@')
+    restore.usage = 'stvsr restore [options] (INPUT OUTPUT | INPUT ... --into FOLDER) (--model NAME | --opt FILE)'
+    restore.add_argument('paths', type=Path, nargs='+', metavar='INPUT [OUTPUT]',
+                         help='video file, or folder of frames; the output likewise, whose suffix tells the container. '
+                         '@FILE stands for the lines of a file')
+    restore.add_argument('--into', type=Path, metavar='FOLDER',
+                         help='restore all inputs into a folder; those that are there already are passed over. The '
+                         'processes of torchrun share them')
+    restore.add_argument('--suffix', metavar='.EXT', help='with --into: of the outputs (default: that of the input)')
+    restore.add_argument('--overwrite', action='store_true', help='replace outputs that are there already')
+    add_model_options(restore)
+    add_restore_options(restore)
+    add_encoding_options(restore)
+
+    info = add('info', 'tell what a video is, or a model',
+               'stvsr info in.mp4\n  stvsr info mbnet-small\n  stvsr info options/train_mbnet.yml')
+    info.add_argument('what', nargs='?',
+                      help='video file, folder of frames, name of a model, or option file; nothing: the models')
+    info.add_argument('--json', action='store_true', help='for machines')
+
+    compare = add('compare', 'write a page in which two videos are compared frame by frame',
+                  'stvsr compare in.mp4 out.mp4 --output compare.html')
+    compare.add_argument('first', type=Path, help='video file, or folder of frames')
+    compare.add_argument('second', type=Path)
+    compare.add_argument('--gt', type=Path, help='what both are compared with')
+    compare.add_argument('--output', type=Path, default=Path('compare.html'), help='(default: %(default)s)')
+    compare.add_argument('--mode', choices=('slider', 'side-by-side', 'difference'), default='slider',
+                         help='how the page opens (default: %(default)s)')
+    compare.add_argument('--max-frames', type=int, default=240, metavar='N',
+                         help='the most frames to show; scores are of all (default: %(default)s)')
+
+    add_zoo_commands(commands.add_parser('zoo', help='the model zoo: list, info, fetch, verify, publish'))
+
+    export = add('export', 'write a network to ONNX, and compare it with torch by onnxruntime',
+                 'stvsr export fstrn.onnx --model fstrn-small\n'
+                 '  stvsr export net.onnx --opt options/train_fstrn.yml --weights net_g_latest.pth')
+    export.add_argument('output', type=Path, metavar='FILE.onnx')
+    export.add_argument('--no-check', action='store_true', help='do not compare it with torch')
+    export.add_argument('--overwrite', action='store_true', help='replace a file that is there already')
+    add_model_options(export)
+
+    test = add('test', 'measure a model by a protocol, or by an option file: stvsr test -opt FILE',
+               'stvsr test --protocol mbnet-table3 --model mbnet-small --datasets vid4\n'
+               '  stvsr test --protocol reds4 --model bicubic\n'
+               '  stvsr test --protocol reds4 --frames frames/ --label BasicVSR\n'
+               '  stvsr test -opt options/test_mbnet_small.yml')
+    test.add_argument('--protocol', required=True, metavar='NAME', help='an unknown one lists them')
+    test.add_argument('--data', type=Path, default=Path('datasets'), metavar='FOLDER',
+                      help='where the data sets lie (default: %(default)s)')
+    test.add_argument('--datasets', nargs='+', default=[], metavar='NAME', help='measure these alone')
+    test.add_argument('--into', type=Path, default=Path('results'), metavar='FOLDER', help='(default: %(default)s)')
+    test.add_argument('--workers', type=int, metavar='N',
+                      help='processes that compute scores beside the network (default: all cores but one)')
+    which = add_model_options(test)
+    which.add_argument('--frames', type=Path, metavar='FOLDER', help='frames that something else has made, named '
+                       'as the true ones: FOLDER/<data set>/<clip>/<frame>.png, or <frame>_<suffix>.png')
+    test.add_argument('--label', metavar='NAME', help='of these in tables (default: the name of their folder)')
+    commands.add_parser('train', help='train by an option file: stvsr train -opt FILE', add_help=False)
+    return parser
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Adds --model, --opt and --weights; returns the group of which one must be given."""
+    model = parser.add_argument_group('model')
+    which = model.add_mutually_exclusive_group(required=True)
+    which.add_argument('--model', metavar='NAME', help='of the zoo, such as mbnet-small; an unknown one lists them')
+    which.add_argument('--opt', type=Path, metavar='FILE', help='option file, of which network_g is taken')
+    model.add_argument('--weights', type=Path, metavar='FILE',
+                       help='with --opt: checkpoint of a training (default: what the file names in '
+                       'path.pretrain_network_g)')
+    return which
+
+
+def add_restore_options(parser: argparse.ArgumentParser) -> None:
+    how = parser.add_argument_group('restoring')
+    how.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N; or several, such as cuda:0,cuda:1, '
+                     'which share a video (default: %(default)s)')
+    how.add_argument('--precision', choices=PRECISIONS, default='fp32', help='of convolutions (default: %(default)s)')
+    how.add_argument('--channels-last', action='store_true', help='the memory layout that many GPUs are faster with')
+    how.add_argument('--compile', action='store_true', help='by torch.compile: minutes at the start, faster afterwards')
+    how.add_argument('--tile', type=int, metavar='PIXELS',
+                     help='longest side of tiles of the input; 0: whole frames (default: 256 on a CPU, else whole '
+                     'frames, which are halved where a GPU lacks memory)')
+    how.add_argument('--tile-overlap', type=int, default=32, metavar='PIXELS', help='(default: %(default)s)')
+    how.add_argument('--no-cuts', action='store_true', help='take the video for one scene')
+    how.add_argument('--at-cut', choices=AT_CUT, default='previous',
+                     help='which frame is shown twice between two scenes, by models that double the frame rate '
+                     '(default: %(default)s)')
+    how.add_argument('--even', action='store_true',
+                     help='of such models: make 2n frames of n, the last shown twice, instead of 2n - 1')
+    how.add_argument('--deinterlace', action='store_true', help='make one frame of every two fields')
+    how.add_argument('--rate', type=frame_rate, help='frames a second of a folder (default: 25)')
+    how.add_argument('--resume', action='store_true', help='go on with work that was interrupted')
+    how.add_argument('--json', action='store_true', help='progress as a JSON object a line, for machines')
+
+
+def frame_rate(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except ZeroDivisionError:
+        raise ValueError(f'{text} is no number') from None
+
+
+def add_encoding_options(parser: argparse.ArgumentParser) -> None:
+    encoding = parser.add_argument_group('encoding')
+    encoding.add_argument('--codec', help='x264, x265, av1, prores, ffv1 (lossless) or png (default: x264; av1 in '
+                          '.webm; png for a folder)')
+    encoding.add_argument('--crf', type=float, help='quality, less is better (default: that of the codec)')
+    encoding.add_argument('--preset', help='speed of the encoder (default: that of the codec)')

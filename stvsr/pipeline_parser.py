@@ -1,0 +1,23 @@
+"""The command line of trainings and tests by an option file: BasicSR's flags, and some more."""
+import argparse
+import os
+
+
+def make_pipeline_parser(action: str) -> argparse.ArgumentParser:
+    """The parser of `train` or `test`."""
+    parser = argparse.ArgumentParser(
+        description=f'{action.capitalize()} with BasicSR.',
+        epilog=f'example:\n  stvsr {action} -opt options/{action}_mbnet_small.yml\n'
+        f'  python basicsr/{action}.py -opt options/{action}_mbnet_small.yml',
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('-opt', required=True, help='path to an option file (YAML)')
+    launcher = 'pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none'  # as torchrun sets it
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default=launcher,
+                        help='job launcher; torchrun is recognised (default: %(default)s)')
+    parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state, if any')
+    parser.add_argument('--debug', action='store_true', help='log, validate and save every few steps')
+    parser.add_argument('--local_rank', type=int, default=0, help='ignored; old launchers pass it')
+    parser.add_argument('--force_yml', nargs='+', default=[], metavar='BLOCK:NAME=VALUE', help='override options')
+    if action == 'train':
+        parser.add_argument('--check', action='store_true', help='take one step, tell what it needs, write nothing')
+    return parser

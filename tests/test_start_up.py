@@ -1,0 +1,50 @@
+"""Help and usage errors come at once."""
+import json
+
+import pytest
+from run_util import run_fresh
+
+import basicsr_stvsr
+from basicsr_stvsr.video import restorer
+from stvsr import parser
+
+# Prints exit code, output, and the modules that were imported
+RUN = '''
+import contextlib, io, json, sys
+from stvsr.main import main
+with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+    try:
+        code = main(sys.argv[1:])
+    except SystemExit as error:
+        code = error.code
+print(json.dumps([code, out.getvalue(), sorted(sys.modules)]))
+'''
+
+
+@pytest.mark.parametrize(('command', 'code', 'text'), [
+    ('--help', 0, 'restore a video, or a folder of frames'),
+    ('--version', 0, f'stvsr {basicsr_stvsr.__version__}\n'),
+    ('', 2, 'the following arguments are required: COMMAND'),
+    ('restore --help', 0, '--tile-overlap PIXELS'),
+    ('restore in.mp4 out.mp4 --model mbnet-small --titel 3', 2, 'unrecognized arguments: --titel 3'),
+    ('restore in.mp4 out.mp4', 2, 'one of the arguments --model --opt is required'),
+    ('restore in.mp4 out.mp4 --model mbnet-small --precision int8', 2, "invalid choice: 'int8'"),
+    ('zoo publish --help', 0, '--safetensors'),
+    ('train --help', 0, '--force_yml'),
+    ('train', 2, 'the following arguments are required: -opt'),
+    ('test --help', 0, '--protocol NAME'),
+    ('test -opt a.yml --check', 2, 'unrecognized arguments: --check'),
+])
+def test_help_and_usage_errors_import_nothing_heavy(command, code, text):
+    result = json.loads(run_fresh('-c', RUN, *command.split()).stdout)
+    assert result[0] == code and text in result[1]
+    assert not {'torch', 'numpy', 'cv2', 'basicsr', 'basicsr_stvsr'} & set(result[2])
+
+
+def test_python_m_is_the_command():
+    for module in ('stvsr', 'basicsr_stvsr'):
+        assert run_fresh('-m', module, '--version').stdout == f'stvsr {basicsr_stvsr.__version__}\n'
+
+
+def test_the_parser_offers_what_the_restorer_takes():
+    assert parser.PRECISIONS == tuple(restorer.PRECISIONS) and parser.AT_CUT == restorer.AT_CUT
