@@ -10,7 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# In the order of the files: xdist would begin with those of many tests, and leave the long runs of a few to the end,
+# when the other processes have nothing to do any more.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo test test-slow test-cpus lint docs serve-docs clean
 

@@ -122,7 +122,6 @@ def test_a_seed_fixes_the_motion():
     assert paths[0] == paths[1] != paths[2]
 
 
-@pytest.mark.numeric
 def test_the_script_writes_what_its_motion_file_says(tmp_path):
     succeed('scripts/demo/make_demo_clips.py', '--output', tmp_path, '--num_frames', 3, '--height', 48, '--width', 64)
 

@@ -138,7 +138,6 @@ def test_a_pattern_that_fits_nothing_is_refused(make_model):
         make_model(lr_mul={'flownet': 0.25})
 
 
-@pytest.mark.numeric
 def test_schedules_in_samples(make_model, batch):
     """With 4 samples a step, 12 samples of warm-up are three steps, and the milestone at 20 lies behind the fifth."""
     model = make_model(unit='samples', warmup_iter=12, scheduler={
@@ -249,7 +248,6 @@ def test_channels_last_changes_only_the_layout(make_model, batch):
     assert_close(grads(last), grads(first), 1e-7)  # of a norm of 2; some buffers stay in float32
 
 
-@pytest.mark.numeric
 def test_compile_falls_back_with_a_warning(make_model, batch, monkeypatch, log):
     def broken(*args, **kwargs):
         raise RuntimeError('Failed to find C compiler.\nPlease install one')
