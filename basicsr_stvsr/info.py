@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .inference import Tiles, check_needs, frames_of_clip, is_recurrent, restore_windows
+from .inference import Tiles, check_needs, device_of, frames_of_clip, is_recurrent, restore_windows
 from .video.source import Source
 
 MEASURED_SIZE = 64, 64  # of the frames for which multiplications are counted
@@ -17,7 +17,7 @@ def facts_of_model(net: nn.Module, name: str, weights: str | None) -> Facts:
     """What a network is, and what it wants.
 
     Args:
-        net: a network that states its needs.
+        net: a network that states its needs; on the meta device, counting takes no time.
         name: what it is called.
         weights: name of the file of its weights, if any.
 
@@ -28,8 +28,9 @@ def facts_of_model(net: nn.Module, name: str, weights: str | None) -> Facts:
     h, w = MEASURED_SIZE
     given, color = measured_frames(net), getattr(net, 'color', None) or 'rgb'
     needs_flow = getattr(net, 'needs_flow', False)
-    lq = torch.zeros(1, given, 1 if color == 'y' else 3, h, w)
-    flow = torch.zeros(1, given - 1, 2, 2, h, w) if needs_flow else None
+    device = device_of(net) or torch.device('cpu')
+    lq = torch.zeros(1, given, 1 if color == 'y' else 3, h, w, device=device)
+    flow = torch.zeros(1, given - 1, 2, 2, h, w, device=device) if needs_flow else None
     with FlopCounterMode(display=False) as counter:
         next(restore_windows(Tiles(net), frames_of_clip(lq, flow)))
     return {

@@ -252,6 +252,17 @@ def load_network(network: Mapping[str, Any], weights: str | Path | None, device:
     return net.eval().requires_grad_(False).to(device)
 
 
+def outline(network: Mapping[str, Any]) -> nn.Module:
+    """Builds a network on the meta device: shapes without numbers, which take neither time nor memory.
+
+    Raises:
+        ValueError: there is no such network, or an option is wrong.
+    """
+    with torch.device('meta'):
+        net = build(network)
+    return net.to('meta').eval().requires_grad_(False)
+
+
 def build(network: Mapping[str, Any]) -> nn.Module:
     """Builds a network from its options; ValueError where there is none of its type, or an option is wrong."""
     name = network.get('type')

@@ -62,6 +62,8 @@ def make_parser() -> argparse.ArgumentParser:
                'stvsr info in.mp4\n  stvsr info mbnet-small\n  stvsr info options/train_mbnet.yml')
     info.add_argument('what', nargs='?',
                       help='video file, folder of frames, name of a model, or option file; nothing: the models')
+    info.add_argument('--speed', action='store_true',
+                      help='of a model: also measure how many frames a second this machine restores; up to a minute')
     info.add_argument('--json', action='store_true', help='for machines')
 
     compare = add('compare', 'write a page in which two videos are compared frame by frame',

@@ -18,10 +18,12 @@ from conftest import ROOT
 from run_util import run
 from video_util import moving_clip, packets_of, write_film, write_video
 
+from basicsr_stvsr import speed
 from basicsr_stvsr.cli.progress import ProgressBar
+from basicsr_stvsr.info import facts_of_model
 from basicsr_stvsr.options import load_options
 from basicsr_stvsr.video.source import open_source
-from basicsr_stvsr.zoo import WEIGHTS, ZOO, load
+from basicsr_stvsr.zoo import WEIGHTS, ZOO, build, load, outline
 from stvsr.main import main
 
 FILM = Fraction(24000, 1001)
@@ -261,6 +263,52 @@ def test_info_of_an_option_file(capsys, tmp_path):
     (tmp_path / 'empty.yml').write_text('name: nothing')
     assert main(['info', str(tmp_path / 'empty.yml')]) == 2
     assert 'empty.yml has no network_g' in capsys.readouterr().err
+
+
+def test_info_with_the_speed(video, tmp_path, capsys, monkeypatch):
+    """Of whole frames where they are quick, else by the area of small ones; videos have none."""
+    options = tmp_path / 'net.yml'
+    options.write_text('network_g: {type: VSRResNet, num_feat: 4, num_block: 1, scale: 2}')
+    monkeypatch.setattr(speed, 'SIZE', (48, 64))
+    monkeypatch.setattr(speed, 'TRIAL_SIZE', (24, 32))
+    assert main(['info', str(options), '--speed', '--json']) == 0
+    found = json.loads(capsys.readouterr().out)['speed']
+    assert found['measured_at'] == {'width': 64, 'height': 48} and found['frames_per_second'] > 0
+    monkeypatch.setattr(speed, 'LONGEST_RUN', 0)
+    assert main(['info', str(options), '--speed']) == 0
+    assert 'for frames of 64x48, estimated from 32x24 (' in capsys.readouterr().out
+    assert main(['info', str(video), '--speed']) == 2
+    assert '--speed is for models' in capsys.readouterr().err
+
+
+class Sleeping(torch.nn.Module):
+    """Counts its windows, by which the test sets the clock."""
+
+    scale, temporal_scale, num_frames, size_multiple, color = 2, 2, 3, 1, 'rgb'
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, lq):
+        self.calls += 1
+        return torch.nn.functional.interpolate(lq[0], scale_factor=2)[None].repeat_interleave(2, 1)[:, :5]
+
+
+def test_speed_counts_the_windows_of_a_frame(monkeypatch):
+    net = Sleeping()
+    monkeypatch.setattr(speed.time, 'perf_counter', lambda: 10.0 * net.calls)
+    restorer = speed.Restorer(net, speed.RestoreOptions(detect_cuts=False))
+    assert speed.seconds_per_frame(restorer, 16, 24) == 10
+    monkeypatch.setattr(speed, 'SIZE', (32, 24))
+    monkeypatch.setattr(speed, 'TRIAL_SIZE', (16, 24))
+    assert speed.measure_speed(net) == speed.Speed(2 / 20, 16, 24)  # twice the area, two frames for each
+
+
+@pytest.mark.parametrize('name', ZOO)
+def test_outlines_count_as_the_networks_do(name):
+    network = ZOO[name].network
+    assert facts_of_model(outline(network), name, None) == facts_of_model(build(network), name, None)
 
 
 def test_info_of_a_video(video, capsys):

@@ -3,6 +3,7 @@
 Shapes: B images, C channels, H x W pixels, s = scale.
 """
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -61,6 +62,12 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border') -> Tensor:
 def at_least_float32(x: Tensor) -> Tensor:
     """Brings half precision to float32, and leaves wider types alone."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """A block in which nothing is cast; the meta device, on which networks are only counted, knows no autocast."""
+    is_known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if is_known else nullcontext()
 
 
 def upsample(image: Tensor, factor: int) -> Tensor:

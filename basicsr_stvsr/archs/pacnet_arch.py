@@ -20,7 +20,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arch_util import upsample_flow
+from .arch_util import upsample_flow, without_autocast
 
 # Numbers in one unfolded strip: few enough for the cache of a CPU, enough to keep a GPU busy.
 STRIP_NUMEL = {'cpu': 2**21, 'cuda': 2**24}
@@ -208,7 +208,7 @@ def pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
     Returns:
         (B, k*k, H, W), row by row of the window; 1 at its centre.
     """
-    with torch.autocast(guide.device.type, enabled=False):
+    with without_autocast(guide.device):
         return _pac_kernel(guide, kernel_size)
 
 
@@ -237,7 +237,7 @@ def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = 
         raise ValueError(f'a stride of at most the kernel size is needed, but got stride {stride} with a weight of '
                          f'shape {tuple(weight.shape)}')
     # One dtype for the whole walk, also under autocast, whose state does not reach the backward pass.
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         out = _pac_conv(x, kernel.to(x.dtype), weight.to(x.dtype), stride)
     return out if bias is None else out + bias.to(x.dtype).view(1, -1, 1, 1)
 

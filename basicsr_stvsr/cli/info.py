@@ -1,14 +1,17 @@
 """`stvsr info`."""
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..zoo import ZOO
 
+Described = tuple[dict[str, Any], dict[str, str]]  # facts as values, and in words
+
 
 def run(args: argparse.Namespace) -> int:
-    facts, shown = facts_of(args.what)
+    facts, shown = describe(args.what, with_speed=args.speed)
     if args.json:
         print(json.dumps(facts))
         return 0
@@ -18,16 +21,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def facts_of(what: str | None) -> tuple[dict[str, Any], dict[str, str]]:
-    """Facts about a model, an option file's network, a video, or all models (None): as values, and in words.
+def describe(what: str | None, *, with_speed: bool) -> Described:
+    """Facts about a model, an option file's network, a video, or all models (None).
 
-    Each kind imports what it needs: a video no networks, a network no FFmpeg.
+    Raises:
+        ValueError: `what` is none of these, or has no speed.
     """
+    is_network = what is not None and (what in ZOO or what.endswith(('.yml', '.yaml')))
+    if with_speed and not is_network:
+        raise ValueError('--speed is for models and option files')
+    if is_network:
+        return describe_network(what, with_speed=with_speed)
     if what is None:
         models = {name: entry.about for name, entry in ZOO.items()}
         return models, models
-    if what in ZOO or what.endswith(('.yml', '.yaml')):
-        return facts_of_network(what)
     if not Path(what).exists():
         raise ValueError(f'{what} is neither a file, nor one of the models {", ".join(ZOO)}')
 
@@ -39,16 +46,46 @@ def facts_of(what: str | None) -> tuple[dict[str, Any], dict[str, str]]:
     return facts, describe_video(facts)
 
 
-def facts_of_network(what: str) -> tuple[dict[str, Any], dict[str, str]]:
+def describe_network(what: str, *, with_speed: bool) -> Described:
     """Facts about a network by its name in the zoo, or by its option file."""
     from ..info import describe_model, facts_of_model
     from ..options import load_options
-    from ..zoo import load, load_network
+    from ..zoo import outline
     from .model import network_of
 
     if what in ZOO:
-        net, name, weights = load(what), f'{what}: {ZOO[what].about}', ZOO[what].weights
+        network, name, weights = ZOO[what].network, f'{what}: {ZOO[what].about}', ZOO[what].weights
     else:
-        net, name, weights = load_network(network_of(load_options(what), what), None), what, None
-    facts = facts_of_model(net, name, weights)
-    return facts, describe_model(facts)
+        network, name, weights = network_of(load_options(what), what), what, None
+    facts = facts_of_model(outline(network), name, weights)
+    shown = describe_model(facts)
+    if with_speed:
+        facts['speed'] = speed_of(network)
+        shown['speed'] = describe_speed(facts['speed'])
+    return facts, shown
+
+
+def speed_of(network: Mapping[str, Any]) -> dict[str, Any]:
+    """How fast `stvsr restore` would run a network here; its weights make no difference."""
+    import torch
+
+    from ..speed import SIZE, measure_speed
+    from ..zoo import load_network
+    from .model import devices_of
+    from .restore import CPU_TILE
+
+    (device,) = devices_of('auto')
+    speed = measure_speed(load_network(network, None, device), tile=CPU_TILE if device == 'cpu' else None)
+    height, width = SIZE
+    return {'frames_per_second': speed.frames_per_second, 'width': width, 'height': height,
+            'measured_at': {'width': speed.width, 'height': speed.height},
+            'device': device if device == 'cpu' else torch.cuda.get_device_name(device),
+            'threads': torch.get_num_threads()}
+
+
+def describe_speed(speed: Mapping[str, Any]) -> str:
+    at, rate = speed['measured_at'], speed['frames_per_second']
+    estimated = f', estimated from {at["width"]}x{at["height"]}' if at['width'] != speed['width'] else ''
+    threads = f', {speed["threads"]} thread{"s" * (speed["threads"] > 1)}' if speed['device'] == 'cpu' else ''
+    return (f'{rate:.3g} frames a second come out, for frames of {speed["width"]}x{speed["height"]}{estimated} '
+            f'({speed["device"]}{threads})')
