@@ -419,6 +419,14 @@ class STVSRModel(ClipModel):
         path = osp.join(self.opt['path']['training_states'], f'{current_iter}.state')
         on_first_rank(lambda: write_whole(path, state))
 
+    def parameters_by_name(self, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
+        """Return what an optimiser trains, in its order, by names such as 'net_g.head.weight'."""
+        names = {id(parameter): f'{label}.{name}' for label in ('net_g', 'net_d') if getattr(self, label, None)
+                 for name, parameter in self.get_bare_model(getattr(self, label)).named_parameters()}
+        parameters = [parameter for group in optimizer.param_groups for parameter in group['params']]
+        return {names.get(id(parameter), f'parameter {number}'): parameter
+                for number, parameter in enumerate(parameters)}
+
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
         """Takes over a state of `save_training_state`, or of BasicSR; random numbers are left to the caller.
 
@@ -431,11 +439,8 @@ class STVSRModel(ClipModel):
         if own != saved:
             raise ValueError(f'{path} holds optimisers whose groups have {saved} '
                              f'parameters, but here they have {own}: another network, or other train.lr_mul')
-        names = {id(parameter): f'{label}.{name}' for label in ('net_g', 'net_d') if getattr(self, label, None)
-                 for name, parameter in self.get_bare_model(getattr(self, label)).named_parameters()}
         for optimizer, state in zip(self.optimizers, resume_state['optimizers'], strict=True):
-            parameters = [parameter for group in optimizer.param_groups for parameter in group['params']]
-            check_moments(state, {names[id(parameter)]: parameter for parameter in parameters}, path)
+            check_moments(state, self.parameters_by_name(optimizer), path)
             optimizer.load_state_dict(state)
         # Only where the schedule stands: BasicSR's takes the schedule itself, too, whatever the options now say.
         for scheduler, state in zip(self.schedulers, resume_state['schedulers'], strict=True):
