@@ -18,7 +18,8 @@ PAIR = (2, 3, 16, 20)
 # The inputs of a VSR net of MBNet: LR pair, last SR pair and feedback in LR (space to depth), warped LR pair, flows.
 VSR_INPUTS = ((2, 6, 8, 10), (2, 96, 8, 10), (2, 6, 8, 10), (2, 96, 8, 10), (2, 4, 8, 10))
 
-# name -> (smallest useful options, shapes of the inputs, shapes of the outputs); a new arch adds one row.
+# name -> (smallest useful options, shapes of the inputs, shapes of the outputs); a new arch adds one row. 'RDN, small'
+# is RDN with the options that the small networks use.
 # Two clips each, and one size with each multiple that the arch states, but not with twice that.
 CASES = {
     'BicubicAverage': (dict(), ((2, 2, 3, 8, 10),), ((2, 3, 3, 32, 40),)),
@@ -28,18 +29,30 @@ CASES = {
     'GridNet': (
         dict(feature_channels=16, channels=(4, 6, 8)),
         ((2, 6, 32, 40), (2, 16, 8, 10)), ((2, 3, 32, 40),)),
+    'GridNet, small': (
+        dict(feature_channels=16, channels=(4, 6, 8), num_columns=4, unshuffle=4, residual=True, blend=True),
+        ((2, 6, 48, 80), (2, 16, 12, 20)), ((2, 3, 48, 80),)),
     'HOFFR': (
         dict(num_feat=8, num_block=1, num_rcab=1, reduction=4, num_flow_feat=4),
+        ((2, 3, 3, 8, 10),), ((2, 3, 3, 32, 40),)),
+    'HOFFR, small': (
+        dict(num_feat=8, num_block=1, num_rcab=1, reduction=4, num_flow_feat=4, upscale='direct'),
         ((2, 3, 3, 8, 10),), ((2, 3, 3, 32, 40),)),
     'MBNet': (MBNET, ((2, 2, 3, 12, 20),), ((2, 3, 3, 48, 80),)),
     'OFRNet': (dict(num_feat=8, num_res=1), (PAIR, PAIR), ((2, 2, 4, 5), (2, 2, 8, 10), (2, 2, 16, 20))),
     'PACFlowNet': (
         dict(num_feat=4, guide_channels=2),
         ((2, 4, 8, 10), (2, 6, 32, 40)), ((2, 4, 32, 40),)),
+    'PACFlowNet, small': (
+        dict(num_feat=4, guide_channels=2, kernel_size=3, unshuffle=2),
+        ((2, 4, 8, 10), (2, 6, 32, 40)), ((2, 4, 32, 40),)),
     'PWCNet': (dict(), (PAIR, PAIR), ((2, 2, 4, 5), (2, 2, 8, 10), (2, 2, 16, 20))),
     'RBPN': (dict(base_filter=8, num_feat=4, num_resblock=1), VSR_INPUTS, ((2, 6, 32, 40), (2, 4, 8, 10))),
     'RDN': (
         dict(num_feat=8, num_grow=4, num_blocks=2, num_layers=2), VSR_INPUTS, ((2, 6, 32, 40), (2, 8, 8, 10))),
+    'RDN, small': (
+        dict(num_feat=8, num_grow=4, num_blocks=2, num_layers=1, joint=False, upscale='direct', residual='last'),
+        VSR_INPUTS, ((2, 6, 32, 40), (2, 16, 8, 10))),
     'UNet': (
         dict(feature_channels=16, channels=(4, 6, 8)),
         ((2, 6, 32, 40), (2, 16, 8, 10)), ((2, 3, 32, 40),)),
@@ -51,7 +64,11 @@ ASIDE = ('deblur_tail.',)  # makes what a loss is on, but no part of the output;
 
 
 def build(name: str) -> nn.Module:
-    return ARCH_REGISTRY.get(name)(**CASES[name][0])
+    return ARCH_REGISTRY.get(arch_of(name))(**CASES[name][0])
+
+
+def arch_of(name: str) -> str:
+    return name.partition(',')[0]
 
 
 def weights(net: nn.Module) -> dict[str, nn.Parameter]:
@@ -84,7 +101,8 @@ only_sized = pytest.mark.parametrize('name', names_where(lambda net: getattr(net
 
 
 def test_no_arch_is_left_out():
-    assert {name for name, arch in ARCH_REGISTRY if arch.__module__.startswith('basicsr_stvsr.')} == set(CASES)
+    assert {name for name, arch in ARCH_REGISTRY if arch.__module__.startswith('basicsr_stvsr.')} == set(
+        map(arch_of, CASES))
 
 
 def test_shapes(name, case):
@@ -169,4 +187,4 @@ def test_channels_last_changes_nothing(case):
 
 def test_misspelt_options_are_refused(name):
     with pytest.raises(TypeError, match='num_feet'):
-        ARCH_REGISTRY.get(name)(**CASES[name][0], num_feet=8)
+        ARCH_REGISTRY.get(arch_of(name))(**CASES[name][0], num_feet=8)

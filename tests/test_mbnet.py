@@ -1,5 +1,6 @@
 """MBNet and its parts against outputs of the official implementations, known motion and hand-computed numbers."""
 import copy
+import math
 import re
 import shutil
 import subprocess
@@ -18,10 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from basicsr_stvsr.archs import pacnet_arch, pwcnet_arch
 from basicsr_stvsr.archs.arch_util import warp
+from basicsr_stvsr.archs.gridnet_arch import GridNet
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet, interpolate_flow
 from basicsr_stvsr.archs.ofrnet_arch import OFRNet
 from basicsr_stvsr.archs.pacnet_arch import PACConvTranspose2d, PACFlowNet, pac_conv2d, pac_kernel
-from basicsr_stvsr.archs.rdn_arch import ResidualDenseBlock, ResidualDenseNet
+from basicsr_stvsr.archs.rdn_arch import RDN, ResidualDenseBlock, ResidualDenseNet
 
 pytestmark = pytest.mark.numeric
 
@@ -296,6 +298,104 @@ def test_rdn_of_one_rgb_frame():
     convs = [(3, 64, 9), (64, 64, 9), (16 * 64, 64, 1), (64, 64, 9), (64, 256, 9), (64, 256, 9), (64, 3, 9)]
     expected = 16 * blocks + sum(i * o * taps + o for i, o, taps in convs)
     assert sum(p.numel() for p in net.parameters()) == expected == 22_271_107
+
+
+# ------------------------------------------------------------------------------------------ options of small networks
+
+SMALL_RDN = dict(num_feat=16, num_grow=16, num_blocks=2, num_layers=1, joint=False, upscale='direct', residual='last')
+
+
+def vsr_inputs(size: tuple[int, int] = (6, 8)) -> list[torch.Tensor]:
+    return [torch.rand(2, channels, *size) for channels in (6, 96, 6, 96, 4)]
+
+
+def perturb(net: torch.nn.Module) -> torch.nn.Module:
+    """Give the layers that start at zero something to do."""
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+    return net.double()
+
+
+@torch.no_grad()
+def test_rdn_of_one_frame_at_a_time_treats_both_alike():
+    net = perturb(RDN(**SMALL_RDN))
+    inputs = [x.double() for x in vsr_inputs()]
+    swapped = [torch.cat(x.chunk(2, dim=1)[::-1], dim=1) for x in inputs]
+    for output, of_swapped in zip(net(*inputs), net(*swapped), strict=True):
+        torch.testing.assert_close(of_swapped, torch.cat(output.chunk(2, dim=1)[::-1], dim=1), rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_rdn_of_one_frame_at_a_time_sees_only_that_frame_and_its_neighbour():
+    net = perturb(RDN(**SMALL_RDN))
+    inputs = [x.double() for x in vsr_inputs()]
+    changed = [x.clone() for x in inputs]
+    for x in changed[:4]:  # all that is known of the later frame
+        x[:, x.shape[1] // 2:] += 1
+    (sr, _), (of_changed, _) = net(*inputs), net(*changed)
+    assert torch.equal(sr[:, :3], of_changed[:, :3])
+    assert not torch.allclose(sr[:, 3:], of_changed[:, 3:])
+
+
+@torch.no_grad()
+def test_rdn_starts_from_the_frames_of_the_last_round():
+    inputs = vsr_inputs()
+    sr_pair, _ = RDN(**SMALL_RDN)(*inputs)
+    assert torch.equal(sr_pair, F.pixel_shuffle(inputs[1], 4))
+
+
+def small_grid(**options) -> GridNet:
+    return GridNet(feature_channels=16, channels=(4, 6, 8), residual=True, **options)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('unshuffle', [1, 2, 4])
+def test_blended_frame_lies_between_both(unshuffle):
+    """With weights of zero, the bias of the last layer alone decides: a weight of 1/2, then 0.9 for the earlier one."""
+    net, pair = small_grid(blend=True, unshuffle=unshuffle), torch.rand(1, 6, 32, 48)
+    net.head[-1].weight.zero_()
+    net.head[-1].bias.zero_()
+    torch.testing.assert_close(net(pair, torch.rand(1, 16, 8, 12)), (pair[:, :3] + pair[:, 3:]) / 2)
+    net.head[-1].bias[3 * unshuffle**2:] = math.log(9)
+    torch.testing.assert_close(net(pair, torch.rand(1, 16, 8, 12)), 0.9 * pair[:, :3] + 0.1 * pair[:, 3:])
+
+
+@torch.no_grad()
+def test_pixels_of_an_unshuffled_grid_come_back_where_they_belong():
+    """Only one pixel of each 4x4 block gets a bias."""
+    net, pair = small_grid(unshuffle=4), torch.zeros(1, 6, 32, 48)
+    net.head[-1].weight.zero_()
+    net.head[-1].bias.zero_()
+    net.head[-1].bias[16 + 4 * 2 + 3] = 1  # green, row 2, column 3 of its block
+    output = net(pair, torch.rand(1, 16, 8, 12))
+    assert torch.equal(output.nonzero()[:, 1:].unique(dim=0), torch.tensor(
+        [[1, y, x] for y in range(2, 32, 4) for x in range(3, 48, 4)]))
+
+
+@torch.no_grad()
+def test_half_size_refinement_starts_as_the_upsampled_flow():
+    flows = torch.tensor([1.0, -2.0, 0.5, 3.0]).view(1, 4, 1, 1).expand(1, 4, 4, 5)
+    net = PACFlowNet(num_feat=4, guide_channels=2, kernel_size=3, unshuffle=2)
+    torch.testing.assert_close(net(flows, torch.rand(1, 6, 16, 20)), 4 * flows[..., :1, :1].expand(1, 4, 16, 20))
+    net.tail[-1].bias[0] = 0.25  # pixels of the grid of half size, so half a pixel at HR
+    torch.testing.assert_close(net(flows, torch.rand(1, 6, 16, 20))[:, 0], torch.full((1, 16, 20), 4.5))
+
+
+@pytest.mark.parametrize(('arch', 'options', 'message'), [
+    (RDN, dict(upscale='bicubic'), 'upscale must be one of steps, direct'),
+    (RDN, dict(residual='first'), 'residual must be one of False, True, last'),
+    (GridNet, dict(unshuffle=3), 'unshuffle must be 1, 2 or 4'),
+    (GridNet, dict(num_columns=5), 'num_columns must be even'),
+    (GridNet, dict(blend=True), 'it needs residual'),
+    (GridNet, dict(feature_channels=24), 'divisible by 16'),
+    (PACFlowNet, dict(unshuffle=4), 'unshuffle must be 1 or 2'),
+    (PACFlowNet, dict(kernel_size=4), 'kernel_size must be odd'),
+])
+def test_small_options_are_checked(arch, options, message):
+    with pytest.raises(ValueError, match=message):
+        arch(**options)
 
 
 # ---------------------------------------------------------------------------------------------------------- flow to t

@@ -33,45 +33,74 @@ class UpBlock(nn.Module):
         return self.block(upsample(x, 2))
 
 
-def head(num_feat: int) -> nn.Sequential:
-    """Features to an RGB frame."""
+def head(num_feat: int, out_channels: int = 3) -> nn.Sequential:
+    """Features to a frame."""
     return nn.Sequential(
-        nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(num_feat, 3, 3, padding=1))
+        nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(num_feat, out_channels, 3, padding=1))
+
+
+def resize_feature(feature: Tensor, ratio: float) -> Tensor:  # (B, C, H, W) -> (B, C / ratio^2 or C, ratio H, ratio W)
+    """Bring the LR feature to the grid of a row: depth to space to enlarge it, means to reduce it."""
+    return F.pixel_shuffle(feature, int(ratio)) if ratio >= 1 else F.avg_pool2d(feature, int(1 / ratio))
 
 
 @ARCH_REGISTRY.register()
 class GridNet(nn.Module):
-    """Three rows, six columns: information flows down in the first three columns and up in the last three.
+    """Three rows of columns: information flows down in the first half of the columns and up in the second half.
+
+    The paper's network has six columns and the default values of `unshuffle`, `residual` and `blend`; the others are
+    ours, for small networks.
 
     Args:
-        scale: only 4, as in the paper: the rows have 4, 2 and 1 times the LR resolution.
-        feature_channels: channels of the LR feature, divisible by 16 (it enters the rows by depth to space); 0: none.
+        scale: only 4, as in the paper: without `unshuffle` the rows have 4, 2 and 1 times the LR resolution.
+        feature_channels: channels of the LR feature, divisible by (4 / unshuffle)^2, as it enters the rows by depth to
+            space; 0: none.
         channels: width of each row. Not published; (32, 96, 192) with RDN D16C8 gives the printed 30.8 M (our choice).
-        residual: adds the mean of the two warped frames to the output (our option; the paper's output is direct).
+        num_columns: even; 6 in the paper.
+        unshuffle: 1, 2 or 4: the grid works on frames so many times smaller, whose pixels become channels, and its
+            output becomes pixels again. With 4 the first row has the LR resolution.
+        residual: add the mean of the two warped frames to the output (the paper's output is direct).
+        blend: with `residual`, weigh the two warped frames pixel by pixel instead of averaging them, so that a frame
+            in which something is hidden can be left out.
+
+    Raises:
+        ValueError: an option has an unknown value, or the channels cannot be divided as the options ask.
     """
 
     def __init__(self, *, scale: int = 4, feature_channels: int = 64, channels: Sequence[int] = (32, 96, 192),
-                 residual: bool = False):
+                 num_columns: int = 6, unshuffle: int = 1, residual: bool = False, blend: bool = False):
         super().__init__()
         if scale != 4:
             raise ValueError(f'GridNet is built for scale 4, but got {scale}')
-        if feature_channels % scale**2:
-            raise ValueError(f'feature_channels must be divisible by {scale**2}, but got {feature_channels}')
+        if unshuffle not in (1, 2, 4):
+            raise ValueError(f'unshuffle must be 1, 2 or 4, but got {unshuffle}')
+        # Resolution of each row, in LR resolutions; at least 1/4, which MBNet's size_multiple of 4 allows for
+        self.ratios = [scale / unshuffle / 2**row for row in range(3)]
+        if feature_channels % int(self.ratios[0])**2:
+            raise ValueError(f'feature_channels must be divisible by {int(self.ratios[0])**2}, but got '
+                             f'{feature_channels}')
         if len(channels) != 3:
             raise ValueError(f'channels must name the widths of 3 rows, but got {list(channels)}')
-        self.scale, self.residual = scale, residual
-        in_channels = [2 * 3 + feature_channels // 16, 2 * 3 + feature_channels // 4, 2 * 3 + feature_channels]
+        if num_columns < 2 or num_columns % 2:
+            raise ValueError(f'num_columns must be even, but got {num_columns}')
+        if blend and not residual:
+            raise ValueError('blend weighs the frames that residual adds: it needs residual')
+        self.scale, self.unshuffle, self.residual, self.blend = scale, unshuffle, residual, blend
+        in_channels = [2 * 3 * unshuffle**2 + feature_channels // int(max(ratio, 1))**2 for ratio in self.ratios]
+        half = num_columns // 2
         self.stems = nn.ModuleList(ConvBlock(i, c) for i, c in zip(in_channels, channels, strict=True))
-        # laterals[column - 1][row]; downs[column][row]: row -> row + 1; ups[column - 3][row]: row + 1 -> row
-        self.laterals = nn.ModuleList(nn.ModuleList(ConvBlock(c, c) for c in channels) for _ in range(5))
+        # laterals[column - 1][row]; downs[column][row]: row -> row + 1; ups[column - half][row]: row + 1 -> row
+        self.laterals = nn.ModuleList(
+            nn.ModuleList(ConvBlock(c, c) for c in channels) for _ in range(num_columns - 1))
         self.downs = nn.ModuleList(
-            nn.ModuleList(ConvBlock(channels[r], channels[r + 1], stride=2) for r in range(2)) for _ in range(3))
+            nn.ModuleList(ConvBlock(channels[r], channels[r + 1], stride=2) for r in range(2)) for _ in range(half))
         self.ups = nn.ModuleList(
-            nn.ModuleList(UpBlock(channels[r + 1], channels[r]) for r in range(2)) for _ in range(3))
-        self.head = head(channels[0])
+            nn.ModuleList(UpBlock(channels[r + 1], channels[r]) for r in range(2)) for _ in range(half))
+        self.head = head(channels[0], (4 if blend else 3) * unshuffle**2)
 
     def forward(self, warped_pair: Tensor, feature: Tensor | None) -> Tensor:
-        """Makes the middle frame.
+        """Make the middle frame.
 
         Args:
             warped_pair: (B, 6, sH, sW), the two SR frames warped to the middle, 0-1, the earlier one first.
@@ -81,28 +110,36 @@ class GridNet(nn.Module):
             (B, 3, sH, sW).
         """
         rows = [stem(x) for stem, x in zip(self.stems, self.row_inputs(warped_pair, feature), strict=True)]
-        for row in (1, 2):
-            rows[row] = rows[row] + self.downs[0][row - 1](rows[row - 1])
-        for column in (1, 2):
-            lateral, down = self.laterals[column - 1], self.downs[column]
-            rows = [x + lateral[row](x) for row, x in enumerate(rows)]
+        half = len(self.downs)
+        for column in range(half):
+            if column:
+                rows = self.move_right(rows, column)
             for row in (1, 2):
-                rows[row] = rows[row] + down[row - 1](rows[row - 1])
-        for column in (3, 4, 5):
-            lateral, up = self.laterals[column - 1], self.ups[column - 3]
-            rows = [x + lateral[row](x) for row, x in enumerate(rows)]
+                rows[row] = rows[row] + self.downs[column][row - 1](rows[row - 1])
+        for column in range(half, 2 * half):
+            rows = self.move_right(rows, column)
             for row in (1, 0):
-                rows[row] = rows[row] + up[row](rows[row + 1])
-        frame = self.head(rows[0])
-        if self.residual:
-            frame = frame + (warped_pair[:, :3] + warped_pair[:, 3:]) / 2
-        return frame
+                rows[row] = rows[row] + self.ups[column - half][row](rows[row + 1])
+        output = self.head(rows[0])
+        if self.unshuffle > 1:
+            output = F.pixel_shuffle(output, self.unshuffle)
+        if not self.residual:
+            return output
+        before, after = warped_pair.chunk(2, dim=1)
+        if not self.blend:
+            return output + (before + after) / 2
+        weight = torch.sigmoid(output[:, 3:])
+        return output[:, :3] + torch.lerp(after, before, weight.to(before.dtype))
 
-    @staticmethod
-    def row_inputs(warped_pair: Tensor, feature: Tensor | None) -> list[Tensor]:
+    def move_right(self, rows: list[Tensor], column: int) -> list[Tensor]:
+        return [x + lateral(x) for lateral, x in zip(self.laterals[column - 1], rows, strict=True)]
+
+    def row_inputs(self, warped_pair: Tensor, feature: Tensor | None) -> list[Tensor]:
         """The inputs of the rows 'are multi-scale from LR to HR' (paper); how the feature is split is our choice."""
         images = [warped_pair, F.avg_pool2d(warped_pair, 2), F.avg_pool2d(warped_pair, 4)]
+        if self.unshuffle > 1:
+            images = [F.pixel_unshuffle(image, self.unshuffle) for image in images]
         if feature is None:
             return images
-        features = [F.pixel_shuffle(feature, 4), F.pixel_shuffle(feature, 2), feature]
+        features = [resize_feature(feature, ratio) for ratio in self.ratios]
         return [torch.cat(pair, dim=1) for pair in zip(images, features, strict=True)]

@@ -167,6 +167,18 @@ class Reconstruction(nn.Sequential):
             nn.Conv2d(num_feat, 3, 3, padding=1))
 
 
+class DirectReconstruction(nn.Sequential):
+    """The same with all convolutions on the LR grid: the 16 pixels of an LR pixel are made at once."""
+
+    def __init__(self, num_feat: int):
+        super().__init__(
+            nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(num_feat, 3 * 16, 3, padding=1), nn.PixelShuffle(4))
+
+
+RECONSTRUCTIONS = {'steps': Reconstruction, 'direct': DirectReconstruction}
+
+
 # ---------------------------------------------------------------- the network
 
 @ARCH_REGISTRY.register()
@@ -188,6 +200,8 @@ class HOFFR(nn.Module):
         recurrent: whether the last estimate is carried on; else the last LR frame, bilinearly enlarged, stands for it.
         init_state: what stands for the estimate before the first frame: 'zeros', black, our choice, or 'bicubic', the
             first frame enlarged as MATLAB does.
+        upscale: 'steps', x2 twice, or 'direct', one pixel shuffle of x4, for small networks: on a CPU the two steps
+            take longer than a small branch.
         checkpoint: while gradients are on, keep only what a frame leaves to the next for the backward pass, which runs
             each frame once more (gradient checkpointing). The results are the same.
 
@@ -203,11 +217,13 @@ class HOFFR(nn.Module):
 
     def __init__(self, *, scale: int = 4, num_feat: int = 64, num_block: int = 10, num_rcab: int = 3,
                  reduction: int = 16, num_flow_feat: int = 32, deblur_branch: bool = True, fusion: str = 'attention',
-                 hr_flow: bool = True, recurrent: bool = True, init_state: str = 'zeros', checkpoint: bool = False):
+                 hr_flow: bool = True, recurrent: bool = True, init_state: str = 'zeros', upscale: str = 'steps',
+                 checkpoint: bool = False):
         super().__init__()
         if scale != 4:
             raise ValueError(f'HOFFR is built for scale 4, but got {scale}')
-        for name, value, known in (('fusion', fusion, FUSIONS), ('init_state', init_state, INIT_STATES)):
+        for name, value, known in (('fusion', fusion, FUSIONS), ('init_state', init_state, INIT_STATES),
+                                   ('upscale', upscale, RECONSTRUCTIONS)):
             if value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, but got {value!r}')
         check_counts(num_feat=num_feat, num_block=num_block, num_flow_feat=num_flow_feat)
@@ -227,7 +243,7 @@ class HOFFR(nn.Module):
         self.fusion = nn.Sequential(
             *(ChannelAttentionBlock(width, reduction) for _ in range(num_attention)),
             nn.Conv2d(width, num_feat, 3, padding=1))
-        self.reconstruction = Reconstruction(num_feat)
+        self.reconstruction = RECONSTRUCTIONS[upscale](num_feat)
 
     def forward(self, lq: Tensor, return_parts: bool = False, truncate: int | None = None, flow_only: bool = False) -> (
             Tensor | tuple[Tensor, list[HOFFRFrame]] | tuple[Tensor, Tensor, Tensor]):

@@ -20,7 +20,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arch_util import upsample_flow, without_autocast
+from .arch_util import at_least_float32, upsample_flow, without_autocast
 
 # Numbers in one unfolded strip: few enough for the cache of a CPU, enough to keep a GPU busy.
 STRIP_NUMEL = {'cpu': 2**21, 'cuda': 2**24}
@@ -270,32 +270,44 @@ class PACFlowNet(nn.Module):
         scale: only 4: two PAC layers of x2.
         num_feat: width of encoder, guide branch and decoder.
         guide_channels: channels by which one PAC layer compares pixels.
-        residual: adds the bilinearly upsampled flows, so that training starts from them (the last layer is zero then).
+        kernel_size: of the convolutions that are not pixel-adaptive, odd.
+        unshuffle: 1, or 2 (ours, for small networks): the guide is half as large, its pixels become channels, one PAC
+            layer of x2 is left, and interpolation makes the last step to HR.
+        residual: add the bilinearly upsampled flows, so that training starts from them (the last layer is zero then).
+
+    Raises:
+        ValueError: an option has an unknown value.
     """
 
-    def __init__(self, *, scale: int = 4, num_feat: int = 32, guide_channels: int = 16, residual: bool = True):
+    def __init__(self, *, scale: int = 4, num_feat: int = 32, guide_channels: int = 16, kernel_size: int = 5,
+                 unshuffle: int = 1, residual: bool = True):
         super().__init__()
         if scale != 4:
             raise ValueError(f'PACFlowNet is built for scale 4, but got {scale}')
-        self.scale, self.guide_channels, self.residual = scale, guide_channels, residual
+        if unshuffle not in (1, 2):
+            raise ValueError(f'unshuffle must be 1 or 2, but got {unshuffle}')
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f'kernel_size must be odd, but got {kernel_size}')
+        self.scale, self.guide_channels, self.residual, self.unshuffle = scale, guide_channels, residual, unshuffle
+        num_steps = 2 if unshuffle == 1 else 1  # of x2
 
         def convs(*channels: int) -> nn.Sequential:
             layers = []
             for i, o in zip(channels[:-1], channels[1:], strict=True):
-                layers += [nn.Conv2d(i, o, 5, padding=2), nn.ReLU(inplace=True)]
+                layers += [nn.Conv2d(i, o, kernel_size, padding=kernel_size // 2), nn.ReLU(inplace=True)]
             return nn.Sequential(*layers[:-1])
 
         self.encoder = convs(4, num_feat, num_feat, num_feat)
-        self.guide = convs(6, num_feat, num_feat, 2 * guide_channels)
+        self.guide = convs(6 * unshuffle**2, num_feat, num_feat, num_steps * guide_channels)
         self.up1 = PACConvTranspose2d(num_feat, num_feat)
-        self.up2 = PACConvTranspose2d(num_feat, num_feat)
+        self.up2 = PACConvTranspose2d(num_feat, num_feat) if num_steps == 2 else None
         self.tail = convs(num_feat, num_feat, 4)
         if residual:
             nn.init.zeros_(self.tail[-1].weight)
             nn.init.zeros_(self.tail[-1].bias)
 
     def forward(self, flows: Tensor, sr_pair: Tensor) -> Tensor:
-        """Refines the flows.
+        """Refine the flows.
 
         Args:
             flows: (B, 4, H, W), the flows of the earlier and of the later frame to the middle, in LR pixels; float32
@@ -305,11 +317,18 @@ class PACFlowNet(nn.Module):
         Returns:
             (B, 4, sH, sW), in HR pixels.
         """
-        guide1, guide2 = self.guide(sr_pair).split(self.guide_channels, dim=1)
+        guide = F.pixel_unshuffle(sr_pair, self.unshuffle) if self.unshuffle > 1 else sr_pair
+        guides = self.guide(guide).split(self.guide_channels, dim=1)
         feat = self.encoder(flows.to(sr_pair.dtype))
-        feat = F.relu(self.up1(feat, F.interpolate(guide1, scale_factor=0.5, mode='bilinear', align_corners=False)))
-        feat = F.relu(self.up2(feat, guide2))
+        if self.up2 is None:
+            feat = F.relu(self.up1(feat, guides[0]))
+        else:
+            small = F.interpolate(guides[0], scale_factor=0.5, mode='bilinear', align_corners=False)
+            feat = F.relu(self.up1(feat, small))
+            feat = F.relu(self.up2(feat, guides[1]))
         refined = self.tail(feat)
+        if self.unshuffle > 1:
+            refined = upsample_flow(at_least_float32(refined), self.unshuffle)
         if self.residual:
             refined = refined + upsample_flow(flows, self.scale)
         return refined

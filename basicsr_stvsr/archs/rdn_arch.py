@@ -4,6 +4,8 @@ Paper: Residual Dense Network for Image Super-Resolution (CVPR 2018).  Official 
 Written from the paper; checked against numeric outputs of a public PyTorch port.
 Shapes: B pairs, G features, H x W pixels of the LR grid, s = scale.
 """
+from typing import Literal
+
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
@@ -33,23 +35,32 @@ class ResidualDenseBlock(nn.Module):
 
 
 class ResidualDenseNet(nn.Module):
-    """The whole of RDN at x4, (B, in, H, W) -> (B, out, 4H, 4W), with the feature that MBNet hands to its VFI net."""
+    """The whole of RDN at x4, (B, in, H, W) -> (B, out, 4H, 4W), with the feature that MBNet hands to its VFI net.
+
+    Args:
+        direct: make the 16 pixels of each LR pixel at once, by one convolution on the LR grid, instead of doubling the
+            size twice. On a CPU the two doublings take longer than a small trunk.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, num_feat: int, num_grow: int, num_blocks: int,
-                 num_layers: int):
+                 num_layers: int, *, direct: bool = False):
         super().__init__()
         self.shallow1 = nn.Conv2d(in_channels, num_feat, 3, padding=1)
         self.shallow2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualDenseBlock(num_feat, num_grow, num_layers) for _ in range(num_blocks))
         self.fuse = nn.Sequential(
             nn.Conv2d(num_blocks * num_feat, num_feat, 1), nn.Conv2d(num_feat, num_feat, 3, padding=1))
-        self.upscale = nn.Sequential(
-            nn.Conv2d(num_feat, 4 * num_feat, 3, padding=1), nn.PixelShuffle(2),
-            nn.Conv2d(num_feat, 4 * num_feat, 3, padding=1), nn.PixelShuffle(2))
-        self.output = nn.Conv2d(num_feat, out_channels, 3, padding=1)
+        if direct:
+            self.upscale = nn.LeakyReLU(0.1)
+            self.output = nn.Sequential(nn.Conv2d(num_feat, 16 * out_channels, 3, padding=1), nn.PixelShuffle(4))
+        else:
+            self.upscale = nn.Sequential(
+                nn.Conv2d(num_feat, 4 * num_feat, 3, padding=1), nn.PixelShuffle(2),
+                nn.Conv2d(num_feat, 4 * num_feat, 3, padding=1), nn.PixelShuffle(2))
+            self.output = nn.Conv2d(num_feat, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the output image and F_0, the output of the second convolution, (B, num_feat, H, W)."""
+        """Return the output image and F_0, the output of the second convolution, (B, num_feat, H, W)."""
         skip = self.shallow1(x)
         feature = self.shallow2(skip)
         feats = [feature]
@@ -61,27 +72,48 @@ class ResidualDenseNet(nn.Module):
 
 @ARCH_REGISTRY.register()
 class RDN(nn.Module):
-    """Super-resolves a pair of frames from everything that MBNet knows of it (MBNet eq. 5).
+    """Super-resolve a pair of frames from everything that MBNet knows about it (MBNet eq. 5).
 
     The two frames go in together, and come out together: 'two LR frames as input and two HR frames as output'. With
     the defaults D = 8, C = 8 it has 11,439,494 parameters; with D = 16, C = 8, 22,388,614.
+
+    The paper's network has the default values of `joint`, `upscale` and `residual`; the others are ours, for small
+    networks.
 
     Args:
         scale: only 4, as in the paper.
         num_feat, num_grow: G0 and G of RDN.
         num_blocks, num_layers: D and C of RDN (MBNet Table 2).
-        residual: adds the bilinearly upsampled frames to the output. Off, as in RDN; on, a short training starts from
-            a sensible image (our option `sr_residual`).
+        joint: True: one pass for the pair (the paper). False: one pass for each frame, with the same weights; a frame
+            is accompanied by its warped neighbour.
+        upscale: 'steps', x2 twice as in RDN, or 'direct', one pixel shuffle of x4.
+        residual: what the output is added to: nothing (False, as in RDN), the bilinearly upsampled frames (True), or
+            'last', the frames of the last round, which are the upsampled frames in the first.
+
+    Raises:
+        ValueError: an option has an unknown value.
     """
 
     def __init__(self, *, scale: int = 4, num_feat: int = 64, num_grow: int = 64, num_blocks: int = 8,
-                 num_layers: int = 8, residual: bool = False):
+                 num_layers: int = 8, joint: bool = True, upscale: Literal['steps', 'direct'] = 'steps',
+                 residual: bool | Literal['last'] = False):
         super().__init__()
         if scale != 4:
             raise ValueError(f'RDN is built for scale 4, but got {scale}')
-        self.scale, self.residual, self.feature_channels = scale, residual, num_feat
-        in_channels = 2 * (2 * 3 + 2 * 3 * scale**2)
-        self.net = ResidualDenseNet(in_channels, 2 * 3, num_feat, num_grow, num_blocks, num_layers)
+        for name, value, known in (('upscale', upscale, ('steps', 'direct')),
+                                   ('residual', residual, (False, True, 'last'))):
+            if value not in known:
+                raise ValueError(f'{name} must be one of {", ".join(map(str, known))}, but got {value!r}')
+        self.scale, self.residual, self.joint = scale, residual, joint
+        num_together = 2 if joint else 1
+        self.feature_channels = 2 // num_together * num_feat
+        # of each frame: itself, its warped neighbour, and two HR frames, space to depth
+        in_channels = num_together * (2 * 3 + 2 * 3 * scale**2)
+        self.net = ResidualDenseNet(in_channels, num_together * 3, num_feat, num_grow, num_blocks, num_layers,
+                                    direct=upscale == 'direct')
+        if residual == 'last':  # a round starts from the frames of the last one
+            nn.init.zeros_(last_conv(self.net.output).weight)
+            nn.init.zeros_(last_conv(self.net.output).bias)
 
     def forward(self, lq_pair: Tensor, prev_sr: Tensor, warped_lq: Tensor, feedback: Tensor,
                 flows: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,9 +127,20 @@ class RDN(nn.Module):
             flows: (B, 4, H, W), LR flows; RDN does not use them, other VSR nets do.
 
         Returns:
-            The SR pair (B, 6, sH, sW) and the feature for the VFI net (B, num_feat, H, W).
+            The SR pair (B, 6, sH, sW) and the feature for the VFI net (B, feature_channels, H, W).
         """
-        sr_pair, feature = self.net(torch.cat((lq_pair, prev_sr, warped_lq, feedback), dim=1))
-        if self.residual:
+        inputs = lq_pair, prev_sr, warped_lq, feedback
+        if self.joint:
+            sr_pair, feature = self.net(torch.cat(inputs, dim=1))
+        else:
+            frames = [torch.cat(parts, dim=1) for parts in zip(*(x.chunk(2, dim=1) for x in inputs), strict=True)]
+            sr_pair, feature = (torch.cat(x.chunk(2), dim=1) for x in self.net(torch.cat(frames)))
+        if self.residual == 'last':
+            sr_pair = sr_pair + F.pixel_shuffle(prev_sr, self.scale)
+        elif self.residual:
             sr_pair = sr_pair + upsample(lq_pair, self.scale)
         return sr_pair, feature
+
+
+def last_conv(module: nn.Module) -> nn.Conv2d:
+    return [part for part in module.modules() if isinstance(part, nn.Conv2d)][-1]
