@@ -458,7 +458,7 @@ def test_one_round_is_the_first_of_two(clip):
 
 @torch.no_grad()
 @pytest.mark.parametrize('option', [
-    dict(feedback='vsr'), dict(init_feedback='reference'), dict(init_feedback='zeros'),
+    dict(feedback='vsr'), dict(init_feedback='reference'), dict(init_feedback='zeros'), dict(init_feedback='warped_hr'),
 ])
 def test_feedback_options_change_the_output(option, clip):
     standard, other = small_mbnet(), small_mbnet(**option)
@@ -471,7 +471,7 @@ def test_feedback_options_change_the_output(option, clip):
 
 @torch.no_grad()
 def test_first_feedback(clip):
-    lq_pair, warped = clip.flatten(1, 2), torch.rand(2, 6, 8, 12)
+    lq_pair, warped, flow = clip.flatten(1, 2), torch.rand(2, 6, 8, 12), torch.rand(2, 2, 8, 12)
     upsampled = F.interpolate(lq_pair, scale_factor=4, mode='bilinear')
     for init_feedback, expected in (
         ('warped', F.interpolate(warped, scale_factor=4, mode='bilinear')),
@@ -479,7 +479,17 @@ def test_first_feedback(clip):
         ('zeros', torch.zeros(2, 6, 32, 48)),
     ):
         torch.testing.assert_close(
-            small_mbnet(init_feedback=init_feedback).first_feedback(upsampled, warped), expected)
+            small_mbnet(init_feedback=init_feedback).first_feedback(upsampled, warped, flow, flow), expected)
+
+
+@torch.no_grad()
+def test_first_feedback_that_is_warped_at_hr():
+    """A flow of half an LR pixel to the right is two HR pixels: whole ones, so that pixels are copied."""
+    upsampled, right = torch.rand(2, 6, 32, 48), torch.tensor([0.5, 0]).view(1, 2, 1, 1).expand(2, 2, 8, 12)
+    feedback = small_mbnet(init_feedback='warped_hr').first_feedback(upsampled, torch.rand(2, 6, 8, 12), -right, right)
+    a, b = upsampled.chunk(2, dim=1)
+    torch.testing.assert_close(feedback[:, :3, :, :-2], b[..., 2:])  # flow_{b->a} samples b two pixels to the right
+    torch.testing.assert_close(feedback[:, 3:, :, 2:], a[..., :-2])
 
 
 @torch.no_grad()
@@ -504,7 +514,7 @@ def test_vfi_feature_decides_what_the_vfi_net_sees(clip):
     (dict(feedback='sr'), "feedback must be one of vfi, vsr, none, but got 'sr'"),
     (dict(vfi_feature='rdn'), "vfi_feature must be one of vsr, resnet, none, but got 'rdn'"),
     (dict(interp='linear'), "interp must be one of superslomo, printed, but got 'linear'"),
-    (dict(init_feedback='none'), "init_feedback must be one of warped, reference, zeros, but got 'none'"),
+    (dict(init_feedback='none'), "init_feedback must be one of warped, warped_hr, reference, zeros, but got 'none'"),
     (dict(num_iters=0), 'num_iters must be at least 1.*but got num_iters 0'),
     (dict(num_iters=1), "num_iters 1 and feedback 'vfi'"),
     (dict(feedback='none'), "num_iters 2 and feedback 'none'"),

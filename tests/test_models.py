@@ -160,22 +160,38 @@ def test_supervision_is_off_and_says_why(tmp_path, clips, caplog):
     assert 'l_flow_sup' not in model.compute_losses()
 
 
-@pytest.mark.numeric
-@pytest.mark.parametrize('reverse', [False, True])
-@pytest.mark.parametrize('flip', [False, True])
-def test_precomputed_flows_agree_with_the_frames(tmp_path, clips, reverse, flip, monkeypatch):
-    """The texture moves by two pixels a frame, so the flows are known; crops, flips and reversal keep them true."""
-    flows = tmp_path / 'flows' / 'first'
-    flows.mkdir(parents=True)
+def flow_along_x(x: float) -> np.ndarray:
+    field = np.zeros((64, 72, 2), np.float32)
+    field[..., 0] = x
+    return field
+
+
+def write_flow_folder(path: Path) -> None:
+    (path / 'first').mkdir(parents=True)
     for i in range(1, 8):
         # Frame i + 1 shows at x what frame i shows at x + 2.
         for neighbour, x in (('prev', 2), ('next', -2)):
-            field = np.zeros((64, 72, 2), np.float32)
-            field[..., 0] = x
-            np.save(flows / f'im{i}_{neighbour}.npy', field)
+            np.save(path / 'first' / f'im{i}_{neighbour}.npy', flow_along_x(x))
+
+
+def write_flow_lmdb(path: Path) -> None:
+    from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter
+    with FlowLmdbWriter(path, {'of': 'a test'}) as writer:
+        for i in range(1, 8):
+            for neighbour, x in ((i - 1, 2), (i + 1, -2)):
+                writer.put(f'first/im{i}_to_im{neighbour}', flow_along_x(x))
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize('reverse', [False, True])
+@pytest.mark.parametrize('flip', [False, True])
+@pytest.mark.parametrize('write', [write_flow_folder, write_flow_lmdb])
+def test_precomputed_flows_agree_with_the_frames(tmp_path, clips, reverse, flip, write, monkeypatch):
+    """The texture moves by two pixels a frame, so the flows are known; crops, flips and reversal keep them true."""
+    write(tmp_path / 'flows.lmdb')
     opt = make_opt(tmp_path, clips)
     opt['datasets']['train'].update(
-        dataroot_flow=str(tmp_path / 'flows'), clips='first', gt_size=48, num_frame=5, random_reverse=reverse,
+        dataroot_flow=str(tmp_path / 'flows.lmdb'), clips='first', gt_size=48, num_frame=5, random_reverse=reverse,
         use_hflip=flip, use_rot=flip)
     opt['train']['flow_sup_opt'] = {'type': 'FlowSupervisionLoss', 'loss_weight': 0.01}
     monkeypatch.setattr('random.random', lambda: 0.25)  # every coin falls on 'yes'
@@ -191,17 +207,47 @@ def test_precomputed_flows_agree_with_the_frames(tmp_path, clips, reverse, flip,
     assert 'l_flow_sup' in model.compute_losses()
 
 
+def test_flow_net_alone_learns_the_flow_only(tmp_path, clips):
+    write_flow_folder(tmp_path / 'flows')
+    opt = make_opt(tmp_path, clips)
+    opt['datasets']['train'].update(dataroot_flow=str(tmp_path / 'flows'), clips='first')
+    opt['train'].update(flow_only=True, flow_loss_images='gt',
+                        flow_sup_opt={'type': 'FlowSupervisionLoss', 'loss_weight': 1.0})
+    model = build_model(opt)
+    before = {name: value.clone() for name, value in model.net_g.state_dict().items()}
+    model.feed_data(batch_of(opt, 0))
+    model.optimize_parameters(1)
+    changed = {name.partition('.')[0] for name, value in model.net_g.state_dict().items()
+               if not torch.equal(value, before[name])}
+    assert changed == {'flow_net'}
+    assert 'l_sr' not in model.losses and 'l_flow_sup' in model.losses
+    # The supervised flow is that of the LR grid, enlarged: of untrained, nearly still flows the error is the motion.
+    assert float(model.losses['l_flow_sup']) == pytest.approx(2, abs=0.5)  # 2 px in x, 0 in y, two flows
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'lq_flow_opt': None, 'hr_flow_opt': None, 'flow_sup_opt': None}, 'train.flow_only needs a loss on the flow'),
+    ({'flow_loss_images': 'sr'}, 'train.flow_loss_images must be gt with flow_only'),
+])
+def test_flow_only_needs_a_loss_that_it_can_compute(tmp_path, clips, changes, message):
+    opt = make_opt(tmp_path, clips)
+    opt['train'].update(flow_only=True, **changes)
+    with pytest.raises(ValueError, match=message):
+        build_model(opt)
+
+
 def test_damaged_flows_are_named(tmp_path, clips):
-    from basicsr_stvsr.data.flows import read_flow
+    from basicsr_stvsr.data.flows import MiddleFlows
     from basicsr_stvsr.data.frames import FrameReadError
     (tmp_path / 'c').mkdir()
     np.save(tmp_path / 'c' / 'im1_prev.npy', np.zeros((4, 5, 2), np.float32))
     (tmp_path / 'c' / 'im2_prev.flo').write_bytes(b'PIEH')
-    assert read_flow(tmp_path, 'c', 'im1', 'prev', (4, 5)).shape == (4, 5, 2)
+    flows = MiddleFlows(tmp_path)
+    assert flows.read('c', 'im1', 'im0', 'prev', (4, 5)).shape == (4, 5, 2)
     for name, size, message in (('im1', (4, 6), r'expected \(4, 6, 2\)'), ('im2', (4, 5), 'cannot be read as a flow'),
                                 ('im3', (4, 5), "no flow for frame 'im3' of clip 'c'")):
         with pytest.raises(FrameReadError, match=message):
-            read_flow(tmp_path, 'c', name, 'prev', size)
+            flows.read('c', name, 'im0', 'prev', size)
 
 
 def test_raft_teacher_looks_in_the_right_direction(tmp_path, clips):

@@ -17,7 +17,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arch_util import at_least_float32, check_size_multiple, compile_parts, run_part, upsample, warp
+from .arch_util import at_least_float32, check_size_multiple, compile_parts, run_part, upsample, upsample_flow, warp
 
 # Named sizes; options/train_mbnet*.yml spell out the same. 'headline' is our reading of Table 3: of the sizes in
 # Table 2, D = 16, C = 8 is the one that leads to the printed 30.8 M.
@@ -44,10 +44,12 @@ MBNET_PRESETS: dict[str, dict[str, Any]] = {
 class MBNetAux(NamedTuple):
     """What MBNet's losses need besides the frames."""
 
-    rounds: list[Tensor]  # the three SR frames after each round, (B, 3, 3, sH, sW); the last is the net's output
+    # The three SR frames after each round, (B, 3, 3, sH, sW); the last is the net's output. Empty with `flow_only`.
+    rounds: list[Tensor]
     lq_flows_ab: list[Tensor]  # flow_{a->b}, coarse to fine, each (B, 2, ...) in pixels of its own grid
     lq_flows_ba: list[Tensor]  # flow_{b->a}
-    hr_flow_a: Tensor  # flow_{a->t} of the last round, (B, 2, sH, sW), HR pixels
+    # flow_{a->t} of the last round, (B, 2, sH, sW), HR pixels; with `flow_only` the LR flow, enlarged
+    hr_flow_a: Tensor
     hr_flow_b: Tensor  # flow_{b->t}
 
 
@@ -88,8 +90,9 @@ class MBNet(nn.Module):
         vfi_feature: context for the VFI net: 'vsr', a feature of the VSR net (the paper), 'resnet', a net of its own
             (`context_net`), or 'none' (Table 1, rows 1 to 3).
         interp: reading of eqs. 2 and 3, see `interpolate_flow`.
-        init_feedback: what stands for the feedback in the first round, which the paper leaves open: 'warped', the
-            neighbouring LR frame warped onto this one and upsampled; 'reference', this frame upsampled; 'zeros'.
+        init_feedback: what takes the place of the feedback in the first round, which the paper leaves open: 'warped',
+            the neighbouring LR frame warped onto this one and upsampled; 'warped_hr', the same frame upsampled first
+            and warped along the enlarged flow, which keeps more detail; 'reference', this frame upsampled; 'zeros'.
         checkpoint: while gradients are on, keep only the inputs of the parts for the backward pass, which runs each
             part once more (gradient checkpointing). On a CPU a step of batch 4 took 0.4 ('headline') or 0.5 ('small')
             of the memory and 1.2 or 1.3 times the time. Not one of the paper's options; the results are the same.
@@ -110,7 +113,7 @@ class MBNet(nn.Module):
             ('feedback', feedback, ('vfi', 'vsr', 'none')),
             ('vfi_feature', vfi_feature, ('vsr', 'resnet', 'none')),
             ('interp', interp, ('superslomo', 'printed')),
-            ('init_feedback', init_feedback, ('warped', 'reference', 'zeros')),
+            ('init_feedback', init_feedback, ('warped', 'warped_hr', 'reference', 'zeros')),
         ):
             if value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, but got {value!r}')
@@ -134,15 +137,18 @@ class MBNet(nn.Module):
         # 4: the grid of the VFI net, and the flow levels at 1/4, 1/2 and 1 of the LR size; a part may ask for more.
         self.size_multiple = math.lcm(4, *(getattr(part, 'size_multiple', 1) for part in self.children()))
 
-    def forward(self, lq: Tensor, return_aux: bool = False) -> Tensor | tuple[Tensor, MBNetAux]:
-        """Restores one window of two frames.
+    def forward(self, lq: Tensor, return_aux: bool = False, flow_only: bool = False) -> (
+            Tensor | tuple[Tensor, MBNetAux] | MBNetAux):
+        """Restore one window of two frames.
 
         Args:
             lq: (B, 2, 3, H, W), RGB, 0-1; H and W divisible by `size_multiple`.
             return_aux: also return what the losses need.
+            flow_only: restore nothing, but estimate the LR flow, for a training of the flow net alone.
 
         Returns:
-            (B, 3, 3, sH, sW): SR_a, SR_t, SR_b; with `return_aux`, a pair of it and MBNetAux.
+            (B, 3, 3, sH, sW): SR_a, SR_t, SR_b; with `return_aux`, a pair of it and MBNetAux; with `flow_only`,
+            MBNetAux without rounds.
 
         Raises:
             ValueError: the input has another shape.
@@ -157,14 +163,18 @@ class MBNet(nn.Module):
         # Flows stay in float32 whatever the frames are: bfloat16 rounds a motion of 20 pixels to eighths of one.
         both = run(self.flow_net, torch.cat((a, b)), torch.cat((b, a)))
         flows = [at_least_float32(flow).unflatten(0, (2, -1)).unbind() for flow in both]
+        flows_ab, flows_ba = (list(direction) for direction in zip(*flows, strict=True))
         flow_ab, flow_ba = flows[-1]
+        mid_flows = interpolate_flow(flow_ab, flow_ba, form=self.interp)
+        if flow_only:
+            return MBNetAux([], flows_ab, flows_ba, *(upsample_flow(flow, self.scale) for flow in mid_flows))
+        mid_flows = torch.cat(mid_flows, dim=1)
         warped_a, warped_b = warp(a, flow_ab), warp(b, flow_ba)  # a seen at b's time, b seen at a's
-        mid_flows = torch.cat(interpolate_flow(flow_ab, flow_ba, form=self.interp), dim=1)
 
         lq_pair = torch.cat((a, b), dim=1)
         warped_lq = torch.cat((warped_b, warped_a), dim=1)
         sr_pair = upsample(lq_pair, self.scale)
-        feedback = self.first_feedback(sr_pair, warped_lq)
+        feedback = self.first_feedback(sr_pair, warped_lq, flow_ab, flow_ba)
         context = run(self.context_net, lq_pair) if self.context_net else None
 
         rounds = []
@@ -184,7 +194,6 @@ class MBNet(nn.Module):
                 feedback = self.next_feedback(rounds[-1], hr_flow_a, hr_flow_b)
 
         if return_aux:
-            flows_ab, flows_ba = (list(direction) for direction in zip(*flows, strict=True))
             return rounds[-1], MBNetAux(rounds, flows_ab, flows_ba, hr_flow_a, hr_flow_b)
         return rounds[-1]
 
@@ -196,9 +205,14 @@ class MBNet(nn.Module):
         """
         compile_parts(self, **arguments)
 
-    def first_feedback(self, upsampled_pair: Tensor, warped_lq: Tensor) -> Tensor:  # -> (B, 6, sH, sW)
+    def first_feedback(self, upsampled_pair: Tensor, warped_lq: Tensor, flow_ab: Tensor, flow_ba: Tensor) -> Tensor:
+        """What takes the place of the feedback in the first round, (B, 6, sH, sW)."""
         if self.init_feedback == 'warped':
             return upsample(warped_lq, self.scale)
+        if self.init_feedback == 'warped_hr':
+            a, b = upsampled_pair.chunk(2, dim=1)
+            neighbours, flows = torch.cat((b, a)), torch.cat((flow_ba, flow_ab))
+            return torch.cat(warp(neighbours, upsample_flow(flows, self.scale)).chunk(2), dim=1)
         return upsampled_pair if self.init_feedback == 'reference' else torch.zeros_like(upsampled_pair)
 
     def next_feedback(self, frames: Tensor, hr_flow_a: Tensor, hr_flow_b: Tensor) -> Tensor:  # -> (B, 6, sH, sW)

@@ -29,7 +29,7 @@ from .boxes import Box, cut, enlarge, widen, within
 from .clip_areas import AreaReader
 from .clip_options import ClipOptions, ClipTestOptions, ClipTrainOptions
 from .degradations import Degradation, bicubic, build_degradation
-from .flows import read_flow
+from .flows import MiddleFlows
 from .frames import CachedReader, FrameReader, open_color_reader
 from .lq_flow import LQFlow, flow_tensor
 from .lq_frames import (
@@ -285,7 +285,7 @@ class STVSRClipDataset(_ClipDataset):
     def __init__(self, opt: dict):
         super().__init__(opt)
         self.num_frame, self.gt_size = self.settings.num_frame, self.settings.gt_size
-        self.flow_root = self._path('dataroot_flow') if self.settings.dataroot_flow else None
+        self.middle_flows = MiddleFlows(self._path('dataroot_flow')) if self.settings.dataroot_flow else None
         with self._told_where():
             for reader in self._paired:
                 reader.check_frame_counts()
@@ -339,7 +339,7 @@ class STVSRClipDataset(_ClipDataset):
         sample = {'lq': _to_tensor(lq), 'gt': _to_tensor(gt), 'key': f'{clip}/{self.gt.frame_name(clip, start)}'}
         if sharp:
             sample['lq_sharp'] = _to_tensor(sharp)
-        if self.flow_root:
+        if self.middle_flows:
             sample['flow'] = flow_tensor(flows)
         if self.lq_flow:
             sample |= self.lq_flow.to_sample(lq_flows, len(lq))
@@ -366,12 +366,12 @@ class STVSRClipDataset(_ClipDataset):
 
     def _read_flows(self, clip: str, indices: Sequence[int]) -> list[np.ndarray]:
         """The flows from both neighbours to every frame between, in the order of time of the window."""
-        if not self.flow_root:
+        if not self.middle_flows:
             return []
-        order = ('prev', 'next') if indices[0] < indices[1] else ('next', 'prev')
-        size = self.gt.frame_size(clip)
-        return [read_flow(self.flow_root, clip, self.gt.frame_name(clip, i), neighbour, size)
-                for i in indices[1::2] for neighbour in order]
+        size, name = self.gt.frame_size(clip), partial(self.gt.frame_name, clip)
+        return [self.middle_flows.read(clip, name(i), name(neighbour), 'prev' if neighbour < i else 'next', size)
+                for before, i, after in zip(indices[::2], indices[1::2], indices[2::2], strict=False)
+                for neighbour in (before, after)]
 
     def _flow_box(self, box: Box, lq_size: tuple[int, int]) -> Box:
         """What an estimator of flow sees of the LR frames: the crop, and flow_margin more where the frame has it."""

@@ -3,27 +3,43 @@ from pathlib import Path
 
 import numpy as np
 
-from ..flow.stored_flow import checked_flow, read_flow_file
+from ..flow.stored_flow import FlowFiles, checked_flow, read_flow_file
 
 
-def read_flow(root: str | Path, clip: str, frame_name: str, neighbour: str, size: tuple[int, int]) -> np.ndarray:
-    """Reads the flow by which a neighbour of a frame is sampled to look like that frame.
+class MiddleFlows:
+    """The flows from frames to their neighbours, from files or from an LMDB.
 
-    It lies at `<root>/<clip>/<frame_name>_<neighbour>.flo` (Middlebury's format) or `.npy` ((H, W, 2) of any float
-    type), on the frame's own grid: what a textbook estimator gives for (frame, neighbour).
+    A flow is what a textbook estimator gives for (frame, neighbour): it is defined on the frame's own grid, and the
+    neighbour sampled along it looks like the frame.
 
     Args:
-        root: folder of the flows.
-        clip, frame_name: as the reader of the frames calls them.
-        neighbour: 'prev' or 'next'.
-        size: expected height and width.
-
-    Returns:
-        (H, W, 2) float32, x then y, pixels.
+        root: a folder with `<clip>/<frame>_prev.flo` and `<clip>/<frame>_next.flo` (Middlebury's format) or `.npy`
+            ((H, W, 2) of any float type); or an LMDB that scripts/data_preparation/precompute_flow.py wrote.
 
     Raises:
-        FrameReadError: there is no such file, it is damaged, has another size, or values that are no motion.
+        FrameReadError: an LMDB that is unfinished, truncated, or not one of flows.
     """
-    what = f'flow for frame {frame_name!r} of clip {clip!r}'
-    flow = read_flow_file(Path(root) / clip / f'{frame_name}_{neighbour}', what)
-    return checked_flow(flow, size, f'{root}: the {what} ({neighbour})')
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        self.lmdb = FlowFiles(self.root) if (self.root / 'data.mdb').is_file() else None
+
+    def read(self, clip: str, frame: str, neighbour: str, where: str, size: tuple[int, int]) -> np.ndarray:
+        """Read one flow.
+
+        Args:
+            clip, frame, neighbour: as the reader of the frames calls them.
+            where: 'prev' or 'next', the side of the neighbour.
+            size: expected height and width.
+
+        Returns:
+            (H, W, 2) float32, x then y, pixels.
+
+        Raises:
+            FrameReadError: there is no such flow, it is damaged, has another size, or values that are no motion.
+        """
+        if self.lmdb:
+            return self.lmdb.read(clip, frame, neighbour, size)
+        what = f'flow for frame {frame!r} of clip {clip!r}'
+        flow = read_flow_file(self.root / clip / f'{frame}_{where}', what)
+        return checked_flow(flow, size, f'{self.root}: the {what} ({where})')

@@ -1,15 +1,18 @@
 """MBNet's recipe: eq. 11 of How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021)."""
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from ..archs.flow_teacher import RAFTTeacher
+from ..archs.mbnet_arch import MBNetAux
 from ..inference import pad_to_multiple
 from ..schema import Loss, TrainOptions
+from ..schema.block import refuse_field
 from .stvsr_model import STVSRModel
 
 
@@ -30,11 +33,23 @@ class MBNetTrainOptions(TrainOptions):
     flow_sup_opt: Loss | None = None
     """L^FLOW (eq. 10), loss_weight = lambda_b. Its target comes with the batch (datasets.train.dataroot_flow) or from
     RAFT (raft_weights); without either it is off, and the log says so."""
+    flow_only: bool = False
+    """A stage before the others, ours: train the flow net alone, with the flow losses on the enlarged LR flow. Such a
+    step takes a small part of the time of a full one. Frames are judged with flow_loss_images gt."""
     raft_weights: str | None = None
     """Weights file of torchvision's raft_large."""
     raft_direction: Literal['sampling', 'printed'] = 'sampling'
     """The flows of RAFT that are the target: sampling, those that warp both ends to the middle, or printed, eq. 9 to
     the letter, whose flows have the opposite sign and lie on the other grid; only for the record."""
+
+    @model_validator(mode='after')
+    def check_flow_only(self) -> Self:
+        if self.flow_only and not (self.lq_flow_opt or self.hr_flow_opt or self.flow_sup_opt):
+            raise refuse_field('flow_only', 'needs a loss on the flow: lq_flow_opt, hr_flow_opt or flow_sup_opt')
+        if self.flow_only and self.hr_flow_opt and self.flow_loss_images != 'gt':
+            raise refuse_field('flow_loss_images', 'must be gt with flow_only, which restores no frames, but is '
+                               f'{self.flow_loss_images}')
+        return self
 
     def check_network(self, net: nn.Module) -> None:
         super().check_network(net)
@@ -78,16 +93,30 @@ class MBNetModel(STVSRModel):
         # (B, N, 2, 2, sH, sW): one pair of flows for each of the N windows that the clips were cut into
         self.flow = data['flow'].to(self.device).flatten(0, 1) if 'flow' in data else None
 
+    def model_to_device(self, net: nn.Module, *, broadcast_buffers: bool = True) -> nn.Module:
+        if self.is_train and self.train_opt.flow_only:
+            net.requires_grad_(False)
+            net.flow_net.requires_grad_(True)
+        return super().model_to_device(net, broadcast_buffers=broadcast_buffers)
+
     def compute_losses(self) -> dict[str, Tensor]:
+        if self.train_opt.flow_only:
+            return self.flow_losses(self.net_g(self.lq, flow_only=True))
         output, aux = self.net_g(self.lq, return_aux=True)
         num_frames = self.gt.shape[1]
         losses = {'l_sr': sum(
             weight * num_frames * self.cri_pix(frames, self.gt)
             for weight, frames in zip(self.iter_weights, aux.rounds, strict=True) if weight)}
+        return losses | self.flow_losses(aux, output)
+
+    def flow_losses(self, aux: MBNetAux, output: Tensor | None = None) -> dict[str, Tensor]:
+        """The terms on the flow; `output`, the frames that the network made, is None with flow_only."""
+        losses = {}
         if self.cri_lq_flow:
             losses['l_flow_lr'] = self.cri_lq_flow(self.lq[:, 0], self.lq[:, 1], aux.lq_flows_ab, aux.lq_flows_ba)
         if self.cri_hr_flow:
-            images = {'sr_detach': output.detach(), 'sr': output, 'gt': self.gt}[self.flow_loss_images]
+            images = self.gt if self.flow_loss_images == 'gt' else output
+            images = images.detach() if self.flow_loss_images == 'sr_detach' else images
             losses['l_flow_hr'] = self.cri_hr_flow(images, aux.hr_flow_a, aux.hr_flow_b)
         if self.cri_flow_sup:
             losses['l_flow_sup'] = self.cri_flow_sup(aux.hr_flow_a, aux.hr_flow_b, *self.target_flows())

@@ -1,7 +1,12 @@
-"""Estimates the optical flow between LR frames ahead of a training, both directions, into an LMDB for FlowFiles.
+"""Estimate the optical flow between LR frames ahead of a training, both directions, into an LMDB for FlowFiles.
 
     python scripts/data_preparation/precompute_flow.py --input datasets/clips_GT.lmdb --scale 2 --every 2 \
         --strides 1 2 --flow DISFlow --output datasets/clips_flow.lmdb
+
+The teacher of MBNet's L^FLOW, between frames of the ground truth, for `dataroot_flow`:
+
+    python scripts/data_preparation/precompute_flow.py --input datasets/clips --preset fine \
+        --output datasets/clips_gt_flow.lmdb
 
 A run that was stopped goes on where it was when the same command is given again.
 """
@@ -123,7 +128,7 @@ def parse_args() -> argparse.Namespace:
     group.add_argument('--flow', default='DISFlow', choices=sorted(ESTIMATORS), help='default: %(default)s')
     group.add_argument('--upscale', type=positive, metavar='N',
                        help='estimate on frames enlarged so many times (default: 2 for PWCFlow, else 1)')
-    group.add_argument('--preset', choices=('medium', 'fast', 'ultrafast'), help='of DISFlow (default: medium)')
+    group.add_argument('--preset', choices=('medium', 'fast', 'ultrafast', 'fine'), help='of DISFlow (default: medium)')
     group.add_argument('--weights', type=Path, help='file with the weights of a network')
     group.add_argument('--device', help='where a network runs, such as cuda (default: cpu)')
     return parser.parse_args()
