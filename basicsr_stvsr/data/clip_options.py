@@ -137,8 +137,8 @@ class ClipTrainOptions(ClipOptions):
     """Whether decoded frames, and LR frames made of them, stay in memory, in each worker by itself; for small sets. All
     workers of a process may take half of the main memory. What motion_blur makes is made anew each time."""
     dataroot_flow: str | Path | None = None
-    """Precomputed flows to the frames between the LR frames, a folder or an LMDB (docs/datasets.md); needs interval_list
-    [1] and temporal_scale 2."""
+    """Precomputed flows to the frames between the LR frames, a folder or an LMDB (docs/datasets.md); needs
+    interval_list [1] and temporal_scale 2."""
 
     @model_validator(mode='after')
     def check_window(self) -> Self:

@@ -51,7 +51,8 @@ class DISFlow(FlowEstimator):
         # A new one each time, as one that has seen a small frame keeps the scales that it chose for it.
         search = cv2.DISOpticalFlow_create(_PRESETS[self.preset])
         if self.preset == 'fine' or _coarsest_scale(*grey[0].shape) < search.getFinestScale():
-            # In the second case OpenCV chooses the scales by the width alone, and reads beyond the memory of low, wide frames.
+            # In the second case OpenCV chooses the scales by the width alone, and reads beyond the memory of low, wide
+            # frames.
             search.setFinestScale(0)
         return search.calc(*grey, None)[:height, :width]
 
