@@ -48,7 +48,7 @@ class MBNetAux(NamedTuple):
     rounds: list[Tensor]
     lq_flows_ab: list[Tensor]  # flow_{a->b}, coarse to fine, each (B, 2, ...) in pixels of its own grid
     lq_flows_ba: list[Tensor]  # flow_{b->a}
-    # flow_{a->t} of the last round, (B, 2, sH, sW), HR pixels; with `flow_only` the LR flow, enlarged
+    # flow_{a->t} of the last round, (B, 2, sH, sW), HR pixels; with `flow_only` (B, 2, H, W), LR pixels
     hr_flow_a: Tensor
     hr_flow_b: Tensor  # flow_{b->t}
 
@@ -167,7 +167,7 @@ class MBNet(nn.Module):
         flow_ab, flow_ba = flows[-1]
         mid_flows = interpolate_flow(flow_ab, flow_ba, form=self.interp)
         if flow_only:
-            return MBNetAux([], flows_ab, flows_ba, *(upsample_flow(flow, self.scale) for flow in mid_flows))
+            return MBNetAux([], flows_ab, flows_ba, *mid_flows)
         mid_flows = torch.cat(mid_flows, dim=1)
         warped_a, warped_b = warp(a, flow_ab), warp(b, flow_ba)  # a seen at b's time, b seen at a's
 

@@ -7,6 +7,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from pydantic import model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..archs.flow_teacher import RAFTTeacher
 from ..archs.mbnet_arch import MBNetAux
@@ -34,8 +35,8 @@ class MBNetTrainOptions(TrainOptions):
     """L^FLOW (eq. 10), loss_weight = lambda_b. Its target comes with the batch (datasets.train.dataroot_flow) or from
     RAFT (raft_weights); without either it is off, and the log says so."""
     flow_only: bool = False
-    """A stage before the others, ours: train the flow net alone, with the flow losses on the enlarged LR flow. Such a
-    step takes a small part of the time of a full one. Frames are judged with flow_loss_images gt."""
+    """A stage before the others, ours: train the flow net alone. The flow losses are computed on the LR grid, in LR
+    pixels, against ground truth of that size, so that a step takes a tenth of the time of a full one."""
     raft_weights: str | None = None
     """Weights file of torchvision's raft_large."""
     raft_direction: Literal['sampling', 'printed'] = 'sampling'
@@ -112,14 +113,16 @@ class MBNetModel(STVSRModel):
     def flow_losses(self, aux: MBNetAux, output: Tensor | None = None) -> dict[str, Tensor]:
         """The terms on the flow; `output`, the frames that the network made, is None with flow_only."""
         losses = {}
+        factor = self.gt.shape[-1] // aux.hr_flow_a.shape[-1]  # above 1 with flow_only, whose flows have LR size
         if self.cri_lq_flow:
             losses['l_flow_lr'] = self.cri_lq_flow(self.lq[:, 0], self.lq[:, 1], aux.lq_flows_ab, aux.lq_flows_ba)
         if self.cri_hr_flow:
-            images = self.gt if self.flow_loss_images == 'gt' else output
-            images = images.detach() if self.flow_loss_images == 'sr_detach' else images
-            losses['l_flow_hr'] = self.cri_hr_flow(images, aux.hr_flow_a, aux.hr_flow_b)
+            frames = {'sr_detach': output if output is None else output.detach(), 'sr': output,
+                      'gt': reduce(self.gt, factor)}[self.flow_loss_images]
+            losses['l_flow_hr'] = self.cri_hr_flow(frames, aux.hr_flow_a, aux.hr_flow_b)
         if self.cri_flow_sup:
-            losses['l_flow_sup'] = self.cri_flow_sup(aux.hr_flow_a, aux.hr_flow_b, *self.target_flows())
+            targets = (reduce(flow, factor) / factor for flow in self.target_flows())
+            losses['l_flow_sup'] = self.cri_flow_sup(aux.hr_flow_a, aux.hr_flow_b, *targets)
         return losses
 
     def target_flows(self) -> tuple[Tensor, Tensor]:
@@ -141,3 +144,8 @@ class MBNetModel(STVSRModel):
         _, aux = net(lq, return_aux=True)
         h, w = (side * net.scale for side in window.shape[-2:])
         return aux.hr_flow_a[0, :, :h, :w]
+
+
+def reduce(x: Tensor, factor: int) -> Tensor:  # (..., H, W) -> (..., H / factor, W / factor)
+    """Means of factor x factor pixels."""
+    return F.avg_pool2d(x.flatten(0, -4), factor).unflatten(0, x.shape[:-3]) if factor > 1 else x
