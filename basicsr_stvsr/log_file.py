@@ -1,5 +1,7 @@
 """The log of a run that first finds out whether it can run at all, and only then makes its folder."""
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from typing import Any
 
@@ -15,6 +17,19 @@ def log_to_file(opt: dict[str, Any], level: int) -> tuple[logging.Logger, Memory
         logger.setLevel(level)
         logger.addHandler(memory)
     return logger, memory
+
+
+@contextmanager
+def details_to_file(logger: logging.Logger) -> Iterator[None]:
+    """A block whose messages go to the log file; the terminal shows warnings and errors only."""
+    levels = {handler: handler.level for handler in logger.handlers if type(handler) is logging.StreamHandler}
+    for handler in levels:
+        handler.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for handler, level in levels.items():
+            handler.setLevel(level)
 
 
 class LogFile(logging.FileHandler):

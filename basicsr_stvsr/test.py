@@ -12,9 +12,10 @@ from basicsr.utils.options import dict2str
 
 from .cpu_memory import keep_freed_memory
 from .distributed import leave_dist
-from .log_file import log_to_file, open_log_file
+from .log_file import details_to_file, log_to_file, open_log_file
 from .models.stvsr_model import STVSRModel
 from .options import parse_options, user_errors
+from .run_summary import summarize_test
 
 
 def test_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:
@@ -29,23 +30,26 @@ def test_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:
         if opt['num_gpu'] == 0:
             keep_freed_memory()
         logger, memory = log_to_file(opt, logging.INFO)
-        logger.info(get_env_info())
-        logger.info(dict2str(opt))
+        with details_to_file(logger):
+            logger.info(get_env_info())
+            logger.info(dict2str(opt))
 
-        loaders = []
-        for _, dataset_opt in sorted(opt['datasets'].items()):
-            dataset = build_dataset(dataset_opt)
-            loaders.append(build_dataloader(
-                dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=None, seed=opt['manual_seed']))
-            logger.info(f'Number of clips in {dataset_opt["name"]}: {len(dataset)}')
-        model = build_model(opt)
-        if isinstance(model, STVSRModel):
-            for loader in loaders:
-                model.check_clips(loader.dataset)
-        # Only now: what cannot be tested must not move older results away.
-        make_exp_dirs(opt)
-        if opt['rank'] == 0:
-            open_log_file(logger, memory, osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log'))
+            loaders = []
+            for _, dataset_opt in sorted(opt['datasets'].items()):
+                dataset = build_dataset(dataset_opt)
+                loaders.append(build_dataloader(
+                    dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=None,
+                    seed=opt['manual_seed']))
+                logger.info(f'Number of clips in {dataset_opt["name"]}: {len(dataset)}')
+            model = build_model(opt)
+            if isinstance(model, STVSRModel):
+                for loader in loaders:
+                    model.check_clips(loader.dataset)
+            # Only now: what cannot be tested must not move older results away.
+            make_exp_dirs(opt)
+            if opt['rank'] == 0:
+                open_log_file(logger, memory, osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log'))
+        logger.info(summarize_test(opt, model, loaders))
 
     for loader in loaders:
         logger.info(f'Testing {loader.dataset.opt["name"]}...')

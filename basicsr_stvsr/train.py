@@ -26,9 +26,10 @@ from .cpu_memory import keep_freed_memory
 from .data.sampling import SampleStream
 from .data.train_loader import make_train_loader, num_shares, open_batches
 from .distributed import any_rank, gather, leave_dist, on_first_rank
-from .log_file import log_to_file, open_log_file
+from .log_file import details_to_file, log_to_file, open_log_file
 from .models.stvsr_model import NonFiniteError, STVSRModel
 from .options import parse_options, save_options, user_errors
+from .run_summary import summarize_training
 from .training_log import TrainingLog
 from .training_state import CheckpointError, find_resume_state, restore_rng_of_rank
 
@@ -107,14 +108,6 @@ def make_folders(opt: dict[str, Any], args: Namespace, is_new: bool) -> None:
             mkdir_and_rename(osp.join(opt['root_path'], 'tb_logger', opt['name']))
     (folder / file.name).write_text(text)
     save_options(args.given, str(folder / 'options.yml'))
-
-
-def describe_training(opt: dict[str, Any], train_set: Dataset, position: Position) -> str:
-    batches = position.batches
-    return (f'Training statistics:\n\tNumber of train samples: {len(train_set)}'
-            f'\n\tBatch size per process: {batches.batch_size}\n\tWorld size (processes): {opt["world_size"]}'
-            f'\n\tIterations per epoch: {batches.epoch_length / batches.global_batch:,.1f}'
-            f'\n\tTotal iterations: {position.last_iter}')
 
 
 # ---------------------------------------------------------------- the loop
@@ -211,32 +204,39 @@ def train_pipeline(root_path: str) -> None:
         if opt['num_gpu'] == 0:
             keep_freed_memory()
         logger, memory = log_to_file(opt, logging.WARNING if args.check else logging.INFO)
-        logger.info(get_env_info())
-        logger.info(dict2str(opt))
+        with details_to_file(logger):
+            logger.info(get_env_info())
+            logger.info(dict2str(opt))
 
-        # Data and network before any folder: a mistyped path must not move an older experiment away.
-        resume_state = find_resume_state(opt)
-        train_set, val_loaders = open_data(opt)
-        model = build_model(opt)
-        if isinstance(model, STVSRModel):
-            model.check_data(train_set, [loader.dataset for loader in val_loaders])
+            # Data and network before any folder: a mistyped path must not move an older experiment away.
+            resume_state = find_resume_state(opt)
+            train_set, val_loaders = open_data(opt)
+            model = build_model(opt)
+            if isinstance(model, STVSRModel):
+                model.check_data(train_set, [loader.dataset for loader in val_loaders])
+            if resume_state:
+                take_over(opt, model, resume_state)
+            loader = make_train_loader(opt, train_set, start=resume_state['samples'] if resume_state else 0)
+            position = Position(opt, loader.batch_sampler, resume_state)
+            batches = position.batches
+            summary = summarize_training(
+                opt, model, train_set, val_loaders, start_iter=position.iter, last_iter=position.last_iter,
+                global_batch=batches.global_batch, epoch_length=batches.epoch_length)
+            if args.check:
+                with open_batches(loader, opt) as batches:
+                    check(opt, model, batches, position)
+                del model
+                leave_dist()
+                return
+
+            on_first_rank(lambda: make_folders(opt, args, is_new=resume_state is None))
+            if opt['rank'] == 0:
+                open_log_file(logger, memory, osp.join(opt['path']['log'], f'train_{opt["name"]}_{get_time_str()}.log'))
+            tb_logger = init_tb_loggers(opt)
+            log = TrainingLog(opt, start_iter=position.iter, total_iter=position.last_iter, tb_logger=tb_logger)
+        logger.info(summary)
         if resume_state:
-            take_over(opt, model, resume_state)
-        loader = make_train_loader(opt, train_set, start=resume_state['samples'] if resume_state else 0)
-        position = Position(opt, loader.batch_sampler, resume_state)
-        logger.info(describe_training(opt, train_set, position))
-        if args.check:
-            with open_batches(loader, opt) as batches:
-                check(opt, model, batches, position)
-            del model
-            leave_dist()
-            return
-
-        on_first_rank(lambda: make_folders(opt, args, is_new=resume_state is None))
-        if opt['rank'] == 0:
-            open_log_file(logger, memory, osp.join(opt['path']['log'], f'train_{opt["name"]}_{get_time_str()}.log'))
-        tb_logger = init_tb_loggers(opt)
-        log = TrainingLog(opt, start_iter=position.iter, total_iter=position.last_iter, tb_logger=tb_logger)
+            logger.info(f'Resuming training from epoch: {resume_state["epoch"]}, iter: {resume_state["iter"]}.')
 
     try:
         with StopRequest() as stop, log, open_batches(loader, opt) as batches:
@@ -269,7 +269,6 @@ def take_over(opt: dict[str, Any], model: BaseModel, resume_state: dict[str, Any
                             * opt['datasets']['train']['batch_size_per_gpu'])
     opt['manual_seed'] = resume_state.get('seed', opt['manual_seed'])
     model.resume_training(resume_state)
-    get_root_logger().info(f'Resuming training from epoch: {resume_state["epoch"]}, iter: {resume_state["iter"]}.')
 
 
 # ---------------------------------------------------------------- --check

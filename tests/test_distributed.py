@@ -73,7 +73,7 @@ def validation_row(folder: Path) -> dict:
 
 def test_two_processes_take_the_steps_of_one(two_processes, three_clips, train_here):
     folder, log = two_processes
-    assert 'World size (processes): 2' in log
+    assert '(2 processes)' in log
     alone = train_here(distributed_opt(three_clips, 4))
     for key in ('params', 'params_ema'):
         assert_close(weights(folder, key=key), weights(alone, key=key))
@@ -213,7 +213,7 @@ def test_slurm(three_clips, tmp_path):
             'SLURM_NODELIST': 'node[1-2]'}) for rank in range(2)]
     errors = [task.communicate(timeout=200)[1] for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], errors
-    assert 'World size (processes): 2' in errors[0] and 'Validation both: 3 clips' in errors[0]
+    assert '(2 processes)' in errors[0] and 'Validation both: 3 clips' in errors[0]
 
 
 def test_two_processes_train_against_a_discriminator(clips, tmp_path):

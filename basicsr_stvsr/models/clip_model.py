@@ -242,7 +242,8 @@ class ClipModel(SRModel):
                 f'{group} {digits(value)}{shares.get(group, "")}' for group, value in groups.items())
             if self.is_train:
                 best = self.best_so_far(dataset_name, name, groups['all'], current_iter)
-                line += f'\tBest all: {digits(best["val"])} @ {best["iter"]} iter'
+                if math.isfinite(best['val']):
+                    line += f'\tBest all: {digits(best["val"])} @ {best["iter"]} iter'
             lines.append(line)
         get_root_logger().info('\n'.join(lines))
         self.validation_results[dataset_name] = average

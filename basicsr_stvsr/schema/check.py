@@ -33,6 +33,9 @@ def check_options(opt: dict[str, Any], is_train: bool) -> dict[str, Any]:
     """
     if not has_schema(opt):
         BasicSROptions.read(opt)
+        for name in ('network_g', 'path', 'train', 'val', 'logger'):
+            if not isinstance(opt.get(name), dict | None):
+                raise ValueError(f'{name} must be a block, but is {shown(opt[name])}')
         return opt
     options = Options.read(opt)
     problems = [*missing_blocks(opt, options, is_train), *misfits(opt, options)]

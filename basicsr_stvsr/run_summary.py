@@ -1,0 +1,96 @@
+"""What a training or a test says on the terminal before it starts; the details are in its log file."""
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from basicsr.models.base_model import BaseModel
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+
+def summarize_training(opt: dict[str, Any], model: BaseModel, train_set: Dataset, val_loaders: Sequence[DataLoader], *,
+                       start_iter: int, last_iter: int, global_batch: int, epoch_length: int) -> str:
+    """One line for each thing that one wants to check before a long training.
+
+    Args:
+        opt: all options.
+        start_iter: iterations that were done before.
+        last_iter: the iteration that ends the training.
+        global_batch: samples of an iteration, of all processes together.
+        epoch_length: samples of an epoch.
+    """
+    processes = f' ({opt["world_size"]} processes)' if opt['world_size'] > 1 else ''
+    lines = {
+        'network': describe_networks(model),
+        'data': f'{name_of(train_set)}: {counted(len(train_set), "sample")}, batches of {global_batch}{processes}',
+        'validation': describe_validation(opt, val_loaders),
+        'device': describe_device(model.device, opt['num_gpu']),
+        'precision': describe_precision(opt['train'].get('amp')),
+        'schedule': f'iterations {start_iter:,} to {last_iter:,}, {epoch_length / global_batch:,.1f} of them an epoch; '
+                    + ', '.join(describe_optimizer(model)),
+        'output': opt['path']['experiments_root'],
+    }
+    return table(f'Training {opt["name"]}', lines)
+
+
+def summarize_test(opt: dict[str, Any], model: BaseModel, loaders: Sequence[DataLoader]) -> str:
+    """As `summarize_training`, of a test."""
+    lines = {
+        'network': describe_networks(model),
+        'weights': (opt.get('path') or {}).get('pretrain_network_g') or 'none',
+        'data': describe_sets(loaders),
+        'device': describe_device(model.device, opt['num_gpu']),
+        'precision': describe_precision(None),
+        'output': opt['path']['results_root'],
+    }
+    return table(f'Testing {opt["name"]}', lines)
+
+
+def table(title: str, lines: dict[str, str]) -> str:
+    return '\n'.join([title, *(f'  {name:11} {text}' for name, text in lines.items())])
+
+
+def counted(number: int, word: str) -> str:
+    return f'{number:,} {word}{"s" * (number != 1)}'
+
+
+def describe_networks(model: BaseModel) -> str:
+    """The generator, and the discriminator if there is one, with their numbers of parameters."""
+    networks = [model.net_g, *([model.net_d] if hasattr(model, 'net_d') else [])]
+    return ', '.join(describe_network(model.get_bare_model(net)) for net in networks)
+
+
+def describe_network(net: nn.Module) -> str:
+    return f'{type(net).__name__} ({sum(parameter.numel() for parameter in net.parameters()):,} parameters)'
+
+
+def name_of(dataset: Dataset) -> str:
+    return dataset.opt['name']
+
+
+def describe_sets(loaders: Sequence[DataLoader]) -> str:
+    sets = [loader.dataset for loader in loaders]
+    return ', '.join(f'{name_of(each)}: {counted(len(each), "clip")}' for each in sets) or 'none'
+
+
+def describe_validation(opt: dict[str, Any], loaders: Sequence[DataLoader]) -> str:
+    val_freq = (opt.get('val') or {}).get('val_freq')
+    return f'{describe_sets(loaders)}; every {val_freq:,} iterations' if val_freq and loaders else 'none'
+
+
+def describe_device(device: torch.device, num_gpu: int) -> str:
+    if device.type == 'cuda':
+        return f'{torch.cuda.get_device_name(device)}{f" and {num_gpu - 1} more" if num_gpu > 1 else ""}'
+    return f'CPU, {counted(torch.get_num_threads(), "thread")}'
+
+
+def describe_precision(amp: str | None) -> str:
+    return 'fp32' if amp in (None, 'none') else amp
+
+
+def describe_optimizer(model: BaseModel) -> list[str]:
+    """Optimiser, learning rate and schedule of the generator."""
+    optimizer = model.optimizers[0]
+    rate = optimizer.param_groups[0].get('initial_lr', optimizer.param_groups[0]['lr'])
+    schedulers = [type(scheduler).__name__ for scheduler in model.schedulers[:1]]
+    return [type(optimizer).__name__, f'learning rate {rate:g}', *schedulers]
