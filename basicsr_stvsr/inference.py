@@ -3,7 +3,8 @@
 A network states what it needs: `scale`, `temporal_scale` (1, or 2 where it makes the frame between two), `num_frames`
 (its window; None: any number), `size_multiple`; and where they are not these, `first_output` (0), the number of the
 first frame that a window gives, `pads_ends` (False), whether the frames at the ends of a clip are repeated so that none
-is missing, `color` (None: any), `needs_flow` (False) and `overlap` ('first', see `restore_frames`). It may have
+is missing, `color` (None: any), `needs_flow` (False), `overlap` ('first', see `restore_frames`) and
+`needs_float32` (False), whether bfloat16 changes its frames by more than 50 dB of PSNR. It may have
 `features(frame)`, what it makes of each frame of a window alone, of which it takes a list in place of the frames. A
 recurrent network has `step(frame, state) -> (frame, state)`, by which clips are restored frame after frame, and
 `State`, the class of the state: a NamedTuple of tensors, whose height and width are whole multiples of the frame's.
@@ -348,7 +349,8 @@ def restore_clip(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling:
 
 
 def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None,
-                   overlap: str | None = None, cuts: Collection[int] = ()) -> Iterator[tuple[int, Tensor]]:
+                   overlap: str | None = None, cuts: Collection[int] = (),
+                   dtype: torch.dtype | None = None) -> Iterator[tuple[int, Tensor]]:
     """Restores a clip frame by frame; what has been handed out is not kept.
 
     The clip may lie in main memory while the network is on a GPU: only one window at a time, or one tile of it, is
@@ -364,6 +366,7 @@ def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tilin
             'middle' of its window, or their 'mean'; 'all' gives every copy, window after window, as scoring by triplets
             counts them; default: the network's.
         cuts: numbers of the frames with which a new scene begins; each scene is restored as if it were alone.
+        dtype: see `Tiles`.
 
     Yields:
         number of the frame in the clip, and the frame, (B, C, sH, sW); in rising order, but for 'all'.
@@ -372,7 +375,7 @@ def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tilin
         ValueError: a scene is shorter than the network's window, or comes without the flow that it needs; or an
             unknown `overlap`.
     """
-    return restore_stream(Tiles(net, tiling), frames_of_clip(lq, flow, cuts), overlap)
+    return restore_stream(Tiles(net, tiling, dtype=dtype), frames_of_clip(lq, flow, cuts), overlap)
 
 
 def frames_of_clip(lq: Tensor, flow: Tensor | None = None, cuts: Collection[int] = ()) -> Iterator[StreamFrame]:

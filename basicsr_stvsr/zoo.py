@@ -15,7 +15,9 @@ from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from .archs.arch_util import to_channels_last
 from .archs.checkpoint import LAYOUTS, check_hash, check_sha256, load_weights, read_state_dict
+from .precision import prefers_channels_last
 
 WEIGHTS = Path(__file__).parent / 'weights'
 
@@ -229,7 +231,7 @@ def load(name: str, device: str | torch.device = 'cpu') -> nn.Module:
 
 
 def load_network(network: Mapping[str, Any], weights: str | Path | None, device: str | torch.device = 'cpu',
-                 param_key: str | None = None) -> nn.Module:
+                 param_key: str | None = None, channels_last: bool | None = None) -> nn.Module:
     """Builds a network from its options, with weights, in evaluation mode.
 
     Args:
@@ -238,6 +240,7 @@ def load_network(network: Mapping[str, Any], weights: str | Path | None, device:
         device: where it is to run.
         param_key: which weights of a checkpoint; default: the moving average, `params_ema`, if there is one, else
             `params`.
+        channels_last: memory layout of the convolutions; default: where it is faster.
 
     Raises:
         ValueError: there is no such network, an option is wrong, or the file is damaged, or holds other weights.
@@ -249,7 +252,10 @@ def load_network(network: Mapping[str, Any], weights: str | Path | None, device:
         what = network['type']
         keys = LAYOUTS if param_key is None else (param_key,)
         load_weights(net, read_state_dict(weights, what=what, keys=keys), path=weights, what=what)
-    return net.eval().requires_grad_(False).to(device)
+    net = net.eval().requires_grad_(False).to(device)
+    if channels_last is None:
+        channels_last = prefers_channels_last(device or 'cpu')
+    return to_channels_last(net) if channels_last else net
 
 
 def outline(network: Mapping[str, Any]) -> nn.Module:

@@ -8,7 +8,8 @@ from pathlib import Path
 from .imported import imported
 from .zoo_parser import add_zoo_commands
 
-PRECISIONS, AT_CUT = ('fp32', 'bf16', 'fp16'), ('previous', 'next')  # as RestoreOptions, which takes seconds to import
+# As RestoreOptions, which takes seconds to import
+PRECISIONS, AT_CUT = ('fp32', 'bf16', 'fp16'), ('previous', 'next')
 
 
 def read_version() -> str:
@@ -93,6 +94,8 @@ def make_parser() -> argparse.ArgumentParser:
                '  stvsr test --protocol reds4 --frames frames/ --label BasicVSR\n'
                '  stvsr test -opt options/test_mbnet_small.yml')
     test.add_argument('--protocol', required=True, metavar='NAME', help='an unknown one lists them')
+    test.add_argument('--precision', choices=PRECISIONS, default='fp32',
+                      help='of convolutions; scores are comparable in fp32 (default: %(default)s)')
     test.add_argument('--data', type=Path, default=Path('datasets'), metavar='FOLDER',
                       help='where the data sets lie (default: %(default)s)')
     test.add_argument('--datasets', nargs='+', default=[], metavar='NAME', help='measure these alone')
@@ -123,8 +126,11 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group('restoring')
     how.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N; or several, such as cuda:0,cuda:1, '
                      'which share a video (default: %(default)s)')
-    how.add_argument('--precision', choices=PRECISIONS, default='fp32', help='of convolutions (default: %(default)s)')
-    how.add_argument('--channels-last', action='store_true', help='the memory layout that many GPUs are faster with')
+    how.add_argument('--precision', choices=('auto', *PRECISIONS), default='auto',
+                     help='of convolutions; auto: bf16 on CPUs and GPUs with instructions for it, else fp32 '
+                     '(default: %(default)s)')
+    how.add_argument('--channels-last', action=argparse.BooleanOptionalAction, default=None,
+                     help='memory layout of convolutions (default: on a CPU, where it is faster)')
     how.add_argument('--compile', action='store_true', help='by torch.compile: minutes at the start, faster afterwards')
     how.add_argument('--tile', type=int, metavar='PIXELS',
                      help='longest side of tiles of the input; 0: whole frames (default: 256 on a CPU, else whole '

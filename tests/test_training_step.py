@@ -13,6 +13,7 @@ from run_util import small_train_opt
 from torch.utils.data import default_collate
 
 from basicsr_stvsr.archs import arch_util
+from basicsr_stvsr.models import stvsr_model
 from basicsr_stvsr.models.stvsr_model import STVSRModel
 
 FLOW_LOSSES = {'hr_flow_opt': {'type': 'MiddleFlowLoss', 'loss_weight': 0.01},
@@ -239,13 +240,37 @@ def test_a_loss_that_is_not_finite_is_found_before_the_backward_pass(make_model,
 
 @pytest.mark.numeric
 def test_channels_last_changes_only_the_layout(make_model, batch):
-    last, first = make_model(channels_last=True), make_model()
+    last, first = make_model(channels_last=True), make_model(channels_last=False)
     weight = last.net_g.vfi_net.head[-1].weight
     assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
     batch = in_float64(batch, last, first)
     take_steps(last, batch)
     take_steps(first, batch)
     assert_close(grads(last), grads(first), 1e-7)  # of a norm of 2; some buffers stay in float32
+
+
+@pytest.mark.numeric
+def test_moments_follow_the_layout_of_weights(make_model, batch):
+    """A training that began in another memory layout goes on alike."""
+    before, same = make_model(channels_last=False), make_model(channels_last=False)
+    after = make_model(channels_last=True)
+    take_steps(before, batch, 2)
+    for model in (same, after):
+        model.net_g.load_state_dict(before.net_g.state_dict())
+        model.resume_training({
+            'optimizers': [copy.deepcopy(before.optimizer_g.state_dict())],
+            'schedulers': [copy.deepcopy(scheduler.state_dict()) for scheduler in before.schedulers]})
+    start = {name: p.detach().clone() for name, p in same.net_g.named_parameters()}
+    moved = [{name: p - start[name] for name, p in take_steps(model, batch).items()} for model in (same, after)]
+    assert_close(*moved, 2e-5)  # of steps of 1e-3
+
+
+def test_auto_is_what_the_device_has(make_model, monkeypatch):
+    for has_bf16, amp in ((True, 'bf16'), (False, 'none')):
+        monkeypatch.setattr(stvsr_model, 'computes_bf16', lambda device, has_bf16=has_bf16: has_bf16)
+        assert make_model(amp='auto').amp == amp
+    net = make_model().net_g  # on a CPU
+    assert net.vfi_net.head[-1].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_compile_falls_back_with_a_warning(make_model, batch, monkeypatch, log):

@@ -15,6 +15,7 @@ from basicsr.archs import build_network
 from torch import nn
 from video_util import moving_clip, write_video
 
+from basicsr_stvsr.video import job
 from basicsr_stvsr.video.job import Job, Progress, RestoreError, clock
 from basicsr_stvsr.video.restorer import RestoreOptions
 from basicsr_stvsr.video.segments import Segments
@@ -270,6 +271,29 @@ def test_parts_of_other_work_are_not_gone_on_with(film, tmp_path):
     state.write_text(state.read_text()[:50])
     with pytest.raises(VideoError, match=r'state\.json: is damaged'):
         restore(film, output, Pair(), encoding=LOSSLESS, segment_length=8, resume=True)
+
+
+@pytest.mark.parametrize('begun', ['fp32', 'bf16'])
+def test_work_keeps_its_precision(film, tmp_path, monkeypatch, begun):
+    """Also where 'auto' would choose another one now; but not against what the options say."""
+    output = tmp_path / 'out.mkv'
+    auto = RestoreOptions(precision='auto')
+    monkeypatch.setattr(job, 'fastest_precision', lambda net, devices: begun)
+    with pytest.raises(KeyboardInterrupt):
+        restore(film, output, Pair(fails_at=20), options=auto, encoding=LOSSLESS, segment_length=8)
+    monkeypatch.setattr(job, 'fastest_precision', lambda net, devices: {'fp32': 'bf16', 'bf16': 'fp32'}[begun])
+    with pytest.raises(VideoError, match='holds the parts of other work: options differ'):
+        restore(film, output, Pair(), options=RestoreOptions(precision='fp16'), encoding=LOSSLESS, segment_length=8,
+                resume=True)
+    seen = []
+
+    class Spy(Pair):
+        def forward(self, lq):
+            seen.append(torch.is_autocast_enabled('cpu'))
+            return super().forward(lq)
+
+    restore(film, output, Spy(), options=auto, encoding=LOSSLESS, segment_length=8, resume=True)
+    assert set(seen) == {begun == 'bf16'} and len(read(output)[0]) == 79
 
 
 def test_the_network_goes_on_while_a_segment_ends(film, tmp_path, monkeypatch):

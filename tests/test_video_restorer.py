@@ -172,7 +172,7 @@ def test_tiles():
 
 
 @pytest.mark.parametrize('options, message', [
-    ({'precision': 'fp8'}, "precision must be one of fp32, bf16, fp16, but is 'fp8'"),
+    ({'precision': 'fp8'}, "precision must be one of auto, fp32, bf16, fp16, but is 'fp8'"),
     ({'at_cut': 'blend'}, "at_cut must be one of previous, next, but is 'blend'"),
     ({'tile': 8}, 'tile must be at least 16 pixels, but is 8'),
     ({'tile_overlap': -1}, 'tile_overlap must be at least 0, but is -1'),

@@ -81,14 +81,16 @@ def upsample_flow(flow: Tensor, factor: int) -> Tensor:
 
 
 def to_channels_last(net: nn.Module) -> nn.Module:
-    """Brings the weights of convolutions to the memory layout that suits tensor cores, 2D and 3D ones alike.
+    """Store the weights of convolutions, 2D and 3D, in channels_last; their outputs then follow.
 
-    PyTorch's `net.to(memory_format=...)` refuses networks that have both.
+    PyTorch's `net.to(memory_format=...)` refuses networks that have both, and does not change the strides of weights
+    with one input channel, whose convolutions would return contiguous features.
     """
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in net.parameters():
         if parameter.dim() in formats:
-            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
+            empty = torch.empty_like(parameter.data, memory_format=formats[parameter.dim()])
+            parameter.data = empty.copy_(parameter.data)
     return net
 
 

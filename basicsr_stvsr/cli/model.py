@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from ..archs.arch_util import compile_network, to_channels_last
+from ..archs.arch_util import compile_network
 from ..options import load_options
 from ..zoo import build, check_file, entry_of, load_network
 
@@ -89,10 +89,7 @@ def chosen_model(args: argparse.Namespace) -> Chosen:
 
 def build_model(args: argparse.Namespace, chosen: Chosen, device: str) -> nn.Module:
     """A network on a device, laid out and compiled as the options say."""
-
-    net = load_network(chosen.network, chosen.weights, device, chosen.param_key)
-    if args.channels_last:
-        net = to_channels_last(net)
+    net = load_network(chosen.network, chosen.weights, device, chosen.param_key, args.channels_last)
     if args.compile and (problem := compile_network(net, torch.device(device))):
         print(f'warning: --compile is off: {problem}', file=sys.stderr)
     return net

@@ -78,6 +78,7 @@ class Restoring:
                  devices: Sequence[str], *, several: bool):
         self.args, self.options, self.net, self.several = args, options, net, several
         self.name = chosen.fingerprint()  # reads the weights
+        self.devices = devices
         self.builders = [partial(build_model, args, chosen, device) for device in devices] if len(devices) > 1 else []
 
     def __call__(self, source: Path, output: Path) -> bool:
@@ -111,7 +112,7 @@ class Restoring:
         encoding = Encoding(args.codec or default_codec(output), args.crf, args.preset)
         with open_source(path, deinterlace=args.deinterlace, rate=args.rate) as source:
             job = Job(source, output, self.net, model=self.name, options=self.options, encoding=encoding,
-                      builders=self.builders, overwrite=args.overwrite)
+                      builders=self.builders, devices=self.devices, overwrite=args.overwrite)
             told = list(job.warnings)
             for warning in told:
                 progress.tell(f'warning: {warning}')

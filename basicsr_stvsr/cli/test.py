@@ -21,11 +21,11 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f'--label {label!r}: expected letters, digits, and . _ + -, but no name of a model')
         folder = measure_frames(args.protocol, label, args.frames, **where)
     elif args.model in BASELINES and not args.weights:
-        folder = measure(args.protocol, args.model, None, None, **where)
+        folder = measure(args.protocol, args.model, None, None, precision=args.precision, **where)
     else:
         chosen = chosen_model(args)
         folder = measure(args.protocol, chosen.name, chosen.network, chosen.weights, param_key=chosen.param_key,
-                         **where)
+                         precision=args.precision, **where)
     print((folder / 'table.md').read_text())
     print(f'{folder}: results.json, table.md, clips.csv, frames.csv, frames.png, clips.png')
     return 0

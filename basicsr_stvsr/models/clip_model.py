@@ -34,6 +34,7 @@ from ..inference import (
     restore_windows,
 )
 from ..json_files import finite_or_null
+from ..precision import PRECISIONS
 from ..visuals import write_images
 from .clip_scores import (
     FramePair,
@@ -131,7 +132,8 @@ class ClipModel(SRModel):
                                          dataset)
         else:
             restored = restore_frames(net, *self.network_inputs(lq, item), overlap=self.opt['val'].get('overlap'),
-                                      cuts=self.cuts(net, lq, color_of(dataset)))
+                                      cuts=self.cuts(net, lq, color_of(dataset)),
+                                      dtype=PRECISIONS[self.opt['val'].get('precision', 'fp32')])
         with self.scorer.clip(has_truth=bool(gt)) as scorer:
             for number, (frame,) in restored:
                 pair = FramePair(frame, gt.get(number), color_of(dataset))

@@ -23,6 +23,7 @@ from ..archs.checkpoint import check_hash, load_weights, read_block
 from ..data.sampling import SeededDataset, SeededIndex
 from ..distributed import any_rank, gather, on_first_rank
 from ..inference import check_color, first_output, output_length
+from ..precision import computes_bf16, prefers_channels_last
 from ..schema import TrainOptions
 from ..training_state import check_moments, rng_state, write_whole
 from .clip_model import ClipModel, color_of
@@ -75,11 +76,9 @@ class STVSRModel(ClipModel):
 
     # BasicSR's passes a GPU's number to DistributedDataParallel also where there is none.
     def model_to_device(self, net: nn.Module, *, broadcast_buffers: bool = True) -> nn.Module:
-        net = net.to(self.device)
+        net = self.lay_out(net.to(self.device))
         if not self.is_train:  # clips are shared, not batches
             return net
-        if self.train_opt.channels_last:
-            to_channels_last(net)
         if self.train_opt.compile:
             self.compile(net)
         if self.opt['dist']:
@@ -88,6 +87,20 @@ class STVSRModel(ClipModel):
                 net, device_ids=devices, broadcast_buffers=broadcast_buffers,
                 find_unused_parameters=self.opt.get('find_unused_parameters', False))
         return DataParallel(net) if self.opt['num_gpu'] > 1 else net
+
+    def lay_out(self, net: nn.Module) -> nn.Module:
+        """Store weights as `train.channels_last` says, and for testing in the layout that is faster."""
+        wanted = self.train_opt.channels_last if self.is_train else 'auto'
+        if wanted == 'auto':
+            wanted = prefers_channels_last(self.device)
+        return to_channels_last(net) if wanted else net
+
+    @property
+    def amp(self) -> str:
+        """`train.amp`: 'none', 'bf16' or 'fp16'; 'auto' is one of the former two."""
+        if self.train_opt.amp == 'auto':
+            return 'bf16' if computes_bf16(self.device) else 'none'
+        return self.train_opt.amp
 
     def compile(self, net: nn.Module) -> None:
         """Compiles the network's forward pass, or says in the log why not."""
@@ -113,7 +126,7 @@ class STVSRModel(ClipModel):
         self.net_g.train()
         self.ema_decay = self.train_opt.ema_decay
         if self.ema_decay > 0:
-            self.net_g_ema = build_network(self.opt['network_g']).to(self.device).eval()
+            self.net_g_ema = self.lay_out(build_network(self.opt['network_g']).to(self.device)).eval()
             load_path = self.opt['path'].get('pretrain_network_g')
             if load_path is None:
                 self.model_ema(0)  # a copy of net_g
@@ -121,7 +134,7 @@ class STVSRModel(ClipModel):
                 self.load_network(
                     self.net_g_ema, load_path, self.opt['path'].get('strict_load_g', True), 'params_ema')
         self.train_opt.check_network(self.get_bare_model(self.net_g))
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.train_opt.amp == 'fp16')
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp == 'fp16')
         self.init_losses()
         self.setup_optimizers()
         self.setup_schedulers()
@@ -289,7 +302,7 @@ class STVSRModel(ClipModel):
         return BatchLosses(losses_of_parts, is_finite)
 
     def autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.device.type, AMP_DTYPES[self.train_opt.amp], self.train_opt.amp != 'none')
+        return torch.autocast(self.device.type, AMP_DTYPES[self.amp], self.amp != 'none')
 
     @staticmethod
     def without_sync(net: nn.Module, wanted: bool) -> AbstractContextManager:
@@ -442,6 +455,7 @@ class STVSRModel(ClipModel):
         for optimizer, state in zip(self.optimizers, resume_state['optimizers'], strict=True):
             check_moments(state, self.parameters_by_name(optimizer), path)
             optimizer.load_state_dict(state)
+            match_layout(optimizer)
         # Only where the schedule stands: BasicSR's takes the schedule itself, too, whatever the options now say.
         for scheduler, state in zip(self.schedulers, resume_state['schedulers'], strict=True):
             scheduler.load_state_dict({name: state[name] for name in SCHEDULER_POSITION if name in state})
@@ -451,6 +465,14 @@ class STVSRModel(ClipModel):
             self.scaler.load_state_dict(resume_state['scaler'])
         if resume_state.get('best_metric_results'):
             self.best_metric_results = resume_state['best_metric_results']
+
+
+def match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Store the moments of parameters in their memory layout: the fused Adam reads both as rows of numbers."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def group_sizes(states: Iterable[Mapping[str, Any]]) -> list[list[int]]:

@@ -63,7 +63,7 @@ def options_of(name: str, data: Path, chosen: Collection[str] = ()) -> dict[str,
 
 def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: Path | None, *,
             param_key: str | None = None, data: Path = Path(_DATA), into: Path = Path('results'),
-            chosen: Collection[str] = (), num_worker: int = 0) -> Path:
+            chosen: Collection[str] = (), num_worker: int = 0, precision: str = 'fp32') -> Path:
     """Measures a network, and writes results.json, table.md, clips.csv, frames.csv and pictures, see `write_report`.
 
     Args:
@@ -76,6 +76,7 @@ def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: P
         into: the folder in which a folder of results is made; one that is there is moved aside, as BasicSR does.
         chosen: names of the data sets to measure; default: all of the protocol.
         num_worker: processes that compute scores beside the network.
+        precision: of its convolutions, 'fp32', 'bf16' or 'fp16'; 'fp32' is what others measure in.
 
     Returns:
         the folder of the results.
@@ -86,6 +87,7 @@ def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: P
     """
     opt = options_of(name, data, chosen)
     opt['network_g'] = dict(deepcopy(network or baseline(label, opt)))
+    opt['val'] = {**opt['val'], 'precision': precision}
     opt['path'] = {'pretrain_network_g': None if weights is None else str(weights), 'strict_load_g': True}
     if weights is not None:
         _, best = read_block(weights, what=opt['network_g']['type'])

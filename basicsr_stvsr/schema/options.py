@@ -117,12 +117,12 @@ class TrainOptions(Block):
     accumulate: Positive = 1
     """A batch goes through the network in so many parts, one after another, which needs less memory; it must divide
     the batch size."""
-    amp: Literal['none', 'bf16', 'fp16'] = 'none'
-    """Precision of automatic mixed precision."""
+    amp: Literal['none', 'auto', 'bf16', 'fp16'] = 'none'
+    """Precision of automatic mixed precision; auto: bf16 where the device has instructions for it, else none."""
     compile: bool = False
     """Whether to compile the network (torch.compile), which takes minutes at the start and a compiler."""
-    channels_last: bool = False
-    """Memory layout of weights and images; often faster with amp."""
+    channels_last: bool | Literal['auto'] = 'auto'
+    """Memory layout of weights and images; auto: on a CPU, where it is faster; GPUs often are with amp."""
     max_nonfinite: Positive = 10
     """A step whose loss or gradient is not finite is skipped; so many in a row stop the training."""
 
@@ -252,6 +252,8 @@ class ValOptions(Block):
     frames: str | None = None
     """Folder of saved frames that are scored in place of those of the network: <frames>/<data set>/<clip>/<frame>.png;
     for testing."""
+    precision: Literal['fp32', 'bf16', 'fp16'] = 'fp32'
+    """Precision of convolutions; scores are comparable in fp32."""
     tile: TileOptions | None = None
     """Tiles of a frame: {grid: [rows, columns], overlap}; default: frames are taken whole."""
     average: Literal['clips', 'frames'] = 'clips'

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import chain, count, zip_longest
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..inference import Carry, State, device_of, is_recurrent
+from ..inference import Carry, State, check_needs, device_of, is_recurrent
+from ..precision import fastest_precision
 from .restorer import RestoreOptions, Restorer
 from .segments import Segments, Start, Whole, Written, run_in_processes
 from .sink import Encoding, OutputSpec, check_output, join, stored_frames
@@ -53,11 +54,12 @@ class Job:
         output: a video file, whose suffix tells the container; or a folder, with the codec 'png'.
         net: the network, in evaluation mode, where it is to run.
         model: what the network and its weights are called, by which work that goes on tells that it is the same.
-        options: how frames are restored.
+        options: how frames are restored. Work that goes on keeps its precision where the options say 'auto'.
         encoding: how they are encoded.
         segment_length: given frames of a segment.
         builders: where several processes are to share the segments, such as one for each GPU: what makes the network
             in each of them. Then `net` only tells what it is.
+        devices: where those run.
         overwrite: whether an output that is there is replaced, when the new one is complete.
 
     Raises:
@@ -69,15 +71,20 @@ class Job:
     def __init__(self, source: Source, output: str | Path, net: nn.Module, *, model: str,
                  options: RestoreOptions | None = None, encoding: Encoding | None = None,
                  segment_length: int = SEGMENT_LENGTH, builders: Sequence[Callable[[], nn.Module]] = (),
-                 overwrite: bool = False):
+                 devices: Sequence[str | torch.device] = (), overwrite: bool = False):
+        check_needs(net)
         self.source, self.output, self.net, self.builders = source, Path(output), net, builders
-        self.options, self.encoding = options or RestoreOptions(), encoding or Encoding()
-        self.restorer = Restorer(net, self.options)
+        self.encoding = encoding or Encoding()
         spec = OutputSpec.of(source.info, scale=net.scale, temporal_scale=net.temporal_scale)
         self.warnings = check_output(self.output, source.info, self.encoding, spec, overwrite=overwrite)
         if builders and is_recurrent(net):
             raise ValueError(f'{type(net).__name__} goes from frame to frame, which several devices cannot share')
         self.parts = self.output.with_name(f'{self.output.name}.parts')
+        self.options = options or RestoreOptions()
+        if self.options.precision == 'auto':
+            precision = self._begun_precision() or fastest_precision(net, devices or [device_of(net) or 'cpu'])
+            self.options = replace(self.options, precision=precision)
+        self.restorer = Restorer(net, self.options)
         self.segments = Segments(source, self.parts, spec, self.encoding, temporal_scale=net.temporal_scale,
                                  length=segment_length)
         self._identity = {'source': identity_of(source), 'model': model, 'options': asdict(self.options),
@@ -87,6 +94,15 @@ class Job:
     def is_begun(self) -> bool:
         """Whether there is work that `run` with `resume` would go on with."""
         return (self.parts / _STATE).is_file()
+
+    def _begun_precision(self) -> str | None:
+        """The precision of interrupted work; None: there is none, or it cannot be read, which `run` reports."""
+        if not self.is_begun:
+            return None
+        try:
+            return _State.read(self.parts / _STATE).identity['options']['precision']
+        except (VideoError, KeyError, TypeError):
+            return None
 
     def run(self, *, resume: bool = False, on_progress: Callable[[Progress], None] | None = None) -> None:
         """Does the work.

@@ -32,9 +32,9 @@ from ..inference import (
     is_recurrent,
     restore_stream,
 )
+from ..precision import PRECISIONS, fastest_precision
 from .source import TimedFrame, packed, planes_of
 
-PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 AT_CUT = ('previous', 'next')
 _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
@@ -46,7 +46,7 @@ class RestoreOptions:
     Attributes:
         tile: longest side of tiles, in pixels of the frames that are given; None: frames are taken whole.
         tile_overlap: pixels that a tile sees beyond its own; tiles fade into each other over half of them.
-        precision: of convolutions, 'fp32', 'bf16' or 'fp16'.
+        precision: of convolutions, 'fp32', 'bf16' or 'fp16'; or 'auto', bf16 where the device has instructions for it.
         detect_cuts: whether scenes are told apart, so that nothing is interpolated from one to the next, and nothing
             carried over.
         cut_threshold: how much a change must stand out to be a cut, see `scene_cuts.mark_cuts`.
@@ -59,14 +59,14 @@ class RestoreOptions:
     """
     tile: int | None = None
     tile_overlap: int = DEFAULT_OVERLAP[0]
-    precision: Literal['fp32', 'bf16', 'fp16'] = 'fp32'
+    precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'fp32'
     detect_cuts: bool = True
     cut_threshold: float = THRESHOLD
     at_cut: Literal['previous', 'next'] = 'previous'
     even: bool = False
 
     def __post_init__(self):
-        for name, known in (('precision', tuple(PRECISIONS)), ('at_cut', AT_CUT)):
+        for name, known in (('precision', ('auto', *PRECISIONS)), ('at_cut', AT_CUT)):
             if getattr(self, name) not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, but is {getattr(self, name)!r}')
         if self.tile is not None and self.tile < 16:
@@ -98,6 +98,8 @@ class Restorer:
         self.net, self.options = net, options or RestoreOptions()
         self.flow = (flow or build_flow({'type': 'DISFlow'})) if getattr(net, 'needs_flow', False) else None
         self.device = device_of(net) or torch.device('cpu')
+        precision = self.options.precision
+        self.dtype = PRECISIONS[fastest_precision(net, [self.device]) if precision == 'auto' else precision]
         # Frame by frame, a network has nothing that would cross a cut.
         self.minds_cuts = self.options.detect_cuts and (is_recurrent(net) or net.num_frames != 1)
 
@@ -149,8 +151,7 @@ class Restorer:
 
     def tiles(self, height: int, width: int) -> Tiles:
         """The network on frames of a size, cut up as the options say."""
-        return Tiles(self.net, self.options.tiling(height, width), dtype=PRECISIONS[self.options.precision],
-                     may_halve=True)
+        return Tiles(self.net, self.options.tiling(height, width), dtype=self.dtype, may_halve=True)
 
     def scenes(self, frames: Iterable[TimedFrame]) -> Iterator[tuple[TimedFrame, bool]]:
         """Each frame with whether a new scene begins with it."""
