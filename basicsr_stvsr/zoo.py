@@ -1,12 +1,15 @@
 """Networks with weights, by name.
 
-One table: what to build, where its weights lie, what they were trained on, and what was measured. docs/model_zoo.md is
-made from it. Files without an address ship with the package, and the model card beside them tells what they are worth;
-others are fetched by `stvsr zoo fetch`, never on their own.
+One table: what to build, which weights to load, what they were trained on, and what was measured. The scores are read
+from weights/measured.json, which scripts/update_tables.py writes from result files, as it does the tables of the
+documentation. Files without an address ship with the package, with a model card beside them; `stvsr zoo fetch` gets
+the others.
 """
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +23,7 @@ from .archs.checkpoint import LAYOUTS, check_hash, check_sha256, load_weights, r
 from .precision import prefers_channels_last
 
 WEIGHTS = Path(__file__).parent / 'weights'
+MEASURED = WEIGHTS / 'measured.json'
 
 
 class Stage(NamedTuple):
@@ -62,6 +66,7 @@ class Entry:
         sha256: all digits, in hex.
         size: of the file, in bytes.
         about: what it does, in a line.
+        purpose: for which videos it is; None: not known.
         parameters: how many the network has.
         gflops: what mmengine.analysis counts of one window of 64x64 frames (of a recurrent network, of one frame), in
             billions of multiplications with an addition each; None: it was not counted.
@@ -82,6 +87,7 @@ class Entry:
     data: str
     stages: tuple[Stage, ...]
     licence: str
+    purpose: str | None = None
     gflops: float | None = None
     measured: tuple[Score, ...] = ()
     measured_by: str | None = None
@@ -97,6 +103,33 @@ class Entry:
 def home() -> Path:
     """The folder of fetched weights: STVSR_HOME, or ~/.cache/basicsr_stvsr."""
     return Path(os.environ.get('STVSR_HOME') or '~/.cache/basicsr_stvsr').expanduser()
+
+
+@cache
+def measured_results() -> dict[str, Any]:
+    """Return what was measured with the shipped weights.
+
+    `tests`: name of a test -> data set -> metric -> group of frames (all, vsr, vfi) -> mean score.
+    `speed`: `machine`, and by model the frames a second that come out, as `stvsr info MODEL --speed` measures them.
+    """
+    return json.loads(MEASURED.read_text(encoding='utf-8'))
+
+
+def measured_scores(test: str, sets: Mapping[str, str], metrics: Mapping[str, str],
+                    groups: tuple[str, ...] = ('all',)) -> tuple[Score, ...]:
+    """Return the scores of a test of the shipped weights, as a row of the zoo holds them.
+
+    Args:
+        test: name in the option file of the test.
+        sets: data set -> how to call it.
+        metrics: colour -> metric of PSNR; SSIM is the metric of the same name with `ssim` in place of `psnr`.
+        groups: groups of frames.
+    """
+    results = measured_results()['tests'][test]
+    return tuple(
+        Score(title, color, group, results[name][metric][group],
+              results[name].get(metric.replace('psnr', 'ssim'), {}).get(group))
+        for name, title in sets.items() for color, metric in metrics.items() for group in groups)
 
 
 CLIPS = ('18 short clips of research data sets and demo clips of public repositories (DAVIS, NTIA, KITTI, GoPro '
@@ -118,18 +151,15 @@ ZOO = {
         sha256='e3072f98578c5978301257c67d364d103152bb784d9a05454b311fae0f89e4f9',
         size=1_745_257,
         about='x4 in space, x2 in time',
+        purpose='small, sharp frames; more of them',
         parameters=840_165,
         gflops=16.265,
         data=f'{CLIPS}; {BICUBIC}',
         stages=(Stage('options/train_mbnet_small_stage1.yml', 1000), Stage('options/train_mbnet_small.yml', 900)),
         licence=RESEARCH,
-        measured=(
-            Score(VID4, 'RGB', 'vsr', 23.01, 0.654), Score(VID4, 'RGB', 'vfi', 22.70, 0.642),
-            Score(VID4, 'Y', 'vsr', 24.46), Score(VID4, 'Y', 'vfi', 24.18),
-            Score(MIDDLEBURY, 'RGB', 'vsr', 27.88, 0.770), Score(MIDDLEBURY, 'RGB', 'vfi', 27.29, 0.755),
-            Score(MIDDLEBURY, 'Y', 'vsr', 30.26), Score(MIDDLEBURY, 'Y', 'vfi', 29.56),
-            Score(UCF101, 'RGB', 'vsr', 28.78, 0.848), Score(UCF101, 'RGB', 'vfi', 26.78, 0.813),
-            Score(UCF101, 'Y', 'vsr', 30.15), Score(UCF101, 'Y', 'vfi', 28.18)),
+        measured=measured_scores(
+            'test_MBNet_small_x4', {'vid4': VID4, 'middlebury_other': MIDDLEBURY, 'ucf101': UCF101},
+            {'RGB': 'psnr', 'Y': 'psnr_y'}, ('vsr', 'vfi')),
         measured_by='python basicsr/test.py -opt options/test_mbnet_small.yml'),
     'fisr-small': Entry(
         network={'type': 'FISRNet', 'num_feat': [6, 8, 16], 'residual': True},
@@ -137,16 +167,15 @@ ZOO = {
         sha256='939ed9bf02813457bc30261104f4c2c2818d318e99df1036168c1ae329ed5d37',
         size=2_910_991,
         about='x2 in space, x2 in time',
+        purpose='more frames',
         parameters=1_412_625,
         gflops=0.592,
         data=f"{CLIPS}, of which 16 clips are long enough; {BICUBIC}, flow by OpenCV's DIS",
         stages=(Stage('options/train_fisr_small.yml', 3300),),
         licence=RESEARCH,
-        measured=(
-            Score('Vid4 (frames 1-11 of 0-12)', 'YUV', 'vsr', 35.01, 0.963),
-            Score('Vid4 (frames 1-11 of 0-12)', 'YUV', 'vfi', 31.19, 0.925),
-            Score('Vid4 (frames 1-11 of 0-12)', 'Y', 'vsr', 30.39),
-            Score('Vid4 (frames 1-11 of 0-12)', 'Y', 'vfi', 26.60)),
+        measured=measured_scores(
+            'test_FISR_small_x2', {'vid4': 'Vid4 (frames 1-11 of 0-12)'}, {'YUV': 'psnr_yuv', 'Y': 'psnr_y'},
+            ('vsr', 'vfi')),
         measured_by='python basicsr/test.py -opt options/test_fisr_small.yml'),
     'fstrn-small': Entry(
         network={'type': 'FSTRN', 'num_feat': 32, 'num_frb': 20, 'up_kernel': 'pixelshuffle'},
@@ -154,12 +183,13 @@ ZOO = {
         sha256='f232100fade77bae42a9620ef1025be4780826138483bbbf1456e754ef4a0580',
         size=752_550,
         about='x4 in space, of luma',
+        purpose='small, sharp frames',
         parameters=359_545,
         gflops=6.424,
         data=f'{CLIPS}; {BICUBIC}',
         stages=(Stage('options/train_fstrn_small.yml', 3800),),
         licence=RESEARCH,
-        measured=(Score(VID4, 'Y', 'all', 24.66, 0.715),),
+        measured=measured_scores('test_FSTRN_small_x4', {'vid4': VID4}, {'Y': 'psnr'}),
         measured_by='python basicsr/test.py -opt options/test_fstrn_small.yml'),
     'hoffr-small': Entry(
         network={'type': 'HOFFR', 'num_feat': 32, 'num_block': 5, 'num_rcab': 2, 'reduction': 8, 'num_flow_feat': 16},
@@ -167,14 +197,15 @@ ZOO = {
         sha256='148ba7c35cd2558fe724ebf4d545359062624cfd12894f99e5d7c5223760591f',
         size=1_333_523,
         about='x4 in space, of frames blurred by motion, which it sharpens',
+        purpose='frames blurred by motion',
         parameters=648_546,
         gflops=3.559,
         data=f'{CLIPS}, of which those with eight frames and more are used; blurred over half to twice the time '
              'between frames along DIS flow, then MATLAB-like bicubic',
         stages=(Stage('options/train_hoffr_small_flow.yml', 1000), Stage('options/train_hoffr_small.yml', 1600)),
         licence=RESEARCH,
-        measured=(Score(f'{VID4}, blurred', 'RGB', 'all', 22.97, 0.666),
-                  Score(f'{VID4}, blurred', 'Y', 'all', 24.44, 0.692)),
+        measured=measured_scores(
+            'test_HOFFR_small_x4', {'vid4': f'{VID4}, blurred'}, {'RGB': 'psnr', 'Y': 'psnr_y'}),
         measured_by='python basicsr/test.py -opt options/test_hoffr_small.yml'),
     'adaptive-gan-small': Entry(
         network={'type': 'VSRResNet', 'scale': 4, 'num_feat': 32, 'num_block': 4, 'add_center': True},
@@ -182,12 +213,13 @@ ZOO = {
         sha256='0197b8604c5b14bf01bb00bfe86abf2002c6d21dd87ebbb1dadfba60b5d5cb51',
         size=249_333,
         about='x4 in space, of luma; sharper, and further from the truth',
+        purpose='sharper look, with invented detail',
         parameters=120_705,
         gflops=7.965,
         data=f'{CLIPS}; {BICUBIC}',
         stages=(Stage('options/train_vsrresnet_small.yml', 4000), Stage('options/train_adaptive_gan_small.yml', 1500)),
         licence=RESEARCH,
-        measured=(Score(VID4, 'Y', 'all', 24.06, 0.711),),
+        measured=measured_scores('test_AdaptiveGAN_small_x4', {'vid4': VID4}, {'Y': 'psnr'}),
         measured_by='python basicsr/test.py -opt options/test_adaptive_gan_small.yml'),
 }
 

@@ -1,7 +1,4 @@
-"""The zoo in words: model cards, docs/model_zoo.md, and rows of tables.
-
-    python -m basicsr_stvsr.zoo_page > docs/model_zoo.md
-"""
+"""The zoo in words: model cards, docs/model_zoo.md (which scripts/update_tables.py writes), and rows of tables."""
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields
@@ -17,9 +14,9 @@ COUNTED_OF = ' (multiplications with an addition each, of one window of 64x64 fr
 INTRO = '''\
 # Model zoo
 
-<!-- Made of the table in basicsr_stvsr/zoo.py by `python -m basicsr_stvsr.zoo_page > docs/model_zoo.md` -->
+<!-- Written by scripts/update_tables.py from the table in basicsr_stvsr/zoo.py -->
 
-Networks with weights, by name: `stvsr restore in.mp4 out.mp4 --model NAME`, or in Python
+These networks come with weights. Use one by its name, as in `stvsr restore in.mp4 out.mp4 --model NAME`, or in Python:
 
 ```python
 from basicsr_stvsr.zoo import load
@@ -27,31 +24,31 @@ from basicsr_stvsr.zoo import load
 net = load('fstrn-small')
 ```
 
-They are small, trained on a CPU for an hour or two; the networks of the papers' size are not trained yet. What they are
-good for, and what not, is in their [model card](../basicsr_stvsr/weights/README.md). GFLOPs are what
-[mmengine counts](openmmlab.md#flops-and-parameters) of one window of frames of 64x64 pixels.
+They are small and were trained on a CPU for one or two hours. The networks of the papers' size are not trained yet.
+The [model card](../basicsr_stvsr/weights/README.md) says what each model is good for, and where it fails.
+[Small networks](small_networks.md) compares them. GFLOPs are those that
+[mmengine counts](openmmlab.md#flops-and-parameters) for one window of 64x64 frames.
 '''
 
 USAGE = '''\
 ## Commands
 
 ```
-stvsr zoo list                  # the models, and whether their weights are here
+stvsr zoo list                  # the models, and where their weights are
 stvsr zoo info NAME             # the facts below
-stvsr zoo fetch NAME            # gets weights that do not ship with the package
-stvsr zoo verify [NAME]         # compares files with their sha256, and tries whether they load
-stvsr zoo publish CHECKPOINT    # makes such a file of a training
+stvsr zoo fetch NAME            # download weights that do not ship with the package
+stvsr zoo verify [NAME]         # check the sha256 of files, and load them
+stvsr zoo publish CHECKPOINT    # make such a file from a training
 ```
 
-Files are named `<Method>_<train set>_x<scale>-<first 8 digits of the sha256>.pth`, as in BasicSR's zoo. The whole
-sha256 is in the table of the zoo, and compared before anything of a file is loaded; then only tensors and plain
-values are, never code.
+Files are named `<Method>_<train set>_x<scale>-<first 8 digits of the sha256>.pth`, as in BasicSR's zoo. The full
+sha256 is in the table of the zoo. It is checked before a file is loaded. Loading reads tensors and plain values only,
+never code.
 
-`fetch` puts files into `~/.cache/basicsr_stvsr`, or the folder that `STVSR_HOME` names. It looks into the folder
-`STVSR_ZOO` first, such as a mirror on a machine without internet, then at the address in the table (http, https or
-file). What comes is kept in `NAME.part` until it is whole and its sha256 is right; after an interruption the same
-command goes on from there. A file with another sha256 is refused and removed. Nothing else ever downloads: a model
-that is not there is an error that names the command.
+`fetch` saves files in `~/.cache/basicsr_stvsr`, or in the folder `STVSR_HOME`. It first looks in the folder
+`STVSR_ZOO`, such as a mirror on a machine without internet, then at the address in the table (http, https or file).
+A partial download is kept as `NAME.part`, and the same command continues it after an interruption. A file with another
+sha256 is refused and removed. Nothing else downloads anything: for a missing model, the error names the command.
 
 ## Publishing
 
@@ -60,22 +57,25 @@ stvsr zoo publish experiments/FSTRN_small_x4/models/net_g_latest.pth --name FSTR
     --key params_ema --half --results results/test_FSTRN_small_x4/vid4.json
 ```
 
-writes `FSTRN_small_clips_x4-<hash>.pth` and a model card of the same name (`.md`) into the folder `--into`, and
-prints the row for BasicSR's page ModelZoo.md and the one for basicsr_stvsr/zoo.py. Whatever is not weights is
-stripped; `params` and `params_ema` are kept as they are. `--key params_ema` keeps one of them, under the name
-`params`, which BasicSR loads without being told; so were the files below made, in half precision (`--half`).
-`--safetensors` (`pip install safetensors`) writes that format, which holds one set of weights: the average, unless
-`--key params` is given.
+This writes `FSTRN_small_clips_x4-<hash>.pth` and a model card of the same name (`.md`) into the folder `--into`. It
+prints the row for BasicSR's page ModelZoo.md, and the one for basicsr_stvsr/zoo.py. Everything but weights is removed.
+By default it keeps both `params` and `params_ema`. `--key params_ema` keeps that set only, under the name `params`,
+which BasicSR loads by default. The files below were made that way, in half precision (`--half`). `--safetensors`
+(`pip install safetensors`) writes that format, which holds one set of weights: the average, unless you pass
+`--key params`.
 
-The options, the command and the iterations are read from the folder of the training; elsewhere, `--opt` names the
-option file. `--results` takes files that `stvsr test` wrote; `results.json` of a protocol must be of these weights.
-`--data` and `--licence` are texts for the card, which says so where they are not told, `--url` is the folder on the web
-in which the file will lie. Weights that do not fit the options, or are not finite, are refused.
+The options, the command and the number of iterations come from the folder of the training; otherwise, name the option
+file with `--opt`. `--results` takes files that `stvsr test` wrote; a protocol's `results.json` must belong to these
+weights. `--data` and `--licence` are texts for the card, and `--url` is the web folder that will serve the file.
+Weights that do not fit the options, or are not finite, are refused.
+
+In a checkout, `python scripts/update_tables.py --results results` then takes the scores of `basicsr/test.py`, and
+writes this page and all tables of measured scores. `--speed` measures the speed of every model.
 
 ## Weights of other layouts
 
-Wherever weights are read, by option files, `--weights` and `publish`, a file may also hold them under `state_dict`,
-bare, with names that begin with `module.`, or as .safetensors. A line in the log then says what was done.
+Wherever weights are read (option files, `--weights`, `publish`), a file may also hold them under `state_dict`, without
+a key, with names that begin with `module.`, or as .safetensors. The log says which layout was found.
 '''
 
 
@@ -88,10 +88,10 @@ def page() -> str:
 
 
 def overview() -> Iterator[str]:
-    yield from table('model', 'makes', 'parameters', 'GFLOPs', 'file', 'weights')
+    yield from table('model', 'makes', 'for', 'parameters', 'GFLOPs', 'file', 'weights')
     for name, entry in ZOO.items():
-        yield row(f'[`{name}`](#{anchor(entry.weights)})', entry.about, f'{entry.parameters:,}', gflops(entry),
-                  megabytes(entry), 'to fetch' if entry.url else 'in the package')
+        yield row(f'[`{name}`](#{anchor(entry.weights)})', entry.about, entry.purpose or '-', f'{entry.parameters:,}',
+                  gflops(entry), megabytes(entry), 'to fetch' if entry.url else 'in the package')
 
 
 def card(name: str, entry: Entry) -> str:
@@ -175,7 +175,3 @@ def megabytes(entry: Entry) -> str:
 def anchor(title: str) -> str:
     """What GitHub makes of a heading."""
     return ''.join(c for c in title.lower() if c.isalnum() or c in '-_')
-
-
-if __name__ == '__main__':
-    print(page(), end='')

@@ -69,15 +69,21 @@ def make_scene(
     return scene
 
 
+def make_clip(
+    photo: str, motion: str, occluder: str | None, num_frames: int, height: int, width: int, seed: int
+) -> tuple[str, list[Layer]]:
+    """The name and the layers of a clip; its motion does not depend on other clips."""
+    clip = '_'.join(filter(None, (photo, motion, occluder)))
+    rng = np.random.default_rng([seed, zlib.crc32(clip.encode())])
+    return clip, make_scene(rng, photo, motion, occluder, num_frames, height, width)
+
+
 def make_clips(output: Path, num_frames: int, height: int, width: int, seed: int) -> None:
     """Writes every clip of CLIPS, and motion.json last."""
     motions = {}
     for split, clips in CLIPS.items():
-        for photo, motion, occluder in clips:
-            clip = '_'.join(filter(None, (photo, motion, occluder)))
-            # Seeded by name, so that one clip's motion does not depend on those before it.
-            rng = np.random.default_rng([seed, zlib.crc32(clip.encode())])
-            scene = make_scene(rng, photo, motion, occluder, num_frames, height, width)
+        for parts in clips:
+            clip, scene = make_clip(*parts, num_frames, height, width, seed)
             motions[f'{split}/{clip}'] = [asdict(layer) for layer in scene]
             folder = output / split / clip
             folder.mkdir(parents=True, exist_ok=True)
