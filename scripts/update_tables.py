@@ -122,7 +122,7 @@ def scores_table(name: str) -> Iterator[str]:
 
 
 def models_table() -> Iterator[str]:
-    """Return the models for a user who looks for one; the column of speeds appears when they were measured."""
+    """Describe the models for a user who looks for one; the column of speeds appears when they were measured."""
     speeds = measured_results()['speed'].get('models', {})
     yield from table('model', 'for', 'makes', 'PSNR', 'bicubic', *(['frames/s'] if speeds else []))
     for name, entry in ZOO.items():
@@ -157,7 +157,7 @@ def with_tables(text: str) -> str:
     Raises:
         KeyError: the page asks for a table that does not exist.
     """
-    return MARKED.sub(lambda match: f'{match[1]}{WRITERS[match[2]]()}', text)
+    return MARKED.sub(lambda match: f'{match[1]}\n{WRITERS[match[2]]()}\n', text)
 
 
 def up_to_date() -> dict[Path, str]:

@@ -99,7 +99,7 @@ def test_figures_are_drawn_by_scripts(page):
     lines = page.read_text().splitlines()
     for above, line in zip(['', *lines], lines, strict=False):
         if line.startswith('!['):
-            script = re.match(r'<!-- drawn by (scripts/\w+\.py)', above)
+            script = re.match(r'<!-- drawn by (scripts/[\w/]+\.py)', above)
             assert script and (ROOT / script[1]).is_file()
 
 
@@ -112,6 +112,21 @@ def test_figures_are_those_of_the_script(name):
     drawn = cv2.imdecode(np.frombuffer(drawn.getvalue(), np.uint8), cv2.IMREAD_COLOR)
     stored = cv2.imread(str(ROOT / 'docs' / name))
     assert stored.shape == drawn.shape and np.abs(stored.astype(int) - drawn).mean() < 0.1
+
+
+def test_the_example_is_that_of_the_shipped_weights(monkeypatch):
+    """If this fails: python scripts/demo/draw_example.py"""
+    monkeypatch.syspath_prepend(ROOT / 'scripts' / 'demo')
+    drawn = runpy.run_path(str(ROOT / 'scripts' / 'demo' / 'draw_example.py'))['encoded']()
+    drawn = cv2.imdecode(drawn, cv2.IMREAD_COLOR)
+    stored = cv2.imread(str(ROOT / 'docs' / 'example.jpg'))
+    assert stored.shape == drawn.shape and np.abs(stored.astype(int) - drawn).mean() < 0.1
+
+
+def test_tables_of_scores_are_those_that_were_measured():
+    """If this fails: python scripts/update_tables.py"""
+    pages = runpy.run_path(str(ROOT / 'scripts' / 'update_tables.py'))['up_to_date']()
+    assert len(pages) > 10 and not [path.name for path, text in pages.items() if path.read_text() != text]
 
 
 def test_the_first_page_has_commands_of_the_readme():
@@ -256,11 +271,11 @@ def test_systems_tell_the_same_things(system):
 
 
 @every_system
-def test_measured_numbers_are_those_of_the_readme(system):
-    """Which tests compare with the cards of the weights."""
-    readme = (ROOT / 'README.md').read_text().splitlines()
-    rows = rows_of(system, 'Measured')
-    assert len(rows) > 1 and not [row for row in rows if row not in readme]
+def test_systems_have_a_table_of_measured_numbers(system):
+    """Which scripts/update_tables.py writes."""
+    text = (ROOT / 'docs' / f'{system}.md').read_text()
+    assert f'<!-- table {system.replace("_", "-")}, by scripts/update_tables.py -->' in text
+    assert len(rows_of(system, 'Measured')) > 1
 
 
 @every_system

@@ -41,7 +41,7 @@ def stvsr_zoo(*words: object) -> int:
 # ---------------------------------------------------------------- the table
 
 def test_the_page_is_made_of_the_table():
-    """If this fails: python -m basicsr_stvsr.zoo_page > docs/model_zoo.md"""
+    """If this fails: python scripts/update_tables.py"""
     assert (ROOT / 'docs' / 'model_zoo.md').read_text() == zoo_page.page()
 
 
@@ -69,15 +69,13 @@ def test_what_the_table_says_of_option_files(name):
 
 
 @every_entry
-def test_the_cards_tell_the_same_numbers(name):
+def test_the_card_has_the_scores_of_the_zoo(name):
     entry = ZOO[name]
-    readme = (ROOT / 'README.md').read_text()
     card = (ROOT / 'basicsr_stvsr' / 'weights' / 'README.md').read_text().split(f'\n## {entry.weights}\n')[1]
     card = card.split('\n## ')[0]
     assert entry.measured
     for score in entry.measured:
-        text = f'{score.psnr:.2f}' + (f' / {score.ssim:.3f}' if score.ssim else '')
-        assert text in card and text in readme
+        assert f'{score.psnr:.2f}' in card
 
 
 def test_list_and_info(capsys):

@@ -92,11 +92,16 @@ def draw() -> np.ndarray:
     return np.vstack(rows)[:-GAP, :-GAP]
 
 
+def encoded() -> np.ndarray:
+    """The picture as a JPEG file."""
+    return cv2.imencode('.jpg', draw()[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--output', type=Path, default=PICTURE, metavar='FILE', help='(default: docs/example.jpg)')
     path = parser.parse_args().output
-    cv2.imwrite(str(path), draw()[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    path.write_bytes(encoded())
     print(path)
 
 
