@@ -4,9 +4,11 @@
     python scripts/measure_flicker.py --gt datasets/vid4_GT.lmdb results/test_FISR_small_x2/visualization/vid4
 
 Each folder has a folder of saved frames for each clip, as basicsr/test.py writes them: `<clip>/<frame>_<suffix>.png`.
-Measured on luma (0-255, as BasicSR's metrics have it), of 8-bit frames. Prints a Markdown table.
+Measured on luma (0-255, as BasicSR's metrics have it), of 8-bit frames. Prints a Markdown table. `--save` also adds the
+mean to the result file of each test, here results/test_FISR_small_x2/vid4.json.
 """
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -38,12 +40,33 @@ def clip_flicker(result: FrameReader, gt: FrameReader, clip: str) -> float:
     return flicker(np.stack(frames), np.stack([frame[:height, :width] for frame in true]))
 
 
+def result_file(folder: Path) -> Path:
+    """The result file of the test that saved these frames.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = folder.resolve().parents[1] / f'{folder.resolve().name}.json'
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist; basicsr/test.py writes it beside the frames that it saves')
+    return path
+
+
+def save(path: Path, mean: float) -> None:
+    """Add the mean to a result file of basicsr/test.py, as the metric `flicker`."""
+    result = json.loads(path.read_text(encoding='utf-8'))
+    result['average']['flicker'] = {'all': mean}
+    path.write_text(json.dumps(result, indent=1), encoding='utf-8')
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folders', nargs='+', type=Path, help='saved frames, a folder a clip')
     parser.add_argument('--gt', type=Path, required=True, help='true clips: folder, LMDB or videos')
+    parser.add_argument('--save', action='store_true', help='add the mean to the result file of each test')
     args = parser.parse_args()
     try:
+        files = [result_file(folder) for folder in args.folders] if args.save else []
         with open_color_reader(args.gt) as gt:
             rows = {}
             for folder in args.folders:
@@ -58,6 +81,8 @@ def main() -> int:
     for folder, row in rows.items():
         values = [f'{row[clip]:.2f}' if clip in row else '' for clip in clips]
         print(f'| {folder} | {" | ".join(values)} | {np.mean(list(row.values())):.2f} |')
+    for path, folder in zip(files, args.folders, strict=False):  # without --save, there are no files
+        save(path, float(np.mean(list(rows[folder].values()))))
     return 0
 
 

@@ -7,6 +7,7 @@
 Scores come from the files that `python basicsr/test.py` writes, results/<test>/<data set>.json, and are kept in
 basicsr_stvsr/weights/measured.json. A test of other weights than the shipped ones gets the name that TABLES has for
 it: `--force_yml name=test_FISR_small_untrained_x2`. A cell without a score is a dash.
+`scripts/measure_flicker.py --save` adds flicker to result files.
 A page has a table between two comments: `<!-- table NAME, by scripts/update_tables.py -->` and `<!-- end of table -->`.
 """
 import argparse
@@ -157,7 +158,11 @@ def with_tables(text: str) -> str:
     Raises:
         KeyError: the page asks for a table that does not exist.
     """
-    return MARKED.sub(lambda match: f'{match[1]}\n{WRITERS[match[2]]()}\n', text)
+    def fill(match: re.Match[str]) -> str:
+        content = WRITERS[match[2]]()
+        return f'{match[1]}\n{content}\n' if content else match[1]
+
+    return MARKED.sub(fill, text)
 
 
 def up_to_date() -> dict[Path, str]:

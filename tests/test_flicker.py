@@ -1,4 +1,6 @@
 """Flicker, by hand and by command."""
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -31,6 +33,23 @@ def test_command(tmp_path):
     expected = (30 * 219 / 255)**2
     assert process.stdout.splitlines()[-1] == f'| {tmp_path / "out"} | {expected:.2f} | {expected:.2f} |'
 
+    process = run(script, '--save', '--gt', tmp_path / 'gt', tmp_path / 'out')
+    assert process.returncode == 1 and 'out.json does not exist' in process.stderr
+
     (tmp_path / 'out' / 'clip' / 'im2_test_x.png').unlink()
     process = run(script, '--gt', tmp_path / 'gt', tmp_path / 'out')
     assert process.returncode == 1 and 'has frames [1, 3] of' in process.stderr and 'Traceback' not in process.stderr
+
+
+def test_command_saves_the_mean(tmp_path):
+    """Beside the other scores of the test that saved the frames."""
+    frames = tmp_path / 'test_x' / 'visualization' / 'vid4' / 'clip'
+    for folder, level in ((tmp_path / 'gt' / 'clip', 0), (frames, 51)):
+        folder.mkdir(parents=True)
+        for i in range(2):
+            cv2.imwrite(str(folder / f'im{i}.png'), np.full((8, 8, 3), i * level, np.uint8))
+    result = tmp_path / 'test_x' / 'vid4.json'
+    result.write_text('{"dataset": "vid4", "average": {"psnr": {"all": 20.5}}}')
+    run(ROOT / 'scripts' / 'measure_flicker.py', '--save', '--gt', tmp_path / 'gt', frames.parent)
+    average = json.loads(result.read_text())['average']
+    assert average == {'psnr': {'all': 20.5}, 'flicker': {'all': pytest.approx((51 * 219 / 255)**2, rel=1e-3)}}
