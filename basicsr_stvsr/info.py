@@ -94,7 +94,7 @@ def facts_of_video(source: Source) -> Facts:
 
 def describe_video(facts: Mapping[str, Any]) -> dict[str, str]:
     """Such facts in words."""
-    unknown = 'not told'
+    unknown = 'not stated'
     rate = f'{_number(facts["rate"]):.6g} a second' if facts['rate'] else f'rate {unknown}'
     streams = [' '.join(filter(None, stream.values())) for stream in facts['other_streams']]
     return {

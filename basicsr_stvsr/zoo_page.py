@@ -8,7 +8,7 @@ from pprint import pformat
 from .zoo import ZOO, Entry, Score
 
 FRAMES = {'all': 'all', 'vsr': 'given', 'vfi': 'between'}  # of the groups of frames that are scored
-NOT_TOLD = 'not told'
+NOT_TOLD = 'not stated'
 COUNTED_OF = ' (multiplications with an addition each, of one window of 64x64 frames)'
 
 INTRO = '''\

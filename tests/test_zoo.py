@@ -512,7 +512,7 @@ def test_publish(checkpoint, results, tmp_path):
         gflops=done.entry.gflops,  # see test_mmengine
         data='own_clips (STVSRClipDataset)', stages=(Stage('options/train_tiny.yml', 5000,
                       'python basicsr/train.py -opt options/train_tiny.yml --auto_resume'),),
-        licence='not told',
+        licence='not stated',
         measured=(Score('vid4', 'Y', 'all', 24.657, 0.7155), Score('vid4', 'Y, border 4', 'all', 25.5)),
         measured_by='stvsr test, by the options named test_Tiny')
 
@@ -596,7 +596,7 @@ def test_publish_another_layout(tmp_path, log):
     done = publish(tmp_path / 'best_77.pth', opt=tmp_path / 'old.yml', into=tmp_path)
     kept = torch.load(done.path, weights_only=True)
     assert list(kept) == ['params'] and kept['params'].keys() == net.module.state_dict().keys()
-    assert done.entry.stages == (Stage('old.yml', 77, 'not told'),) and done.entry.measured_by is None
+    assert done.entry.stages == (Stage('old.yml', 77, 'not stated'),) and done.entry.measured_by is None
     assert "took the weights from its block state_dict, and left out 'module.' before" in log.text
 
 
