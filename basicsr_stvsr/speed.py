@@ -27,7 +27,7 @@ class Speed(NamedTuple):
 
 
 def measure_speed(net: nn.Module, *, tile: int | None = None) -> Speed:
-    """Restore a few frames, without decoding and encoding.
+    """Restore a few frames in the precision that `stvsr restore` uses by default, without decoding and encoding.
 
     A network that would take too long is measured on small frames.
 
@@ -35,7 +35,7 @@ def measure_speed(net: nn.Module, *, tile: int | None = None) -> Speed:
         net: a network that states its needs, in evaluation mode, where it is to run.
         tile: as in `RestoreOptions`.
     """
-    restorer = Restorer(net, RestoreOptions(tile=tile, detect_cuts=False))
+    restorer = Restorer(net, RestoreOptions(precision='auto', tile=tile, detect_cuts=False))
     size, took = TRIAL_SIZE, seconds_per_frame(restorer, *TRIAL_SIZE)
     area = SIZE[0] * SIZE[1] / (TRIAL_SIZE[0] * TRIAL_SIZE[1])
     num_frames = (net.num_frames or 1) + NUM_TIMED + 2

@@ -201,9 +201,8 @@ def measure_speeds() -> None:
     speeds = {name: speed_of(entry.network) for name, entry in ZOO.items()}
     first = next(iter(speeds.values()))
     machine = first['device'] if first['device'] != 'cpu' else f'{cpu_name()}, {first["threads"]} threads'
-    precision = f', {first["precision"]}' if 'precision' in first else ''
     measured = measured_results()
-    measured['speed'] = {'machine': machine + precision, 'models': {
+    measured['speed'] = {'machine': machine, 'models': {
         name: float(f'{speed["frames_per_second"]:.3g}') for name, speed in speeds.items()}}
     write(measured)
 
