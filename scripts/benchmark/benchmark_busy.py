@@ -81,9 +81,9 @@ def training(folder: str) -> Callable[[], Any]:
         path = Path(folder) / 'clip' / f'im{number}.png'
         path.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(path), cv2.GaussianBlur(rng.integers(0, 255, (256, 448, 3), np.uint8), (0, 0), 2))
-    dataset_opt = {'dataroot_gt': folder, 'scale': 4, 'num_frame': 3, 'gt_size': 128, 'random_reverse': True,
-                   'use_hflip': True, 'use_rot': True, 'batch_size_per_gpu': 4, 'num_worker_per_gpu': 2,
-                   'dataset_enlarge_ratio': 1000}
+    dataset_opt = {'name': 'noise', 'type': 'STVSRClipDataset', 'dataroot_gt': folder, 'scale': 4, 'num_frame': 3,
+                   'gt_size': 128, 'random_reverse': True, 'use_hflip': True, 'use_rot': True,
+                   'batch_size_per_gpu': 4, 'num_worker_per_gpu': 2, 'dataset_enlarge_ratio': 1000}
     opt = {'datasets': {'train': dataset_opt}, 'rank': 0, 'world_size': 1, 'num_gpu': 0, 'dist': False,
            'manual_seed': 0}
     batches = iter(make_train_loader(opt, STVSRClipDataset(dataset_opt)))
