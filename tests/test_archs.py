@@ -25,6 +25,9 @@ CASES = {
     'BicubicAverage': (dict(), ((2, 2, 3, 8, 10),), ((2, 3, 3, 32, 40),)),
     'ContextResNet': (dict(num_feat=4), ((2, 6, 8, 10),), ((2, 4, 8, 10),)),
     'FISRNet': (dict(num_feat=4), ((2, 3, 3, 32, 64), (2, 2, 2, 2, 32, 64)), ((2, 3, 3, 64, 128),)),
+    'FISRNet, small': (
+        dict(num_feat=(2, 2, 4), residual=True, upscale='frames'),
+        ((2, 3, 3, 32, 64), (2, 2, 2, 2, 32, 64)), ((2, 3, 3, 64, 128),)),
     'FSTRN': (dict(num_feat=8, num_frb=1, dropout=0.0), ((2, 5, 1, 8, 10),), ((2, 1, 1, 32, 40),)),
     'GridNet': (
         dict(feature_channels=16, channels=(4, 6, 8)),

@@ -66,9 +66,10 @@ class FISRLevel(nn.Module):
     Args:
         in_channels: 29, and 9 more where a coarser level has been before.
         num_feat: F, doubled at each of three smaller sizes.
+        upscale: how the heads double the size, see `FISRNet`.
     """
 
-    def __init__(self, in_channels: int, num_feat: int):
+    def __init__(self, in_channels: int, num_feat: int, upscale: str):
         super().__init__()
         widths = [num_feat, 2 * num_feat, 4 * num_feat]
         self.encoder = nn.ModuleList(
@@ -77,13 +78,14 @@ class FISRLevel(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.bottleneck = nn.Sequential(conv(4 * num_feat, 8 * num_feat), ResBlock(8 * num_feat), nn.ReLU())
         self.decoder = nn.ModuleList(DecoderStage(2 * width, width) for width in reversed(widths))
-        self.fi_sr, self.sr = self.head(num_feat, 6), self.head(num_feat, 3)
+        self.fi_sr, self.sr = self.head(num_feat, 6, upscale), self.head(num_feat, 3, upscale)
 
     @staticmethod
-    def head(num_feat: int, out_channels: int) -> nn.Sequential:
-        return nn.Sequential(
-            conv(num_feat, num_feat), ResBlock(num_feat), nn.ReLU(),
-            conv(num_feat, 4 * num_feat), nn.ReLU(), nn.PixelShuffle(2), conv(num_feat, out_channels))
+    def head(num_feat: int, out_channels: int, upscale: str) -> nn.Sequential:
+        ends = {
+            'features': (conv(num_feat, 4 * num_feat), nn.ReLU(), nn.PixelShuffle(2), conv(num_feat, out_channels)),
+            'frames': (conv(num_feat, 4 * out_channels), nn.PixelShuffle(2))}
+        return nn.Sequential(conv(num_feat, num_feat), ResBlock(num_feat), nn.ReLU(), *ends[upscale])
 
     def forward(self, x: Tensor) -> Tensor:  # (B, in_channels, h, w) -> (B, 9, 2h, 2w)
         skips = []
@@ -129,18 +131,22 @@ class FISRNet(nn.Module):
     needs_flow = True
     overlap = 'last'  # of two windows that make a frame the later wins, in the authors' test and in their videos
 
-    def __init__(self, *, num_feat: int | Sequence[int] = 64, checkpoint: bool = False, residual: bool = False):
+    def __init__(self, *, num_feat: int | Sequence[int] = 64, checkpoint: bool = False, residual: bool = False,
+                 upscale: str = 'features'):
         super().__init__()
+        if upscale not in ('features', 'frames'):
+            raise ValueError(f'upscale must be features or frames, but got {upscale!r}')
         widths = [num_feat] * NUM_LEVELS if isinstance(num_feat, int) else list(num_feat)
         if len(widths) != NUM_LEVELS or min(widths) < 1:
             raise ValueError(f'num_feat must be one number from 1 on, or {NUM_LEVELS}, one a level, but is {num_feat}')
         self.checkpoint, self.residual = checkpoint, residual
         self.levels = nn.ModuleList(
-            FISRLevel(INPUT_CHANNELS + OUTPUT_CHANNELS * (level > 0), width) for level, width in enumerate(widths))
+            FISRLevel(INPUT_CHANNELS + OUTPUT_CHANNELS * (level > 0), width, upscale)
+            for level, width in enumerate(widths))
         if residual:
             for level in self.levels:
-                nn.init.zeros_(level.fi_sr[-1].weight)
-                nn.init.zeros_(level.sr[-1].weight)
+                for head in (level.fi_sr, level.sr):
+                    nn.init.zeros_([layer for layer in head if isinstance(layer, nn.Conv2d)][-1].weight)
 
     def forward(self, lq: Tensor, flow: Tensor, warped: Tensor | None = None, return_aux: bool = False) -> (
             Tensor | tuple[Tensor, FISRAux]):
