@@ -171,7 +171,7 @@ ZOO = {
         parameters=1_412_625,
         gflops=0.592,
         data=f"{CLIPS}, of which 16 clips are long enough; {BICUBIC}, flow by OpenCV's DIS",
-        stages=(Stage('options/train_fisr_small.yml', 3300),),
+        stages=(Stage('options/v0.1/train_fisr_small.yml', 3300),),
         licence=RESEARCH,
         measured=measured_scores(
             'test_FISR_small_x2', {'vid4': 'Vid4 (frames 1-11 of 0-12)'}, {'YUV': 'psnr_yuv', 'Y': 'psnr_y'},
@@ -202,7 +202,8 @@ ZOO = {
         gflops=3.559,
         data=f'{CLIPS}, of which those with eight frames and more are used; blurred over half to twice the time '
              'between frames along DIS flow, then MATLAB-like bicubic',
-        stages=(Stage('options/train_hoffr_small_flow.yml', 1000), Stage('options/train_hoffr_small.yml', 1600)),
+        stages=(Stage('options/v0.1/train_hoffr_small_flow.yml', 1000),
+                Stage('options/v0.1/train_hoffr_small.yml', 1600)),
         licence=RESEARCH,
         measured=measured_scores(
             'test_HOFFR_small_x4', {'vid4': f'{VID4}, blurred'}, {'RGB': 'psnr', 'Y': 'psnr_y'}),
@@ -217,7 +218,8 @@ ZOO = {
         parameters=120_705,
         gflops=7.965,
         data=f'{CLIPS}; {BICUBIC}',
-        stages=(Stage('options/train_vsrresnet_small.yml', 4000), Stage('options/train_adaptive_gan_small.yml', 1500)),
+        stages=(Stage('options/v0.1/train_vsrresnet_small.yml', 4000),
+                Stage('options/v0.1/train_adaptive_gan_small.yml', 1500)),
         licence=RESEARCH,
         measured=measured_scores('test_AdaptiveGAN_small_x4', {'vid4': VID4}, {'Y': 'psnr'}),
         measured_by='python basicsr/test.py -opt options/test_adaptive_gan_small.yml'),

@@ -69,7 +69,7 @@ class Case(NamedTuple):
 GAN = Case('adaptive_gan_small', 'adaptive_gan_small.py', {'num_feat': 8, 'num_block': 1}, 0.1,
            discriminator={'num_feat': 8, 'patch_size': 32})
 CASES = {
-    'MBNet': Case('mbnet_small', 'mbnet_small.py', TINY_NET, 1e-3),
+    'MBNet': Case('mbnet_small', 'mbnet_small.py', TINY_NET, 1e-3, data={'dataroot_flow': None}),
     'FISR': Case('fisr_small', 'fisr_small.py', {'num_feat': 2}, 0.1, gt_size=64),
     'FSTRN': Case('fstrn_small', 'fstrn_small.py', {'num_feat': 8, 'num_frb': 1}, 0.1),
     'HOFFR': Case('hoffr_small', 'hoffr_small.py',

@@ -30,13 +30,16 @@ MBNET_PRESETS: dict[str, dict[str, Any]] = {
         'vsr_net': {'type': 'RDN', 'num_blocks': 8, 'num_layers': 8},
         'vfi_net': {'type': 'GridNet', 'channels': [32, 64, 96]},
     },
-    # Ours, for CPUs: every part of the paper at a fraction of its width. Both image nets correct a plain estimate
-    # (residual), so that an hour of training goes into detail; the flow starts small, for motions of a few pixels.
+    # Ours, for CPUs: one round, and nearly all work is done on the LR grid. Both image nets correct a plain estimate
+    # (residual), so that a short training goes into detail.
     'small': {
+        'num_iters': 1, 'feedback': 'none', 'init_feedback': 'warped_hr',
         'flow_net': {'type': 'OFRNet', 'num_feat': 64, 'num_res': 4, 'flow_unit': 4.0},
-        'refine_net': {'type': 'PACFlowNet', 'num_feat': 12, 'guide_channels': 4},
-        'vsr_net': {'type': 'RDN', 'num_feat': 32, 'num_grow': 16, 'num_blocks': 4, 'num_layers': 4, 'residual': True},
-        'vfi_net': {'type': 'GridNet', 'channels': [12, 24, 48], 'residual': True},
+        'refine_net': {'type': 'PACFlowNet', 'num_feat': 16, 'guide_channels': 8, 'kernel_size': 3, 'unshuffle': 2},
+        'vsr_net': {'type': 'RDN', 'num_feat': 48, 'num_grow': 48, 'num_blocks': 10, 'num_layers': 1, 'joint': False,
+                    'upscale': 'direct', 'residual': 'last'},
+        'vfi_net': {'type': 'GridNet', 'channels': [32, 48, 64], 'num_columns': 4, 'unshuffle': 4, 'residual': True,
+                    'blend': True},
     },
 }
 

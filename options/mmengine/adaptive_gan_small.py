@@ -11,7 +11,7 @@ model = dict(
     type='RecipeModel',
     model_type='AdaptiveGANModel',
     scale=4,
-    network_g=dict(type='VSRResNet', scale=4, num_feat=32, num_block=4, add_center=True),
+    network_g=dict(type='VSRResNet', scale=4, num_feat=32, num_block=7, first_conv='early', add_center=True),
     network_d=dict(type='VSRResDiscriminator', num_feat=32, patch_size=64),
     path=dict(
         pretrain_network_g='experiments/VSRResNet_small_x4/models/net_g_latest.pth', param_key_g='params_ema'),

@@ -8,7 +8,7 @@ model = dict(
     type='RecipeModel',
     model_type='FISRModel',
     scale=2,
-    network_g=dict(type='FISRNet', num_feat=[6, 8, 16], residual=True),
+    network_g=dict(type='FISRNet', num_feat=[8, 8, 16], residual=True, upscale='frames'),
     train=dict(
         channels_last=True,
         temporal_opt=dict(

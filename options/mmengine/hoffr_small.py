@@ -13,7 +13,7 @@ model = dict(
     type='RecipeModel',
     model_type='HOFFRModel',
     scale=4,
-    network_g=dict(type='HOFFR', num_feat=32, num_block=5, num_rcab=2, reduction=8, num_flow_feat=16),
+    network_g=dict(type='HOFFR', num_feat=48, num_block=5, num_rcab=1, reduction=8, num_flow_feat=16, upscale='direct'),
     path=dict(
         pretrain_network_g='experiments/HOFFR_small_flow_x4/models/net_g_latest.pth',
         param_key_g='params_ema',

@@ -11,39 +11,51 @@ model = dict(
     network_g=dict(
         type='MBNet',
         scale=4,
-        num_iters=2,
-        feedback='vfi',
+        num_iters=1,
+        feedback='none',
         vfi_feature='vsr',
+        init_feedback='warped_hr',
         flow_net=dict(type='OFRNet', num_feat=64, num_res=4, flow_unit=4.0),
-        refine_net=dict(type='PACFlowNet', num_feat=12, guide_channels=4),
-        vsr_net=dict(type='RDN', num_feat=32, num_grow=16, num_blocks=4, num_layers=4, residual=True),
-        vfi_net=dict(type='GridNet', channels=[12, 24, 48], residual=True)),
-    path=dict(pretrain_network_g='experiments/MBNet_small_stage1_x4/models/net_g_latest.pth'),
+        refine_net=dict(type='PACFlowNet', num_feat=16, guide_channels=8, kernel_size=3, unshuffle=2),
+        vsr_net=dict(
+            type='RDN', num_feat=48, num_grow=48, num_blocks=10, num_layers=1, joint=False, upscale='direct',
+            residual='last'),
+        vfi_net=dict(
+            type='GridNet', channels=[32, 48, 64], num_columns=4, unshuffle=4, residual=True, blend=True)),
+    path=dict(
+        pretrain_network_g='experiments/MBNet_small_flow_x4/models/net_g_latest.pth', param_key_g='params_ema'),
     train=dict(
         pixel_opt=dict(type='L1Loss', loss_weight=1.0, reduction='mean'),
         flow_loss_images='gt',
-        lq_flow_opt=dict(type='MultiScaleWarpLoss', loss_weight=0.5),
-        hr_flow_opt=dict(type='MiddleFlowLoss', loss_weight=0.5)),
+        flow_sup_opt=dict(type='FlowSupervisionLoss', loss_weight=0.006),
+        hr_flow_opt=dict(type='MiddleFlowLoss', loss_weight=0.1)),
     val=dict(overlap='first'))
 
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=8,
     dataset=dict(type='SeededDataset', dataset=dict(
         type='STVSRClipDataset',
         scale=4,
         dataroot_gt='datasets/train',  # any folder of clips, LMDB or video
+        dataroot_flow='datasets/train_gt_flow.lmdb',
         num_frame=3,
         random_reverse=True,
         use_hflip=True,
         use_rot=True,
-        gt_size=128,
+        gt_size=160,
         cache=True)))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=900, val_interval=300)
-optim_wrapper = dict(optimizer=dict(type='Adam', lr=3.0e-4, betas=(0.9, 0.99), fused=True))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2800, val_interval=700)
+optim_wrapper = dict(
+    optimizer=dict(type='Adam', lr=1.0e-3, betas=(0.9, 0.99), fused=True),
+    paramwise_cfg=dict(custom_keys={'net_g.flow_net': dict(lr_mult=0.25)}),
+    clip_grad=dict(max_norm=1.0))
 param_scheduler = dict(
     type='RecipeLR',
-    scheduler=dict(type='CosineAnnealingRestartLR', periods=[900], eta_min=1.0e-6),
+    scheduler=dict(type='CosineAnnealingRestartLR', periods=[2800], eta_min=1.0e-6),
+    warmup_iter=100,
     by_epoch=False)
+
+custom_hooks = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.001)]  # ema_decay: 0.999
 
 val_dataloader = dict(dataset=dict(**vid4, num_frame=3))
 val_evaluator = dict(
