@@ -148,6 +148,20 @@ def test_a_wrong_choice_names_the_option(tmp_path, clips):
         build_model(opt)
 
 
+@pytest.mark.parametrize(('ema_warmup', 'decays'), [(False, (0.8, 0.8, 0.8)), (True, (2 / 11, 3 / 12, 0.8))])
+def test_moving_average(tmp_path, clips, ema_warmup, decays):
+    """Steps 1, 2 and 100, at which the average has warmed up."""
+    opt = make_opt(tmp_path, clips)
+    opt['train'].update(ema_decay=0.8, ema_warmup=ema_warmup)
+    model = build_model(opt)
+    model.feed_data(batch_of(opt, 0))
+    expected = model.net_g.vfi_net.head[0].weight.detach().clone()
+    for step, decay in zip((1, 2, 100), decays, strict=True):
+        model.optimize_parameters(step)
+        expected = decay * expected + (1 - decay) * model.net_g.vfi_net.head[0].weight.detach()
+        torch.testing.assert_close(model.net_g_ema.vfi_net.head[0].weight, expected, rtol=0, atol=1e-7)
+
+
 # ---------------------------------------------------------------- L^FLOW
 
 def test_supervision_is_off_and_says_why(tmp_path, clips, caplog):

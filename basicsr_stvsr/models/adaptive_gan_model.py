@@ -162,8 +162,8 @@ class AdaptiveGANModel(STVSRModel):
         losses = self.backward(self.net_g, self.compute_losses)
         self.net_d.requires_grad_(True)
         is_taken = self.step(self.optimizer_g, losses, current_iter)
-        if is_taken and self.ema_decay > 0:
-            self.model_ema(decay=self.ema_decay)
+        if is_taken:
+            self.average_weights(current_iter)
         return is_taken
 
     def step_discriminator(self, current_iter: int) -> bool:

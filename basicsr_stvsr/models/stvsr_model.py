@@ -269,9 +269,14 @@ class STVSRModel(ClipModel):
         losses = self.backward(self.net_g, self.compute_losses)
         if self.step(self.optimizer_g, losses, current_iter):
             self.skipped_in_a_row = 0
-            if self.ema_decay > 0:
-                self.model_ema(decay=self.ema_decay)
+            self.average_weights(current_iter)
         self.update_scaler()
+
+    def average_weights(self, current_iter: int) -> None:
+        """Let the weights of a step enter the moving average, if there is one."""
+        if self.ema_decay > 0:
+            highest = (1 + current_iter) / (10 + current_iter) if self.train_opt.ema_warmup else 1
+            self.model_ema(decay=min(self.ema_decay, highest))
 
     def backward(self, net: nn.Module, compute_losses: Callable[[], dict[str, Tensor]]) -> BatchLosses:
         """Add up the gradients of all parts of the batch, as if it had gone through the network at once.

@@ -109,6 +109,9 @@ class TrainOptions(Block):
     """Loss on the frames: {type, loss_weight, reduction}."""
     ema_decay: float = Field(0, ge=0, lt=1)
     """Decay of the moving average of the weights that validation uses; 0: none."""
+    ema_warmup: bool = False
+    """Whether the decay rises to ema_decay as (1 + step) / (10 + step). Without it, the first weights keep a share of
+    ema_decay ** steps of the average: 5 % after 3,000 steps at 0.999."""
     lr_mul: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Learning rates of parts, relative to optim_g.lr: {part, or pattern of parameter names: factor}; the first that
     matches counts."""
