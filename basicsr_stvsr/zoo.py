@@ -134,6 +134,8 @@ def measured_scores(test: str, sets: Mapping[str, str], metrics: Mapping[str, st
 
 CLIPS = ('18 short clips of research data sets and demo clips of public repositories (DAVIS, NTIA, KITTI, GoPro '
          'footage and others), 450 frames')
+MORE_CLIPS = ('74 short clips of research data sets and demo clips of public repositories (DAVIS, NTIA, KITTI, GoPro '
+              'footage and others), 1,279 frames; JPEG frames at least 700 pixels wide are halved')
 BICUBIC = 'low-resolution frames by MATLAB-like bicubic'
 RESEARCH = 'for research only: the footage belongs to third parties, whose terms cover research'
 VID4, MIDDLEBURY, UCF101 = 'Vid4 (frames 0-12)', 'Middlebury-other', 'UCF101 (22 of 379 triplets)'
@@ -141,21 +143,24 @@ VID4, MIDDLEBURY, UCF101 = 'Vid4 (frames 0-12)', 'Middlebury-other', 'UCF101 (22
 ZOO = {
     'mbnet-small': Entry(
         network={
-            'type': 'MBNet', 'scale': 4, 'num_iters': 2, 'feedback': 'vfi', 'vfi_feature': 'vsr',
+            'type': 'MBNet', 'scale': 4, 'num_iters': 1, 'feedback': 'none', 'vfi_feature': 'vsr',
+            'init_feedback': 'warped_hr',
             'flow_net': {'type': 'OFRNet', 'num_feat': 64, 'num_res': 4, 'flow_unit': 4.0},
-            'refine_net': {'type': 'PACFlowNet', 'num_feat': 12, 'guide_channels': 4},
-            'vsr_net': {'type': 'RDN', 'num_feat': 32, 'num_grow': 16, 'num_blocks': 4, 'num_layers': 4,
-                        'residual': True},
-            'vfi_net': {'type': 'GridNet', 'channels': [12, 24, 48], 'residual': True}},
-        weights='MBNet_small_clips_x4-e3072f98.pth',
-        sha256='e3072f98578c5978301257c67d364d103152bb784d9a05454b311fae0f89e4f9',
-        size=1_745_257,
+            'refine_net': {'type': 'PACFlowNet', 'num_feat': 16, 'guide_channels': 8, 'kernel_size': 3,
+                           'unshuffle': 2},
+            'vsr_net': {'type': 'RDN', 'num_feat': 48, 'num_grow': 48, 'num_blocks': 10, 'num_layers': 1,
+                        'joint': False, 'upscale': 'direct', 'residual': 'last'},
+            'vfi_net': {'type': 'GridNet', 'channels': [32, 48, 64], 'num_columns': 4, 'unshuffle': 4,
+                        'residual': True, 'blend': True}},
+        weights='MBNet_small_clips_x4-4cc36c56.pth',
+        sha256='4cc36c564b3a1c179f3afa444591c741852d7f7bee1c3780e897b41b8df8fb62',
+        size=3_065_011,
         about='x4 in space, x2 in time',
         purpose='small videos that stutter',
-        parameters=840_165,
-        gflops=16.265,
-        data=f'{CLIPS}; {BICUBIC}',
-        stages=(Stage('options/train_mbnet_small_stage1.yml', 1000), Stage('options/train_mbnet_small.yml', 900)),
+        parameters=1_507_756,
+        gflops=4.813,
+        data=f'{MORE_CLIPS}; {BICUBIC}',
+        stages=(Stage('options/train_mbnet_small_flow.yml', 2000), Stage('options/train_mbnet_small.yml', 2800)),
         licence=RESEARCH,
         measured=measured_scores(
             'test_MBNet_small_x4', {'vid4': VID4, 'middlebury_other': MIDDLEBURY, 'ucf101': UCF101},
