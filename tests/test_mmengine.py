@@ -127,8 +127,9 @@ def small_options(case: Case, clips: Path, folder: Path) -> dict[str, Any]:
     if case.discriminator:
         opt['network_d'] |= case.discriminator
     opt['path']['pretrain_network_g'] = None
-    # Half precision is a wrapper of mmengine's optimiser, and the layout would change the rounding.
-    opt['train'] |= {'ema_decay': 0, 'amp': 'none', 'channels_last': False, **case.train}
+    # Half precision is a wrapper of mmengine's optimiser.
+    opt['train'] |= {'ema_decay': 0, 'amp': 'none', **case.train}
+    opt['train'].pop('channels_last', None)  # the configs have its default
     for name in opt['train'].keys() & {'optim_g', 'optim_d'}:
         opt['train'][name]['lr'] = case.lr
     return completed(opt, folder, is_train=True)
