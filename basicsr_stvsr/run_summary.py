@@ -25,7 +25,7 @@ def summarize_training(opt: dict[str, Any], model: BaseModel, train_set: Dataset
         'data': f'{name_of(train_set)}: {counted(len(train_set), "sample")}, batches of {global_batch}{processes}',
         'validation': describe_validation(opt, val_loaders),
         'device': describe_device(model.device, opt['num_gpu']),
-        'precision': describe_precision(opt['train'].get('amp')),
+        'precision': describe_precision(getattr(model, 'amp', opt['train'].get('amp'))),
         'schedule': f'iterations {start_iter:,} to {last_iter:,}, {epoch_length / global_batch:,.1f} of them an epoch; '
                     + ', '.join(describe_optimizer(model)),
         'output': opt['path']['experiments_root'],
@@ -40,7 +40,7 @@ def summarize_test(opt: dict[str, Any], model: BaseModel, loaders: Sequence[Data
         'weights': (opt.get('path') or {}).get('pretrain_network_g') or 'none',
         'data': describe_sets(loaders),
         'device': describe_device(model.device, opt['num_gpu']),
-        'precision': describe_precision(None),
+        'precision': (opt.get('val') or {}).get('precision', 'fp32'),
         'output': opt['path']['results_root'],
     }
     return table(f'Testing {opt["name"]}', lines)
@@ -56,7 +56,7 @@ def counted(number: int, word: str) -> str:
 
 def describe_networks(model: BaseModel) -> str:
     """The generator, and the discriminator if there is one, with their numbers of parameters."""
-    networks = [model.net_g, *([model.net_d] if hasattr(model, 'net_d') else [])]
+    networks = [model.net_g, *([model.net_d] if getattr(model, 'net_d', None) else [])]
     return ', '.join(describe_network(model.get_bare_model(net)) for net in networks)
 
 

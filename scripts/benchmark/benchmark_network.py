@@ -1,15 +1,24 @@
-"""Cost of one output frame: MBNet's presets beside BasicSR's EDVR-M and BasicVSR, all x4.
+"""Cost of one output frame: the five systems and their small presets beside BasicSR's EDVR-M and BasicVSR.
 
-Prints a Markdown table. Each network runs in a fresh process, in inference, on a clip of random frames; multiplications
-are counted on its convolutions and matrix products. The last column compares what it achieves with the best convolution
-of the same run, which is measured before and after.
+Each network runs in a fresh process, in inference, on a clip of random frames, along the path of `stvsr restore`:
+windows, what they share, memory layout and autocast. The small networks are those of `options/train_*_small.yml`.
+Multiplications are counted on convolutions and matrix products. The last column compares what a network achieves with
+the best convolution of the same precision, which is measured before and after. Prints a Markdown table, or with
+`--json` a line that `compare_revisions.py` reads.
 
     python scripts/benchmark/benchmark_network.py
+    python scripts/benchmark/benchmark_network.py --networks FSTRN 'FSTRN small' --dtype bfloat16
     python scripts/benchmark/benchmark_network.py --device cuda --size 180x320 --dtype bfloat16
+    python scripts/benchmark/compare_revisions.py v1 . --json 'seconds.FSTRN small' -- \\
+        python scripts/benchmark/benchmark_network.py --json --networks 'FSTRN small' --dtype default
 """
 import argparse
+import json
+import logging
 from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from benchmark_util import MIB, describe, in_new_process, memory_growth, seconds
@@ -20,28 +29,33 @@ from torch.utils.flop_counter import FlopCounterMode
 import basicsr_stvsr  # noqa: F401  (before anything of basicsr, which it patches)
 
 # isort: split
+from basicsr.utils import get_root_logger
 from basicsr.utils.registry import ARCH_REGISTRY
 
+from basicsr_stvsr.archs.arch_util import to_channels_last
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS
+from basicsr_stvsr.cpu_memory import keep_freed_memory
+from basicsr_stvsr.inference import StreamFrame, Tiles, restore_stream
+from basicsr_stvsr.options import load_options
+from basicsr_stvsr.zoo import load_network
 
-DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
-
-
-class Network(NamedTuple):
-    """How a network is built, and how it goes through a clip of n frames."""
-
-    arch: str
-    options: dict
-    window: int | None  # frames of one call; None: the whole clip
-    num_calls: Callable[[int], int]
-    num_outputs: Callable[[int], int]
-
-
-NETWORKS = {
-    **{f'MBNet {preset}': Network('MBNet', options, 2, lambda n: n - 1, lambda n: 2 * n - 1)
-       for preset, options in MBNET_PRESETS.items()},
-    'EDVR-M': Network('EDVR', dict(num_feat=64, num_frame=5, num_reconstruct_block=10), 5, lambda n: n, lambda n: n),
-    'BasicVSR': Network('BasicVSR', dict(num_feat=64, num_block=30), None, lambda n: 1, lambda n: n),
+DTYPES = {'float32': None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}  # of autocast
+LAYOUTS = ('default', 'contiguous', 'channels_last')
+OPTIONS = Path('options')
+# Networks of BasicSR, which do not state what they need: arguments, frames of a call (None: the whole clip)
+OTHERS: dict[str, tuple[dict[str, Any], int | None]] = {
+    'EDVR-M': ({'type': 'EDVR', 'num_feat': 64, 'num_frame': 5, 'num_reconstruct_block': 10}, 5),
+    'BasicVSR': ({'type': 'BasicVSR', 'num_feat': 64, 'num_block': 30}, None),
+}
+# Name -> option file, or `network_g` itself
+NETWORKS: dict[str, str | dict[str, Any]] = {
+    **{f'MBNet {preset}': {'type': 'MBNet', **MBNET_PRESETS[preset]} for preset in ('headline', 'baseline')},
+    'MBNet small': 'train_mbnet_small.yml',
+    'FSTRN': 'train_fstrn.yml', 'FSTRN small': 'train_fstrn_small.yml',
+    'HOFFR': 'train_hoffr_reds.yml', 'HOFFR small': 'train_hoffr_small.yml',
+    'FISR': 'train_fisr.yml', 'FISR small': 'train_fisr_small.yml',
+    'VSRResNet': 'train_vsrresnet_x4.yml', 'VSRResNet small': 'train_vsrresnet_small.yml',
+    **{name: network for name, (network, _) in OTHERS.items()},
 }
 
 
@@ -53,13 +67,22 @@ class Setting(NamedTuple):
     num_thread: int
     device: str
     dtype: str
+    layout: str
 
 
 class Cost(NamedTuple):
+    """Of a network; all but the first two of one output frame."""
+
     parameters: int
-    seconds: float  # of one call
-    memory: int  # bytes, weights and one call
-    flops: float  # of one call, two for a multiplication and an addition
+    memory: int  # bytes, weights and one clip
+    seconds: float
+    flops: float  # two for a multiplication and an addition
+
+
+def network_of(name: str) -> dict[str, Any]:
+    """`network_g` of a row."""
+    network = NETWORKS[name]
+    return dict(load_options(str(OPTIONS / network))['network_g'] if isinstance(network, str) else network)
 
 
 def deform_conv_flops(x_shape, weight_shape, *args, out_shape=None, **kwargs) -> int:
@@ -83,39 +106,86 @@ def flop_counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping=formulas)
 
 
+def build(name: str, setting: Setting) -> nn.Module:
+    network = network_of(name)
+    if name in OTHERS:
+        net = ARCH_REGISTRY.get(network.pop('type'))(**network).to(setting.device).eval()
+    else:
+        net = load_network(network, None, setting.device)  # in the layout that restoring has
+    if setting.layout == 'contiguous':
+        for parameter in net.parameters():
+            parameter.data = parameter.data.contiguous()
+    return to_channels_last(net) if setting.layout == 'channels_last' else net
+
+
+def dtype_of(net: nn.Module, setting: Setting) -> torch.dtype | None:
+    """What convolutions are computed in; 'default': what `stvsr restore` chooses."""
+    if setting.dtype != 'default':
+        return DTYPES[setting.dtype]
+    try:
+        from basicsr_stvsr.precision import PRECISIONS, fastest_precision
+    except ImportError:  # revisions from before it existed, which compare_revisions.py may run
+        return None
+    return PRECISIONS[fastest_precision(net, [setting.device])]
+
+
+def make_call(name: str, net: nn.Module, setting: Setting) -> Callable[[], int]:
+    """What restores a clip, and returns the number of frames that come out."""
+    device, dtype = torch.device(setting.device), dtype_of(net, setting)
+    if name in OTHERS:
+        clip = torch.rand(1, OTHERS[name][1] or setting.num_frame, 3, setting.height, setting.width, device=device)
+
+        def call() -> int:
+            with torch.autocast(device.type, dtype) if dtype else nullcontext():
+                return net(clip).shape[1] if OTHERS[name][1] is None else len(net(clip))
+
+        return call
+
+    channels = 1 if net.color == 'y' else 3
+    frames = [torch.rand(1, channels, setting.height, setting.width, device=device) for _ in range(setting.num_frame)]
+    flow = torch.zeros(1, 2, 2, setting.height, setting.width, device=device)
+    given = [StreamFrame(frame, flow if number and getattr(net, 'needs_flow', False) else None)
+             for number, frame in enumerate(frames)]
+    return lambda: sum(1 for _ in restore_stream(Tiles(net, dtype=dtype), given, complete=True))
+
+
 @torch.no_grad()
 def measure(name: str, setting: Setting) -> Cost | str:
-    """Cost of one call, or why it cannot be had."""
+    """Cost of one output frame, or why it cannot be had."""
     torch.set_num_threads(setting.num_thread)
-    network, device, dtype = NETWORKS[name], torch.device(setting.device), DTYPES[setting.dtype]
-    F.conv2d(torch.rand(1, 8, 16, 16, device=device, dtype=dtype), torch.rand(8, 8, 3, 3, device=device, dtype=dtype))
-    clip = torch.rand(
-        1, network.window or setting.num_frame, 3, setting.height, setting.width, device=device, dtype=dtype)
+    get_root_logger(log_level=logging.WARNING)
+    device = torch.device(setting.device)
+    F.conv2d(torch.rand(1, 8, 16, 16, device=device), torch.rand(8, 8, 3, 3, device=device))  # loads libraries
     nets: list[nn.Module] = []
     counter = flop_counter()
 
-    def first_call() -> None:
-        nets.append(ARCH_REGISTRY.get(network.arch)(**network.options).to(device, dtype).eval())
+    def first_call() -> int:
+        nets.append(build(name, setting))
         with counter:
-            nets[0](clip)
+            return make_call(name, nets[0], setting)()
 
+    outputs: list[int] = []
     try:
-        memory = memory_growth(first_call, device)
+        memory = memory_growth(lambda: outputs.append(first_call()), device)
     except (ImportError, NameError, NotImplementedError, RuntimeError) as error:
-        if network.arch == 'MBNet':
+        if name not in OTHERS:
             raise
         # The first sentence tells what is missing, here or in torchvision.
         return f'{type(error).__name__}: {error}'.splitlines()[0].split('. ')[0]
+    if device.type == 'cpu':
+        keep_freed_memory()  # as restoring does
+    call = make_call(name, nets[0], setting)
+    call()
+    best = min(seconds(call, device) for _ in range(setting.num_run))
     parameters = sum(p.numel() for p in nets[0].parameters())
-    best = min(seconds(lambda: nets[0](clip), device) for _ in range(setting.num_run))
-    return Cost(parameters, best, memory, counter.get_total_flops())
+    return Cost(parameters, memory, best / outputs[0], counter.get_total_flops() / outputs[0])
 
 
 @torch.no_grad()
 def best_convolution(setting: Setting) -> float:
     """FLOP/s of the fastest of the convolutions that such networks are made of."""
     torch.set_num_threads(setting.num_thread)
-    device, dtype = torch.device(setting.device), DTYPES[setting.dtype]
+    device, dtype = torch.device(setting.device), DTYPES.get(setting.dtype) or torch.float32
     best = 0.0
     for c, o, k, factor in ((64, 64, 3, 1), (64, 64, 3, 4), (64, 256, 3, 2), (256, 256, 3, 1), (576, 64, 1, 1)):
         for memory_format in (torch.contiguous_format, torch.channels_last):
@@ -128,14 +198,12 @@ def best_convolution(setting: Setting) -> float:
     return best
 
 
-def row(name: str, cost: Cost | str, peak_flops: float, num_frame: int) -> str:
+def row(name: str, cost: Cost | str, peak_flops: float) -> str:
     if isinstance(cost, str):
         return f'| {name} | cannot run here: {cost} | | | | | |'
-    network = NETWORKS[name]
-    share = network.num_calls(num_frame) / network.num_outputs(num_frame)  # of a call, for each output frame
     achieved = cost.flops / cost.seconds
-    return (f'| {name} | {cost.parameters / 1e6:.2f} | {share * cost.seconds:.3f} | {cost.memory / MIB:.0f} '
-            f'| {share * cost.flops / 2e9:.1f} | {achieved / 1e9:.0f} | {achieved / peak_flops:.0%} |')
+    return (f'| {name} | {cost.parameters / 1e6:.2f} | {cost.seconds:.3f} | {cost.memory / MIB:.0f} '
+            f'| {cost.flops / 2e9:.1f} | {achieved / 1e9:.0f} | {achieved / peak_flops:.0%} |')
 
 
 def size(text: str) -> tuple[int, int]:
@@ -147,33 +215,42 @@ def size(text: str) -> tuple[int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--size', type=size, default=(64, 112), help='of the LR frames (default: 64x112)')
+    parser.add_argument('--size', type=size, default=(64, 64), help='of the LR frames (default: 64x64)')
     parser.add_argument('--frames', type=int, default=5, help='LR frames of the clip (default: %(default)s)')
-    parser.add_argument('--runs', type=int, default=2, help='timed calls; the best counts (default: %(default)s)')
+    parser.add_argument('--runs', type=int, default=2, help='timed runs; the best counts (default: %(default)s)')
     parser.add_argument('--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS), metavar='NAME',
                         help=f'of {", ".join(NETWORKS)} (default: all)')
     parser.add_argument('--device', default='cpu', help='(default: %(default)s)')
-    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='(default: %(default)s)')
+    parser.add_argument('--dtype', choices=('default', *DTYPES), default='float32',
+                        help='of convolutions; default: what `stvsr restore` chooses (default: %(default)s)')
+    parser.add_argument('--layout', choices=LAYOUTS, default='default',
+                        help='of weights; default: that of `stvsr restore` (default: %(default)s)')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='of a CPU (default: %(default)s)')
+    parser.add_argument('--json', action='store_true',
+                        help='print one JSON object with seconds per output frame, and measure no best convolution')
     args = parser.parse_args()
-    if args.frames < 2:
-        parser.error(f'--frames must be at least 2, but got {args.frames}')
-    setting = Setting(*args.size, args.frames, args.runs, args.threads, args.device, args.dtype)
+    if args.frames < 3:
+        parser.error(f'--frames must be at least 3, but got {args.frames}')
+    setting = Setting(*args.size, args.frames, args.runs, args.threads, args.device, args.dtype, args.layout)
     torch.set_num_threads(args.threads)
 
     # In processes of their own, so that memory is counted from the same start for all.
-    peak_flops = in_new_process(best_convolution, setting)
+    peak_flops = 0 if args.json else in_new_process(best_convolution, setting)
     costs = {name: in_new_process(measure, name, setting) for name in args.networks}
+    if args.json:
+        print(json.dumps({'seconds': {name: cost.seconds for name, cost in costs.items() if isinstance(cost, Cost)}}))
+        return
     peak_flops = max(peak_flops, in_new_process(best_convolution, setting))
 
-    print(f'Clip of {args.frames} LR frames of {args.size[0]}x{args.size[1]}, {args.dtype}, batch 1; '
+    height, width = args.size
+    print(f'Clip of {args.frames} LR frames of {height}x{width}, {args.dtype}, layout {args.layout}, batch 1; '
           f'{describe(torch.device(args.device))}; best convolution {peak_flops / 1e9:.0f} GFLOP/s.')
-    print('Half of what MBNet puts out are frames between the given ones; the other networks make none.\n')
+    print('Half of what MBNet and FISR put out are frames between the given ones; the other networks make none.\n')
     print('| network | parameters (M) | s / output frame | peak memory (MiB) | GMACs / output frame | GFLOP/s '
           '| of the best convolution |')
     print('|---|---|---|---|---|---|---|')
     for name, cost in costs.items():
-        print(row(name, cost, peak_flops, args.frames))
+        print(row(name, cost, peak_flops))
 
 
 if __name__ == '__main__':
