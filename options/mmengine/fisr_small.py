@@ -10,7 +10,6 @@ model = dict(
     scale=2,
     network_g=dict(type='FISRNet', num_feat=[8, 8, 16], residual=True, upscale='frames'),
     train=dict(
-        channels_last=True,
         temporal_opt=dict(
             type='MultiScaleTemporalLoss',
             lambda_r=1.0,
