@@ -226,7 +226,7 @@ def test_frames_that_are_none(first, second, message):
 @pytest.mark.parametrize(('opt', 'message'), [
     ({'type': 'DIS'}, "must be one of DISFlow, .*RAFTFlow, but is 'DIS'"),
     ({}, 'must be one of DISFlow, .*, but is None'),
-    ({'type': 'DISFlow', 'preset': 'slow'}, "preset must be one of ultrafast, fast, medium, got 'slow'"),
+    ({'type': 'DISFlow', 'preset': 'slow'}, "preset must be one of ultrafast, fast, medium, fine, got 'slow'"),
     ({'type': 'DISFlow', 'upscale': 0}, 'upscale must be a whole number >= 1, got 0'),
 ])
 def test_options_that_are_wrong(opt, message):
