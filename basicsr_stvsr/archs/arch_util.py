@@ -124,6 +124,17 @@ def compile_parts(net: nn.Module, **arguments: Any) -> None:
         part.compile(**(arguments or {'options': COMPILE_OPTIONS}))
 
 
+def last_conv(net: nn.Module) -> nn.Conv2d:
+    """Return the last convolution of a network, in the order of its modules."""
+    return [module for module in net.modules() if isinstance(module, nn.Conv2d)][-1]
+
+
+def train_alone(net: nn.Module, part: str) -> None:
+    """Take gradients of one part of a network only, such as 'flow_net'."""
+    net.requires_grad_(False)
+    getattr(net, part).requires_grad_(True)
+
+
 def check_counts(**counts: int) -> None:
     """Raises ValueError unless each of these arguments is at least 1."""
     for name, count in counts.items():

@@ -12,7 +12,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arch_util import check_size_multiple, run_part, warp
+from .arch_util import check_size_multiple, last_conv, run_part, warp
 from .resize import legacy_bilinear
 
 # Three frames, four flows, four warped frames; see FISRNet.forward
@@ -120,6 +120,11 @@ class FISRNet(nn.Module):
             once more (gradient checkpointing). Not one of the paper's options; the results are the same.
         residual: make corrections to plain estimates, see `plain_frames`, and none at first. Not one of the paper's
             options either: for small networks, whose hour of training goes into detail then.
+        upscale: what the pixel shuffle of a head makes: 'features', which a convolution turns into frames (the paper),
+            or 'frames' (ours, for small networks).
+
+    Raises:
+        ValueError: an option has an unknown value.
     """
 
     scale = 2
@@ -146,7 +151,7 @@ class FISRNet(nn.Module):
         if residual:
             for level in self.levels:
                 for head in (level.fi_sr, level.sr):
-                    nn.init.zeros_([layer for layer in head if isinstance(layer, nn.Conv2d)][-1].weight)
+                    nn.init.zeros_(last_conv(head).weight)
 
     def forward(self, lq: Tensor, flow: Tensor, warped: Tensor | None = None, return_aux: bool = False) -> (
             Tensor | tuple[Tensor, FISRAux]):

@@ -95,10 +95,10 @@ class MBNet(nn.Module):
         interp: reading of eqs. 2 and 3, see `interpolate_flow`.
         init_feedback: what takes the place of the feedback in the first round, which the paper leaves open: 'warped',
             the neighbouring LR frame warped onto this one and upsampled; 'warped_hr', the same frame upsampled first
-            and warped along the enlarged flow, which keeps more detail; 'reference', this frame upsampled; 'zeros'.
+            and then warped along the enlarged flow; 'reference', this frame upsampled; 'zeros'.
         checkpoint: while gradients are on, keep only the inputs of the parts for the backward pass, which runs each
-            part once more (gradient checkpointing). On a CPU a step of batch 4 took 0.4 ('headline') or 0.5 ('small')
-            of the memory and 1.2 or 1.3 times the time. Not one of the paper's options; the results are the same.
+            part once more (gradient checkpointing). On a CPU a step of batch 4 of 'headline' took 0.4 of the memory and
+            1.2 times the time. Not one of the paper's options; the results are the same.
         flow_net, refine_net, vsr_net, vfi_net, context_net: {'type': name in ARCH_REGISTRY, and its arguments}.
     """
 

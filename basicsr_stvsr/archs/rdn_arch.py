@@ -11,7 +11,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arch_util import upsample
+from .arch_util import last_conv, upsample
 
 
 class ResidualDenseBlock(nn.Module):
@@ -88,7 +88,7 @@ class RDN(nn.Module):
             is accompanied by its warped neighbour.
         upscale: 'steps', x2 twice as in RDN, or 'direct', one pixel shuffle of x4.
         residual: what the output is added to: nothing (False, as in RDN), the bilinearly upsampled frames (True), or
-            'last', the frames of the last round, which are the upsampled frames in the first.
+            'last', the frames of the last round; the first round starts from the upsampled frames.
 
     Raises:
         ValueError: an option has an unknown value.
@@ -112,8 +112,9 @@ class RDN(nn.Module):
         self.net = ResidualDenseNet(in_channels, num_together * 3, num_feat, num_grow, num_blocks, num_layers,
                                     direct=upscale == 'direct')
         if residual == 'last':  # a round starts from the frames of the last one
-            nn.init.zeros_(last_conv(self.net.output).weight)
-            nn.init.zeros_(last_conv(self.net.output).bias)
+            layer = last_conv(self.net.output)
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, lq_pair: Tensor, prev_sr: Tensor, warped_lq: Tensor, feedback: Tensor,
                 flows: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,7 +141,3 @@ class RDN(nn.Module):
         elif self.residual:
             sr_pair = sr_pair + upsample(lq_pair, self.scale)
         return sr_pair, feature
-
-
-def last_conv(module: nn.Module) -> nn.Conv2d:
-    return [part for part in module.modules() if isinstance(part, nn.Conv2d)][-1]

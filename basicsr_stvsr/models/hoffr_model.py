@@ -7,6 +7,7 @@ from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
 from pydantic import field_validator
 from torch import Tensor, nn
 
+from ..archs.arch_util import train_alone
 from ..archs.hoffr_arch import neighbours
 from ..inference import pad_to_multiple
 from ..losses.flow_loss import PyramidWarpLoss
@@ -63,8 +64,7 @@ class HOFFRModel(STVSRModel):
 
     def model_to_device(self, net: nn.Module, *, broadcast_buffers: bool = True) -> nn.Module:
         if self.is_train and self.train_opt.flow_only:
-            net.requires_grad_(False)
-            net.flow_net.requires_grad_(True)
+            train_alone(net, 'flow_net')
         return super().model_to_device(net, broadcast_buffers=broadcast_buffers)
 
     def init_losses(self) -> None:

@@ -9,6 +9,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..archs.arch_util import train_alone
 from ..archs.flow_teacher import RAFTTeacher
 from ..archs.mbnet_arch import MBNetAux
 from ..inference import pad_to_multiple
@@ -36,7 +37,7 @@ class MBNetTrainOptions(TrainOptions):
     RAFT (raft_weights); without either it is off, and the log says so."""
     flow_only: bool = False
     """A stage before the others, ours: train the flow net alone. The flow losses are computed on the LR grid, in LR
-    pixels, against ground truth of that size, so that a step takes a tenth of the time of a full one."""
+    pixels, against ground truth of that size, so that a step takes a fifth of the time of a full one."""
     raft_weights: str | None = None
     """Weights file of torchvision's raft_large."""
     raft_direction: Literal['sampling', 'printed'] = 'sampling'
@@ -96,8 +97,7 @@ class MBNetModel(STVSRModel):
 
     def model_to_device(self, net: nn.Module, *, broadcast_buffers: bool = True) -> nn.Module:
         if self.is_train and self.train_opt.flow_only:
-            net.requires_grad_(False)
-            net.flow_net.requires_grad_(True)
+            train_alone(net, 'flow_net')
         return super().model_to_device(net, broadcast_buffers=broadcast_buffers)
 
     def compute_losses(self) -> dict[str, Tensor]:
@@ -117,8 +117,9 @@ class MBNetModel(STVSRModel):
         if self.cri_lq_flow:
             losses['l_flow_lr'] = self.cri_lq_flow(self.lq[:, 0], self.lq[:, 1], aux.lq_flows_ab, aux.lq_flows_ba)
         if self.cri_hr_flow:
-            frames = {'sr_detach': output if output is None else output.detach(), 'sr': output,
-                      'gt': reduce(self.gt, factor)}[self.flow_loss_images]
+            frames = reduce(self.gt, factor) if self.flow_loss_images == 'gt' else output
+            if self.flow_loss_images == 'sr_detach':
+                frames = frames.detach()
             losses['l_flow_hr'] = self.cri_hr_flow(frames, aux.hr_flow_a, aux.hr_flow_b)
         if self.cri_flow_sup:
             targets = (reduce(flow, factor) / factor for flow in self.target_flows())
