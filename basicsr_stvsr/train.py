@@ -218,10 +218,6 @@ def train_pipeline(root_path: str) -> None:
                 take_over(opt, model, resume_state)
             loader = make_train_loader(opt, train_set, start=resume_state['samples'] if resume_state else 0)
             position = Position(opt, loader.batch_sampler, resume_state)
-            batches = position.batches
-            summary = summarize_training(
-                opt, model, train_set, val_loaders, start_iter=position.iter, last_iter=position.last_iter,
-                global_batch=batches.global_batch, epoch_length=batches.epoch_length)
             if args.check:
                 with open_batches(loader, opt) as batches:
                     check(opt, model, batches, position)
@@ -229,6 +225,9 @@ def train_pipeline(root_path: str) -> None:
                 leave_dist()
                 return
 
+            summary = summarize_training(
+                opt, model, train_set, val_loaders, start_iter=position.iter, last_iter=position.last_iter,
+                global_batch=position.batches.global_batch, epoch_length=position.batches.epoch_length)
             on_first_rank(lambda: make_folders(opt, args, is_new=resume_state is None))
             if opt['rank'] == 0:
                 open_log_file(logger, memory, osp.join(opt['path']['log'], f'train_{opt["name"]}_{get_time_str()}.log'))

@@ -136,7 +136,7 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
                      help='longest side of tiles of the input; 0: whole frames (default: 256 on a CPU, else whole '
                      'frames, which are halved where a GPU lacks memory)')
     how.add_argument('--tile-overlap', type=int, default=32, metavar='PIXELS', help='(default: %(default)s)')
-    how.add_argument('--no-cuts', action='store_true', help='take the video for one scene')
+    how.add_argument('--no-cuts', action='store_true', help='disable scene-cut detection')
     how.add_argument('--at-cut', choices=AT_CUT, default='previous',
                      help='which frame is shown twice between two scenes, by models that double the frame rate '
                      '(default: %(default)s)')
@@ -145,7 +145,7 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument('--deinterlace', action='store_true', help='make one frame of every two fields')
     how.add_argument('--rate', type=frame_rate, help='frames a second of a folder (default: 25)')
     how.add_argument('--resume', action='store_true', help='go on with work that was interrupted')
-    how.add_argument('--json', action='store_true', help='progress as a JSON object a line, for machines')
+    how.add_argument('--json', action='store_true', help='print progress as JSON lines')
 
 
 def frame_rate(text: str) -> Fraction:

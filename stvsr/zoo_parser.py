@@ -47,5 +47,5 @@ def add_publish_options(parser: argparse.ArgumentParser) -> None:
                         help='what `stvsr test` measured: results/<name>/<data set>.json, or by a protocol '
                         'results/<protocol>_<model>/results.json')
     parser.add_argument('--data', metavar='TEXT', help='what it was trained on (default: the name of the data set)')
-    parser.add_argument('--licence', metavar='TEXT', help='of the weights (default: not told)')
-    parser.add_argument('--url', help='folder on the web where the file will lie')
+    parser.add_argument('--licence', metavar='TEXT', help='of the weights (default: not stated)')
+    parser.add_argument('--url', help='folder on the web that will serve the file')

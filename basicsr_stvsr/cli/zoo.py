@@ -2,13 +2,13 @@
 import argparse
 import sys
 
+from stvsr.main import EXIT_FAILED
+
 from .. import zoo
 from ..zoo import entry_of
 from ..zoo_files import fetch, verify
 from ..zoo_page import NOT_TOLD, basicsr_row, cells, facts, megabytes, source
 from ..zoo_publish import publish
-
-FAILED = 1  # exit code
 
 
 def run_list(args: argparse.Namespace) -> int:
@@ -38,7 +38,7 @@ def run_fetch(args: argparse.Namespace) -> int:
         print(fetch(args.name, show_progress=True))
     except (OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
-        return FAILED
+        return EXIT_FAILED
     return 0
 
 
@@ -54,7 +54,7 @@ def run_verify(args: argparse.Namespace) -> int:
         except (OSError, ValueError) as error:
             print(f'error: {name}: {error}', file=sys.stderr)
             failed = True
-    return FAILED if failed else 0
+    return EXIT_FAILED if failed else 0
 
 
 def run_publish(args: argparse.Namespace) -> int:

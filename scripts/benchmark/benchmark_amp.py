@@ -4,7 +4,7 @@ Each option file is trained as it is, on clips of photographs that move: its net
 and batches. Both precisions start from the same weights and see the same batches.
 
     python scripts/benchmark/benchmark_amp.py time
-    python scripts/benchmark/benchmark_amp.py loss --files options/train_mbnet_small_stage1.yml --steps 500 --check
+    python scripts/benchmark/benchmark_amp.py loss --files options/train_mbnet_small.yml --steps 500 --check
 
 `time`: seconds of a step; the two take turns, and a ratio is the median over the turns.
 `loss`: the mean of `l_pix` or of the first loss term over the last tenth of the steps, for each seed. The difference is
