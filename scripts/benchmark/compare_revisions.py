@@ -7,7 +7,7 @@ the checkout as it is, with changes that are not committed.
 
 What counts is the wall time of the command, unless an option says where to find a number in its output.
 
-    python scripts/benchmark/compare_revisions.py HEAD~1 . -- python scripts/benchmark/benchmark_startup.py
+    python scripts/benchmark/compare_revisions.py HEAD~1 . -- python scripts/benchmark/benchmark_network.py
     python scripts/benchmark/compare_revisions.py v1 . --value 'train.py: +([0-9.]+) s' -- \\
         python scripts/benchmark/benchmark_loop.py --pairs 4
     python scripts/benchmark/compare_revisions.py v1 . --json seconds --turns 9 --at-most 0.85 -- ./bench --json

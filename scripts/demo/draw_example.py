@@ -18,6 +18,7 @@ from torch import Tensor
 from basicsr_stvsr.archs.resize import upscale_bicubic
 from basicsr_stvsr.data.synthetic import render
 from basicsr_stvsr.inference import restore_clip
+from basicsr_stvsr.metrics.psnr_ssim import calculate_psnr
 from basicsr_stvsr.zoo import load
 
 # isort: split
@@ -70,13 +71,9 @@ def panels() -> list[list[Panel]]:
     ]
 
 
-def psnr(frame: np.ndarray, truth: np.ndarray) -> float:
-    return float(-10 * np.log10(np.square((frame / 255.0) - truth / 255.0).mean()))
-
-
 def draw_panel(panel: Panel) -> np.ndarray:
     """The part of the frame, enlarged, below its title."""
-    score = '' if panel.truth is None else f'  {psnr(panel.frame, panel.truth):.1f} dB'
+    score = '' if panel.truth is None else f'  {calculate_psnr(panel.frame, panel.truth, 0):.1f} dB'
     image = cv2.resize(panel.frame[CROP], None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
     strip = np.full((STRIP, image.shape[1], 3), GROUND, np.uint8)
     cv2.putText(strip, panel.title + score, (2, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, INK[::-1], 1, cv2.LINE_AA)
