@@ -49,7 +49,7 @@ setup(
         'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'docs': ['mkdocs-material', 'mkdocstrings[python]'],
         'dev': ['facexlib', 'google-crc32c', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'mkdocs-material',
-                'mkdocstrings[python]', 'mmengine', 'onnx', 'onnxruntime', 'onnxscript', 'pytest', 'pytest-xdist',
-                'ruff', 'safetensors', 'SSIM-PIL'],
+                'mkdocstrings[python]', 'mmengine', 'onnx', 'onnxruntime', 'onnxscript', 'pytest',
+                'pytest-timeout', 'pytest-xdist', 'ruff', 'safetensors', 'SSIM-PIL'],
     },
 )

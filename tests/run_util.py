@@ -1,12 +1,16 @@
 """What tests of whole runs share: the commands, and options of a training that takes seconds."""
+import faulthandler
 import multiprocessing
 import os
 import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -75,6 +79,37 @@ def _execute(command: list[str], cwd: str, files: list[str]) -> None:
     else:
         sys.argv, sys.path[0] = command, str((Path(cwd) / kind).parent)
         runpy.run_path(kind, run_name='__main__')
+
+
+def in_forks(function: Callable[..., Any], calls: Sequence[tuple], num_processes: int = 2) -> list[Any]:
+    """The results of `function(*call)` for each of the calls, from forked processes that run side by side.
+
+    multiprocessing.Pool would wait for ever where a fork hangs. This prints where it stands, and fails.
+    """
+    context = multiprocessing.get_context('fork')
+
+    def work(sender: Connection, share: Sequence[tuple]) -> None:
+        faulthandler.dump_traceback_later(50, file=sys.__stderr__)
+        sender.send([function(*call) for call in share])
+        faulthandler.cancel_dump_traceback_later()
+
+    results: list[Any] = [None] * len(calls)
+    running = []
+    for i in range(num_processes):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=work, args=(sender, calls[i::num_processes]))
+        process.start()
+        sender.close()
+        running.append((process, receiver))
+    try:
+        for i, (_, receiver) in enumerate(running):
+            assert receiver.poll(60), 'a forked process hangs'
+            results[i::num_processes] = receiver.recv()
+    finally:
+        for process, _ in running:
+            process.kill()
+            process.join()
+    return results
 
 
 def run_fresh(*command: object, cwd: Path = ROOT, **options: object) -> subprocess.CompletedProcess:

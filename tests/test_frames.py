@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from basicsr.utils import FileClient
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+from run_util import in_forks
 
 from basicsr_stvsr.color import convert_frame
 from basicsr_stvsr.data import frames as frames_module
@@ -126,9 +127,8 @@ class TestAllReaders:
         name, clip = reader.clips[0], clips['a/2']
         reader.frame(name, 1)  # opens whatever is tied to this process
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(reader)).frame(name, 2), clip[2])
-        with multiprocessing.get_context('fork').Pool(2) as pool:
-            for i, frame in enumerate(pool.starmap(reader.frame, [(name, i) for i in range(5)])):
-                np.testing.assert_array_equal(frame, clip[i])
+        for i, frame in enumerate(in_forks(reader.frame, [(name, i) for i in range(5)])):
+            np.testing.assert_array_equal(frame, clip[i])
         with reader:
             np.testing.assert_array_equal(reader.frame(name, 3), clip[3])
         np.testing.assert_array_equal(reader.frame(name, 0), clip[0])

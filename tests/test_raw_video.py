@@ -1,5 +1,4 @@
 """Raw .yuv files. Truth: FFmpeg, which writes and reads the same format, and planes made by hand."""
-import multiprocessing
 import pickle
 import runpy
 import sys
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from run_util import in_forks
 from torch.utils.data import DataLoader
 
 from basicsr_stvsr.color import convert_frame
@@ -100,8 +100,8 @@ def test_survives_pickle_fork_and_threads(path):
     assert any(not np.array_equal(frame, expected[0]) for frame in expected)
     copy = pickle.loads(pickle.dumps(reader))
     calls = [('walk_48x32', i) for i in (6, 0, 3, 3, 1, 5)]
-    with multiprocessing.get_context('fork').Pool(2) as pool, ThreadPoolExecutor(4) as threads:
-        for frames in (pool.starmap(reader.frame, calls), threads.map(reader.frame, *zip(*calls, strict=True)),
+    with ThreadPoolExecutor(4) as threads:
+        for frames in (in_forks(reader.frame, calls), threads.map(reader.frame, *zip(*calls, strict=True)),
                        [copy.frame(*call) for call in calls]):
             for (_, index), frame in zip(calls, frames, strict=True):
                 np.testing.assert_array_equal(frame, expected[index])
