@@ -239,6 +239,35 @@ def test_flow_net_alone_learns_the_flow_only(tmp_path, clips):
     assert float(model.losses['l_flow_sup']) == pytest.approx(0.5, abs=0.12)
 
 
+def test_vsr_net_alone_learns_the_given_frames(tmp_path, clips):
+    opt = make_opt(tmp_path, clips, network_g={**TINY_NET, 'num_iters': 1, 'feedback': 'none'})
+    opt['train'].update(vsr_only=True, lq_flow_opt=None, hr_flow_opt=None)
+    model = build_model(opt)
+    before = {name: value.clone() for name, value in model.net_g.state_dict().items()}
+    model.feed_data(batch_of(opt, 0))
+    with torch.no_grad():
+        of_whole = model.net_g(model.lq)[:, ::2]
+        of_part = model.net_g(model.lq, vsr_only=True)
+    assert torch.equal(of_part, of_whole)  # one round: the frames that the whole network gives out
+    model.optimize_parameters(1)
+    changed = {name.partition('.')[0] for name, value in model.net_g.state_dict().items()
+               if not torch.equal(value, before[name])}
+    assert changed == {'vsr_net'}
+    assert set(model.losses) == {'l_sr'}
+    assert float(model.losses['l_sr']) == pytest.approx(2 * float((of_part - model.gt[:, ::2]).abs().mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'flow_only': True}, 'train.vsr_only and flow_only are two stages'),
+    ({}, 'train.vsr_only trains no flow: leave out lq_flow_opt'),
+])
+def test_vsr_only_is_a_stage_of_its_own(tmp_path, clips, changes, message):
+    opt = make_opt(tmp_path, clips)
+    opt['train'].update(vsr_only=True, flow_loss_images='gt', **changes)
+    with pytest.raises(ValueError, match=message):
+        build_model(opt)
+
+
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'lq_flow_opt': None, 'hr_flow_opt': None, 'flow_sup_opt': None}, 'train.flow_only needs a loss on the flow'),
     ({'flow_loss_images': 'sr'}, 'train.flow_loss_images must be gt with flow_only'),

@@ -140,7 +140,7 @@ class MBNet(nn.Module):
         # 4: the grid of the VFI net, and the flow levels at 1/4, 1/2 and 1 of the LR size; a part may ask for more.
         self.size_multiple = math.lcm(4, *(getattr(part, 'size_multiple', 1) for part in self.children()))
 
-    def forward(self, lq: Tensor, return_aux: bool = False, flow_only: bool = False) -> (
+    def forward(self, lq: Tensor, return_aux: bool = False, flow_only: bool = False, vsr_only: bool = False) -> (
             Tensor | tuple[Tensor, MBNetAux] | MBNetAux):
         """Restore one window of two frames.
 
@@ -148,10 +148,11 @@ class MBNet(nn.Module):
             lq: (B, 2, 3, H, W), RGB, 0-1; H and W divisible by `size_multiple`.
             return_aux: also return what the losses need.
             flow_only: restore nothing, but estimate the LR flow, for a training of the flow net alone.
+            vsr_only: stop at the given frames of the first round, for a training of the VSR net alone.
 
         Returns:
             (B, 3, 3, sH, sW): SR_a, SR_t, SR_b; with `return_aux`, a pair of it and MBNetAux; with `flow_only`,
-            MBNetAux without rounds.
+            MBNetAux without rounds; with `vsr_only`, SR_a and SR_b, (B, 2, 3, sH, sW).
 
         Raises:
             ValueError: the input has another shape.
@@ -187,6 +188,8 @@ class MBNet(nn.Module):
                 self.vsr_net, lq_pair, F.pixel_unshuffle(sr_pair, self.scale), warped_lq,
                 F.pixel_unshuffle(feedback, self.scale), torch.cat((flow_ab, flow_ba), dim=1).to(lq.dtype))
             sr_a, sr_b = sr_pair.chunk(2, dim=1)
+            if vsr_only:
+                return torch.stack((sr_a, sr_b), dim=1)
             # ... bring the flows to HR with their help (eq. 4) ...
             hr_flow_a, hr_flow_b = at_least_float32(run(self.refine_net, mid_flows, sr_pair)).chunk(2, dim=1)
             # ... and make the frame between them (eq. 6).
