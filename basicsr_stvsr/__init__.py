@@ -5,11 +5,16 @@ from . import threads
 
 threads.limit_spinning()  # before torch is imported
 
-from . import compat  # noqa: E402
+from stvsr import mode  # noqa: E402
 
-compat.apply()  # before anything of basicsr is imported
+from . import compat, discovery  # noqa: E402
 
-from . import archs, data, losses, metrics, models  # noqa: E402, F401  (imported for what they register)
+if mode.needs_networks_only:
+    compat.defer_basicsr()
+    discovery.register_networks_only()
+    from . import archs  # noqa: F401  (imported for what it registers)
+else:
+    discovery.register_everything()
 from .version import __version__  # noqa: E402
 
 __all__ = ['__version__', 'restore']

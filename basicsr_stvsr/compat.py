@@ -1,9 +1,14 @@
-"""Makes basicsr 1.4.2 import on today's torch and torchvision; the only place that patches anything.
+"""Makes basicsr 1.4.2 import on today's torch and torchvision, and at once; the only place that patches anything.
 
 Every patch looks first whether the thing is broken, and leaves a working installation alone.
 """
 import importlib
 import sys
+from collections.abc import Sequence
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -48,6 +53,51 @@ def alias_functional_tensor() -> None:
         importlib.import_module(name)
     except ModuleNotFoundError:
         sys.modules[name] = importlib.import_module('torchvision.transforms.functional')
+
+
+class _DeferredPackage(ModuleType):
+    """A package whose __init__ runs when something that it defines is first asked for; its modules import before."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__') and name != '__all__':  # what Python itself asks every module for
+            raise AttributeError(f'module {self.__name__!r} has no attribute {name!r}')
+        self.run()
+        return getattr(self, name)
+
+    def run(self) -> None:
+        apply()
+        self.__class__ = ModuleType
+        self.__spec__.loader.exec_module(self)
+
+
+def defer_basicsr() -> None:
+    """Lets `from basicsr.utils.registry import ...` run that module alone.
+
+    The __init__ of basicsr imports all that it has, torchvision and SciPy with it, which takes longer than importing
+    torch. It runs as soon as something is imported from the package itself. Does nothing where basicsr is imported
+    already.
+    """
+    if 'basicsr' in sys.modules:
+        return
+    root = _defer('basicsr', None)
+    for room in ('archs', 'data', 'losses', 'metrics', 'models', 'ops', 'utils'):
+        setattr(root, room, _defer(f'basicsr.{room}', root.__path__))
+
+
+def _defer(name: str, path: Sequence[str] | None) -> _DeferredPackage:
+    package = module_from_spec(PathFinder.find_spec(name, path))
+    package.__class__ = _DeferredPackage
+    sys.modules[name] = package
+    return package
+
+
+def import_basicsr() -> None:
+    """Imports all of basicsr, also what was deferred."""
+    apply()
+    importlib.import_module('basicsr')
+    for name, module in list(sys.modules.items()):
+        if name.partition('.')[0] == 'basicsr' and isinstance(module, _DeferredPackage):
+            module.run()
 
 
 def apply() -> None:

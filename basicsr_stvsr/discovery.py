@@ -3,6 +3,10 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 
+# What `register_everything` has still to import, while only networks are registered: (package, path, suffix)
+_waiting: list[tuple[str, list[str], str]] = []
+_networks_only = False
+
 
 def import_modules(package: str, path: Iterable[str], suffix: str) -> None:
     """Imports every module of `package` whose name ends with `suffix`, in alphabetical order.
@@ -14,6 +18,28 @@ def import_modules(package: str, path: Iterable[str], suffix: str) -> None:
         path: folders of the room, its `__path__`.
         suffix: ending that marks a module to import, as BasicSR has it: `_arch`, `_loss`, `_dataset`, `_model`.
     """
+    if _networks_only and suffix != '_arch':
+        _waiting.append((package, list(path), suffix))
+        return
     for name in sorted(module.name for module in pkgutil.iter_modules(path)):
         if name.endswith(suffix):
             importlib.import_module(f'{package}.{name}')
+
+
+def register_networks_only() -> None:
+    """From now on let rooms register no classes, other than the room of networks."""
+    global _networks_only
+    _networks_only = True
+
+
+def register_everything() -> None:
+    """Registers all classes of this package and of BasicSR, also after `register_networks_only`."""
+    global _networks_only
+    from . import compat
+
+    _networks_only = False
+    compat.import_basicsr()
+    for room in ('archs', 'data', 'losses', 'metrics', 'models'):
+        importlib.import_module(f'basicsr_stvsr.{room}')
+    while _waiting:
+        import_modules(*_waiting.pop())

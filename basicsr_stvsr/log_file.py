@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from typing import Any
 
-from basicsr.utils import get_root_logger
+from basicsr.utils.logger import get_root_logger
 
 
 def log_to_file(opt: dict[str, Any], level: int) -> tuple[logging.Logger, MemoryHandler]:

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 import yaml
-from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info
+from basicsr.utils.misc import set_random_seed
 
 from stvsr.pipeline_parser import make_pipeline_parser
 

@@ -21,7 +21,7 @@ from itertools import accumulate
 from os import path as osp
 from typing import Any
 
-from basicsr.utils import get_root_logger
+from basicsr.utils.logger import get_root_logger
 from tqdm import tqdm
 
 from .json_files import drop_later_rows, row_to_line

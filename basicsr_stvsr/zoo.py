@@ -8,18 +8,19 @@ the others.
 import json
 import os
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from .archs.arch_util import to_channels_last
 from .archs.checkpoint import LAYOUTS, check_hash, check_sha256, load_weights, read_state_dict
+from .discovery import register_everything
 from .precision import prefers_channels_last
 
 WEIGHTS = Path(__file__).parent / 'weights'
@@ -310,10 +311,13 @@ def outline(network: Mapping[str, Any]) -> nn.Module:
 
 def build(network: Mapping[str, Any]) -> nn.Module:
     """Builds a network from its options; ValueError where there is none of its type, or an option is wrong."""
-    name = network.get('type')
+    arguments = deepcopy(dict(network))
+    name = arguments.pop('type', None)
+    if name not in ARCH_REGISTRY:  # BasicSR's own may not be registered yet
+        register_everything()
     if name not in ARCH_REGISTRY:
         raise ValueError(f'network_g: type {name!r} is not in ARCH_REGISTRY')
     try:
-        return build_network(dict(network))
+        return ARCH_REGISTRY.get(name)(**arguments)
     except TypeError as error:  # an argument that it does not have
         raise ValueError(f'network_g: {error}') from error

@@ -3,7 +3,17 @@ import argparse
 from collections.abc import Callable
 from pkgutil import resolve_name
 
+from . import mode
 
-def imported(name: str) -> Callable[[argparse.Namespace], int]:
-    """The command of a name such as `package.module:function`."""
-    return lambda args: resolve_name(name)(args)
+
+def imported(name: str, *, needs_networks_only: bool = False) -> Callable[[argparse.Namespace], int]:
+    """The command of a name such as `package.module:function`.
+
+    Args:
+        needs_networks_only: whether it can do without the data sets, losses, metrics and models of the package.
+    """
+    def run(args: argparse.Namespace) -> int:
+        mode.needs_networks_only = needs_networks_only
+        return resolve_name(name)(args)
+
+    return run

@@ -10,6 +10,7 @@ from .zoo_parser import add_zoo_commands
 
 # As RestoreOptions, which takes seconds to import
 PRECISIONS, AT_CUT = ('fp32', 'bf16', 'fp16'), ('previous', 'next')
+ONLY_RESTORE = 'restore', 'info'  # commands that need no more than networks
 
 
 def read_version() -> str:
@@ -38,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=about, description=f'{about[0].upper()}{about[1:]}.', epilog=f'example:\n  {example}',
             formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars=fromfile_prefix_chars)
-        command.set_defaults(run=imported(f'basicsr_stvsr.cli.{name}:run'))
+        command.set_defaults(run=imported(f'basicsr_stvsr.cli.{name}:run', needs_networks_only=name in ONLY_RESTORE))
         return command
 
     restore = add('restore', 'restore a video, or a folder of frames',

@@ -41,6 +41,40 @@ def test_help_and_usage_errors_import_nothing_heavy(command, code, text):
     assert not {'torch', 'numpy', 'cv2', 'basicsr', 'basicsr_stvsr'} & set(result[2])
 
 
+# Each takes as long to import as torch, or nearly so
+SLOW_IMPORTS = {'torchvision', 'torch._dynamo', 'scipy.stats', 'skimage', 'mmengine'}
+
+
+@pytest.mark.parametrize(('command', 'code', 'text'), [
+    ('info', 0, 'mbnet-small'),
+    ('restore nowhere.mp4 out.mp4 --model hoffr-small', 2, 'nowhere.mp4'),
+])
+def test_commands_that_restore_import_what_they_use(command, code, text):
+    result = json.loads(run_fresh('-c', RUN, *command.split()).stdout)
+    assert result[0] == code and text in result[1]
+    assert not SLOW_IMPORTS & set(result[2])
+
+
+def test_what_is_not_registered_yet_is_found():
+    """BasicSR's networks, and our own classes for training, in a process that began with networks alone."""
+    result = run_fresh('-c', """
+import sys
+from stvsr import mode
+mode.needs_networks_only = True
+from basicsr_stvsr.zoo import build
+from basicsr.utils.registry import DATASET_REGISTRY
+assert type(build({'type': 'FSTRN'})).__name__ == 'FSTRN'
+assert 'torchvision' not in sys.modules and 'STVSRClipDataset' not in DATASET_REGISTRY
+assert type(build({'type': 'MSRResNet', 'num_block': 1})).__name__ == 'MSRResNet'
+assert 'STVSRClipDataset' in DATASET_REGISTRY and 'PairedImageDataset' in DATASET_REGISTRY
+from basicsr import __version__
+from basicsr.models import build_model
+from basicsr.data import build_dataset
+print(__version__)
+""")
+    assert (result.returncode, result.stdout) == (0, '1.4.2\n'), result.stderr
+
+
 def test_python_m_is_the_command():
     for module in ('stvsr', 'basicsr_stvsr'):
         assert run_fresh('-m', module, '--version').stdout == f'stvsr {basicsr_stvsr.__version__}\n'

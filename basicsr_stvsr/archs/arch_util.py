@@ -163,7 +163,8 @@ def run_part(part: Callable[..., Any], *inputs: Any, recompute: bool) -> Any:
 
 # Out of torch.compile's sight: within one compiled graph the second run takes other kernels than the first, and with
 # PyTorch 2.13 the gradients of OFRNet came out wrong. A part that is compiled by itself stays compiled.
-@torch.compiler.disable
+# As torch.compiler.disable, which would import the compiler here and now, as long as importing torch takes.
+@torch._disable_dynamo
 def run_twice(part: Callable[..., Any], *inputs: Any) -> Any:
     # The reentrant form refuses inputs without a gradient, as LR frames are, and weights that serve in two rounds of a
     # distributed training.

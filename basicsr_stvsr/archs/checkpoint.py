@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from basicsr.utils import get_root_logger
+from basicsr.utils.logger import get_root_logger
 from torch import Tensor, nn
 
 # The blocks under which trainings keep weights, the best first

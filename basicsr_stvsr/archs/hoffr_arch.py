@@ -8,7 +8,6 @@ Shapes: B clips, T frames, H x W pixels of the LR grid, s = scale.
 from typing import Any, NamedTuple
 
 import torch
-from basicsr.archs.arch_util import ResidualBlockNoBN
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -140,13 +139,28 @@ class ChannelAttentionBlock(nn.Sequential):
         return x + super().forward(x)
 
 
+class ResBlock(nn.Module):
+    """Two convolutions around an identity, without normalisation; it begins close to the identity."""
+
+    def __init__(self, num_feat: int):
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(num_feat, num_feat, 3, padding=1) for _ in range(2))
+        for conv in (self.conv1, self.conv2):  # as BasicSR's ResidualBlockNoBN
+            nn.init.kaiming_normal_(conv.weight)
+            nn.init.zeros_(conv.bias)
+            conv.weight.data *= 0.1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
 class Branch(nn.Module):
     """Residual blocks whose outputs are all brought together, (B, in_channels, H, W) -> (B, num_feat, H, W)."""
 
     def __init__(self, in_channels: int, num_feat: int, num_block: int):
         super().__init__()
         self.head = nn.Sequential(nn.Conv2d(in_channels, num_feat, 3, padding=1), nn.LeakyReLU(0.1, inplace=True))
-        self.blocks = nn.ModuleList(ResidualBlockNoBN(num_feat) for _ in range(num_block))
+        self.blocks = nn.ModuleList(ResBlock(num_feat) for _ in range(num_block))
         self.fuse = nn.Conv2d(num_block * num_feat, num_feat, 1)
 
     def forward(self, x: Tensor) -> Tensor:

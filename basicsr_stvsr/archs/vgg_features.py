@@ -5,7 +5,7 @@ Shapes: B images, H x W pixels.
 from pathlib import Path
 
 import torch
-from basicsr.utils import get_root_logger
+from basicsr.utils.logger import get_root_logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 

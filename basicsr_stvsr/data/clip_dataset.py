@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from basicsr.data.transforms import augment
-from basicsr.utils import get_root_logger
+from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info

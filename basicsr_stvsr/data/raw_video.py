@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from basicsr.utils import get_root_logger
+from basicsr.utils.logger import get_root_logger
 
 from .frames import FrameReader, FrameReadError, clip_files, files_with, natural_key
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import cv2
 import numpy as np
 import torch
-from basicsr.utils import get_root_logger
+from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 

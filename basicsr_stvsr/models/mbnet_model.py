@@ -3,7 +3,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import torch
-from basicsr.utils import get_root_logger
+from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from pydantic import model_validator
 from torch import Tensor, nn
