@@ -133,7 +133,7 @@ def test_a_rank_that_dies_ends_the_job(three_clips, tmp_path, death, seen):
     start = time.monotonic()
     process = launch(tmp_path, opt, code=KILLED_RANK.replace('os.kill(os.getpid(), signal.SIGKILL)', death))
     assert process.returncode != 0 and (tmp_path / 'killed').exists()
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 180
     assert re.search(seen, process.stderr)
     assert (tmp_path / 'experiments' / 'tiny' / 'training_states' / '2.state').is_file()
 
