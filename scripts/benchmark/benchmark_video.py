@@ -8,6 +8,8 @@ alone on the same frames and tiles, which lie in memory as tensors. The two take
 that on two cores the other one is for decoding and encoding.
 `media`: frames a second of decoding and encoding with a network that gives back what it is given, for which frames
 become tensors and frames again; and with nothing in between, where what is decoded is encoded as it is.
+`profile`: what `stvsr restore` spends its time on, from the start of the process to its end: start-up, network, scene
+cuts, colour and waiting, and what goes on beside them in the threads of the decoder and the encoder.
 `memory`: peak memory of restoring videos of 60 and of 600 frames, in a fresh process each; by default with bicubic
 interpolation and averages in place of a network, which leave all that is there to the rest.
 `--check` fails where a limit is not kept; limits are in the script. Videos show a folder of images (`--images`), or by
@@ -15,6 +17,7 @@ default a photograph that moves, forwards and backwards, enlarged to their size.
 """
 import argparse
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections import deque
@@ -30,6 +33,7 @@ import cv2
 import numpy as np
 import torch
 from benchmark_util import MIB, add_device_option, describe, in_new_process, memory_growth, resident_peak, seconds
+from stages import watch_restoring
 from torch import nn
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
@@ -46,6 +50,7 @@ from basicsr_stvsr.zoo import ZOO, load
 RATE = Fraction(25)
 NUM_IMAGES = 40  # of the clip
 END_TO_END_LIMIT, MEDIA_LIMIT, MEMORY_LIMIT = 0.95, 100, 0.03
+NETWORK_LIMIT, LONG = 0.85, 20  # of clips whose frames take longer than so many seconds
 LENGTHS = 60, 600  # frames, of which memory is compared
 CPU = torch.device('cpu')
 
@@ -145,6 +150,44 @@ def media(args: argparse.Namespace) -> bool:
     return statistics.median(rates['an identity network']) >= MEDIA_LIMIT
 
 
+def profile_of(args: argparse.Namespace, clip: Path) -> tuple[float, dict[tuple[str, str], float]]:
+    """Seconds of restoring a clip in a fresh process, without its start-up; and those of the stages."""
+    keep_freed_memory()
+    stages = watch_restoring()
+    restorer = Restorer(network(args.model, args.device), RestoreOptions(tile=args.tile, precision='auto'))
+    with open_source(clip) as source:
+        took = seconds(partial(restore, source, clip.parent, restorer, Encoding('x264')), CPU)
+    return took, dict(stages.seconds)
+
+
+def profile(args: argparse.Namespace) -> bool:
+    if args.model == 'bicubic':
+        raise SystemExit('profile takes a model of the zoo')
+    with open_clip(args.images, args.size, args.num_frame) as (source, folder):
+        clip = source.info.path
+        took, stages = in_new_process(profile_of, args, clip)
+        tile = [] if args.tile is None else ['--tile', str(args.tile)]
+        command = ['-m', 'stvsr', 'restore', clip, folder / 'large.mp4', '--model', args.model, *tile]
+        whole = seconds(partial(run_python, *command), CPU)
+    main = {name: value for (thread, name), value in stages.items() if thread == 'main'}
+    main['start-up'] = max(0.0, whole - took)
+    main['the rest'] = took - sum(value for name, value in main.items() if name != 'start-up')
+    print(f'stvsr restore: {whole:.2f} s, {args.num_frame} frames in')
+    print('| stage | seconds | share |\n|---|---|---|')
+    for name, value in sorted(main.items(), key=lambda item: -item[1]):
+        print(f'| {name} | {value:.2f} | {value / whole:.2f} |')
+    for (thread, name), value in stages.items():
+        if thread != 'main':
+            print(f'| beside it: {name} | {value:.2f} | {value / whole:.2f} |')
+    share = main['network'] / whole
+    print(f'network / wall {share:.3f}, limit {NETWORK_LIMIT} for more than {LONG} s of work')
+    return share >= NETWORK_LIMIT or main['network'] < LONG
+
+
+def run_python(*words: object) -> None:
+    subprocess.run([sys.executable, *map(str, words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def memory_of(num_frame: int, args: argparse.Namespace) -> tuple[int, int]:
     """Peak memory of a fresh process that restores a video, and what of it a short one before did not need; bytes."""
     torch.set_num_threads(1)
@@ -166,7 +209,8 @@ def memory(args: argparse.Namespace) -> bool:
     return abs(ratio - 1) <= MEMORY_LIMIT
 
 
-MODES = {'end-to-end': (end_to_end, (180, 320)), 'media': (media, (720, 1280)), 'memory': (memory, (180, 320))}
+MODES = {'end-to-end': (end_to_end, (180, 320)), 'media': (media, (720, 1280)), 'profile': (profile, (120, 180)),
+         'memory': (memory, (180, 320))}
 
 
 def main() -> int:
@@ -174,9 +218,10 @@ def main() -> int:
     parser.add_argument('what', choices=('all', *MODES))
     parser.add_argument('--images', type=Path, help='folder of frames that videos show (default: a photograph)')
     parser.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
-                        help='of videos (default: 180 320, for media 720 1280)')
-    parser.add_argument('--num_frame', type=int, help='of videos (default: 30, for media 240)')
-    parser.add_argument('--model', choices=('bicubic', *ZOO), help='(default: fisr-small, for memory bicubic)')
+                        help='of videos (default: 180 320, for media 720 1280, for profile 120 180)')
+    parser.add_argument('--num_frame', type=int, help='of videos (default: 30, for media 240, for profile 7)')
+    parser.add_argument('--model', choices=('bicubic', *ZOO),
+                        help='(default: fisr-small; profile: mbnet-small; memory: bicubic)')
     parser.add_argument('--tile', type=int, help='longest side of tiles (default: whole frames)')
     parser.add_argument('--preset', default='ultrafast', help='of x264 (default: %(default)s)')
     parser.add_argument('--turns', type=int, default=3, help='timed runs of each (default: %(default)s)')
@@ -193,8 +238,8 @@ def run_mode(what: str, args: argparse.Namespace) -> bool:
     """Prints what one of the modes finds; returns whether its limit is kept."""
     run, size = MODES[what]
     args.device, args.size = torch.device(args.device), tuple(args.size or size)
-    args.num_frame = args.num_frame or {'media': 240}.get(what, 30)
-    args.model = args.model or {'memory': 'bicubic'}.get(what, 'fisr-small')
+    args.num_frame = args.num_frame or {'media': 240, 'profile': 7}.get(what, 30)
+    args.model = args.model or {'memory': 'bicubic', 'profile': 'mbnet-small'}.get(what, 'fisr-small')
     print(f'{what}, {args.size[1]}x{args.size[0]}; {describe(args.device)}')
     return run(args)
 

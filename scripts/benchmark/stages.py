@@ -1,0 +1,89 @@
+"""What the parts of `stvsr restore` take, in each of its three threads."""
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+from basicsr_stvsr.inference import Tiles
+from basicsr_stvsr.video import pipeline, restorer, segments
+from basicsr_stvsr.video.restorer import Restorer
+from basicsr_stvsr.video.sink import VideoWriter
+from basicsr_stvsr.video.source import FolderSource, VideoSource
+
+
+class Stages:
+    """Adds up wall-clock time by thread and stage. While a stage runs within another, the outer one's clock stands.
+
+    Attributes:
+        seconds: by thread ('main' or the stage that began it) and stage.
+    """
+
+    def __init__(self):
+        self.seconds: dict[tuple[str, str], float] = defaultdict(float)
+        self._local = threading.local()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        stack = self._local.__dict__.setdefault('stack', [])
+        thread = 'main' if threading.current_thread() is threading.main_thread() else (stack or [(name, 0.0)])[0][0]
+        self._stop(thread, stack)
+        stack.append([name, time.perf_counter()])
+        try:
+            yield
+        finally:
+            self._stop(thread, stack)
+            stack.pop()
+            if stack:
+                stack[-1][1] = time.perf_counter()
+
+    def _stop(self, thread: str, stack: list) -> None:
+        if stack:
+            self.seconds[thread, stack[-1][0]] += time.perf_counter() - stack[-1][1]
+
+    def call(self, owner: Any, function: str, name: str) -> None:
+        """From now on the calls of `owner.function` are a stage."""
+        original: Callable[..., Any] = getattr(owner, function)
+
+        @wraps(original)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.stage(name):
+                return original(*args, **kwargs)
+
+        setattr(owner, function, timed)
+
+    def items(self, owner: Any, function: str, name: str) -> None:
+        """From now on, waiting for each item of what `owner.function` yields is a stage."""
+        original: Callable[..., Iterable[Any]] = getattr(owner, function)
+
+        @wraps(original)
+        def timed(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            iterator, end = iter(original(*args, **kwargs)), object()
+            while True:
+                with self.stage(name):
+                    item = next(iterator, end)
+                if item is end:
+                    return
+                yield item
+
+        setattr(owner, function, timed)
+
+
+def watch_restoring() -> Stages:
+    """Times all that restores videos in this process from now on."""
+    stages = Stages()
+    for kind in (FolderSource, VideoSource):
+        stages.items(kind, 'frames', 'decoding')
+    stages.items(segments, 'ahead', 'waiting for the decoder')
+    stages.items(restorer, 'mark_cuts', 'scene cuts')
+    for owner, function in ((restorer, 'to_tensor'), (restorer, 'convert_clip'), (restorer, 'like'),
+                            (restorer, 'bgr_bytes'), (Restorer, 'to_rgb')):
+        stages.call(owner, function, 'colour')
+    stages.call(Tiles, '_run', 'network')
+    stages.call(VideoWriter, 'write', 'encoding')
+    stages.call(VideoWriter, 'close', 'encoding')
+    for function in ('__call__', 'wait'):
+        stages.call(pipeline.Behind, function, 'waiting for the encoder')
+    return stages
