@@ -166,6 +166,7 @@ WRONG_WITH_THE_REST = {
     'train:scheduler={type: CosineAnnealingRestartLR, periods: [6e5], restart_weights: []}':
         r'train\.scheduler\.restart_weights must hold 1 numbers, one for each of periods',
     'train:accumulate=3': r'train\.accumulate must divide datasets\.train\.batch_size_per_gpu 16, but is 3$',
+    'train:pixel_opt:reduction=none': r"train\.pixel_opt: reduction must be mean or sum, which make one number",
     'train:iter_weights=[1]': r'train\.iter_weights must hold 2 numbers, one a round, but is \[1\.0\]$',
     'train:optim_g={type: Adam}': r'train\.optim_g\.lr is missing$',
     'train:pixel_opt=~': r'train\.pixel_opt is missing: L\^SR \(eq\. 7\), mean over pixels, summed over the thr',

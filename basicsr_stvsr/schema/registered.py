@@ -184,6 +184,8 @@ def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
 
 
 def try_loss(target: Callable, arguments: dict[str, Any]) -> None:
+    if arguments.get('reduction') == 'none':
+        raise ValueError("reduction must be mean or sum, which make one number of a batch, but is 'none'")
     if target is not LOSS_REGISTRY.get('PerceptualLoss'):  # which may fetch the weights of VGG
         target(**arguments)
 
