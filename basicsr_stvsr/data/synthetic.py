@@ -3,6 +3,9 @@
 Every frame is rendered straight from a photograph, along the closed-form map of its instant, so that neither errors nor
 blur add up over a clip and the flow between any two instants is known to rounding.
 
+`Layer` and `render` draw the demo's clips, by bicubic interpolation in float. `Sheet` and `draw` are for training: they
+take a small part of the time, and also say which layer each pixel shows.
+
 Points are arrays (2, ...), x then y, in pixels; whole numbers are pixel centres. Times are in frames and need not be
 whole.
 """
@@ -11,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
+import cv2
 import numpy as np
 import skimage.data
 import torch
@@ -22,6 +26,11 @@ SUPERSAMPLING = 2  # points per output pixel and axis; enough up to two photogra
 def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Maps points (2, ...) by an affine 3x3 matrix."""
     return np.tensordot(matrix[:2, :2], points, axes=1) + matrix[:2, 2].reshape(2, *[1] * (points.ndim - 1))
+
+
+def _corners(height: int, width: int) -> np.ndarray:
+    """The outermost pixel centres (2, 4) of a frame."""
+    return np.array([[0, width - 1, 0, width - 1], [0, 0, height - 1, height - 1]])
 
 
 def pixel_grid(height: int, width: int, *, per_pixel: int = 1) -> np.ndarray:
@@ -36,14 +45,16 @@ class CameraPath:
 
     At time t, the frame point at `offset` from the middle of the frame shows the photograph at
 
-        centre + t * velocity + scale * exp(-t * zoom) * R(t * rotation) @ offset
+        centre + s * velocity + scale * exp(-s * zoom) * R(angle + s * rotation) @ offset,    s = t - moment
 
     Attributes:
-        centre: photograph point in the middle of the frame at t = 0.
+        centre: photograph point in the middle of the frame at s = 0.
         velocity: photograph pixels (x, y) that the camera moves a frame; what it sees moves the opposite way.
-        scale: photograph pixels per frame pixel at t = 0.
+        scale: photograph pixels per frame pixel at s = 0.
         zoom: growth of the magnification a frame, as an exponent; positive comes closer.
         rotation: radians a frame, from the x axis towards the y axis.
+        angle: radians by which the camera is turned at s = 0.
+        moment: the time at which s = 0.
     """
 
     centre: tuple[float, float]
@@ -51,10 +62,13 @@ class CameraPath:
     scale: float = 1.0
     zoom: float = 0.0
     rotation: float = 0.0
+    angle: float = 0.0
+    moment: float = 0.0
 
     def frame_to_photo(self, t: float, height: int, width: int) -> np.ndarray:
         """The affine map (3, 3) from frame points at time t to photograph points."""
-        angle = t * self.rotation
+        t = t - self.moment
+        angle = self.angle + t * self.rotation
         scale = self.scale * math.exp(-t * self.zoom)
         linear = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         middle = np.array([(width - 1) / 2, (height - 1) / 2])
@@ -70,32 +84,72 @@ class CameraPath:
             float32 (2, height, width), x then y, in frame pixels, on the target's grid: the target's pixel at `p` shows
             what the source shows at `p + flow`.
         """
-        grid = pixel_grid(height, width)
+        # An affine map of the grid: what depends on the row, and what on the column
+        matrix = self._to_other(source, target, height, width)[:2] - np.eye(2, 3)
+        by_row = matrix[:, 1:2] * np.arange(height) + matrix[:, 2:]
+        by_column = matrix[:, :1] * np.arange(width)
+        return (by_row[:, :, None] + by_column[:, None]).astype(np.float32)
+
+    def largest_motion(self, num_frames: int, height: int, width: int) -> float:
+        """The largest flow, in frame pixels, between neighbours of the frames 0 .. num_frames - 1."""
+        corners = _corners(height, width)  # where an affine flow is largest
+        pairs = [(t, t + 1) for t in range(num_frames - 1)]
+        flows = [_apply(self._to_other(*pair, height, width), corners) - corners
+                 for forward in pairs for pair in (forward, forward[::-1])]
+        return max((float(np.linalg.norm(flow, axis=0).max()) for flow in flows), default=0.0)
+
+    def faster(self, factor: float) -> 'CameraPath':
+        """The same path at another speed."""
+        velocity = float(factor * self.velocity[0]), float(factor * self.velocity[1])
+        return replace(self, velocity=velocity, zoom=float(factor * self.zoom), rotation=float(factor * self.rotation))
+
+    def at_most(self, motion: float, num_frames: int, height: int, width: int) -> 'CameraPath':
+        """The same path, slowed down where `largest_motion` is larger than `motion`."""
+        path = self
+        while (largest := path.largest_motion(num_frames, height, width)) > motion + 1e-6:
+            path = path.faster(0.999 * motion / largest)  # zoom and rotation are not quite linear
+        return path
+
+    def _to_other(self, source: float, target: float, height: int, width: int) -> np.ndarray:
+        """The affine map (3, 3) from frame points at time `target` to those at time `source`."""
         to_photo = self.frame_to_photo(target, height, width)
-        to_source = np.linalg.inv(self.frame_to_photo(source, height, width)) @ to_photo
-        return (_apply(to_source, grid) - grid).astype(np.float32)
+        return np.linalg.inv(self.frame_to_photo(source, height, width)) @ to_photo
 
     def footprint(self, num_frames: int, height: int, width: int) -> np.ndarray:
         """The smallest and the largest photograph point (2, 2) that frames 0 .. num_frames - 1 show."""
-        corners = np.array([[0, width - 1, 0, width - 1], [0, 0, height - 1, height - 1]])
+        corners = _corners(height, width)
         seen = [_apply(self.frame_to_photo(t, height, width), corners) for t in range(num_frames)]
         return np.stack([np.min(seen, axis=(0, 2)), np.max(seen, axis=(0, 2))])
 
 
 @dataclass(frozen=True)
 class Cutout:
-    """A round, slightly wavy region of a photograph: `centre` and `radius` in photograph pixels, with a soft edge."""
+    """A round, slightly wavy region of a photograph, with a soft edge.
+
+    Attributes:
+        centre, radius: in photograph pixels.
+        waviness: how far the outline leaves the circle, relative to the radius.
+        lobes: waves of the outline.
+        aspect: width relative to the height.
+    """
 
     centre: tuple[float, float]
     radius: float
     waviness: float = 0.06
+    lobes: int = 3
+    aspect: float = 1.0
 
     def alpha(self, points: np.ndarray) -> np.ndarray:
         """Opacity (...), 0-1, at photograph points (2, ...)."""
-        x, y = points[0] - self.centre[0], points[1] - self.centre[1]
-        outline = self.radius * (1 + self.waviness * np.sin(3 * np.arctan2(y, x) + self.radius))
+        x, y = (points[0] - self.centre[0]) / self.aspect, points[1] - self.centre[1]
+        outline = self.radius * (1 + self.waviness * np.sin(self.lobes * np.arctan2(y, x) + self.radius))
         edge = 0.03 * self.radius
         return np.clip((outline - np.hypot(x, y)) / edge + 0.5, 0, 1)
+
+    def bounds(self) -> np.ndarray:
+        """The smallest and the largest photograph point (2, 2) that it may reach."""
+        reach = self.radius * (1.03 + self.waviness) * np.array([self.aspect, 1.0])
+        return np.stack([self.centre - reach, self.centre + reach])
 
 
 @dataclass(frozen=True)
@@ -179,13 +233,7 @@ def random_motion(
         zoom=float(zoom_sign * zoom / mean_distance),
         rotation=float(rotation_sign * rotation / mean_distance),
     )
-    factor = speed / np.linalg.norm(path.flow(0, 1, height, width), axis=0).mean()
-    return replace(
-        path,
-        velocity=(float(factor * path.velocity[0]), float(factor * path.velocity[1])),
-        zoom=float(factor * path.zoom),
-        rotation=float(factor * path.rotation),
-    )
+    return path.faster(speed / np.linalg.norm(path.flow(0, 1, height, width), axis=0).mean())
 
 
 def random_background(
@@ -197,19 +245,40 @@ def random_background(
         ValueError: the photograph is too small for that, even enlarged 1.5 times.
     """
     path = random_motion(rng, motion, speed, height, width)
-    photo_size = np.array(load_photo(photo).shape[1::-1])
-    lowest, highest = path.footprint(num_frames, height, width)
-    largest_scale = float(((photo_size - 1) / (highest - lowest)).min())
-    if largest_scale < 2 / 3:
+    photo_size = load_photo(photo).shape[:2]
+    limit = largest_scale(path, photo_size, num_frames, height, width)
+    if limit < 2 / 3:
         raise ValueError(
-            f'photograph {photo!r} is too small ({photo_size[0]}x{photo_size[1]}) for {num_frames} frames of '
+            f'photograph {photo!r} is too small ({photo_size[1]}x{photo_size[0]}) for {num_frames} frames of '
             f'{width}x{height} at {speed:.1f} pixels a frame'
         )
-    scale = rng.uniform(min(1.0, largest_scale), min(1.6, largest_scale))
+    scale = rng.uniform(min(1.0, limit), min(1.6, limit))
+    return Layer(photo, random_view(rng, path, scale, photo_size, num_frames, height, width))
+
+
+def largest_scale(
+    path: CameraPath, photo_size: tuple[int, int], num_frames: int, height: int, width: int
+) -> float:
+    """How many photograph pixels per frame pixel a path of scale 1 may have and still stay inside the photograph."""
+    lowest, highest = path.footprint(num_frames, height, width)
+    return float(((np.array(photo_size[::-1]) - 1) / (highest - lowest)).min())
+
+
+def random_view(
+    rng: np.random.Generator, path: CameraPath, scale: float, photo_size: tuple[int, int], num_frames: int, height: int,
+    width: int,
+) -> CameraPath:
+    """A path around the origin, of scale 1, brought to a scale and somewhere over the photograph.
+
+    Its frames stay inside the photograph (h, w); along a side that is too short for that they are centred.
+    """
     # The whole footprint grows with the scale when the velocity does.
-    centre = rng.uniform(-scale * lowest, photo_size - 1 - scale * highest)
+    footprint = scale * path.footprint(num_frames, height, width)
+    lowest, highest = -footprint[0], np.array(photo_size[::-1]) - 1 - footprint[1]
+    centre = rng.uniform(lowest, np.maximum(lowest, highest))
+    centre = np.where(lowest <= highest, centre, (lowest + highest) / 2)
     velocity = (scale * path.velocity[0], scale * path.velocity[1])
-    return Layer(photo, replace(path, centre=tuple(map(float, centre)), velocity=velocity, scale=float(scale)))
+    return replace(path, centre=tuple(map(float, centre)), velocity=velocity, scale=float(scale))
 
 
 def random_occluder(
@@ -219,7 +288,155 @@ def random_occluder(
     """A cutout about half as high as the frame that is near its middle halfway through the clip."""
     scale = float(cutout.radius / (height * rng.uniform(0.2, 0.3)))
     path = random_motion(rng, motion, speed, height, width, scale=scale)
+    return Layer(photo, random_passage(rng, path, cutout, num_frames, height, width, places=(0.3, 0.7)), cutout)
+
+
+def random_passage(
+    rng: np.random.Generator, path: CameraPath, cutout: Cutout, num_frames: int, height: int, width: int, *,
+    places: tuple[float, float],
+) -> CameraPath:
+    """A path around the origin, moved so that the cutout passes the frame.
+
+    Args:
+        places: where the cutout may be halfway through the clip, as shares of the frame's height and width.
+    """
     half_time = (num_frames - 1) / 2
-    place = np.array([width, height]) * rng.uniform(0.3, 0.7, size=2)
+    place = np.array([width, height]) * rng.uniform(*places, size=2)
     centre = np.asarray(cutout.centre) - _apply(path.frame_to_photo(half_time, height, width), place)
-    return Layer(photo, replace(path, centre=tuple(map(float, centre))), cutout)
+    return replace(path, centre=tuple(map(float, centre)))
+
+
+def random_cutout(rng: np.random.Generator, photo_size: tuple[int, int], radius: float) -> Cutout:
+    """A cutout anywhere in a photograph (h, w), of a random shape: from round to thin, from smooth to star-like.
+
+    Args:
+        radius: in photograph pixels; made smaller where the photograph is too small.
+    """
+    waviness = rng.uniform(0, 0.4)
+    radius = min(radius, 0.45 * min(photo_size) / (1.03 + waviness))
+    cutout = Cutout((0.0, 0.0), float(radius), float(waviness), int(rng.integers(2, 7)), float(rng.uniform(0.2, 1)))
+    lowest, highest = cutout.bounds()
+    centre = rng.uniform(-lowest, np.array(photo_size[::-1]) - 1 - highest)
+    return replace(cutout, centre=tuple(map(float, centre)))
+
+
+# ---------------------------------------------------------------- quick frames, for training
+
+@dataclass(frozen=True)
+class Sheet:
+    """The part of a photograph that a clip shows, ready to be drawn quickly; see `cut_sheet`.
+
+    Attributes:
+        path: how it moves.
+        image: uint8 (h, w, 3), BGR, or (h, w, 4) with opacity, of SUPERSAMPLING times the resolution of the frames.
+        to_image: affine map (3, 3) from photograph points to points of the image.
+    """
+
+    path: CameraPath
+    image: np.ndarray
+    to_image: np.ndarray
+
+
+def cut_sheet(
+    photo: np.ndarray, path: CameraPath, num_frames: int, height: int, width: int, cutout: Cutout | None = None
+) -> Sheet:
+    """What frames 0 .. num_frames - 1 of a path show of a photograph, or what `cutout` leaves of it.
+
+    The part is brought to SUPERSAMPLING times the resolution of the frame halfway through the clip: by its area mean
+    where that makes it smaller, so that nothing aliases, else by cubic interpolation.
+
+    Args:
+        photo: uint8 (H, W, 3), BGR.
+    """
+    size = np.array(photo.shape[1::-1])
+    lowest, highest = path.footprint(num_frames, height, width) if cutout is None else cutout.bounds()
+    margin = 3  # of the cubic filter, and of the mean
+    first = np.clip(np.floor(lowest) - margin, 0, size - 1).astype(int)
+    last = np.clip(np.ceil(highest) + margin + 1, first + 1, size).astype(int)
+    part = photo[first[1]:last[1], first[0]:last[0]]
+
+    to_photo = path.frame_to_photo((num_frames - 1) / 2, height, width)
+    density = SUPERSAMPLING / math.hypot(to_photo[0, 0], to_photo[1, 0])
+    image_size = np.maximum(1, np.round(density * (last - first))).astype(int)
+    factor = image_size / (last - first)
+    image = cv2.resize(part, image_size.tolist(), interpolation=cv2.INTER_AREA if density < 1 else cv2.INTER_CUBIC)
+    # Pixel centres are whole numbers; borders lie half a pixel outside
+    to_image = np.array([[factor[0], 0, (0.5 - first[0]) * factor[0] - 0.5],
+                         [0, factor[1], (0.5 - first[1]) * factor[1] - 0.5], [0, 0, 1]])
+    if cutout is not None:
+        points = _apply(np.linalg.inv(to_image), pixel_grid(*image.shape[:2])).astype(np.float32)
+        opacity = np.round(255 * cutout.alpha(points)).astype(np.uint8)
+        image = np.dstack([image, opacity])
+    return Sheet(path, image, to_image)
+
+
+def draw(sheets: Sequence[Sheet], t: float, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The frame of a scene at time t, as `render` makes it of layers.
+
+    Positions are interpolated linearly on a grid of SUPERSAMPLING points per pixel and axis, of which a pixel is the
+    mean. Outside its photograph, the sheet behind shows the mirror image.
+
+    Args:
+        sheets: from back to front; the first one has no cutout.
+        t: time in frames.
+        height, width: size of the frame in pixels.
+
+    Returns:
+        frame: uint8 (height, width, 3), BGR.
+        front: uint8 (height, width): the number of the sheet that covers most of the pixel.
+    """
+    s = SUPERSAMPLING
+    canvas = _warp(sheets[0], t, (0, 0, height, width), height, width, border=cv2.BORDER_REFLECT_101)
+    front = np.zeros((height, width), np.uint8)
+    for number, sheet in enumerate(sheets[1:], 1):
+        top, left, bottom, right = box = _box_of(sheet, t, height, width)
+        if top >= bottom or left >= right:
+            continue
+        *colour, opacity = cv2.split(_warp(sheet, t, box, height, width, border=cv2.BORDER_CONSTANT))
+        behind = canvas[s * top:s * bottom, s * left:s * right]
+        weight = opacity.astype(np.float32) / 255
+        behind[:] = cv2.blendLinear(cv2.merge(colour), np.ascontiguousarray(behind), weight, 1 - weight)
+        covered = cv2.resize(opacity, (right - left, bottom - top), interpolation=cv2.INTER_AREA) > 127
+        front[top:bottom, left:right][covered] = number
+    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA), front
+
+
+def flow_of_scene(sheets: Sequence[Sheet], front: np.ndarray, source: float, target: float) -> np.ndarray:
+    """The flow that warps the frame at time `source` onto the frame at time `target`; see `CameraPath.flow`.
+
+    It is the motion of the surface that the pixel shows at `target`, also where that surface is hidden, or outside the
+    frame, at `source`: there the warped frame shows something else, however exact the flow is.
+
+    Args:
+        sheets: the scene, as `draw` takes it.
+        front: (height, width), what each pixel shows at `target`, from `draw`.
+
+    Returns:
+        float32 (2, height, width), x then y, in frame pixels, on the target's grid.
+    """
+    flow = sheets[0].path.flow(source, target, *front.shape)
+    for number, sheet in enumerate(sheets[1:], 1):
+        np.copyto(flow, sheet.path.flow(source, target, *front.shape), where=front == number)
+    return flow
+
+
+def _warp(
+    sheet: Sheet, t: float, box: tuple[int, int, int, int], height: int, width: int, *, border: int
+) -> np.ndarray:
+    """A sheet as it is seen in a box of the frame (top, left, bottom, right), SUPERSAMPLING points per pixel."""
+    top, left, bottom, right = box
+    inset = 0.5 / SUPERSAMPLING - 0.5  # of the first point in its pixel
+    to_frame = np.array([[1 / SUPERSAMPLING, 0, left + inset], [0, 1 / SUPERSAMPLING, top + inset], [0, 0, 1]])
+    matrix = sheet.to_image @ sheet.path.frame_to_photo(t, height, width) @ to_frame
+    size = SUPERSAMPLING * (right - left), SUPERSAMPLING * (bottom - top)
+    return cv2.warpAffine(sheet.image, matrix[:2], size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                          borderMode=border)
+
+
+def _box_of(sheet: Sheet, t: float, height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right of the part of the frame that a sheet may cover; empty where it is outside."""
+    from_image = np.linalg.inv(sheet.to_image @ sheet.path.frame_to_photo(t, height, width))
+    corners = _apply(from_image, _corners(*sheet.image.shape[:2]))
+    left, top = np.clip(np.floor(corners.min(axis=1)), 0, (width, height)).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(axis=1)) + 1, 0, (width, height)).astype(int)
+    return int(top), int(left), int(bottom), int(right)
