@@ -31,6 +31,7 @@ setup(
         'matplotlib',
         'numpy>=2',
         'opencv-python',
+        'pillow',
         'pydantic>=2',
         'pyyaml',
         'scikit-image',

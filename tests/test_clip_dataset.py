@@ -14,7 +14,7 @@ from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from basicsr.utils.matlab_functions import imresize
 
 from basicsr_stvsr.color import convert_clip
-from basicsr_stvsr.data import clip_dataset
+from basicsr_stvsr.data import samples as samples_module
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
 from basicsr_stvsr.data.frames import FrameReadError
 
@@ -809,7 +809,7 @@ def test_cache_is_limited_to_half_of_the_memory(train_opt, monkeypatch, workers,
     """That of the ground truth and of as many versions of the LR frames as are kept."""
     gt_bytes = 3 * 7 * 64 * 64 * 3
     needed = (gt_bytes + num_lq * gt_bytes // SCALE**2) * max(1, workers)
-    monkeypatch.setattr(clip_dataset, '_physical_memory', lambda: 2 * needed - short_by)
+    monkeypatch.setattr(samples_module, 'physical_memory', lambda: 2 * needed - short_by)
     train_opt.update(cache=True, num_worker_per_gpu=workers, **change)
     if short_by < 0:
         STVSRClipDataset(train_opt)

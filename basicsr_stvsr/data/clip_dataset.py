@@ -3,35 +3,27 @@
 Shapes: T GT frames of a window, T' LR frames of it, U output frames of a test clip, C channels of `color`, s = scale.
 With temporal_scale 2 the LR clip has every second frame: T = 2T' - 1.
 """
-import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from basicsr.data.transforms import augment
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
 
 from ..color import NUM_CHANNELS, Color, convert_frame
-from ..flow import build_flow
 from .advice import advice
-from .boxes import Box, cut, enlarge, widen, within
+from .boxes import Box, cut
 from .clip_areas import AreaReader
 from .clip_options import ClipOptions, ClipTestOptions, ClipTrainOptions
 from .degradations import Degradation, bicubic, build_degradation
 from .flows import MiddleFlows
-from .frames import CachedReader, FrameReader, open_color_reader
-from .lq_flow import LQFlow, flow_tensor
+from .frames import CachedReader, FrameReader, ReducedReader, area_mean, open_color_reader
 from .lq_frames import (
     CropSource,
     Degraded,
@@ -42,6 +34,7 @@ from .lq_frames import (
     Window,
     degrade_whole,
 )
+from .samples import SampleDataset, TrainSamples, check_cache, clip_tensor, seed_worker
 
 _NUM_SAMPLED = 16  # clips whose frames are looked at, to guess the size of all
 # What each path must be.
@@ -49,34 +42,6 @@ _PATHS: dict[str, Callable[[Path], bool]] = {
     'dataroot_gt': Path.exists, 'dataroot_lq': Path.exists, 'dataroot_blurred': Path.exists,
     'dataroot_lq_sharp': Path.exists, 'meta_info_file': Path.is_file, 'dataroot_flow': Path.is_dir
 }
-_seeded_process: int | None = None
-
-
-def _seed_worker() -> None:
-    """Seeds Python's `random`, once in every worker process, from the seed that torch gave the worker.
-
-    BasicSR's `worker_init_fn` seeds worker k with the same number at the start of every epoch, so that every epoch
-    would repeat the crops and flips of the one before. Torch's seed of a worker is another one in each epoch and each
-    worker, and follows from the seed of the main process. Without workers `random` simply goes on. Under this package's
-    own loop it changes nothing: there torch's seed, as that of `random`, is the seed of the sample.
-    """
-    global _seeded_process
-    if get_worker_info() is not None and _seeded_process != os.getpid():
-        _seeded_process = os.getpid()
-        random.seed(torch.initial_seed())
-
-
-def _to_tensor(frames: Sequence[np.ndarray]) -> Tensor:
-    """uint8 frames (h, w, C) in OpenCV's order of channels -> float clip (T, C, h, w) in ours, 0-1."""
-    clip = np.stack(frames)[..., ::-1].transpose(0, 3, 1, 2)
-    # Not ascontiguousarray, which leaves the negative stride of a single channel
-    return torch.from_numpy(clip.copy()).float().div_(255)
-
-
-def _regroup(items: Iterable[np.ndarray], groups: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
-    """Items in a row, in groups as long as these."""
-    items = iter(items)
-    return [[next(items) for _ in group] for group in groups]
 
 
 def _first_match(clip: str, patterns: Iterable[str]) -> str | None:
@@ -89,23 +54,12 @@ def _unmatched(option: str, patterns: Iterable[str], clips: Sequence[str]) -> Va
     return ValueError(f'{option}: no clip matches {sorted(patterns)}; clips are {some}')
 
 
-def _physical_memory() -> int | None:
-    """Bytes of main memory, where the system tells."""
-    if 'SC_PHYS_PAGES' not in getattr(os, 'sysconf_names', ()):
-        return None
-    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-
-
-class _ClipDataset(Dataset):
-    """What both data sets share: their options, readers, and the pairing of GT and LR clips.
+class _ClipDataset(SampleDataset):
+    """What both data sets share: readers, and the pairing of GT and LR clips.
 
     Attributes:
-        opt: the options, as given.
-        settings: the same with defaults filled in, read by `options`, the class of the block.
         gt, lq, lq_sharp, blurred: readers; None where the options name no such data.
         clips: names of the clips, those of the ground truth where there is one.
-        color: colour space of the samples.
-        lq_flow: where the flow between LR frames comes from; None where the options name nothing.
     """
 
     options: type[ClipOptions]
@@ -113,17 +67,9 @@ class _ClipDataset(Dataset):
     lq: FrameReader | None = None
     lq_sharp: PairedReader | None = None
     blurred: PairedReader | None = None
-    lq_flow: LQFlow | None = None
 
     def __init__(self, opt: dict):
-        self.opt = opt
-        key = opt.get('key', opt.get('phase', '?'))
-        self.settings = self.options.read(opt, f'datasets.{key}.')
-        self.scale, self.temporal_scale = self.settings.scale, self.settings.temporal_scale
-        self._where = f'data set {self.settings.name!r} (datasets.{key})'
-
-        self.color = self.settings.color
-
+        super().__init__(opt)
         self._check_paths()
         names = self._names_in_meta_info()
         if self.settings.dataroot_gt:
@@ -136,14 +82,6 @@ class _ClipDataset(Dataset):
             self.lq_sharp = self._open_paired('dataroot_lq_sharp', names, self.scale)
             self.blurred = self._open_paired('dataroot_blurred', names, 1)
         self._paired = [reader for reader in (self.lq, self.lq_sharp, self.blurred) if isinstance(reader, PairedReader)]
-
-        if self.settings.flow_opt:
-            strides = self.settings.flow_strides if isinstance(self.settings, ClipTrainOptions) else (1,)
-            self.lq_flow = LQFlow(build_flow(self.settings.flow_opt), self.color, strides)
-
-    @property
-    def has_flow(self) -> bool:
-        return self.lq_flow is not None
 
     def frame_names(self, clip: str) -> list[str]:
         """Names of the output frames of a clip, see `__getitem__`."""
@@ -213,14 +151,6 @@ class _ClipDataset(Dataset):
         with self._told_where():
             return PairedReader(reader, self.gt, self.clips, ratio=ratio, option=option)
 
-    @contextmanager
-    def _told_where(self) -> Iterator[None]:
-        """A ValueError tells which data set it is about."""
-        try:
-            yield
-        except ValueError as error:
-            raise ValueError(f'{self._where}: {error}') from None
-
     def _lq_source(self, blur_margin: int) -> CropSource:
         """Where LR frames come from."""
         if self.settings.motion_blur:
@@ -266,7 +196,7 @@ class _ClipDataset(Dataset):
 
 
 @DATASET_REGISTRY.register()
-class STVSRClipDataset(_ClipDataset):
+class STVSRClipDataset(TrainSamples, _ClipDataset):
     """Random crops of windows of consecutive frames, for training.
 
     Every window of every clip is one index. Clips shorter than a window are left out, and counted in the log.
@@ -286,6 +216,7 @@ class STVSRClipDataset(_ClipDataset):
         super().__init__(opt)
         self.num_frame, self.gt_size = self.settings.num_frame, self.settings.gt_size
         self.middle_flows = MiddleFlows(self._path('dataroot_flow')) if self.settings.dataroot_flow else None
+        self._files = self.gt.reader if isinstance(self.gt, ReducedReader) else self.gt
         with self._told_where():
             for reader in self._paired:
                 reader.check_frame_counts()
@@ -293,7 +224,7 @@ class STVSRClipDataset(_ClipDataset):
 
         self.degradation = None if self.lq else build_degradation(self.settings.degradation, self.scale)
         if self.settings.cache:
-            self._check_memory()
+            check_cache(self.cache_bytes(), self.settings.num_worker_per_gpu, self._where)
             self.gt = CachedReader(self.gt)
         self._lq = self._lq_source(self.settings.blur_margin)
         self._lq_sharp = self._lq_sharp_source()
@@ -302,19 +233,8 @@ class STVSRClipDataset(_ClipDataset):
         return len(self._windows)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
-        """A training sample.
-
-        Returns:
-            lq: (T', C, h, w) float, 0-1, of `color`.
-            gt: (T, C, sh, sw) float, 0-1, of `color`.
-            lq_sharp: (T', C, h, w) float, 0-1, of `color`; only with dataroot_lq_sharp or lq_sharp.
-            flow: (T' - 1, 2, 2, sh, sw) float, pixels; only with dataroot_flow: for every frame between two given ones,
-                the fields by which the one before and the one after are sampled to look like it.
-            lq_flow, lq_flow_stride2: (P, 2, 2, h, w) float, pixels; only with flow_opt, for the strides of
-                flow_strides: see `LQFlow`.
-            key: clip and first frame of the window, 'clip/frame'.
-        """
-        _seed_worker()
+        """A training sample, see `TrainSamples`; key is clip and first frame of the window, 'clip/frame'."""
+        seed_worker()
         number, start, interval = self._windows[index].tolist()
         clip = self.clips[number]
         indices = range(start, start + self.num_frame * interval, interval)
@@ -323,27 +243,14 @@ class STVSRClipDataset(_ClipDataset):
 
         window = Window(clip, self._read_gt(clip, indices), random.uniform)
         self._check_sizes(clip)
-        lq_indices = indices[::self.temporal_scale]
         lq_size = self._lq_size(clip)
-        box = self._random_crop(clip, *lq_size)
-        gt_box = enlarge(box, self.scale)
-        outer = self._flow_box(box, lq_size)
-        lq = self._lq.crop(window, lq_indices, outer)
-        lq_flows = self._crop_flows(clip, lq_indices, lq, outer, box, lq_size)
-        lq = cut(lq, within(box, outer))
-        sharp = self._lq_sharp.crop(window, lq_indices, box) if self._lq_sharp else []
-        gt = cut([window.frames[i] for i in indices], gt_box)
-        flows = cut(self._read_flows(clip, indices), gt_box)
+        return self._make_sample(
+            window, indices, self._random_crop(clip, *lq_size), lq_size, flows=self._read_flows(clip, indices),
+            key=f'{clip}/{self.gt.frame_name(clip, start)}')
 
-        (lq, sharp, gt), (flows, lq_flows) = self._augment([lq, sharp, gt], [flows, lq_flows])
-        sample = {'lq': _to_tensor(lq), 'gt': _to_tensor(gt), 'key': f'{clip}/{self.gt.frame_name(clip, start)}'}
-        if sharp:
-            sample['lq_sharp'] = _to_tensor(sharp)
-        if self.middle_flows:
-            sample['flow'] = flow_tensor(flows)
-        if self.lq_flow:
-            sample |= self.lq_flow.to_sample(lq_flows, len(lq))
-        return sample
+    def _open(self, option: str, clips: Sequence[str] | None, frame_size: Sequence[int] | None) -> FrameReader:
+        reader = super()._open(option, clips, frame_size)
+        return ReducedReader(reader, self.settings.reduce) if self.settings.reduce > 1 else reader
 
     def _lq_sharp_source(self) -> CropSource | None:
         if self.lq_sharp:
@@ -355,38 +262,16 @@ class STVSRClipDataset(_ClipDataset):
             return super()._source(reader, degradation)
         return Stored(CachedReader(reader, degradation and partial(degrade_whole, degradation=degradation)))
 
-    def _augment(self, frames: Sequence[list[np.ndarray]], flows: Sequence[list[np.ndarray]]
-                 ) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]]]:
-        """Groups of frames and of flows, all mirrored and turned alike."""
-        # Copies, as BasicSR flips in place, and what a cache holds must not change
-        turned, turned_flows = augment(
-            [frame.copy() for frame in chain(*frames)], self.settings.use_hflip, self.settings.use_rot,
-            flows=[flow.copy() for flow in chain(*flows)])
-        return _regroup(turned, frames), _regroup(turned_flows, flows)
-
     def _read_flows(self, clip: str, indices: Sequence[int]) -> list[np.ndarray]:
         """The flows from both neighbours to every frame between, in the order of time of the window."""
         if not self.middle_flows:
             return []
-        size, name = self.gt.frame_size(clip), partial(self.gt.frame_name, clip)
-        return [self.middle_flows.read(clip, name(i), name(neighbour), 'prev' if neighbour < i else 'next', size)
-                for before, i, after in zip(indices[::2], indices[1::2], indices[2::2], strict=False)
-                for neighbour in (before, after)]
-
-    def _flow_box(self, box: Box, lq_size: tuple[int, int]) -> Box:
-        """What an estimator of flow sees of the LR frames: the crop, and flow_margin more where the frame has it."""
-        if not self.lq_flow or self.lq_flow.is_stored:
-            return box
-        return widen(box, self.settings.flow_margin, lq_size)
-
-    def _crop_flows(self, clip: str, indices: Sequence[int], lq: list[np.ndarray], outer: Box, box: Box,
-                    lq_size: tuple[int, int]) -> list[np.ndarray]:
-        """The flows between LR frames on the crop `box`: stored ones, or estimated on `lq`, which is `outer`."""
-        if not self.lq_flow:
-            return []
-        if self.lq_flow.is_stored:
-            return cut(self._read_lq_flows(clip, indices, lq_size), box)
-        return cut(self.lq_flow.estimate(lq), within(box, outer))
+        size, name = self._files.frame_size(clip), partial(self.gt.frame_name, clip)
+        flows = [self.middle_flows.read(clip, name(i), name(neighbour), 'prev' if neighbour < i else 'next', size)
+                 for before, i, after in zip(indices[::2], indices[1::2], indices[2::2], strict=False)
+                 for neighbour in (before, after)]
+        factor = self.settings.reduce
+        return [area_mean(flow, factor) / factor for flow in flows] if factor > 1 else flows
 
     def _random_crop(self, clip: str, lq_h: int, lq_w: int) -> Box:
         """Top, left, bottom and right of a crop, in LR pixels."""
@@ -400,9 +285,7 @@ class STVSRClipDataset(_ClipDataset):
         top, left = (random.randrange(0, side - size + 1, stride) for side in (lq_h, lq_w))
         return top, left, top + size, left + size
 
-    def _check_memory(self) -> None:
-        """Raises ValueError if the caches of all workers would take more than half of the main memory."""
-        memory = _physical_memory()
+    def cache_bytes(self) -> float:
         clips = [self.clips[number] for number in np.unique(self._windows[:, 0])]
         # A frame of a few clips tells enough: decoding one of each would take minutes for a large set.
         sizes = [self.gt.frame_size(clip) for clip in clips[::-(-len(clips) // _NUM_SAMPLED)]]
@@ -410,14 +293,7 @@ class STVSRClipDataset(_ClipDataset):
         has_sharp = self.settings.lq_sharp or self.lq_sharp is not None
         num_lq = (self.settings.motion_blur is None) + has_sharp  # versions of the LR frames that are kept
         frame_bytes = NUM_CHANNELS[self.color] * num_pixels * (1 + num_lq / self.scale**2)
-        needed = frame_bytes * sum(map(self.gt.num_frames, clips))
-        num_workers = max(1, self.settings.num_worker_per_gpu)
-        if memory and needed * num_workers > memory / 2:
-            limit = memory / 2 / num_workers
-            raise ValueError(
-                f'{self._where}: cache: true would keep about {needed / 1e9:.1f} GB of frames in each of {num_workers} '
-                f'workers; the limit is {limit / 1e9:.1f} GB each, together half of the main memory. '
-                'Set cache: false, or use fewer clips or workers')
+        return frame_bytes * sum(map(self.gt.num_frames, clips))
 
     def _list_windows(self) -> np.ndarray:
         """Rows of (number of the clip, first frame, interval); an array, which forked workers share."""
@@ -520,7 +396,7 @@ class STVSRTestDataset(_ClipDataset):
             item |= {key: flow[..., :h, :w] for key, flow in self.lq_flow.to_sample(flows, len(lq)).items()}
         item['lq'] = self._to_clip([frame[:h, :w] for frame in lq])
         if self.color == 'y':
-            item['lq_chroma'] = _to_tensor([frame[:h, :w, :2] for frame in lq])
+            item['lq_chroma'] = clip_tensor([frame[:h, :w, :2] for frame in lq])
         if self.gt is not None:
             gt = cut([window.frames[i] for i in range(len(frames.gt))], (0, 0, self.scale * h, self.scale * w))
             item['gt'] = self._to_clip(gt)
@@ -533,7 +409,7 @@ class STVSRTestDataset(_ClipDataset):
 
     def _to_clip(self, frames: Sequence[np.ndarray]) -> Tensor:
         """Frames as they are read -> what a sample has of them."""
-        return _to_tensor([convert_frame(frame, self._read_color, self.color) for frame in frames])
+        return clip_tensor([convert_frame(frame, self._read_color, self.color) for frame in frames])
 
     def _open_areas(self) -> FrameReader:
         """The ground truth, cut as clip_areas says.

@@ -628,6 +628,47 @@ class CachedReader(DerivedReader):
         return self._frames[clip, index]
 
 
+class ReducedReader(DerivedReader):
+    """Another reader's frames, made smaller by `area_mean`.
+
+    Args:
+        reader: where the frames come from.
+        factor: how many times smaller.
+    """
+
+    def __init__(self, reader: FrameReader, factor: int):
+        super().__init__(reader)
+        self.reader, self.factor = reader, factor
+
+    def _read(self, clip: str, index: int) -> np.ndarray:
+        return area_mean(self.reader.frame(clip, index), self.factor)
+
+    def frame_size(self, clip: str) -> tuple[int, int]:
+        height, width = self.reader.frame_size(clip)
+        return height // self.factor, width // self.factor
+
+
+def area_mean(image: np.ndarray, factor: int) -> np.ndarray:
+    """Makes an image smaller by the mean of factor x factor pixels.
+
+    What is left over at the right and the bottom is cut off.
+
+    Args:
+        image: uint8 or float32 (h, w, C).
+
+    Returns:
+        (h // factor, w // factor, C), of the same type; uint8 is rounded.
+
+    Raises:
+        ValueError: the image is smaller than factor x factor.
+    """
+    height, width = (side // factor for side in image.shape[:2])
+    if not height * width:
+        raise ValueError(f'a frame of {image.shape[0]}x{image.shape[1]} (h x w) cannot be made {factor} times smaller')
+    small = cv2.resize(image[:factor * height, :factor * width], (width, height), interpolation=cv2.INTER_AREA)
+    return small.reshape(height, width, -1)  # OpenCV drops a single channel
+
+
 class ColorReader(DerivedReader):
     """Another reader's frames, brought to another colour space.
 

@@ -33,8 +33,8 @@ class MBNetTrainOptions(TrainOptions):
     """Frames on which the HR part judges the flow: sr_detach (the output, which gets no gradient from it), sr, or gt,
     the safest early in a training."""
     flow_sup_opt: Loss | None = None
-    """L^FLOW (eq. 10), loss_weight = lambda_b. Its target comes with the batch (datasets.train.dataroot_flow) or from
-    RAFT (raft_weights); without either it is off, and the log says so."""
+    """L^FLOW (eq. 10), loss_weight = lambda_b. Its target comes with the batch (dataroot_flow or stills of
+    datasets.train) or from RAFT (raft_weights); without either it is off, and the log says so."""
     flow_only: bool = False
     """A stage before the others, ours: train the flow net alone. The flow losses are computed on the LR grid, in LR
     pixels, against ground truth of that size, so that a step takes a fifth of the time of a full one."""
@@ -91,11 +91,12 @@ class MBNetModel(STVSRModel):
             return
         if self.train_opt.raft_weights:
             self.teacher = RAFTTeacher(self.train_opt.raft_weights).to(self.device)
-        elif not self.opt['datasets']['train'].get('dataroot_flow'):
+        elif not has_flows(self.opt['datasets']['train']):
             self.cri_flow_sup = None
             get_root_logger().warning(
                 'L^FLOW (train.flow_sup_opt) is off: neither train.raft_weights, a weights file of torchvision\'s '
-                'raft_large, nor datasets.train.dataroot_flow, a folder of precomputed flows, is given.')
+                'raft_large, nor datasets.train.dataroot_flow, a folder of precomputed flows, is given, nor stills, '
+                'whose flow is exact.')
 
     def prepare_batch(self, data: Mapping[str, Any]) -> None:
         super().prepare_batch(data)
@@ -155,6 +156,12 @@ class MBNetModel(STVSRModel):
         _, aux = net(lq, return_aux=True)
         h, w = (side * net.scale for side in window.shape[-2:])
         return aux.hr_flow_a[0, :, :h, :w]
+
+
+def has_flows(dataset_opt: Mapping[str, Any]) -> bool:
+    """Whether the options of a data set name flows to the frames between: files, or stills, whose flow is exact."""
+    return any(source.get('dataroot_flow') or source.get('stills') and source.get('exact_flow', True)
+               for source in dataset_opt.get('sources', [dataset_opt]))
 
 
 def reduce(x: Tensor, factor: int) -> Tensor:  # (..., H, W) -> (..., H / factor, W / factor)

@@ -75,8 +75,7 @@ class Block(BaseModel):
     def complete(self) -> dict[str, Any]:
         """The options as a file would have them that states all defaults; those that are not there are left out."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: value.complete() if isinstance(value, Block) else value
-                for name, value in values.items() if value is not None}
+        return {name: completed(value) for name, value in values.items() if value is not None}
 
     @model_validator(mode='wrap')
     @classmethod
@@ -131,6 +130,13 @@ class Block(BaseModel):
         text = ' '.join(cls.texts().get(name, '').split())
         sentence = re.split(r'\. (?=[A-Z])|\.$', text)[0]  # 'eq. 7' ends none
         return text and f': {sentence}'
+
+
+def completed(value: Any) -> Any:
+    """Blocks, by themselves or in a list, as a file would have them; anything else as it is."""
+    if isinstance(value, list):
+        return [completed(item) for item in value]
+    return value.complete() if isinstance(value, Block) else value
 
 
 @cache

@@ -1,8 +1,9 @@
 """The option blocks for editors (JSON schema) and for people (the tables of docs/options.md)."""
 import json
+from collections import ChainMap
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from basicsr.utils.registry import (
     ARCH_REGISTRY,
@@ -14,10 +15,9 @@ from basicsr.utils.registry import (
 )
 from pydantic.fields import FieldInfo
 
-from .block import Block
+from .block import Block, texts_in
 from .options import (
     CosineOptions,
-    DatasetOptions,
     DistOptions,
     LoggerOptions,
     MultiStepOptions,
@@ -115,28 +115,56 @@ def when(key: str, value: str, then: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- docs/options.md
 
 def reference() -> str:
-    """All option blocks as Markdown; of a block that extends another one, its own keys."""
-    datasets = [base for dataset in own(DATASET_REGISTRY).values() for base in reversed(dataset.options.__mro__)
-                if issubclass(base, DatasetOptions)]
-    blocks = [Options, *datasets, PathOptions, TrainOptions, *models().values(), MultiStepOptions, CosineOptions,
+    """All option blocks as Markdown; of a block that extends others, its own keys."""
+    datasets = [dataset.options for dataset in own(DATASET_REGISTRY).values()]
+    inner = [block for dataset in datasets for field in dataset.model_fields.values()
+             for block in blocks_in(field.annotation)]
+    parts = [part for block in [*datasets, *inner] for part in parts_of(block)]
+    blocks = [Options, *parts, PathOptions, TrainOptions, *models().values(), MultiStepOptions, CosineOptions,
               ValOptions, TileOptions, LoggerOptions, WandbOptions, DistOptions]
-    parts = [table(block, blocks) for block in dict.fromkeys(blocks)]
-    parts += [
+    sections = [table(block, blocks) for block in dict.fromkeys(blocks)]
+    sections += [
         signatures('Networks', own(ARCH_REGISTRY)), signatures('Losses', own(LOSS_REGISTRY)),
         signatures('Sources of flow', flows()), signatures('Metrics', own(METRIC_REGISTRY), {'img', 'img2'})]
-    return '\n\n'.join('\n'.join(part) for part in parts) + '\n'
+    return '\n\n'.join('\n'.join(section) for section in sections) + '\n'
 
 
 def table(block: type[Block], listed: list[type[Block]]) -> Iterator[str]:
-    title, _, rest = one_line(block.__doc__.partition('\n\n')[0]).partition(': ')
-    inherited = next((base for base in block.__mro__[1:] if base in listed), Block).texts()
+    title, rest = heading(block)
+    extended = [base for base in block.__mro__[1:] if base in listed]
+    inherited = ChainMap(*(base.texts() for base in extended))
     texts = block.texts()
     values = schema_of(block, {})['properties']
-    yield from (f'### {title}', '', f'{rest[0].upper()}{rest[1:]}', '')
-    yield from ('| key | value | default | meaning |', '|---|---|---|---|')
-    for name, field in block.model_fields.items():
-        if name in values and inherited.get(name) != texts[name]:
-            yield f'| `{name}` | {value_of(values[name])} | {default_of(field)} | {one_line(texts[name])} |'
+    own_fields = {name: field for name, field in block.model_fields.items()
+                  if name in values and inherited.get(name) != texts[name]}
+    yield from (f'### {title}', '', f'{rest[0].upper()}{rest[1:]}')
+    if extended:
+        also = ', and these' if own_fields else ''
+        yield f'It has the keys of: {"; ".join(heading(base)[0] for base in extended)}{also}.'
+    if own_fields:
+        yield from ('', '| key | value | default | meaning |', '|---|---|---|---|')
+    for name, field in own_fields.items():
+        yield f'| `{name}` | {value_of(values[name])} | {default_of(field)} | {one_line(texts[name])} |'
+
+
+def heading(block: type[Block]) -> tuple[str, str]:
+    """The title of a block, and what is said about it."""
+    title, _, rest = one_line(block.__doc__.partition('\n\n')[0]).partition(': ')
+    return title, rest
+
+
+def parts_of(block: type[Block]) -> list[type[Block]]:
+    """A block and those that it extends and that have keys, the most general first."""
+    return [base for base in reversed(block.__mro__)
+            if issubclass(base, Block) and base is not Block and (base is block or texts_in(base))]
+
+
+def blocks_in(annotation: Any) -> Iterator[type[Block]]:
+    """The blocks that a field may hold, by itself or in a list."""
+    if isinstance(annotation, type) and issubclass(annotation, Block):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from blocks_in(inner)
 
 
 def value_of(schema: dict[str, Any]) -> str:

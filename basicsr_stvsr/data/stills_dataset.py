@@ -1,0 +1,163 @@
+"""Clips of known motion for training, made of photographs as they are asked for."""
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from basicsr.utils.registry import DATASET_REGISTRY
+from torch import Tensor
+
+from ..color import convert_frame
+from .boxes import Box
+from .clip_options import StillsOptions
+from .degradations import bicubic, build_degradation
+from .frames import CachedReader
+from .lq_frames import Degraded, GroundTruth, MotionBlurred, Window
+from .photographs import PhotoReader
+from .samples import TrainSamples, check_cache, seed_worker
+from .synthetic import (
+    MOTIONS,
+    CameraPath,
+    Sheet,
+    cut_sheet,
+    draw,
+    flow_of_scene,
+    largest_scale,
+    random_cutout,
+    random_motion,
+    random_passage,
+    random_view,
+)
+
+_RADII = (0.05, 0.3)  # of cutouts, relative to gt_size
+
+
+@DATASET_REGISTRY.register()
+class STVSRStillsDataset(TrainSamples):
+    """Windows of photographs under a moving camera, with cutouts of others that pass in front; see `synthetic`.
+
+    Every photograph is one index: the one behind. All else is drawn for each sample: the part that is seen, how much
+    smaller it is, pan, zoom and rotation, and the cutouts, whose photographs are any of the folder.
+
+    `flow` is exact. Where a pixel is hidden or outside the frame in the frame before or after, it is still the motion
+    of the surface that the frame between shows; see `flow_of_scene`.
+
+    Args:
+        opt: see `StillsOptions`.
+
+    Raises:
+        FileNotFoundError: there is no folder `stills`.
+        FrameReadError: it holds no photograph, or a damaged one.
+        ValueError: an unknown or impossible option, or photographs that are too small.
+    """
+
+    options = StillsOptions
+
+    def __init__(self, opt: dict):
+        super().__init__(opt)
+        if self.lq_flow and self.lq_flow.is_stored:
+            raise ValueError(f'{self._where}: flow_opt must be an estimator, such as {{type: DISFlow}}: there are no '
+                             'files of the flow of clips that are made as they are read')
+        folder = Path(self.settings.stills).expanduser()
+        if not folder.is_dir():
+            raise FileNotFoundError(f'{self._where}: stills does not exist, or is no folder: {folder}')
+        self.photos = PhotoReader(folder)
+        self._check_photo_sizes()
+        if self.settings.cache:
+            check_cache(self.cache_bytes(), self.settings.num_worker_per_gpu, self._where)
+            self.photos = CachedReader(self.photos)
+
+        self.degradation = build_degradation(self.settings.degradation, self.scale)
+        blur = self.settings.motion_blur
+        self._lq = Degraded(MotionBlurred(blur, self.settings.blur_margin) if blur else GroundTruth(), self.degradation)
+        self._lq_sharp = Degraded(GroundTruth(), bicubic(self.scale)) if self.settings.lq_sharp else None
+        self._margin = self._find_margin()
+        self._size = self.settings.gt_size + 2 * self._margin * self.scale  # of the frames that are drawn
+
+    def __len__(self) -> int:
+        return len(self.photos.clips)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+        """A training sample, see `TrainSamples`; key is the name of the photograph behind."""
+        seed_worker()
+        num_more = 1 if self.settings.motion_blur else 0  # the frames before and behind the window
+        num_frames = self.settings.num_frame + 2 * num_more
+        indices = range(num_more, num_more + self.settings.num_frame)
+        if self.settings.random_reverse and random.random() < 0.5:
+            indices = indices[::-1]
+
+        name = self.photos.clips[index]
+        scene = self._draw_scene(np.random.default_rng(random.getrandbits(64)), name, num_frames)
+        drawn = [draw(scene, t, self._size, self._size) for t in range(num_frames)]
+        frames = {t: convert_frame(frame, 'rgb', self.color) for t, (frame, _) in enumerate(drawn)}
+        flows = []
+        if 'flow' in self.settings.optional_keys:
+            flows = [flow_of_scene(scene, drawn[between][1], neighbour, between).transpose(1, 2, 0)
+                     for before, between, after in zip(indices[::2], indices[1::2], indices[2::2], strict=False)
+                     for neighbour in (before, after)]
+        return self._make_sample(
+            Window(name, frames, random.uniform), indices, self._box(), (self._size // self.scale,) * 2, flows=flows,
+            key=name)
+
+    def cache_bytes(self) -> float:
+        """Of the decoded photographs."""
+        return sum(3 * math.prod(self.photos.frame_size(name)) for name in self.photos.clips)
+
+    def _box(self) -> Box:
+        """The crop, in LR pixels of the frames that are drawn."""
+        first, last = self._margin, self._margin + self.settings.gt_size // self.scale
+        return first, first, last, last
+
+    def _find_margin(self) -> int:
+        """LR pixels that frames must have around the crop, so that a sample sees no border of them."""
+        margin = self.degradation.margin
+        if self.settings.lq_sharp:
+            margin = max(margin, bicubic(self.scale).margin)
+        if self.settings.motion_blur:
+            margin += self.settings.blur_margin
+        if self.lq_flow:
+            margin += self.settings.flow_margin * self.scale
+        return math.ceil(margin / self.scale)
+
+    def _check_photo_sizes(self) -> None:
+        needed = math.ceil(self.settings.gt_size * self.settings.min_reduce)
+        small = [name for name in self.photos.clips if min(self.photos.frame_size(name)) < needed]
+        if small:
+            height, width = self.photos.frame_size(small[0])
+            raise ValueError(
+                f'{self._where}: {len(small)} of {len(self)} photographs have a side below {needed} pixels, gt_size '
+                f'{self.settings.gt_size} times min_reduce {self.settings.min_reduce:g}; the first is '
+                f'{self.photos.path / small[0]}, {height}x{width} (h x w)')
+
+    # ---------------------------------------------------------------- what is drawn
+
+    def _draw_scene(self, rng: np.random.Generator, name: str, num_frames: int) -> list[Sheet]:
+        """The photograph of this name, and cutouts in front of it."""
+        num_cutouts = int(rng.integers(self.settings.max_layers + 1))
+        return [self._background(rng, name, num_frames), *(self._cutout(rng, num_frames) for _ in range(num_cutouts))]
+
+    def _background(self, rng: np.random.Generator, name: str, num_frames: int) -> Sheet:
+        photo, clip = self.photos.frame(name, 0), (num_frames, self._size, self._size)
+        path = self._path(rng, num_frames)
+        lowest = self.settings.min_reduce
+        highest = np.clip(largest_scale(path, photo.shape[:2], *clip), lowest, self.settings.max_reduce)
+        path = random_view(rng, path, rng.uniform(lowest, highest), photo.shape[:2], *clip)
+        return cut_sheet(photo, path, *clip)
+
+    def _cutout(self, rng: np.random.Generator, num_frames: int) -> Sheet:
+        """Of any photograph, turned at random, somewhere in the frame halfway through the clip."""
+        photo = self.photos.frame(self.photos.clips[rng.integers(len(self))], 0)
+        clip = num_frames, self._size, self._size
+        scale = rng.uniform(self.settings.min_reduce, self.settings.max_reduce)
+        cutout = random_cutout(rng, photo.shape[:2], scale * self.settings.gt_size * rng.uniform(*_RADII))
+        path = self._path(rng, num_frames, scale=scale, angle=rng.uniform(-math.pi, math.pi))
+        return cut_sheet(photo, random_passage(rng, path, cutout, *clip, places=(0, 1)), *clip, cutout)
+
+    def _path(self, rng: np.random.Generator, num_frames: int, *, scale: float = 1.0, angle: float = 0.0) -> CameraPath:
+        """A motion that reaches its scale and its angle halfway through the clip; slow ones are more frequent."""
+        motion = rng.choice(list(MOTIONS))
+        speed = self.settings.max_motion * rng.uniform()**2
+        path = random_motion(rng, motion, speed, self._size, self._size, scale=scale)
+        path = replace(path, moment=(num_frames - 1) / 2, angle=angle)
+        return path.at_most(self.settings.max_motion, num_frames, self._size, self._size)
