@@ -19,7 +19,14 @@ from jsonschema import Draft7Validator
 from pydantic import Field
 from torch import nn
 
-from basicsr_stvsr.data.clip_dataset import ClipTestOptions, ClipTrainOptions
+from basicsr_stvsr.data.clip_options import (
+    ClipSource,
+    ClipTestOptions,
+    ClipTrainOptions,
+    MixedOptions,
+    StillsOptions,
+    StillsSource,
+)
 from basicsr_stvsr.distributed import init_dist
 from basicsr_stvsr.models.mbnet_model import MBNetTrainOptions
 from basicsr_stvsr.models.stvsr_model import STVSRModel
@@ -130,6 +137,10 @@ WRONG_BY_ITSELF = {
     'num_gpu=all': r"num_gpu must be auto or a whole number, but is 'all'$",
     'val=3': 'val must be a block, but is 3$',
     'datasets:val:scale=3': r'datasets\.val\.scale is 3, but scale is 4; leave it out$',
+    'datasets:train={name: a, type: STVSRMixedDataset, gt_size: 64, sources: [{stills: a, max_motoin: 3}]}':
+        r'datasets\.train\.sources\[0\]\.max_motoin is not an option .*Did you mean max_motion\?',
+    'datasets:train={name: a, type: STVSRMixedDataset, gt_size: 64, sources: [{dataroot_gt: a, reduce: 0}]}':
+        r'datasets\.train\.sources\[0\]\.reduce must be >= 1, but is 0$',
 }
 # ... and these only the program, as it knows all classes, all files and can count.
 WRONG_WITH_THE_REST = {
@@ -149,6 +160,8 @@ WRONG_WITH_THE_REST = {
         r'datasets\.train\.degradation: kernel_size must be odd and positive, got 4$',
     'scale=3 + network_g:scale=3 + datasets:train:gt_size=126': r'network_g: \w+ is built for scale 4, but got 3$',
     'scale=2': r'network_g\.scale is 4, but scale is 2$',
+    'datasets:train={name: a, type: STVSRMixedDataset, gt_size: 64, sources: [{dataroot_gt: a}, {stills: b}]}':
+        r"datasets\.train\.sources must give the same keys, but 'flow' comes from \[1\] and not from \[0\]; set ",
     'datasets:train:gt_size=130': r'datasets\.train\.gt_size must be a multiple of scale 4, but is 130$',
     'datasets:train:prefetch_mode=cuda + datasets:train:pin_memory=false':
         r"datasets\.train\.prefetch_mode is 'cuda', which needs pin_memory: true beside it$",
@@ -181,6 +194,9 @@ TAKEN = [
     'name=x', 'num_gpu=0', 'num_gpu=auto', 'train:total_iter=6e5', 'train:lr_mul:flow_net=0.25', 'val=~',
     'datasets:val=~', 'train:hr_flow_opt=~', 'val:metrics:psnr=~',
     'datasets:train={name: a, type: REDSRecurrentDataset, dataroot_gt: b, num_frame: 15}',
+    'datasets:train={name: a, type: STVSRMixedDataset, gt_size: 64, sources: [{dataroot_gt: a, dataroot_flow: b, '
+    'reduce: 2}, {stills: c, weight: 0.3, max_motion: 16}]}',
+    'datasets:train={name: a, type: STVSRStillsDataset, gt_size: 64, stills: a, max_layers: ~}',
     'train:unit=samples + train:accumulate=4 + train:amp=bf16 + train:grad_clip=0.5',
     'train:warmup_iter=1e3', 'datasets:train:dataset_enlarge_ratio=1.5',
     'train:compile=true + train:channels_last=true + network_g:checkpoint=true',
@@ -306,8 +322,8 @@ def test_your_model_and_data_set_state_their_options(scratch_registries):
 
 # ---------------------------------------------------------------- no dead options
 
-BLOCKS = [Options, ClipTrainOptions, ClipTestOptions, PathOptions, TrainOptions, MBNetTrainOptions, ValOptions,
-          WandbOptions, LoggerOptions, DistOptions]
+BLOCKS = [Options, ClipTrainOptions, ClipTestOptions, MixedOptions, ClipSource, StillsOptions, StillsSource,
+          PathOptions, TrainOptions, MBNetTrainOptions, ValOptions, WandbOptions, LoggerOptions, DistOptions]
 
 
 @pytest.mark.parametrize('block', BLOCKS)

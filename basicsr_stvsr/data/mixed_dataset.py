@@ -1,5 +1,4 @@
 """One data set to train on made of several roots, each with its share of the samples."""
-import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -93,7 +92,5 @@ def shares(weights: Sequence[float], num_windows: Sequence[int]) -> list[int]:
         weights: of the sources, in any unit.
         num_windows: of the sources.
     """
-    total = sum(weights)
-    # Rounded before, as 300 * 1.3 / 0.3 is a little more than 1300
-    length = max(math.ceil(round(num * total / weight, 6)) for num, weight in zip(num_windows, weights, strict=True))
-    return [max(num, round(length * weight / total)) for num, weight in zip(num_windows, weights, strict=True)]
+    per_weight = max(num / weight for num, weight in zip(num_windows, weights, strict=True))
+    return [round(per_weight * weight) for weight in weights]
