@@ -25,7 +25,7 @@ def texture(seed: int, height: int = 128, width: int = 160) -> np.ndarray:
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
-    """Five photographs of two sizes, one of them in a folder of its own, and one grey."""
+    """Five photographs of two sizes, one of them in a subfolder, and one grey."""
     root = tmp_path_factory.mktemp('photos')
     (root / 'more').mkdir()
     for seed, (name, size) in enumerate([('a1.png', (128, 160)), ('a2.png', (160, 128)), ('a10.png', (128, 128)),

@@ -60,7 +60,7 @@ class STVSRMixedDataset(SampleDataset):
         return self.sources[number][window]
 
     def locate(self, index: int) -> tuple[int, int]:
-        """The number of the source that an index is of, and the index there; equal ones follow each other."""
+        """Return the number of an index's source, and the index there; repeated ones follow each other."""
         if not 0 <= index < len(self):
             raise IndexError(f'sample {index} was asked for, there are {len(self)}')
         number = bisect_right(self._ends, index) - 1
@@ -83,7 +83,7 @@ class STVSRMixedDataset(SampleDataset):
 
 
 def shares(weights: Sequence[float], num_windows: Sequence[int]) -> list[int]:
-    """How many samples of an epoch come from each source.
+    """Return how many samples of an epoch come from each source.
 
     Their ratio is that of the weights, but for rounding, and no source has fewer samples than windows: the source with
     the most windows for its weight has each of them once.

@@ -259,7 +259,7 @@ def random_background(
 def largest_scale(
     path: CameraPath, photo_size: tuple[int, int], num_frames: int, height: int, width: int
 ) -> float:
-    """How many photograph pixels per frame pixel a path of scale 1 may have and still stay inside the photograph."""
+    """Return to which scale a path of scale 1 may be brought and still stay inside the photograph (h, w)."""
     lowest, highest = path.footprint(num_frames, height, width)
     return float(((np.array(photo_size[::-1]) - 1) / (highest - lowest)).min())
 
@@ -268,9 +268,9 @@ def random_view(
     rng: np.random.Generator, path: CameraPath, scale: float, photo_size: tuple[int, int], num_frames: int, height: int,
     width: int,
 ) -> CameraPath:
-    """A path around the origin, of scale 1, brought to a scale and somewhere over the photograph.
+    """Bring a path around the origin, of scale 1, to a scale and to a random place over a photograph (h, w).
 
-    Its frames stay inside the photograph (h, w); along a side that is too short for that they are centred.
+    Its frames stay inside the photograph; along a side that is too short for that they are centred.
     """
     # The whole footprint grows with the scale when the velocity does.
     footprint = scale * path.footprint(num_frames, height, width)
@@ -295,7 +295,7 @@ def random_passage(
     rng: np.random.Generator, path: CameraPath, cutout: Cutout, num_frames: int, height: int, width: int, *,
     places: tuple[float, float],
 ) -> CameraPath:
-    """A path around the origin, moved so that the cutout passes the frame.
+    """Move a path around the origin so that the cutout passes the frame.
 
     Args:
         places: where the cutout may be halfway through the clip, as shares of the frame's height and width.
@@ -307,7 +307,7 @@ def random_passage(
 
 
 def random_cutout(rng: np.random.Generator, photo_size: tuple[int, int], radius: float) -> Cutout:
-    """A cutout anywhere in a photograph (h, w), of a random shape: from round to thin, from smooth to star-like.
+    """Place a cutout anywhere in a photograph (h, w), of a random shape: from round to thin, from smooth to star-like.
 
     Args:
         radius: in photograph pixels; made smaller where the photograph is too small.
@@ -340,7 +340,7 @@ class Sheet:
 def cut_sheet(
     photo: np.ndarray, path: CameraPath, num_frames: int, height: int, width: int, cutout: Cutout | None = None
 ) -> Sheet:
-    """What frames 0 .. num_frames - 1 of a path show of a photograph, or what `cutout` leaves of it.
+    """Cut out what frames 0 .. num_frames - 1 of a path show of a photograph, or what `cutout` leaves of it.
 
     The part is brought to SUPERSAMPLING times the resolution of the frame halfway through the clip: by its area mean
     where that makes it smaller, so that nothing aliases, else by cubic interpolation.
@@ -371,7 +371,7 @@ def cut_sheet(
 
 
 def draw(sheets: Sequence[Sheet], t: float, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The frame of a scene at time t, as `render` makes it of layers.
+    """Draw a scene at time t, as `render` does with layers.
 
     Positions are interpolated linearly on a grid of SUPERSAMPLING points per pixel and axis, of which a pixel is the
     mean. Outside its photograph, the sheet behind shows the mirror image.
@@ -402,7 +402,7 @@ def draw(sheets: Sequence[Sheet], t: float, height: int, width: int) -> tuple[np
 
 
 def flow_of_scene(sheets: Sequence[Sheet], front: np.ndarray, source: float, target: float) -> np.ndarray:
-    """The flow that warps the frame at time `source` onto the frame at time `target`; see `CameraPath.flow`.
+    """Return the flow that warps the frame at time `source` onto the frame at time `target`; see `CameraPath.flow`.
 
     It is the motion of the surface that the pixel shows at `target`, also where that surface is hidden, or outside the
     frame, at `source`: there the warped frame shows something else, however exact the flow is.
@@ -423,7 +423,7 @@ def flow_of_scene(sheets: Sequence[Sheet], front: np.ndarray, source: float, tar
 def _warp(
     sheet: Sheet, t: float, box: tuple[int, int, int, int], height: int, width: int, *, border: int
 ) -> np.ndarray:
-    """A sheet as it is seen in a box of the frame (top, left, bottom, right), SUPERSAMPLING points per pixel."""
+    """Draw a sheet in a box of the frame (top, left, bottom, right), SUPERSAMPLING points per pixel."""
     top, left, bottom, right = box
     inset = 0.5 / SUPERSAMPLING - 0.5  # of the first point in its pixel
     to_frame = np.array([[1 / SUPERSAMPLING, 0, left + inset], [0, 1 / SUPERSAMPLING, top + inset], [0, 0, 1]])
