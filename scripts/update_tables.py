@@ -61,6 +61,7 @@ TABLES = {
         tuple(Row((title, method), test, dataset)
               for title, dataset in ((VID4, 'vid4'), (MIDDLEBURY, 'middlebury_other'), (UCF101, 'ucf101'))
               for method, test in (('bicubic + averaging', 'test_bicubic_x4'),
+                                   ('bicubic + DIS flow', 'test_bicubic_dis_x4'),
                                    ('MBNet small', 'test_MBNet_small_x4')))),
     'fisr': Table(
         ('method',),

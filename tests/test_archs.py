@@ -23,6 +23,7 @@ VSR_INPUTS = ((2, 6, 8, 10), (2, 96, 8, 10), (2, 6, 8, 10), (2, 96, 8, 10), (2, 
 # Two clips each, and one size with each multiple that the arch states, but not with twice that.
 CASES = {
     'BicubicAverage': (dict(), ((2, 2, 3, 8, 10),), ((2, 3, 3, 32, 40),)),
+    'BicubicDIS': (dict(), ((2, 2, 3, 8, 10),), ((2, 3, 3, 32, 40),)),
     'ContextResNet': (dict(num_feat=4), ((2, 6, 8, 10),), ((2, 4, 8, 10),)),
     'FISRNet': (dict(num_feat=4), ((2, 3, 3, 32, 64), (2, 2, 2, 2, 32, 64)), ((2, 3, 3, 64, 128),)),
     'FISRNet, small': (

@@ -20,8 +20,8 @@ COLORS = {1: 'y', 3: 'rgb'}  # by the number of channels
 COMPILE_OPTIONS = {'layout_optimization': False}
 
 
-def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border') -> Tensor:
-    """Samples `image` along `flow`: bilinear, align_corners=True.
+def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border', mode: str = 'bilinear') -> Tensor:
+    """Samples `image` along `flow`, with align_corners=True.
 
     With flow = flow_{p->q}, defined on q's grid, `warp(p, flow)` looks like q.
 
@@ -29,6 +29,7 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border') -> Tensor:
         image: (B, C, H, W).
         flow: (B, 2, H, W), x then y, in pixels of this grid.
         padding_mode: what lies outside the image: 'border' (its nearest pixel) or 'zeros'.
+        mode: 'bilinear', or 'bicubic', which is sharper and may go beyond the range of the image.
 
     Returns:
         (B, C, H, W) in the image's dtype. Pixels whose flow is NaN or infinite are NaN. Positions are computed in
@@ -53,7 +54,7 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border') -> Tensor:
     # dies. In place and without a gradient of its own, this costs the backward pass nothing.
     with torch.no_grad():
         grid.nan_to_num_()
-    warped = F.grid_sample(image, grid, mode='bilinear', padding_mode=padding_mode, align_corners=True)
+    warped = F.grid_sample(image, grid, mode=mode, padding_mode=padding_mode, align_corners=True)
     # 0 times a finite flow changes nothing; 0 times any other is NaN.
     x_flow, y_flow = flow.detach().split(1, dim=1)
     return warped.add_(x_flow + y_flow, alpha=0).to(image_dtype)

@@ -1,11 +1,17 @@
-"""What every network must beat: MATLAB-like bicubic for the given frames; between them the mean or one of them."""
+"""What every network must beat: MATLAB-like bicubic; between two frames their mean, the first one, or optical flow."""
 from collections.abc import Sequence
 from itertools import chain, pairwise
+from typing import Literal, get_args
 
+import numpy as np
 import torch
 from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
+
+from ..color import Color, convert_clip, to_image
+from .arch_util import warp, without_autocast
+from .mbnet_arch import interpolate_flow
 
 BETWEEN = ('mean', 'repeat')
 
@@ -48,11 +54,55 @@ class BicubicAverage(nn.Module):
         """
         frames = [self.features(frame) for frame in lq.unbind(1)] if isinstance(lq, Tensor) else list(lq)
         if self.temporal_scale == 2:
-            between = [(a + b) / 2 if self.between == 'mean' else a for a, b in pairwise(frames)]
+            between = [self.frame_between(a, b) for a, b in pairwise(frames)]
             frames[1:] = chain.from_iterable(zip(between, frames[1:], strict=True))
         return torch.stack(frames[self.first_output:len(frames) - self.first_output], dim=1)
 
     def features(self, frame: Tensor) -> Tensor:
         """The enlarged frame, which neighbouring windows share; (B, C, H, W) -> (B, C, sH, sW)."""
-        frames = torch.stack([imresize(each.float().cpu(), self.scale) for each in frame])
+        with without_autocast(torch.device('cpu')):
+            frames = torch.stack([imresize(each.float().cpu(), self.scale) for each in frame])
         return frames.mul(255).round().clamp(0, 255).div(255).to(frame)
+
+    def frame_between(self, first: Tensor, second: Tensor) -> Tensor:
+        """The frame halfway between two enlarged ones, all (B, C, sH, sW)."""
+        return (first + second) / 2 if self.between == 'mean' else first
+
+
+@ARCH_REGISTRY.register()
+class BicubicDIS(BicubicAverage):
+    """Upsamples a clip by bicubic interpolation; with temporal_scale 2, the frame between two follows the motion.
+
+    OpenCV's DIS estimates the flow between the enlarged frames in both directions. Both frames are sampled along the
+    flows to the time halfway that Super SloMo makes of them (CVPR 2018, eq. 4), and averaged.
+
+    Args:
+        scale, temporal_scale, first_output: see `BicubicAverage`.
+        color: colour space of the clips, 'rgb', 'yuv' or 'y', of which DIS makes grey frames.
+        preset: of `DISFlow`. 'medium' takes a third of the time of 'fine' and loses up to 0.01 dB.
+
+    Raises:
+        ValueError: an argument with another value.
+    """
+
+    def __init__(self, *, scale: int = 4, temporal_scale: int = 2, first_output: int = 0, color: Color = 'rgb',
+                 preset: Literal['medium', 'fast', 'ultrafast', 'fine'] = 'fine'):
+        super().__init__(scale=scale, temporal_scale=temporal_scale, first_output=first_output)
+        if color not in get_args(Color):
+            raise ValueError(f'color must be one of {", ".join(get_args(Color))}, but got {color!r}')
+        from ..flow.dis_flow import DISFlow  # here: it needs the readers of frames, which need estimators of flow
+
+        self.color = color
+        self.flow = DISFlow(preset=preset)
+
+    def frame_between(self, first: Tensor, second: Tensor) -> Tensor:
+        to_first, to_second = interpolate_flow(self.estimate(second, first), self.estimate(first, second))
+        # Cubic: bilinear sampling blurs, which costs 0.05 dB here
+        sampled = [warp(frame, flow, mode='bicubic') for frame, flow in ((first, to_first), (second, to_second))]
+        return (sampled[0] + sampled[1]).div(2).clamp(0, 1)
+
+    def estimate(self, first: Tensor, second: Tensor) -> Tensor:
+        """The flow from each frame to another, (B, C, H, W) twice -> (B, 2, H, W), pixels, on first's grid."""
+        images = (map(to_image, convert_clip(frames.float(), self.color, 'rgb')) for frames in (first, second))
+        flows = np.stack([self.flow(*pair) for pair in zip(*images, strict=True)])
+        return torch.from_numpy(flows).permute(0, 3, 1, 2).to(first.device)

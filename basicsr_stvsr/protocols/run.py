@@ -19,15 +19,22 @@ from ..version import __version__
 from . import protocol_of
 from .report import write_report
 
-BASELINES = {'bicubic': 'mean', 'bicubic-repeat': 'repeat'}  # name -> what stands between two frames
+BASELINES = {  # name -> network, and how it makes the frame between two
+    'bicubic': {'type': 'BicubicAverage', 'between': 'mean'},
+    'bicubic-repeat': {'type': 'BicubicAverage', 'between': 'repeat'},
+    'bicubic-dis': {'type': 'BicubicDIS'},
+}
 _DATA = 'datasets'  # the folder that files of protocols name
 
 
 def baseline(name: str, opt: Mapping[str, Any]) -> dict[str, Any]:
     """`network_g` of bicubic interpolation that gives the frames which a protocol scores."""
     dataset = next(dataset for dataset in opt['datasets'].values() if dataset)
-    return {'type': 'BicubicAverage', 'scale': opt['scale'], 'temporal_scale': dataset.get('temporal_scale', 2),
-            'first_output': dataset.get('gt_start', 0), 'between': BASELINES[name]}
+    network = {**BASELINES[name], 'scale': opt['scale'], 'temporal_scale': dataset.get('temporal_scale', 2),
+               'first_output': dataset.get('gt_start', 0)}
+    if name == 'bicubic-dis':
+        network['color'] = dataset.get('color', 'rgb')
+    return network
 
 
 def options_of(name: str, data: Path, chosen: Collection[str] = ()) -> dict[str, Any]:
