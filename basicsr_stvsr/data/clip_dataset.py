@@ -26,15 +26,16 @@ from .flows import MiddleFlows
 from .frames import CachedReader, FrameReader, ReducedReader, area_mean, open_color_reader
 from .lq_frames import (
     CropSource,
-    Degraded,
     GroundTruth,
     MotionBlurred,
     PairedReader,
     Stored,
     Window,
     degrade_whole,
+    degraded,
 )
 from .samples import SampleDataset, TrainSamples, check_cache, clip_tensor, seed_worker
+from .video_degradation import VideoDegradation
 
 _NUM_SAMPLED = 16  # clips whose frames are looked at, to guess the size of all
 # What each path must be.
@@ -154,14 +155,14 @@ class _ClipDataset(SampleDataset):
     def _lq_source(self, blur_margin: int) -> CropSource:
         """Where LR frames come from."""
         if self.settings.motion_blur:
-            return Degraded(MotionBlurred(self.settings.motion_blur, blur_margin), self.degradation)
+            return degraded(MotionBlurred(self.settings.motion_blur, blur_margin), self.degradation)
         return self._source(self.lq or self.blurred or self.gt, self.degradation)
 
-    def _source(self, reader: FrameReader, degradation: Degradation | None) -> CropSource:
+    def _source(self, reader: FrameReader, degradation: Degradation | VideoDegradation | None) -> CropSource:
         """LR frames: those of a reader, or made of its HR frames."""
         if degradation is None:
             return Stored(reader)
-        return Degraded(GroundTruth() if reader is self.gt else Stored(reader), degradation)
+        return degraded(GroundTruth() if reader is self.gt else Stored(reader), degradation)
 
     def _read_gt(self, clip: str, numbers: range) -> dict[int, np.ndarray]:
         """Ground truth by number; with motion_blur the frames before and behind it too, where the clip has them."""
@@ -257,9 +258,11 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
             return self._source(self.lq_sharp, None)
         return self._source(self.gt, bicubic(self.scale)) if self.settings.lq_sharp else None
 
-    def _source(self, reader: FrameReader, degradation: Degradation | None) -> CropSource:
+    def _source(self, reader: FrameReader, degradation: Degradation | VideoDegradation | None) -> CropSource:
         if not self.settings.cache:
             return super()._source(reader, degradation)
+        if isinstance(degradation, VideoDegradation):  # random: HR frames alone are kept
+            return super()._source(reader if reader is self.gt else CachedReader(reader), degradation)
         return Stored(CachedReader(reader, degradation and partial(degrade_whole, degradation=degradation)))
 
     def _read_flows(self, clip: str, indices: Sequence[int]) -> list[np.ndarray]:
@@ -291,8 +294,11 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
         sizes = [self.gt.frame_size(clip) for clip in clips[::-(-len(clips) // _NUM_SAMPLED)]]
         num_pixels = np.mean([height * width for height, width in sizes])
         has_sharp = self.settings.lq_sharp or self.lq_sharp is not None
-        num_lq = (self.settings.motion_blur is None) + has_sharp  # versions of the LR frames that are kept
-        frame_bytes = NUM_CHANNELS[self.color] * num_pixels * (1 + num_lq / self.scale**2)
+        is_random = isinstance(self.degradation, VideoDegradation)
+        # Versions of HR and LR frames that are kept
+        num_hr = 1 + (is_random and self.blurred is not None)
+        num_lq = (self.settings.motion_blur is None and not is_random) + has_sharp
+        frame_bytes = NUM_CHANNELS[self.color] * num_pixels * (num_hr + num_lq / self.scale**2)
         return frame_bytes * sum(map(self.gt.num_frames, clips))
 
     def _list_windows(self) -> np.ndarray:

@@ -119,8 +119,8 @@ class SampleOptions(DatasetOptions):
 
     degradation: DegradationBlock | None = None
     """How LR frames are made: {type: bicubic}, MATLAB's; {type: gaussian, sigma, kernel_size, border, rounding},
-    blurred and sampled; {type: blur_bicubic, sigma, kernel_size, border}, blurred and made smaller by bicubic;
-    default: bicubic."""
+    blurred and sampled; {type: blur_bicubic, sigma, kernel_size, border}, blurred and made smaller by bicubic; {type:
+    video, blur, resize, noise, codec, margin}, at random as real footage is, for color rgb; default: bicubic."""
     motion_blur: MotionBlurOptions | None = None
     """{exposure, num_frame}: LR frames are made of ground truth that is blurred before, as the mean of num_frame
     sub-frames, interpolated along optical flow, over an exposure of this share of the time from one frame to the next,
@@ -138,6 +138,8 @@ class SampleOptions(DatasetOptions):
     def check_blur(self) -> Self:
         if self.motion_blur and self.color != 'rgb':
             raise refuse_field('motion_blur', f'needs color rgb, of which the light is known, but that is {self.color}')
+        if (self.degradation or {}).get('type') == 'video' and self.color != 'rgb':
+            raise refuse_field('degradation', f'of type video needs color rgb, but that is {self.color}')
         return self
 
     @model_validator(mode='after')
@@ -177,7 +179,8 @@ class TrainSampleOptions(SampleOptions):
     """HR pixels around a crop on which motion_blur estimates its flow as well, for the same reason."""
     cache: bool = False
     """Whether decoded frames, and LR frames made of them, stay in memory, in each worker by itself; for small sets. All
-    workers of a process may take half of the main memory. What motion_blur makes is made anew each time."""
+    workers of a process may take half of the main memory. What motion_blur and a degradation of type video make is made
+    anew each time."""
 
     @property
     def optional_keys(self) -> set[str]:

@@ -1,5 +1,5 @@
 """Low-resolution and blurred frames from sharp ones: MATLAB's bicubic, Gaussian blur with sampling or with bicubic,
-synthetic motion blur.
+synthetic motion blur. What footage goes through, at random, is in `video_degradation`.
 
 Frames are uint8 `(H, W, C)` or `(H, W)`, in any channel order; s = scale, an integer.
 """
@@ -14,10 +14,11 @@ import numpy as np
 from basicsr.data.transforms import mod_crop
 
 from ..schema.registered import Registered, arguments_of
+from .video_degradation import VideoDegradation, video
 
 __all__ = [
-    'Degradation', 'DegradationBlock', 'Filter', 'bicubic', 'bicubic_downsample', 'blur_bicubic', 'build_degradation',
-    'gaussian', 'gaussian_downsample', 'linear_light_average', 'mod_crop'
+    'DEGRADATIONS', 'Degradation', 'DegradationBlock', 'Filter', 'bicubic', 'bicubic_downsample', 'blur_bicubic',
+    'build_degradation', 'gaussian', 'gaussian_downsample', 'linear_light_average', 'mod_crop'
 ]
 
 # How a rule of the options is called in numpy. MATLAB's imresize mirrors the frame with its border pixel.
@@ -192,26 +193,27 @@ def gaussian_downsample(frame: np.ndarray,
     return gaussian(scale, sigma=sigma, kernel_size=kernel_size, border=border, rounding=rounding)(frame)
 
 
-_DEGRADATIONS = {'bicubic': bicubic, 'gaussian': gaussian, 'blur_bicubic': blur_bicubic}
+DEGRADATIONS = {'bicubic': bicubic, 'gaussian': gaussian, 'blur_bicubic': blur_bicubic, 'video': video}
 _OPTIONS = Registered(
-    'degradation', lambda: _DEGRADATIONS, partial(arguments_of, given=frozenset({'scale'})),
+    'degradation', lambda: DEGRADATIONS, partial(arguments_of, given=frozenset({'scale'})),
     trial=lambda degradation, arguments: degradation(4, **arguments))
 DegradationBlock = Annotated[dict[str, Any], _OPTIONS]  # in the options of a data set
 
 
-def build_degradation(opt: dict | None, scale: int) -> Degradation:
+def build_degradation(opt: dict | None, scale: int) -> Degradation | VideoDegradation:
     """Builds the degradation that the options ask for.
 
     Args:
-        opt: `{type: bicubic}`, `{type: gaussian, sigma, kernel_size, border, rounding}` or
-            `{type: blur_bicubic, sigma, kernel_size, border}`; None is bicubic.
+        opt: `{type: bicubic}`, `{type: gaussian, sigma, kernel_size, border, rounding}`,
+            `{type: blur_bicubic, sigma, kernel_size, border}` or `{type: video, blur, resize, noise, codec, margin}`;
+            None is bicubic.
         scale: s.
 
     Raises:
         ValueError: the type or another key is unknown, or a value is wrong; the message lists what there is.
     """
     arguments = dict(_OPTIONS.read(opt or {'type': 'bicubic'}, 'degradation.'))
-    return _DEGRADATIONS[arguments.pop('type')](scale, **arguments)
+    return DEGRADATIONS[arguments.pop('type')](scale, **arguments)
 
 
 def _srgb_to_linear(value: np.ndarray) -> np.ndarray:

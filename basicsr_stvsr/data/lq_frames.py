@@ -1,4 +1,4 @@
-"""Where the LR frames of a sample come from: files, or HR frames, blurred before or not, that are made smaller.
+"""Where the LR frames of a sample come from: files, or HR frames, blurred before or not, that are degraded.
 
 Boxes are in pixels of the frames that a source gives.
 """
@@ -13,6 +13,7 @@ from .clip_options import MotionBlurOptions
 from .degradations import Degradation, mod_crop
 from .frames import DerivedReader, FrameReader
 from .motion_blur import motion_blur
+from .video_degradation import VideoDegradation
 
 
 class Window(NamedTuple):
@@ -89,6 +90,32 @@ class Degraded(CropSource):
         outer = widen(box, self.degradation.margin // s, (height // s, width // s))
         frames = self.source.crop(window, numbers, enlarge(outer, s))
         return cut([self.degradation(frame) for frame in frames], within(box, outer))
+
+
+class VideoDegraded(CropSource):
+    """The same by a random degradation of the window, whose frames it is given in the order of time.
+
+    Codecs get the frames that are asked for, and these alone, also of a window that is played backwards. A crop is made
+    with a margin, but does not come out as in the whole frame.
+    """
+
+    def __init__(self, source: CropSource, degradation: VideoDegradation):
+        self.source, self.degradation = source, degradation
+
+    def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
+        s = self.degradation.scale
+        height, width = next(iter(window.frames.values())).shape[:2]
+        outer = self.degradation.outer(box, (height // s, width // s))
+        order = sorted(numbers)
+        frames = self.source.crop(window, order, enlarge(outer, s))
+        low = dict(zip(order, self.degradation(frames, int(window.uniform(0, 2**53))), strict=True))
+        return cut([low[number] for number in numbers], within(box, outer))
+
+
+def degraded(source: CropSource, degradation: Degradation | VideoDegradation) -> CropSource:
+    """LR frames, made of those of a source of HR frames."""
+    kind = VideoDegraded if isinstance(degradation, VideoDegradation) else Degraded
+    return kind(source, degradation)
 
 
 def degrade_whole(frame: np.ndarray, degradation: Degradation) -> np.ndarray:

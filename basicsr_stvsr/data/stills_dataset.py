@@ -13,7 +13,7 @@ from .boxes import Box
 from .clip_options import StillsOptions
 from .degradations import bicubic, build_degradation
 from .frames import CachedReader
-from .lq_frames import Degraded, GroundTruth, MotionBlurred, Window
+from .lq_frames import GroundTruth, MotionBlurred, Window, degraded
 from .photographs import PhotoReader
 from .samples import TrainSamples, check_cache, seed_worker
 from .synthetic import (
@@ -29,6 +29,7 @@ from .synthetic import (
     random_passage,
     random_view,
 )
+from .video_degradation import VideoDegradation
 
 _RADII = (0.05, 0.3)  # of cutouts, relative to gt_size
 
@@ -70,8 +71,8 @@ class STVSRStillsDataset(TrainSamples):
 
         self.degradation = build_degradation(self.settings.degradation, self.scale)
         blur = self.settings.motion_blur
-        self._lq = Degraded(MotionBlurred(blur, self.settings.blur_margin) if blur else GroundTruth(), self.degradation)
-        self._lq_sharp = Degraded(GroundTruth(), bicubic(self.scale)) if self.settings.lq_sharp else None
+        self._lq = degraded(MotionBlurred(blur, self.settings.blur_margin) if blur else GroundTruth(), self.degradation)
+        self._lq_sharp = degraded(GroundTruth(), bicubic(self.scale)) if self.settings.lq_sharp else None
         self._margin = self._find_margin()
         self._size = self.settings.gt_size + 2 * self._margin * self.scale  # of the frames that are drawn
 
@@ -112,6 +113,8 @@ class STVSRStillsDataset(TrainSamples):
     def _find_margin(self) -> int:
         """LR pixels that frames must have around the crop, so that a sample sees no border of them."""
         margin = self.degradation.margin
+        if isinstance(self.degradation, VideoDegradation):  # which counts LR pixels
+            margin *= self.scale
         if self.settings.lq_sharp:
             margin = max(margin, bicubic(self.scale).margin)
         if self.settings.motion_blur:

@@ -28,7 +28,7 @@ from .options import (
     ValOptions,
     WandbOptions,
 )
-from .registered import Registered, arguments_of, flows, is_from
+from .registered import Registered, arguments_of, degradations, flows, is_from
 
 ABOUT = 'An option file of basicsr_stvsr; made by `python -m basicsr_stvsr.schema`.'
 BASE = 'Another option file, its path relative to this one, from which this file states only the differences.'
@@ -123,6 +123,8 @@ def reference() -> str:
     blocks = [Options, *parts, PathOptions, TrainOptions, *models().values(), MultiStepOptions, CosineOptions,
               ValOptions, TileOptions, LoggerOptions, WandbOptions, DistOptions]
     sections = [table(block, blocks) for block in dict.fromkeys(blocks)]
+    sections += [signatures('Degradations', degradations(), {'scale'})]
+    sections += [table(block, []) for target in degradations().values() for block in blocks_of(target)]
     sections += [
         signatures('Networks', own(ARCH_REGISTRY)), signatures('Losses', own(LOSS_REGISTRY)),
         signatures('Sources of flow', flows()), signatures('Metrics', own(METRIC_REGISTRY), {'img', 'img2'})]
@@ -183,6 +185,12 @@ def value_of(schema: dict[str, Any]) -> str:
                      *(f'{sign} {schema[limit]:g}' for limit, sign in limits.items() if limit in schema)])
 
 
+def blocks_of(target: Callable) -> list[type[Block]]:
+    """The arguments of a function that are blocks themselves."""
+    kinds = [field.annotation for field in arguments_of(target).model_fields.values()]
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Block)]
+
+
 def default_of(field: FieldInfo) -> str:
     if field.is_required():
         return 'needed'
@@ -194,7 +202,8 @@ def signatures(title: str, classes: dict[str, Any], given: Collection[str] = ())
     yield from (f'### {title}', '', '| type | arguments and their defaults | what it is |', '|---|---|---|')
     for name, target in classes.items():
         arguments = ', '.join(
-            f'`{key}`' if field.is_required() or field.default is None else f'`{key}: {json.dumps(field.default)}`'
+            f'`{key}`' if field.is_required() or field.default is None or isinstance(field.default, Block)
+            else f'`{key}: {json.dumps(field.default)}`'
             for key, field in arguments_of(target, given=frozenset(given)).model_fields.items() if key != 'type')
         yield f'| `{name}` | {arguments} | {one_line(target.__doc__.strip().partition(chr(10) * 2)[0])} |'
 

@@ -196,6 +196,12 @@ def flows() -> dict[str, Callable]:
     return entries(FLOW_REGISTRY)
 
 
+def degradations() -> dict[str, Callable]:
+    from ..data.degradations import DEGRADATIONS  # whose options are made of what this module has
+
+    return DEGRADATIONS
+
+
 Network = Annotated[dict[str, Any], Registered('network', partial(entries, ARCH_REGISTRY))]
 NetworkPart = Annotated[dict[str, Any], Registered(
     'network', partial(entries, ARCH_REGISTRY), partial(arguments_of, is_part=True))]
