@@ -52,14 +52,20 @@ def columns_of(metrics: str, group: str = 'all') -> Column:
 
 BICUBIC_Y = Row(('bicubic',), 'test_bicubic_y_x4')
 LUMA = {'PSNR / SSIM': columns_of('psnr ssim')}
+SETS = ((VID4, 'vid4'), (MIDDLEBURY, 'middlebury_other'), (UCF101, 'ucf101'))
 TABLES = {
+    'baselines': Table(
+        ('set', 'baseline'), {'frames given': (('psnr', 'vsr'),), 'frames between': (('psnr', 'vfi'),)},
+        tuple(Row((title, f'`{name}`'), test, dataset)
+              for title, dataset in SETS
+              for name, test in (('bicubic', 'test_bicubic_x4'), ('bicubic-dis', 'test_bicubic_dis_x4')))),
     'mbnet': Table(
         ('set', 'method'),
         {'frames given (VSR)': columns_of('psnr ssim niqe', 'vsr'),
          'frames between (VFI)': columns_of('psnr ssim niqe', 'vfi'),
          'luma, VSR / VFI': (('psnr_y', 'vsr'), ('psnr_y', 'vfi'))},
         tuple(Row((title, method), test, dataset)
-              for title, dataset in ((VID4, 'vid4'), (MIDDLEBURY, 'middlebury_other'), (UCF101, 'ucf101'))
+              for title, dataset in SETS
               for method, test in (('bicubic + averaging', 'test_bicubic_x4'),
                                    ('bicubic + DIS flow', 'test_bicubic_dis_x4'),
                                    ('MBNet small', 'test_MBNet_small_x4')))),
