@@ -19,6 +19,16 @@ def limit_spinning() -> None:
         os.environ['GOMP_SPINCOUNT'] = str(SPIN_COUNT)
 
 
+def limit_opencv_in_workers() -> None:
+    """In a DataLoader worker, keep OpenCV to one thread, as torch is there."""
+    import cv2
+    from torch.utils.data import get_worker_info
+
+    if get_worker_info() is not None:
+        # 0, not 1: in a forked process 1 would end threads that are there in its parent only, and crash.
+        cv2.setNumThreads(0)
+
+
 def available_cores() -> int:
     """How many cores this process may use: fewer than the machine has under taskset, Slurm or cpusets."""
     if hasattr(os, 'sched_getaffinity'):  # not on macOS and Windows

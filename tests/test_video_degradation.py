@@ -247,7 +247,7 @@ def validation_set(root, **changes) -> STVSRTestDataset:
 
 @pytest.mark.parametrize('cache', [False, True])
 def test_the_same_seeds_give_the_same_samples_in_workers(clips, cache):
-    """Also where the frames of HR are cached, and forked processes encode."""
+    """Also where HR frames are cached, and where forked processes encode that find OpenCV and encoders in use."""
     dataset = SeededDataset(train_set(clips, cache=cache))
     indices = [SeededIndex(k % 6, seed) for k, seed in enumerate((7, 8, 9, 7, 10, 8, 7))]
     own = [dataset[index] for index in indices]

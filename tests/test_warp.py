@@ -1,6 +1,8 @@
 """Warping, also along flows that are not finite; test_mbnet.py has known motion."""
 import math
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -55,3 +57,13 @@ def test_flows_that_are_not_finite_give_nan(value, padding_mode, compiled):
     torch.testing.assert_close(output[~output.isnan()], expected[~output.isnan()])
     output.square().sum().backward()  # NaN comes back from the loss
     assert image.grad.shape == image.shape and not flow.grad.isinf().any()
+
+
+def test_bicubic_is_opencvs():
+    """At multiples of 1/32 pixel, to which OpenCV rounds places; outside of the image lies its nearest pixel."""
+    rng = np.random.default_rng(0)
+    image, flow = rng.random((17, 23), np.float32), rng.integers(-128, 129, (2, 17, 23)).astype(np.float32) / 32
+    rows, columns = np.indices(image.shape, np.float32)
+    expected = cv2.remap(image, columns + flow[0], rows + flow[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    output = warp(torch.from_numpy(image)[None, None], torch.from_numpy(flow)[None], mode='bicubic')[0, 0]
+    torch.testing.assert_close(output, torch.from_numpy(expected), rtol=0, atol=2e-5)

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from ..schema.block import Block, Count, refuse, shown
+from ..threads import limit_opencv_in_workers
 from .boxes import Box, widen
 from .codecs import CodecName, Preset, check_codecs, compress
 
@@ -192,6 +193,7 @@ class VideoDegradation:
             if height % self.scale or width % self.scale:
                 raise ValueError(f'frame size {height}x{width} is no multiple of scale {self.scale}; cut it first, '
                                  'e.g. with mod_crop')
+        limit_opencv_in_workers()
         rng = np.random.default_rng(seed)
         settings = self.draw(rng)
         blur = _blur(settings.sigmas, settings.angle)

@@ -7,8 +7,8 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from torch.utils.data import get_worker_info
 
+from ..threads import limit_opencv_in_workers
 from .base import FLOW_REGISTRY, FlowEstimator
 
 _PRESETS = {
@@ -42,9 +42,7 @@ class DISFlow(FlowEstimator):
         self.preset = preset
 
     def estimate(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        if get_worker_info() is not None:
-            # 0, not 1: in a forked process 1 would end threads that are there in its parent only, and crash.
-            cv2.setNumThreads(0)
+        limit_opencv_in_workers()
         height, width = first.shape[:2]
         padding = max(0, _SMALLEST_SIDE - height), max(0, _SMALLEST_SIDE - width)
         grey = [_to_grey(frame, padding) for frame in (first, second)]
