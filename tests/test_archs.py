@@ -4,7 +4,7 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from basicsr_stvsr.archs.arch_util import to_channels_last
+from basicsr_stvsr.archs.arch_util import fuse, to_channels_last
 
 pytestmark = pytest.mark.numeric
 
@@ -192,3 +192,18 @@ def test_channels_last_changes_nothing(case):
 def test_misspelt_options_are_refused(name):
     with pytest.raises(TypeError, match='num_feet'):
         ARCH_REGISTRY.get(arch_of(name))(**CASES[name][0], num_feet=8)
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_fusing_equals_the_convolution_of_the_concatenation(layout, bias):
+    conv = nn.Conv2d(3 + 5 + 4, 7, 1, bias=bias).double()
+    feats = [torch.randn(2, channels, 6, 9).double().to(memory_format=layout).requires_grad_()
+             for channels in (3, 5, 4)]
+    expected, output = conv(torch.cat(feats, dim=1)), fuse(conv, feats)
+    torch.testing.assert_close(output, expected)
+    assert output.is_contiguous(memory_format=layout)
+    weight = torch.randn_like(expected)
+    for ours, theirs in zip(*(torch.autograd.grad((x * weight).sum(), (*feats, *conv.parameters()))
+                              for x in (output, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs)

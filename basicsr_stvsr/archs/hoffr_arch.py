@@ -17,6 +17,7 @@ from .arch_util import (
     check_counts,
     check_size_multiple,
     compile_parts,
+    fuse,
     run_part,
     upsample,
     upsample_flow,
@@ -167,7 +168,7 @@ class Branch(nn.Module):
         feats = [self.head(x)]
         for block in self.blocks:
             feats.append(block(feats[-1]))
-        return self.fuse(torch.cat(feats[1:], dim=1))
+        return fuse(self.fuse, feats[1:])
 
 
 class Reconstruction(nn.Sequential):

@@ -11,7 +11,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arch_util import last_conv, upsample
+from .arch_util import fuse, last_conv, upsample
 
 
 class ResidualDenseBlock(nn.Module):
@@ -30,8 +30,9 @@ class ResidualDenseBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         feats = [x]
         for layer in self.layers:
-            feats.append(F.leaky_relu(layer(torch.cat(feats, dim=1)), self.slope))
-        return x + self.fuse(torch.cat(feats, dim=1))
+            given = torch.cat(feats, dim=1) if len(feats) > 1 else x
+            feats.append(F.leaky_relu(layer(given), self.slope))
+        return x + fuse(self.fuse, feats)
 
 
 class ResidualDenseNet(nn.Module):
@@ -66,7 +67,7 @@ class ResidualDenseNet(nn.Module):
         feats = [feature]
         for block in self.blocks:
             feats.append(block(feats[-1]))
-        deep = skip + self.fuse(torch.cat(feats[1:], dim=1))
+        deep = skip + self.fuse[1](fuse(self.fuse[0], feats[1:]))
         return self.output(self.upscale(deep)), feature
 
 
