@@ -474,3 +474,12 @@ def test_the_zoo_is_what_option_files_test():
         tested[Path(opt['path']['pretrain_network_g']).name] = opt['network_g']
     assert {entry.weights: dict(entry.network) for entry in ZOO.values()} == tested
     assert {entry.weights for entry in ZOO.values()} == {path.name for path in WEIGHTS.glob('*.pth')}
+
+
+def test_the_licence_of_weights_is_printed(video, tmp_path, capsys):
+    assert main(['restore', str(video), str(tmp_path / 'out.mp4'), '--model', 'fisr-small', '--device', 'cpu']) == 0
+    line = 'for research only: the footage belongs to third parties, whose terms cover research'
+    assert capsys.readouterr().err.count(f'weights of fisr-small: {line}') == 1
+    for command in (['info', 'fisr-small'], ['zoo', 'info', 'fisr-small'], ['zoo', 'list']):
+        assert main(command) == 0
+        assert line in capsys.readouterr().out

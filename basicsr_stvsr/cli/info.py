@@ -59,6 +59,8 @@ def describe_network(what: str, *, with_speed: bool) -> Described:
         network, name, weights = network_of(load_options(what), what), what, None
     facts = facts_of_model(outline(network), name, weights)
     shown = describe_model(facts)
+    if what in ZOO:
+        facts['licence'] = shown['licence'] = ZOO[what].licence
     if with_speed:
         facts['speed'] = speed_of(network)
         shown['speed'] = describe_speed(facts['speed'])

@@ -19,6 +19,7 @@ from ..video.job import Job, RestoreError
 from ..video.restorer import RestoreOptions
 from ..video.sink import Encoding, default_codec
 from ..video.source import open_source
+from ..zoo import entry_of
 from .model import Chosen, build_model, chosen_model, devices_of
 from .progress import ProgressBar
 
@@ -79,6 +80,8 @@ class Restoring:
         self.args, self.options, self.net, self.several = args, options, net, several
         self.name = chosen.fingerprint()  # reads the weights
         self.devices = devices
+        # Printed once, with the first video
+        self.licence = f'weights of {args.model}: {entry_of(args.model).licence}' if args.model else None
         self.builders = [partial(build_model, args, chosen, device) for device in devices] if len(devices) > 1 else []
 
     def __call__(self, source: Path, output: Path) -> bool:
@@ -113,6 +116,9 @@ class Restoring:
         with open_source(path, deinterlace=args.deinterlace, rate=args.rate) as source:
             job = Job(source, output, self.net, model=self.name, options=self.options, encoding=encoding,
                       builders=self.builders, devices=self.devices, overwrite=args.overwrite)
+            if self.licence:
+                progress.tell(self.licence)
+                self.licence = None
             told = list(job.warnings)
             for warning in told:
                 progress.tell(f'warning: {warning}')

@@ -16,6 +16,11 @@ def run_list(args: argparse.Namespace) -> int:
     for name, entry in zoo.ZOO.items():
         state = ('fetched' if entry.url else 'in the package') if entry.path.is_file() else 'not here'
         print(f'{name:{width}}{entry.parameters:>12,} parameters {megabytes(entry):>11}  {state:16}{entry.about}')
+    by_licence: dict[str, list[str]] = {}
+    for name, entry in zoo.ZOO.items():
+        by_licence.setdefault(entry.licence, []).append(name)
+    for licence, names in by_licence.items():
+        print(f'weights of {", ".join(names)}: {licence}')
     return 0
 
 
