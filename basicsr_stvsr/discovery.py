@@ -3,9 +3,10 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 
-# What `register_everything` has still to import, while only networks are registered: (package, path, suffix)
+# What `register_everything` has still to import: (package, path, suffix)
 _waiting: list[tuple[str, list[str], str]] = []
 _networks_only = False
+_FOR_TRAINING = '_dataset', '_loss', '_metric', '_model'
 
 
 def import_modules(package: str, path: Iterable[str], suffix: str) -> None:
@@ -18,7 +19,7 @@ def import_modules(package: str, path: Iterable[str], suffix: str) -> None:
         path: folders of the room, its `__path__`.
         suffix: ending that marks a module to import, as BasicSR has it: `_arch`, `_loss`, `_dataset`, `_model`.
     """
-    if _networks_only and suffix != '_arch':
+    if _networks_only and suffix in _FOR_TRAINING:
         _waiting.append((package, list(path), suffix))
         return
     for name in sorted(module.name for module in pkgutil.iter_modules(path)):
@@ -27,7 +28,7 @@ def import_modules(package: str, path: Iterable[str], suffix: str) -> None:
 
 
 def register_networks_only() -> None:
-    """From now on let rooms register no classes, other than the room of networks."""
+    """From now on let data sets, losses, metrics and models wait; networks and sources of flow are registered."""
     global _networks_only
     _networks_only = True
 

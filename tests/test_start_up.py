@@ -3,9 +3,11 @@ import json
 
 import pytest
 from run_util import run_fresh
+from video_util import moving_clip, write_video
 
 import basicsr_stvsr
 from basicsr_stvsr.video import restorer
+from basicsr_stvsr.zoo import ZOO
 from stvsr import parser
 
 # Prints exit code, output, and the modules that were imported
@@ -53,6 +55,15 @@ def test_commands_that_restore_import_what_they_use(command, code, text):
     result = json.loads(run_fresh('-c', RUN, *command.split()).stdout)
     assert result[0] == code and text in result[1]
     assert not SLOW_IMPORTS & set(result[2])
+
+
+def test_restoring_needs_no_compiler(tmp_path):
+    write_video(tmp_path / 'in.mkv', moving_clip(2, height=32, width=32))
+    for model in ZOO:
+        result = json.loads(run_fresh('-c', RUN, 'restore', tmp_path / 'in.mkv', tmp_path / f'{model}.mkv', '--model',
+                                      model, '--device', 'cpu').stdout)
+        assert result[0] == 0, result[1]
+        assert not SLOW_IMPORTS & set(result[2])
 
 
 def test_what_is_not_registered_yet_is_found():

@@ -12,6 +12,7 @@ k x k taps.
 """
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from typing import NamedTuple
 
@@ -65,8 +66,18 @@ def _dense(op: Callable[..., Tensor], windows: Tensor, other: Tensor) -> Tensor:
 
 # Both passes of both are PyTorch operators of their own, so that torch.compile takes each as one step of its graph and
 # does not unroll the strips into thousands.
-@torch.library.custom_op('basicsr_stvsr::pac_kernel', mutates_args=())
-def _pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
+operator = partial(torch.library.custom_op, mutates_args=())
+
+
+def _needs_operator(x: Tensor) -> bool:
+    """Whether gradients, a compiler or a tracer ask for the operators.
+
+    Otherwise their functions are called as they are: an operator would import the compiler, as long as importing torch.
+    """
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta
+
+
+def _compute_pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
     """K of the formula above, (B, G, H, W) -> (B, k*k, H, W)."""
     b, _, h, w = guide.shape
     padded = F.pad(guide, [kernel_size // 2] * 4)
@@ -77,7 +88,10 @@ def _pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
     return kernel.flatten(1, 2)
 
 
-@torch.library.custom_op('basicsr_stvsr::pac_kernel_backward', mutates_args=())
+_pac_kernel = operator('basicsr_stvsr::pac_kernel', _compute_pac_kernel)
+
+
+@operator('basicsr_stvsr::pac_kernel_backward')
 def _pac_kernel_backward(guide: Tensor, kernel: Tensor, grad_kernel: Tensor) -> Tensor:
     (h, w), k = guide.shape[2:], math.isqrt(kernel.shape[1])
     pad = k // 2
@@ -137,8 +151,7 @@ def _phases(kernel_size: int, stride: int, height: int, width: int) -> Iterator[
                      (..., in_y, in_x))
 
 
-@torch.library.custom_op('basicsr_stvsr::pac_conv', mutates_args=())
-def _pac_conv(x: Tensor, kernel: Tensor, weight: Tensor, stride: int) -> Tensor:
+def _compute_pac_conv(x: Tensor, kernel: Tensor, weight: Tensor, stride: int) -> Tensor:
     """sum_j K_ij W_{j-i} x_j without the unfolded x; the weight is (O, C, k, k) and never flipped."""
     (b, _, h, w), (o, _, k, _) = x.shape, weight.shape
     padded, kernel = F.pad(x, [k // 2] * 4), kernel.unflatten(1, (k, k))
@@ -152,7 +165,10 @@ def _pac_conv(x: Tensor, kernel: Tensor, weight: Tensor, stride: int) -> Tensor:
     return out
 
 
-@torch.library.custom_op('basicsr_stvsr::pac_conv_backward', mutates_args=())
+_pac_conv = operator('basicsr_stvsr::pac_conv', _compute_pac_conv)
+
+
+@operator('basicsr_stvsr::pac_conv_backward')
 def _pac_conv_backward(x: Tensor, kernel: Tensor, weight: Tensor, stride: int,
                        grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     (b, _, h, w), k = x.shape, weight.shape[2]
@@ -209,7 +225,7 @@ def pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
         (B, k*k, H, W), row by row of the window; 1 at its centre.
     """
     with without_autocast(guide.device):
-        return _pac_kernel(guide, kernel_size)
+        return (_pac_kernel if _needs_operator(guide) else _compute_pac_kernel)(guide, kernel_size)
 
 
 def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
@@ -238,7 +254,8 @@ def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = 
                          f'shape {tuple(weight.shape)}')
     # One dtype for the whole walk, also under autocast, whose state does not reach the backward pass.
     with without_autocast(x.device):
-        out = _pac_conv(x, kernel.to(x.dtype), weight.to(x.dtype), stride)
+        compute = _pac_conv if _needs_operator(x) else _compute_pac_conv
+        out = compute(x, kernel.to(x.dtype), weight.to(x.dtype), stride)
     return out if bias is None else out + bias.to(x.dtype).view(1, -1, 1, 1)
 
 
