@@ -11,7 +11,7 @@ Shapes: B clips, C channels in, O channels out, G guide channels, k kernel size,
 k x k taps.
 """
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from typing import NamedTuple
@@ -20,6 +20,7 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
 
 from .arch_util import at_least_float32, upsample_flow, without_autocast
 
@@ -202,6 +203,13 @@ def _(x: Tensor, kernel: Tensor, weight: Tensor, stride: int) -> Tensor:
 @_pac_conv_backward.register_fake
 def _(x: Tensor, kernel: Tensor, weight: Tensor, stride: int, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return tuple(tensor.new_empty(tensor.shape) for tensor in (x, kernel, weight))
+
+
+@register_flop_formula(torch.ops.basicsr_stvsr.pac_conv)
+def _(x: Sequence[int], kernel: Sequence[int], weight: Sequence[int], stride: int, *, out_shape: Sequence[int]) -> int:
+    """What the matrix products of the operator count, from shapes, as torch's FlopCounterMode asks."""
+    b, _, h, w = x
+    return 2 * b * h * w * math.prod(weight)
 
 
 def _save_pac_conv(ctx, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
