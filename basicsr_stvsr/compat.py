@@ -73,9 +73,9 @@ class _DeferredPackage(ModuleType):
 def defer_basicsr() -> None:
     """Lets `from basicsr.utils.registry import ...` run that module alone.
 
-    The __init__ of basicsr imports all that it has, torchvision and SciPy with it, which takes longer than importing
-    torch. It runs as soon as something is imported from the package itself. Does nothing where basicsr is imported
-    already.
+    The __init__ of basicsr imports all of its modules, and with them torchvision and SciPy. That takes longer than
+    importing torch. It now runs when something is first imported from the package itself. Does nothing if basicsr is
+    already imported.
     """
     if 'basicsr' in sys.modules:
         return

@@ -1,4 +1,4 @@
 """What importing basicsr_stvsr is to register, from the command line to that package."""
 
-# True while a command runs that only restores: it comes up in half the time without the classes for training.
+# True for commands that only restore: without the classes for training they start in less than half the time.
 needs_networks_only = False

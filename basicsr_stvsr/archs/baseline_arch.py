@@ -90,14 +90,14 @@ class BicubicDIS(BicubicAverage):
         super().__init__(scale=scale, temporal_scale=temporal_scale, first_output=first_output)
         if color not in get_args(Color):
             raise ValueError(f'color must be one of {", ".join(get_args(Color))}, but got {color!r}')
-        from ..flow.dis_flow import DISFlow  # here: it needs the readers of frames, which need estimators of flow
+        from ..flow.dis_flow import DISFlow  # here: an import at the top would be circular
 
         self.color = color
         self.flow = DISFlow(preset=preset)
 
     def frame_between(self, first: Tensor, second: Tensor) -> Tensor:
         to_first, to_second = interpolate_flow(self.estimate(second, first), self.estimate(first, second))
-        # Cubic: bilinear sampling blurs, which costs 0.05 dB here
+        # Bilinear sampling blurs: it loses 0.05 dB
         sampled = [warp(frame, flow, mode='bicubic') for frame, flow in ((first, to_first), (second, to_second))]
         return (sampled[0] + sampled[1]).div(2).clamp(0, 1)
 

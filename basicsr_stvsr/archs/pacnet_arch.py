@@ -67,13 +67,13 @@ def _dense(op: Callable[..., Tensor], windows: Tensor, other: Tensor) -> Tensor:
 
 # Both passes of both are PyTorch operators of their own, so that torch.compile takes each as one step of its graph and
 # does not unroll the strips into thousands.
-operator = partial(torch.library.custom_op, mutates_args=())
+_operator = partial(torch.library.custom_op, mutates_args=())
 
 
 def _needs_operator(x: Tensor) -> bool:
-    """Whether gradients, a compiler or a tracer ask for the operators.
+    """Whether gradients, a compiler or a tracer need the operators.
 
-    Otherwise their functions are called as they are: an operator would import the compiler, as long as importing torch.
+    If not, their functions are called directly. An operator imports the compiler, which takes as long as torch itself.
     """
     return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta
 
@@ -89,10 +89,10 @@ def _compute_pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
     return kernel.flatten(1, 2)
 
 
-_pac_kernel = operator('basicsr_stvsr::pac_kernel', _compute_pac_kernel)
+_pac_kernel = _operator('basicsr_stvsr::pac_kernel', _compute_pac_kernel)
 
 
-@operator('basicsr_stvsr::pac_kernel_backward')
+@_operator('basicsr_stvsr::pac_kernel_backward')
 def _pac_kernel_backward(guide: Tensor, kernel: Tensor, grad_kernel: Tensor) -> Tensor:
     (h, w), k = guide.shape[2:], math.isqrt(kernel.shape[1])
     pad = k // 2
@@ -166,10 +166,10 @@ def _compute_pac_conv(x: Tensor, kernel: Tensor, weight: Tensor, stride: int) ->
     return out
 
 
-_pac_conv = operator('basicsr_stvsr::pac_conv', _compute_pac_conv)
+_pac_conv = _operator('basicsr_stvsr::pac_conv', _compute_pac_conv)
 
 
-@operator('basicsr_stvsr::pac_conv_backward')
+@_operator('basicsr_stvsr::pac_conv_backward')
 def _pac_conv_backward(x: Tensor, kernel: Tensor, weight: Tensor, stride: int,
                        grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     (b, _, h, w), k = x.shape, weight.shape[2]

@@ -78,12 +78,12 @@ class ClipTrainFiles(ClipFiles):
     """Precomputed flows to the frames between the LR frames, a folder or an LMDB (docs/datasets.md); needs
     interval_list [1] and temporal_scale 2."""
     reduce: Positive = 1
-    """All frames are first made so many times smaller, by the mean of reduce x reduce pixels, for clips whose
-    compression would be learned; flows of dataroot_flow are reduced with them. gt_size counts pixels after that."""
+    """Factor by which all frames are reduced first, by the mean of reduce x reduce pixels, so that their compression is
+    not learned; flows of dataroot_flow are reduced with them. gt_size counts pixels after that."""
     interval_list: list[Positive] = Field([1], min_length=1)
     """Steps between the frames of a window; each gives its own windows."""
     frame_stride: Positive = 1
-    """Windows begin at every so many frames, from the first on."""
+    """Frames from the start of one window to the start of the next."""
     clip_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Pattern of clip names -> how often their windows come, relative to 1; the first pattern that matches counts."""
 
@@ -96,15 +96,19 @@ class StillsFiles(Block):
     max_motion: float = Field(24, ge=0)
     """No point moves by more HR pixels a frame; slow motion is more frequent than fast one."""
     max_layers: Count = 3
-    """Each sample has up to so many cutouts in front, which move on their own."""
+    """Largest number of cutouts in front of the photograph; each moves on its own."""
     min_reduce: float = Field(1, ge=1)
-    """Photographs are made at least so many times smaller, which hides their compression and noise. The shorter side
-    must be gt_size times min_reduce or more."""
+    """Smallest factor by which photographs are reduced, which hides their compression and noise. Their shorter side
+    must be at least gt_size times min_reduce."""
     max_reduce: float = Field(2, ge=1)
-    """They are made at most so many times smaller, as far as they are large enough; drawn for every sample."""
+    """Largest such factor, as far as photographs are large enough; each sample draws one."""
     exact_flow: bool = True
     """Whether samples have the exact flow to the frames between the LR frames, as with dataroot_flow; only with
     temporal_scale 2."""
+
+    def has_flow(self, temporal_scale: int) -> bool:
+        """Whether samples have the flow to the frames between two LR frames."""
+        return self.exact_flow and temporal_scale == 2
 
     @model_validator(mode='after')
     def check_reduce(self) -> Self:
@@ -237,7 +241,7 @@ class StillsOptions(TrainSampleOptions, StillsFiles):
 
     @property
     def optional_keys(self) -> set[str]:
-        return super().optional_keys | ({'flow'} if self.exact_flow and self.temporal_scale == 2 else set())
+        return super().optional_keys | ({'flow'} if self.has_flow(self.temporal_scale) else set())
 
     @model_validator(mode='after')
     def check_size(self) -> Self:
@@ -284,6 +288,10 @@ class MixedOptions(TrainSampleOptions):
     """The roots: {dataroot_gt, weight, ...} with what belongs to clips alone, or {stills, weight, ...} with the options
     of synthetic motion (docs/datasets.md)."""
 
+    @property
+    def optional_keys(self) -> set[str]:
+        return self.of_source(0).optional_keys  # the same for all sources, see check_sources
+
     def of_source(self, number: int) -> ClipTrainOptions | StillsOptions:
         """The options that a source would have as a data set by itself."""
         source = self.sources[number]
@@ -305,7 +313,7 @@ class MixedOptions(TrainSampleOptions):
             except ValidationError as error:
                 for details in error.errors(include_url=False):
                     place, text = details['loc'], details['ctx']['text']
-                    if place[0] not in type(source).model_fields:  # an option of all, which does not fit this source
+                    if place[0] not in type(source).model_fields:  # a common option that does not fit this source
                         place, text = (), f': {place[0]} {text}'
                     problems.append(problem(text, 'sources', number, *place))
         if problems:

@@ -1,6 +1,7 @@
 """Frames as a video codec leaves them: encoded and decoded in memory by PyAV."""
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -54,6 +55,7 @@ def check_codecs(names: Iterable[CodecName]) -> None:
         raise ValueError(f'PyAV {av.__version__} was built without {needed}; it has {there}')
 
 
+@cache  # asked for every window
 def _exists(codec: str, mode: Literal['r', 'w']) -> bool:
     import av  # here, because importing the package should not cost what only few need
 
@@ -69,8 +71,8 @@ def compress(frames: Sequence[np.ndarray], name: CodecName, quality: float, *,
     """Encode frames as one short video, and decode it again.
 
     The encoder begins with a keyframe and knows nothing but these frames. Colours are stored in 4:2:0, BT.601. Encoder
-    and decoder run on one thread (libx265 on one of its own, which the call waits for) and end with the call, so that
-    forked processes may use them. The same frames give the same result.
+    and decoder run on one thread and end with the call, so that forked processes may use them; libx265 starts a thread
+    of its own, which ends with the call, too. The same frames give the same result.
 
     Args:
         frames: uint8 (h, w, 3), BGR, of one size, in the order of time. Frames that are odd or tiny are padded with

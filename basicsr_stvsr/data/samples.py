@@ -41,7 +41,7 @@ def seed_worker() -> None:
 def clip_tensor(frames: Sequence[np.ndarray]) -> Tensor:
     """uint8 frames (h, w, C) in OpenCV's order of channels -> float clip (T, C, h, w) in ours, 0-1."""
     clip = np.stack(frames)[..., ::-1].transpose(0, 3, 1, 2)
-    # Not ascontiguousarray, which leaves the negative stride of a single channel
+    # ascontiguousarray would keep the negative stride of a single channel
     return torch.from_numpy(clip.copy()).float().div_(255)
 
 
@@ -52,7 +52,7 @@ def regroup(items: Iterable[np.ndarray], groups: Sequence[Sequence[np.ndarray]])
 
 
 def physical_memory() -> int | None:
-    """Bytes of main memory, where the system tells."""
+    """Bytes of main memory; None if the system does not say."""
     if 'SC_PHYS_PAGES' not in getattr(os, 'sysconf_names', ()):
         return None
     return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
@@ -99,7 +99,7 @@ class SampleDataset(Dataset):
 
     @contextmanager
     def _told_where(self) -> Iterator[None]:
-        """A ValueError tells which data set it is about."""
+        """Puts the name of the data set in front of the message of a ValueError."""
         try:
             yield
         except ValueError as error:

@@ -56,7 +56,7 @@ class ResizeOptions(Block):
     methods: list[Literal['area', 'bilinear', 'bicubic']] = Field(['area', 'bilinear', 'bicubic'], min_length=1)
     """OpenCV's interpolations, of which one is drawn: area averages; the others see 2 or 4 pixels a side, and alias."""
     intermediate: Annotated[_FloatRange, _within(0.1, 2)] = 1.0
-    """Range of a size that the frame takes between, as a multiple of its own; 1 leaves it out."""
+    """Range of an intermediate size, as a multiple of the HR size; 1 leaves the intermediate step out."""
 
 
 class NoiseOptions(Block):
@@ -95,7 +95,7 @@ class Settings:
     Attributes:
         sigmas: standard deviations of the blur along and across its axis, HR pixels.
         angle: of the axis, radians from x towards y.
-        intermediate: size between, as a multiple of the HR size.
+        intermediate: intermediate size, as a multiple of the HR size.
         methods: OpenCV's interpolation to that size, and from there to the LR size.
         gaussian, poisson, grey: see `NoiseOptions`; grey is whether this clip's noise is.
         codec: its name, or 'none'.

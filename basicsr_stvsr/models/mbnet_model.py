@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 import torch
 from basicsr.utils.logger import get_root_logger
-from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
 from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ..archs.arch_util import train_alone
 from ..archs.flow_teacher import RAFTTeacher
 from ..archs.mbnet_arch import MBNetAux
+from ..data.clip_options import TrainSampleOptions
 from ..inference import pad_to_multiple
 from ..schema import Loss, TrainOptions
 from ..schema.block import refuse_field
@@ -39,8 +40,8 @@ class MBNetTrainOptions(TrainOptions):
     """A stage before the others, ours: train the flow net alone. The flow losses are computed on the LR grid, in LR
     pixels, against ground truth of that size, so that a step takes a fifth of the time of a full one."""
     vsr_only: bool = False
-    """A stage between flow_only and the whole, ours: train the VSR net alone, on the given frames, with pixel_opt. The
-    other parts stay as they are. A step takes half the time of a full one in options/train_mbnet_small.yml."""
+    """A stage before or after the whole, ours: train the VSR net alone, on the given frames, with pixel_opt. The other
+    parts do not change. A step takes half the time of a full one in options/train_mbnet_small.yml."""
     raft_weights: str | None = None
     """Weights file of torchvision's raft_large."""
     raft_direction: Literal['sampling', 'printed'] = 'sampling'
@@ -159,9 +160,10 @@ class MBNetModel(STVSRModel):
 
 
 def has_flows(dataset_opt: Mapping[str, Any]) -> bool:
-    """Whether the options of a data set name flows to the frames between: files, or stills, whose flow is exact."""
-    return any(source.get('dataroot_flow') or source.get('stills') and source.get('exact_flow', True)
-               for source in dataset_opt.get('sources', [dataset_opt]))
+    """Whether the samples of a data set with these options hold flows to the frames between."""
+    options = getattr(DATASET_REGISTRY.get(dataset_opt['type']), 'options', None)
+    return (options is not None and issubclass(options, TrainSampleOptions)
+            and 'flow' in options.read(dataset_opt).optional_keys)
 
 
 def reduce(x: Tensor, factor: int) -> Tensor:  # (..., H, W) -> (..., H / factor, W / factor)

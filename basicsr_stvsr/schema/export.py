@@ -187,8 +187,7 @@ def value_of(schema: dict[str, Any]) -> str:
 
 def blocks_of(target: Callable) -> list[type[Block]]:
     """The arguments of a function that are blocks themselves."""
-    kinds = [field.annotation for field in arguments_of(target).model_fields.values()]
-    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Block)]
+    return [block for field in arguments_of(target).model_fields.values() for block in blocks_in(field.annotation)]
 
 
 def default_of(field: FieldInfo) -> str:

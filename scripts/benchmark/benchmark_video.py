@@ -16,10 +16,12 @@ interpolation and averages in place of a network, which leave all that is there 
 default a photograph that moves, forwards and backwards, enlarged to their size.
 """
 import argparse
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -33,7 +35,6 @@ import cv2
 import numpy as np
 import torch
 from benchmark_util import MIB, add_device_option, describe, in_new_process, memory_growth, resident_peak, seconds
-from stages import watch_restoring
 from torch import nn
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
@@ -150,42 +151,30 @@ def media(args: argparse.Namespace) -> bool:
     return statistics.median(rates['an identity network']) >= MEDIA_LIMIT
 
 
-def profile_of(args: argparse.Namespace, clip: Path) -> tuple[float, dict[tuple[str, str], float]]:
-    """Seconds of restoring a clip in a fresh process, without its start-up; and those of the stages."""
-    keep_freed_memory()
-    stages = watch_restoring()
-    restorer = Restorer(network(args.model, args.device), RestoreOptions(tile=args.tile, precision='auto'))
-    with open_source(clip) as source:
-        took = seconds(partial(restore, source, clip.parent, restorer, Encoding('x264')), CPU)
-    return took, dict(stages.seconds)
-
-
 def profile(args: argparse.Namespace) -> bool:
     if args.model == 'bicubic':
         raise SystemExit('profile takes a model of the zoo')
     with open_clip(args.images, args.size, args.num_frame) as (source, folder):
-        clip = source.info.path
-        took, stages = in_new_process(profile_of, args, clip)
-        tile = [] if args.tile is None else ['--tile', str(args.tile)]
-        command = ['-m', 'stvsr', 'restore', clip, folder / 'large.mp4', '--model', args.model, *tile]
-        whole = seconds(partial(run_python, *command), CPU)
-    main = {name: value for (thread, name), value in stages.items() if thread == 'main'}
-    main['start-up'] = max(0.0, whole - took)
-    main['the rest'] = took - sum(value for name, value in main.items() if name != 'start-up')
+        command = [sys.executable, str(Path(__file__).with_name('stages.py')), 'restore', str(source.info.path),
+                   str(folder / 'large.mp4'), '--model', args.model, '--device', args.device.type]
+        command += [] if args.tile is None else ['--tile', str(args.tile)]
+        start = time.perf_counter()
+        process = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        whole = time.perf_counter() - start
+    stages = json.loads(process.stdout.splitlines()[-1])
+    if stages.pop('code'):
+        raise SystemExit('stvsr restore failed')
+    seconds_of = {name.removeprefix('main/'): value for name, value in stages.items() if name.startswith('main/')}
+    seconds_of['start-up and end'] = whole - sum(seconds_of.values())
+    beside = {f'beside it: {name.partition("/")[2]}': value for name, value in stages.items()
+              if not name.startswith('main/')}
     print(f'stvsr restore: {whole:.2f} s, {args.num_frame} frames in')
     print('| stage | seconds | share |\n|---|---|---|')
-    for name, value in sorted(main.items(), key=lambda item: -item[1]):
+    for name, value in [*sorted(seconds_of.items(), key=lambda item: -item[1]), *beside.items()]:
         print(f'| {name} | {value:.2f} | {value / whole:.2f} |')
-    for (thread, name), value in stages.items():
-        if thread != 'main':
-            print(f'| beside it: {name} | {value:.2f} | {value / whole:.2f} |')
-    share = main['network'] / whole
+    share = seconds_of['network'] / whole
     print(f'network / wall {share:.3f}, limit {NETWORK_LIMIT} for more than {LONG} s of work')
-    return share >= NETWORK_LIMIT or main['network'] < LONG
-
-
-def run_python(*words: object) -> None:
-    subprocess.run([sys.executable, *map(str, words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return share >= NETWORK_LIMIT or seconds_of['network'] < LONG
 
 
 def memory_of(num_frame: int, args: argparse.Namespace) -> tuple[int, int]:

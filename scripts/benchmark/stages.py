@@ -1,4 +1,12 @@
-"""What the parts of `stvsr restore` take, in each of its three threads."""
+"""Runs `stvsr restore`, and prints what its parts take in each of its three threads; for benchmark_video.py.
+
+    python scripts/benchmark/stages.py restore in.mp4 out.mp4 --model mbnet-small
+
+The last line is JSON: seconds by 'thread/stage', and the exit code.
+"""
+# isort: skip_file  (what the command imports, and nothing before)
+import json
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -7,11 +15,17 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from basicsr_stvsr.inference import Tiles
-from basicsr_stvsr.video import pipeline, restorer, segments
-from basicsr_stvsr.video.restorer import Restorer
-from basicsr_stvsr.video.sink import VideoWriter
-from basicsr_stvsr.video.source import FolderSource, VideoSource
+from stvsr import mode
+from stvsr.main import main
+
+mode.needs_networks_only = True  # as in the command
+
+from basicsr_stvsr.inference import Tiles  # noqa: E402
+from basicsr_stvsr.video import pipeline, restorer, segments  # noqa: E402
+from basicsr_stvsr.video.job import Job  # noqa: E402
+from basicsr_stvsr.video.restorer import Restorer  # noqa: E402
+from basicsr_stvsr.video.sink import VideoWriter  # noqa: E402
+from basicsr_stvsr.video.source import FolderSource, VideoSource  # noqa: E402
 
 
 class Stages:
@@ -74,6 +88,7 @@ class Stages:
 def watch_restoring() -> Stages:
     """Times all that restores videos in this process from now on."""
     stages = Stages()
+    stages.call(Job, 'run', 'the rest')
     for kind in (FolderSource, VideoSource):
         stages.items(kind, 'frames', 'decoding')
     stages.items(segments, 'ahead', 'waiting for the decoder')
@@ -87,3 +102,10 @@ def watch_restoring() -> Stages:
     for function in ('__call__', 'wait'):
         stages.call(pipeline.Behind, function, 'waiting for the encoder')
     return stages
+
+
+if __name__ == '__main__':
+    stages = watch_restoring()
+    code = main(sys.argv[1:])
+    found = {f'{thread}/{stage}': value for (thread, stage), value in stages.seconds.items()}
+    print(json.dumps(found | {'code': code}))
