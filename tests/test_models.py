@@ -1,6 +1,5 @@
 """The training and validation loop, and MBNet's recipe in it."""
 import json
-import logging
 import math
 from pathlib import Path
 
@@ -164,12 +163,11 @@ def test_moving_average(tmp_path, clips, ema_warmup, decays):
 
 # ---------------------------------------------------------------- L^FLOW
 
-def test_supervision_is_off_and_says_why(tmp_path, clips, caplog):
+def test_supervision_is_off_and_says_why(tmp_path, clips, log):
     opt = make_opt(tmp_path, clips)
     opt['train']['flow_sup_opt'] = {'type': 'FlowSupervisionLoss', 'loss_weight': 0.01}
-    logging.getLogger('basicsr').propagate = True
     model = build_model(opt)
-    assert 'L^FLOW (train.flow_sup_opt) is off' in caplog.text and 'raft_weights' in caplog.text
+    assert 'L^FLOW (train.flow_sup_opt) is off' in log.text and 'raft_weights' in log.text
     model.feed_data(batch_of(opt, 0))
     assert 'l_flow_sup' not in model.compute_losses()
 
@@ -423,7 +421,7 @@ def test_averages_by_hand():
 
 
 @pytest.mark.numeric
-def test_scores_that_are_not_finite_are_left_out(tmp_path, clips, caplog):
+def test_scores_that_are_not_finite_are_left_out(tmp_path, clips, log):
     """Black frames come out exactly, with an infinite PSNR: the mean is that of the other clip, and JSON stays JSON."""
     import shutil
     mixed = tmp_path / 'mixed'
@@ -431,7 +429,6 @@ def test_scores_that_are_not_finite_are_left_out(tmp_path, clips, caplog):
     (mixed / 'black').mkdir()
     for i in range(3):
         cv2.imwrite(str(mixed / 'black' / f'{i}.png'), np.zeros((64, 72, 3), np.uint8))
-    logging.getLogger('basicsr').propagate = True
     _, result = validate(tmp_path, mixed, **BASELINE, val={
         'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}})
     assert result['clips']['black']['psnr']['all'] is None
@@ -503,18 +500,16 @@ def test_which_metrics_need_a_reference():
     assert not needs_reference('calculate_niqe')
 
 
-def test_several_validation_sets_keep_their_own_best(tmp_path, clips, caplog):
+def test_several_validation_sets_keep_their_own_best(tmp_path, clips, log):
     """BasicSR's video models keep the results of the first data set only."""
     opt = make_opt(tmp_path, clips)
     model = build_model(opt)
-    logging.getLogger('basicsr').propagate = True
-    caplog.set_level(logging.INFO)
     for name, clip in (('one', 'first'), ('two', 'second')):
         dataset = build_dataset({'name': name, 'type': 'STVSRTestDataset', 'dataroot_gt': str(clips), 'clips': clip,
                                  'scale': 4, 'phase': 'val'})
         model.validation(torch.utils.data.DataLoader(dataset), 10, None)
     assert set(model.best_metric_results) == {'one', 'two'}
-    assert 'Validation one: 1 clips' in caplog.text and 'Validation two: 1 clips' in caplog.text
+    assert 'Validation one: 1 clips' in log.text and 'Validation two: 1 clips' in log.text
     assert model.net_g.training
 
 
