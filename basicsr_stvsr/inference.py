@@ -5,9 +5,11 @@ A network states what it needs: `scale`, `temporal_scale` (1, or 2 where it make
 first frame that a window gives, `pads_ends` (False), whether the frames at the ends of a clip are repeated so that none
 is missing, `color` (None: any), `needs_flow` (False), `overlap` ('first', see `restore_frames`) and
 `needs_float32` (False), whether bfloat16 changes its frames by more than 50 dB of PSNR. It may have
-`features(frame)`, what it makes of each frame of a window alone, of which it takes a list in place of the frames. A
+`features(frame)`, what it makes of each frame of a window alone, of which it takes a list in place of the frames; or
+`next_window(lq, state) -> (frames, state)`, by which it uses what the window before made of their common frames. A
 recurrent network has `step(frame, state) -> (frame, state)`, by which clips are restored frame after frame, and
-`State`, the class of the state: a NamedTuple of tensors, whose height and width are whole multiples of the frame's.
+`State`, the class of the state. A state is None, or a NamedTuple of tensors whose height and width are whole multiples
+of the frame's.
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale. Frames out are numbered from the
 first frame in, in steps of half a frame where the network doubles the frame rate.
 """
@@ -295,6 +297,18 @@ class Tiles:
         """
         return self._run((frame,), state, lambda tiles, state: self.net.step(*tiles, state))
 
+    def next_window(self, frames: Tensor, state: State | None) -> tuple[Tensor, State | None]:
+        """Restores the next window of a stream by a network that uses what the window before left.
+
+        Args:
+            frames: (B, T, C, H, W), any H and W.
+            state: of whole frames; None at the beginning of a scene.
+
+        Returns:
+            the frames, (B, V, C, sH, sW), where they lie, and the state for the next window.
+        """
+        return self._run((frames,), state, lambda tiles, state: self.net.next_window(*tiles, state))
+
     def _run(self, inputs: Sequence[Tensor], state: State | None, run: Run) -> tuple[Tensor, State]:
         inputs, (h, w) = [pad_to_multiple(x, self.net.size_multiple) for x in inputs], inputs[0].shape[-2:]
         device = device_of(self.net) or inputs[0].device
@@ -324,8 +338,8 @@ class Tiles:
             part, left = run([tile.part_of(x, size).to(device) for x in inputs],
                              state and type(state)(*(tile.part_of(x, size) for x in state)))
             mosaic.add(tile, part)
-            states = states or [Mosaic(size, x, feather=False) for x in left]
-            for whole, x in zip(states, left, strict=True):
+            states = states or [Mosaic(size, x, feather=False) for x in left or ()]
+            for whole, x in zip(states, left or (), strict=True):
                 whole.add(tile, x)
         return mosaic.whole, type(left)(*(each.whole for each in states)) if states else left
 
@@ -423,18 +437,21 @@ def _restore_scenes(tiles: Tiles, frames: Iterable[StreamFrame], overlap: str, c
         if first.begins_scene:
             carry.state = None
         others = map(itemgetter(1), numbered)  # noqa: B031  (goes on where next() stopped)
-        windows = restore_windows(tiles, chain([first], others), complete=complete, carry=carry)
+        windows = restore_windows(tiles, chain([first], others), complete=complete, carry=carry,
+                                  share=overlap == 'first')
         for number, frame in join_windows(windows, overlap, step):
             yield step * start + number, frame
 
 
 @torch.no_grad()
 def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bool = False,
-                    carry: Carry | None = None) -> Iterator[RestoredWindow]:
+                    carry: Carry | None = None, share: bool = True) -> Iterator[RestoredWindow]:
     """Restores a scene window by window; by a recurrent network, frame by frame. Windows start one frame apart.
 
     Args:
         frames, complete, carry: as `restore_stream` takes them.
+        share: whether a window may use what the one before made of their common frames; else each is restored by
+            itself, and may give another copy of such a frame.
 
     Raises:
         ValueError: as `restore_frames`.
@@ -448,7 +465,9 @@ def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bo
         return
     needs_flow = getattr(net, 'needs_flow', False)
     start = first_output(net, of_clip=False) - net.temporal_scale * padding(net, complete=complete)
+    share = share and hasattr(net, 'next_window')
     features: dict[int, Any] = {}
+    state: State | None = None
     for window in windows_of(net, frames, complete=complete):
         if needs_flow:
             flows = [frame.flow for _, frame in window[1:]]
@@ -457,6 +476,8 @@ def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bo
                                  'flow_opt of the data set, or see basicsr_stvsr.flow')
             lq = torch.stack([frame.lq for _, frame in window], dim=1)
             restored = tiles(*net.inputs(lq, torch.stack(flows, dim=1)))
+        elif share:
+            restored, state = tiles.next_window(torch.stack([frame.lq for _, frame in window], dim=1), state)
         else:
             restored = tiles.window([(number, frame.lq) for number, frame in window], features)
         newest, _ = window[-1]

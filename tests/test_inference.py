@@ -448,6 +448,40 @@ def test_features_are_made_once_of_each_frame():
     torch.testing.assert_close(restore_clip(net, lq, tiling=Tiling((1, 2), 4), cuts=[4]), clip)
 
 
+class Doubled(NamedTuple):
+    frame: torch.Tensor
+
+
+class Pairs(torch.nn.Module):
+    """x2; the second frame of a pair comes out 100 times brighter in the first window that has it."""
+
+    scale, temporal_scale, num_frames, size_multiple = 2, 1, 2, 1
+
+    def forward(self, lq):
+        return self.next_window(lq, None)[0]
+
+    def next_window(self, lq, earlier):
+        first, second = lq.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2).unbind(1)
+        if earlier is not None:
+            first = earlier.frame
+        return torch.stack((first, 100 * second), dim=1), Doubled(100 * second)
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize('tiling', [None, Tiling((2, 3), 2)])
+def test_a_window_uses_what_the_one_before_made(tiling):
+    """Not across a cut, nor where the copies of a frame are averaged; and by tiles as well."""
+    lq = torch.rand(2, 5, 3, 6, 9).div(100)
+    large = lq.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
+    gain = torch.tensor([1., 100, 100, 1, 100]).view(1, 5, 1, 1, 1)
+    torch.testing.assert_close(restore_clip(Pairs(), lq, tiling=tiling, cuts=[3]), gain * large)
+    alone = restore_clip(Pairs(), lq, tiling=tiling, overlap='mean')
+    torch.testing.assert_close(alone, torch.tensor([1, 50.5, 50.5, 50.5, 100]).view(1, 5, 1, 1, 1) * large)
+    both = [(number, frame) for number, frame in restore_frames(Pairs(), lq, tiling=tiling, overlap='all')]
+    assert [number for number, _ in both] == [0, 1, 1, 2, 2, 3, 3, 4]
+    torch.testing.assert_close(both[2][1], large[:, 1])
+
+
 @pytest.mark.numeric
 @pytest.mark.parametrize('first_conv', ['shared', 'separate', 'early'])
 def test_shared_features_are_those_of_a_window_alone(first_conv):

@@ -24,6 +24,7 @@ from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet, interpolate_flo
 from basicsr_stvsr.archs.ofrnet_arch import OFRNet
 from basicsr_stvsr.archs.pacnet_arch import PACConvTranspose2d, PACFlowNet, pac_conv2d, pac_kernel
 from basicsr_stvsr.archs.rdn_arch import RDN, ResidualDenseBlock, ResidualDenseNet
+from basicsr_stvsr.inference import restore_clip
 
 pytestmark = pytest.mark.numeric
 
@@ -337,6 +338,60 @@ def test_rdn_of_one_frame_at_a_time_sees_only_that_frame_and_its_neighbour():
     (sr, _), (of_changed, _) = net(*inputs), net(*changed)
     assert torch.equal(sr[:, :3], of_changed[:, :3])
     assert not torch.allclose(sr[:, 3:], of_changed[:, 3:])
+
+
+@torch.no_grad()
+def test_rdn_of_one_frame_at_a_time_takes_a_frame_alone():
+    net, inputs = perturb(RDN(**SMALL_RDN)), [x.double() for x in vsr_inputs()]
+    alone = [net(*(x.chunk(2, dim=1)[place] for x in inputs)) for place in (0, 1)]
+    for output, parts in zip(net(*inputs), zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(torch.cat(parts, dim=1), output, rtol=0, atol=1e-12)
+
+
+def stream_and_pairs(net: MBNet, lq: torch.Tensor, **options) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """A clip as it is restored, the pairs alone, and how many frames of the clip went through the VSR net."""
+    frames = []
+    with torch.no_grad():
+        pairs = torch.stack([net(lq[:, start:start + 2]) for start in range(lq.shape[1] - 1)], dim=1)
+        net.vsr_net.register_forward_hook(lambda _, inputs, __: frames.append(inputs[0].shape[1] // 3))
+        return restore_clip(net, lq, **options), pairs.clamp(0, 1), sum(frames)
+
+
+@pytest.mark.numeric
+def test_a_frame_of_two_pairs_is_super_resolved_once():
+    """Where the VSR net does not see the neighbour, which differs from pair to pair, nothing else changes."""
+    net = perturb(MBNet(**MBNET_PRESETS['small']))
+    with torch.no_grad():
+        net.vsr_net.net.shallow1.weight[:, 3 + 48:] = 0
+    lq = torch.rand(1, 4, 3, 16, 24, dtype=torch.float64)
+    clip, pairs, num_frames = stream_and_pairs(net, lq)
+    assert num_frames == 4
+    torch.testing.assert_close(clip[:, ::2], torch.cat((pairs[:, :1, 0], pairs[:, :, 2]), dim=1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(clip[:, 1::2], pairs[:, :, 1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.numeric
+def test_a_given_frame_is_that_of_the_first_pair_that_has_it():
+    """With the neighbour, too; the frame between is made of it, in place of a second copy."""
+    net = perturb(MBNet(**MBNET_PRESETS['small']))
+    lq = torch.rand(1, 3, 3, 16, 24, dtype=torch.float64)
+    clip, pairs, _ = stream_and_pairs(net, lq)
+    torch.testing.assert_close(clip[:, ::2], torch.cat((pairs[:, :1, 0], pairs[:, :, 2]), dim=1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(clip[:, 1], pairs[:, 0, 1], rtol=0, atol=1e-12)
+    assert 0 < (clip[:, 3] - pairs[:, 1, 1]).abs().max() < 0.2
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize('options, restoring', [
+    ({'num_iters': 2, 'feedback': 'vfi'}, {}),
+    ({'vsr_net': {**MBNET_PRESETS['small']['vsr_net'], 'joint': True}}, {}),
+    ({}, {'overlap': 'middle'}),
+])
+def test_pairs_stay_alone_where_they_depend_on_each_other_or_should(options, restoring):
+    net = perturb(MBNet(**{**MBNET_PRESETS['small'], **options}))
+    clip, pairs, num_frames = stream_and_pairs(net, torch.rand(1, 3, 3, 16, 16, dtype=torch.float64), **restoring)
+    assert num_frames == 2 * 2 * options.get('num_iters', 1)
+    torch.testing.assert_close(clip[:, 1::2], pairs[:, :, 1], rtol=0, atol=1e-12)
 
 
 @torch.no_grad()

@@ -54,6 +54,15 @@ class MBNetAux(NamedTuple):
     # flow_{a->t} of the last round, (B, 2, sH, sW), HR pixels; with `flow_only` (B, 2, H, W), LR pixels
     hr_flow_a: Tensor
     hr_flow_b: Tensor  # flow_{b->t}
+    # What the VSR net gives the VFI net in the last round, (B, feature_channels, H, W); None with `flow_only`
+    feature: Tensor | None = None
+
+
+class SuperResolved(NamedTuple):
+    """A given frame that the VSR net has restored, for the next pair, of which it is the first."""
+
+    sr: Tensor  # (B, 3, sH, sW)
+    feature: Tensor  # (B, feature_channels / 2, H, W)
 
 
 def interpolate_flow(flow_ab: Tensor, flow_ba: Tensor, t: float = 0.5, form: str = 'superslomo') -> tuple[
@@ -140,8 +149,8 @@ class MBNet(nn.Module):
         # 4: the grid of the VFI net, and the flow levels at 1/4, 1/2 and 1 of the LR size; a part may ask for more.
         self.size_multiple = math.lcm(4, *(getattr(part, 'size_multiple', 1) for part in self.children()))
 
-    def forward(self, lq: Tensor, return_aux: bool = False, flow_only: bool = False, vsr_only: bool = False) -> (
-            Tensor | tuple[Tensor, MBNetAux] | MBNetAux):
+    def forward(self, lq: Tensor, return_aux: bool = False, flow_only: bool = False, vsr_only: bool = False,
+                earlier: SuperResolved | None = None) -> Tensor | tuple[Tensor, MBNetAux] | MBNetAux:
         """Restore one window of two frames.
 
         Args:
@@ -149,6 +158,7 @@ class MBNet(nn.Module):
             return_aux: also return what the losses need.
             flow_only: restore nothing, but estimate the LR flow, for a training of the flow net alone.
             vsr_only: stop at the given frames of the first round, for a training of the VSR net alone.
+            earlier: a, as the pair before restored it; only b then goes through the VSR net. See `next_window`.
 
         Returns:
             (B, 3, 3, sH, sW): SR_a, SR_t, SR_b; with `return_aux`, a pair of it and MBNetAux; with `flow_only`,
@@ -184,9 +194,13 @@ class MBNet(nn.Module):
         rounds = []
         for _ in range(self.num_iters):
             # Super-resolve the given frames (eq. 5) ...
-            sr_pair, feature = run(
-                self.vsr_net, lq_pair, F.pixel_unshuffle(sr_pair, self.scale), warped_lq,
-                F.pixel_unshuffle(feedback, self.scale), torch.cat((flow_ab, flow_ba), dim=1).to(lq.dtype))
+            known = (lq_pair, F.pixel_unshuffle(sr_pair, self.scale), warped_lq,
+                     F.pixel_unshuffle(feedback, self.scale), torch.cat((flow_ab, flow_ba), dim=1).to(lq.dtype))
+            if earlier is None:
+                sr_pair, feature = run(self.vsr_net, *known)
+            else:
+                restored_b = run(self.vsr_net, *(pair.chunk(2, dim=1)[1] for pair in known))
+                sr_pair, feature = (torch.cat(pair, dim=1) for pair in zip(earlier, restored_b, strict=True))
             sr_a, sr_b = sr_pair.chunk(2, dim=1)
             if vsr_only:
                 return torch.stack((sr_a, sr_b), dim=1)
@@ -200,8 +214,26 @@ class MBNet(nn.Module):
                 feedback = self.next_feedback(rounds[-1], hr_flow_a, hr_flow_b)
 
         if return_aux:
-            return rounds[-1], MBNetAux(rounds, flows_ab, flows_ba, hr_flow_a, hr_flow_b)
+            return rounds[-1], MBNetAux(rounds, flows_ab, flows_ba, hr_flow_a, hr_flow_b, feature)
         return rounds[-1]
+
+    def next_window(self, lq: Tensor, earlier: SuperResolved | None) -> tuple[Tensor, SuperResolved | None]:
+        """Restore the next pair of a stream. A frame that is in two pairs is super-resolved once, in the first.
+
+        The paper restores each pair by itself, and so does this where frames depend on more than one VSR pass: with
+        several rounds, or with a VSR net that takes the frames of a pair together.
+
+        Args:
+            lq: as `forward` takes it.
+            earlier: the first frame of the pair, as the pair before left it; None at the beginning of a scene.
+
+        Returns:
+            (B, 3, 3, sH, sW) as `forward` gives it, and what the next pair takes as `earlier`.
+        """
+        if self.num_iters > 1 or getattr(self.vsr_net, 'joint', True):
+            return self(lq), None
+        frames, aux = self(lq, return_aux=True, earlier=earlier)
+        return frames, SuperResolved(frames[:, 2], aux.feature.chunk(2, dim=1)[1])
 
     def compile(self, **arguments: Any) -> None:
         """Compiles each part instead of the whole: it serves all rounds then, and stays compiled with `checkpoint`.

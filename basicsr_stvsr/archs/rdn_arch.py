@@ -119,7 +119,8 @@ class RDN(nn.Module):
 
     def forward(self, lq_pair: Tensor, prev_sr: Tensor, warped_lq: Tensor, feedback: Tensor,
                 flows: Tensor) -> tuple[Tensor, Tensor]:
-        """One round of super-resolution. Pairs are stacked along channels, the earlier frame first.
+        """One round of super-resolution. Pairs are stacked along channels, the earlier frame first. Without `joint`,
+        a single frame may take the place of the pair.
 
         Args:
             lq_pair: (B, 6, H, W), the LR frames.
@@ -135,8 +136,9 @@ class RDN(nn.Module):
         if self.joint:
             sr_pair, feature = self.net(torch.cat(inputs, dim=1))
         else:
-            frames = [torch.cat(parts, dim=1) for parts in zip(*(x.chunk(2, dim=1) for x in inputs), strict=True)]
-            sr_pair, feature = (torch.cat(x.chunk(2), dim=1) for x in self.net(torch.cat(frames)))
+            num_frames = lq_pair.shape[1] // 3
+            frames = [torch.cat(parts, dim=1) for parts in zip(*(x.chunk(num_frames, dim=1) for x in inputs), strict=True)]
+            sr_pair, feature = (torch.cat(x.chunk(num_frames), dim=1) for x in self.net(torch.cat(frames)))
         if self.residual == 'last':
             sr_pair = sr_pair + F.pixel_shuffle(prev_sr, self.scale)
         elif self.residual:
