@@ -26,7 +26,7 @@ from torch.export import Dim
 
 from .archs import pacnet_arch  # noqa: F401  (registers the operators that are translated below)
 from .archs.checkpoint import sha256_of
-from .inference import check_needs, first_output, is_recurrent, output_length, overlap_of
+from .archs.spec import spec_of
 from .version import __version__
 
 OPSET = 20  # with the GridSample that torch's exporter writes; onnxruntime has it from 1.17 on
@@ -89,7 +89,7 @@ class Window(nn.Module):
         self.net = net
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor]:
-        return (self.net(*(self.net.inputs(*inputs) if getattr(self.net, 'needs_flow', False) else inputs)),)
+        return (self.net(*(self.net.inputs(*inputs) if self.net.spec.needs_flow else inputs)),)
 
 
 class Step(nn.Module):
@@ -101,7 +101,7 @@ class Step(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         frame, *state = inputs
-        restored, left = self.net.step(frame, self.net.State(*state))
+        restored, left = self.net.step(frame, self.net.spec.state(*state))
         return restored, *left
 
 
@@ -112,47 +112,49 @@ def interface_of(net: nn.Module) -> Interface:
         ExportError: it takes clips of any length at once.
         ValueError: it does not state its needs.
     """
-    check_needs(net)
-    channels = 1 if getattr(net, 'color', None) == 'y' else 3
-    if is_recurrent(net):
-        return recurrent_interface(net, channels)
-    if net.num_frames is None:
+    spec = spec_of(net)
+    channels = spec.num_channels
+    if spec.recurrent:
+        return recurrent_interface(net)
+    if spec.num_frames is None:
         raise ExportError(f'{type(net).__name__} cannot be exported: it takes clips of any length at once, but ONNX '
                           'holds windows of so many frames (num_frames), or one step of a recurrence (step)')
-    inputs = [Port('lq', (net.num_frames, channels))]
-    if getattr(net, 'needs_flow', False):
-        inputs.append(Port('flow', (net.num_frames - 1, 2, 2)))
-    num_out = output_length(net, net.num_frames, of_clip=False)
-    return Interface(Window(net), tuple(inputs), (Port('hr', (num_out, channels), net.scale),))
+    inputs = [Port('lq', (spec.num_frames, channels))]
+    if spec.needs_flow:
+        inputs.append(Port('flow', (spec.num_frames - 1, 2, 2)))
+    num_out = spec.length_of_window(spec.num_frames)
+    return Interface(Window(net), tuple(inputs), (Port('hr', (num_out, channels), spec.scale),))
 
 
 @torch.no_grad()
-def recurrent_interface(net: nn.Module, channels: int) -> Interface:
-    side = net.size_multiple * -(-8 // net.size_multiple)
+def recurrent_interface(net: nn.Module) -> Interface:
+    spec = spec_of(net)
+    channels, side = spec.num_channels, spec.size_multiple * -(-8 // spec.size_multiple)
     _, state = net.step(torch.zeros(1, channels, side, side), None)
     shapes = {name: ((x.shape[1],), x.shape[-1] // side) for name, x in zip(state._fields, state, strict=True)}
     inputs = Port('lq', (channels,)), *(Port(f'state_{name}', *shape) for name, shape in shapes.items())
-    outputs = Port('hr', (channels,), net.scale), *(Port(f'next_{name}', *shape) for name, shape in shapes.items())
+    outputs = Port('hr', (channels,), spec.scale), *(Port(f'next_{name}', *shape) for name, shape in shapes.items())
     return Interface(Step(net), inputs, outputs)
 
 
 def metadata_of(net: nn.Module, name: str, weights: Path | None) -> dict[str, str]:
     """What whoever has the file needs to know of the network; docs/export.md explains each."""
+    spec = spec_of(net)
     facts = {
         'name': name,
         'network': type(net).__name__,
-        'scale': net.scale,
-        'temporal_scale': net.temporal_scale,
-        'num_frames': 1 if is_recurrent(net) else net.num_frames,
-        'size_multiple': net.size_multiple,
-        'color': getattr(net, 'color', None) or 'any',
-        'first_output': first_output(net, of_clip=False),
-        'pads_ends': str(getattr(net, 'pads_ends', False)).lower(),
-        'overlap': overlap_of(net),
-        'recurrent': str(is_recurrent(net)).lower(),
+        'scale': spec.scale,
+        'temporal_scale': spec.temporal_scale,
+        'num_frames': 1 if spec.recurrent else spec.num_frames,
+        'size_multiple': spec.size_multiple,
+        'color': spec.color or 'any',
+        'first_output': spec.first_output,
+        'pads_ends': str(spec.pads_ends).lower(),
+        'overlap': spec.overlap,
+        'recurrent': str(spec.recurrent).lower(),
         'weights_sha256': sha256_of(weights) if weights else 'none',
         'basicsr_stvsr_version': __version__}
-    if is_recurrent(net):
+    if spec.recurrent:
         facts['init_state'] = getattr(net, 'init_state', 'zeros')
     return {key: str(value) for key, value in facts.items()}
 
@@ -218,7 +220,7 @@ def to_onnx(net: nn.Module, interface: Interface) -> Any:
     Raises:
         ExportError: some operation does not work with open sizes, or has no counterpart in ONNX.
     """
-    multiple = net.size_multiple
+    multiple = spec_of(net).size_multiple
     batch = Dim('batch', min=1, max=MAX_SIDE)
     rows, columns = (Dim(name, min=1, max=MAX_SIDE) for name in ('rows', 'columns'))
     open_axes = tuple(
@@ -387,7 +389,7 @@ def check_file(path: Path, net: nn.Module, interface: Interface) -> list[Differe
 def compare(path: Path, net: nn.Module, interface: Interface) -> Iterator[Difference]:
     """Runs both on three sizes, of which the file was made for none."""
     session = import_module('onnxruntime').InferenceSession(str(path), providers=['CPUExecutionProvider'])
-    multiple = net.size_multiple
+    multiple = spec_of(net).size_multiple
     units = -(-16 // multiple)
     for batch, rows, columns in ((1, units, units + 1), (2, units + 1, units), (1, units + 3, units + 2)):
         height, width = multiple * rows, multiple * columns

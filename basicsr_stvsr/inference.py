@@ -1,15 +1,6 @@
 """Runs a network over a clip or a stream of frames, of any size and length.
 
-A network states what it needs: `scale`, `temporal_scale` (1, or 2 where it makes the frame between two), `num_frames`
-(its window; None: any number), `size_multiple`; and where they are not these, `first_output` (0), the number of the
-first frame that a window gives, `pads_ends` (False), whether the frames at the ends of a clip are repeated so that none
-is missing, `color` (None: any), `needs_flow` (False), `overlap` ('first', see `restore_frames`) and
-`needs_float32` (False), whether bfloat16 changes its frames by more than 50 dB of PSNR. It may have
-`features(frame)`, what it makes of each frame of a window alone, of which it takes a list in place of the frames; or
-`next_window(lq, state) -> (frames, state)`, by which it uses what the window before made of their common frames. A
-recurrent network has `step(frame, state) -> (frame, state)`, by which clips are restored frame after frame, and
-`State`, the class of the state. A state is None, or a NamedTuple of tensors whose height and width are whole multiples
-of the frame's.
+What a network needs it states by its `spec`, see `basicsr_stvsr.archs.spec`.
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale. Frames out are numbered from the
 first frame in, in steps of half a frame where the network doubles the frame rate.
 """
@@ -26,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-State = tuple[Tensor, ...]  # a NamedTuple, see above
+from .archs.spec import NetSpec, State, spec_of
+
 # What runs on the tile of each input, with the tile of the state: what it makes, and what that leaves
 Run = Callable[[list[Tensor], State | None], tuple[Tensor, State]]
 DEFAULT_OVERLAP = 32, 8  # and feather, of tiles that nobody asked for
@@ -59,62 +51,14 @@ class RestoredWindow(NamedTuple):
     frames: Tensor  # (B, V, C, sH, sW), as the network gives them, where the clip lies
 
 
-def first_output(net: nn.Module, *, of_clip: bool = True) -> int:
-    """Number of the first frame that comes out; as many are missing at the end.
-
-    Args:
-        of_clip: of a whole clip, whose ends may be padded; else of a window, or of a sample of windows for training.
-    """
-    return 0 if of_clip and getattr(net, 'pads_ends', False) else getattr(net, 'first_output', 0)
-
-
-def overlap_of(net: nn.Module) -> str:
-    """Which copy of a frame that two windows made counts where nobody says: what its paper does, or else the first."""
-    return getattr(net, 'overlap', 'first')
-
-
-def padding(net: nn.Module, *, complete: bool = False) -> int:
-    """How often the first and the last frame of a clip are repeated.
-
-    Args:
-        complete: so that no frame is missing, of networks too that do without those at the ends.
-    """
-    if getattr(net, 'pads_ends', False):  # until they are the middle one of a window
-        return net.num_frames // 2
-    return -(-first_output(net) // net.temporal_scale) if complete else 0
-
-
-def output_length(net: nn.Module, num_frames: int, *, of_clip: bool = True) -> int:
-    """Number of frames that `num_frames` become: 2T - 1 where the network doubles the frame rate, else T; less those
-    at both ends that it does not make.
-
-    Args:
-        of_clip: see `first_output`.
-    """
-    return net.temporal_scale * (num_frames - 1) + 1 - 2 * first_output(net, of_clip=of_clip)
-
-
-def is_recurrent(net: nn.Module) -> bool:
-    """Whether it restores clips frame after frame, with a state that each leaves to the next."""
-    return hasattr(net, 'step')
-
-
 def device_of(net: nn.Module) -> torch.device | None:
     """Where a network runs; None: it has no weights, and runs anywhere."""
     return next((parameter.device for parameter in net.parameters()), None)
 
 
-def check_needs(net: nn.Module) -> None:
-    """Raises ValueError where something is no network that states its needs."""
-    missing = [name for name in ('scale', 'temporal_scale', 'num_frames', 'size_multiple') if not hasattr(net, name)]
-    if missing:
-        raise ValueError(f'{type(net).__name__} does not state what it needs: it has no {", ".join(missing)}, see '
-                         'docs/videos.md')
-
-
 def check_color(net: nn.Module, color: str) -> None:
     """Raises ValueError where a network takes clips of another colour space."""
-    expected = getattr(net, 'color', None)
+    expected = spec_of(net).color
     if expected not in (None, color):
         raise ValueError(f'{type(net).__name__} takes {expected} clips, but this one is {color}; set color: {expected} '
                          'of the data set, which converts')
@@ -239,12 +183,13 @@ class Tiles:
             is raised. Frames in smaller tiles are not quite the same.
 
     Raises:
-        ValueError: the feather of the tiling is wider than its overlap.
+        ValueError: the network has no spec, or the feather of the tiling is wider than its overlap.
     """
 
     def __init__(self, net: nn.Module, tiling: Tiling | None = None, *, dtype: torch.dtype | None = None,
                  may_halve: bool = False):
-        self.net, self.tiling, self.dtype, self.may_halve = net, tiling or Tiling((1, 1), 0), dtype, may_halve
+        self.net, self.spec = net, spec_of(net)
+        self.tiling, self.dtype, self.may_halve = tiling or Tiling((1, 1), 0), dtype, may_halve
         if not 0 <= self.tiling.feather <= self.tiling.overlap:
             raise ValueError(f'feather must be from 0 to overlap {self.tiling.overlap}, but is {self.tiling.feather}')
 
@@ -272,7 +217,7 @@ class Tiles:
             (B, V, C, sH, sW), where the frames lie.
         """
         def run(parts: list[Tensor], _: State | None) -> tuple[Tensor, State]:
-            if self.tiling.grid != (1, 1) or not hasattr(self.net, 'features'):
+            if self.tiling.grid != (1, 1) or self.spec.sharing != 'features':
                 features.clear()
                 return self.net(parts[0].unsqueeze(1) if len(parts) == 1 else torch.stack(parts, dim=1)), ()
             numbers = [number for number, _ in frames]
@@ -310,15 +255,15 @@ class Tiles:
         return self._run((frames,), state, lambda tiles, state: self.net.next_window(*tiles, state))
 
     def _run(self, inputs: Sequence[Tensor], state: State | None, run: Run) -> tuple[Tensor, State]:
-        inputs, (h, w) = [pad_to_multiple(x, self.net.size_multiple) for x in inputs], inputs[0].shape[-2:]
+        inputs, (h, w) = [pad_to_multiple(x, self.spec.size_multiple) for x in inputs], inputs[0].shape[-2:]
         device = device_of(self.net) or inputs[0].device
         while True:
             try:
                 with torch.autocast(device.type, self.dtype) if self.dtype else nullcontext():
                     output, left = self._run_padded(inputs, state, run, device)
-                return output[..., :self.net.scale * h, :self.net.scale * w], left
+                return output[..., :self.spec.scale * h, :self.spec.scale * w], left
             except torch.OutOfMemoryError:
-                smaller = halved(self.tiling, inputs[0].shape[-2:], self.net.size_multiple)
+                smaller = halved(self.tiling, inputs[0].shape[-2:], self.spec.size_multiple)
                 if not self.may_halve or smaller is None:
                     raise
                 self.tiling = smaller
@@ -328,7 +273,7 @@ class Tiles:
 
     def _run_padded(self, inputs: list[Tensor], state: State | None, run: Run, device: torch.device) -> (
             tuple[Tensor, State]):
-        like, multiple, size = inputs[0], self.net.size_multiple, inputs[0].shape[-2:]
+        like, multiple, size = inputs[0], self.spec.size_multiple, inputs[0].shape[-2:]
         tiles = cut_into_tiles(size, self.tiling, multiple)
         if len(tiles) == 1:
             output, left = run([x.to(device) for x in inputs], state)
@@ -416,7 +361,7 @@ def restore_stream(net: nn.Module | Tiles, frames: Iterable[StreamFrame], overla
         number of the frame in the stream, and the frame, (B, C, sH, sW), where it lies.
     """
     tiles = net if isinstance(net, Tiles) else Tiles(net)
-    overlap = overlap or overlap_of(tiles.net)
+    overlap = overlap or tiles.spec.overlap
     if overlap not in OVERLAP_RULES:
         raise ValueError(f'overlap must be one of {", ".join(OVERLAP_RULES)}, but got {overlap!r}')
     restored = _restore_scenes(tiles, frames, overlap, complete, carry or Carry())
@@ -425,7 +370,7 @@ def restore_stream(net: nn.Module | Tiles, frames: Iterable[StreamFrame], overla
 
 def _restore_scenes(tiles: Tiles, frames: Iterable[StreamFrame], overlap: str, complete: bool, carry: Carry) -> (
         Iterator[tuple[int, Tensor]]):
-    scene, step = 0, tiles.net.temporal_scale
+    scene, step = 0, tiles.spec.temporal_scale
 
     def scene_of(numbered: tuple[int, StreamFrame]) -> int:
         nonlocal scene
@@ -456,20 +401,19 @@ def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bo
     Raises:
         ValueError: as `restore_frames`.
     """
-    net = tiles.net
-    if is_recurrent(net):
+    net, spec = tiles.net, tiles.spec
+    if spec.recurrent:
         carry = carry or Carry()
         for number, frame in enumerate(frames):
             restored, carry.state = tiles.step(frame.lq, carry.state)
             yield RestoredWindow(number, number, restored.unsqueeze(1))
         return
-    needs_flow = getattr(net, 'needs_flow', False)
-    start = first_output(net, of_clip=False) - net.temporal_scale * padding(net, complete=complete)
-    share = share and hasattr(net, 'next_window')
+    start = spec.first_output - spec.temporal_scale * spec.padding(complete=complete)
+    share = share and spec.sharing == 'windows'
     features: dict[int, Any] = {}
     state: State | None = None
-    for window in windows_of(net, frames, complete=complete):
-        if needs_flow:
+    for window in windows_of(net, spec, frames, complete=complete):
+        if spec.needs_flow:
             flows = [frame.flow for _, frame in window[1:]]
             if any(flow is None for flow in flows):
                 raise ValueError(f'{type(net).__name__} needs the flow between the LR frames, which was not given: set '
@@ -481,28 +425,28 @@ def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bo
         else:
             restored = tiles.window([(number, frame.lq) for number, frame in window], features)
         newest, _ = window[-1]
-        yield RestoredWindow(start, net.temporal_scale * newest, restored)
-        start += net.temporal_scale
+        yield RestoredWindow(start, spec.temporal_scale * newest, restored)
+        start += spec.temporal_scale
 
 
-def windows_of(net: nn.Module, frames: Iterable[StreamFrame], *, complete: bool) -> Iterator[
+def windows_of(net: nn.Module, spec: NetSpec, frames: Iterable[StreamFrame], *, complete: bool) -> Iterator[
         list[tuple[int, StreamFrame]]]:
     """Windows of a scene: its frames with their numbers, at the ends repeated as the network needs it.
 
     Raises:
         ValueError: the scene is shorter than a window.
     """
-    padded = pad_ends(frames, padding(net, complete=complete), least=(net.num_frames or 1) if complete else 0)
-    if net.num_frames is None:
+    padded = pad_ends(frames, spec.padding(complete=complete), least=(spec.num_frames or 1) if complete else 0)
+    if spec.num_frames is None:
         yield list(padded)
         return
-    window: deque[tuple[int, StreamFrame]] = deque(maxlen=net.num_frames)
+    window: deque[tuple[int, StreamFrame]] = deque(maxlen=spec.num_frames)
     for frame in padded:
         window.append(frame)
-        if len(window) == net.num_frames:
+        if len(window) == spec.num_frames:
             yield list(window)
-    if len(window) < net.num_frames:
-        raise ValueError(f'{type(net).__name__} works on windows of {net.num_frames} frames, but the clip has '
+    if len(window) < spec.num_frames:
+        raise ValueError(f'{type(net).__name__} works on windows of {spec.num_frames} frames, but the clip has '
                          f'{len(window)}')
 
 

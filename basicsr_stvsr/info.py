@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .inference import Tiles, check_needs, device_of, frames_of_clip, is_recurrent, restore_windows
+from .archs.spec import NetSpec, spec_of
+from .inference import Tiles, device_of, frames_of_clip, restore_windows
 from .video.source import Source
 
 MEASURED_SIZE = 64, 64  # of the frames for which multiplications are counted
@@ -24,13 +25,12 @@ def facts_of_model(net: nn.Module, name: str, weights: str | None) -> Facts:
     Raises:
         ValueError: it does not state its needs.
     """
-    check_needs(net)
+    spec = spec_of(net)
     h, w = MEASURED_SIZE
-    given, color = measured_frames(net), getattr(net, 'color', None) or 'rgb'
-    needs_flow = getattr(net, 'needs_flow', False)
+    given = measured_frames(spec)
     device = device_of(net) or torch.device('cpu')
-    lq = torch.zeros(1, given, 1 if color == 'y' else 3, h, w, device=device)
-    flow = torch.zeros(1, given - 1, 2, 2, h, w, device=device) if needs_flow else None
+    lq = torch.zeros(1, given, spec.num_channels, h, w, device=device)
+    flow = torch.zeros(1, given - 1, 2, 2, h, w, device=device) if spec.needs_flow else None
     with FlopCounterMode(display=False) as counter:
         next(restore_windows(Tiles(net), frames_of_clip(lq, flow)))
     return {
@@ -40,16 +40,16 @@ def facts_of_model(net: nn.Module, name: str, weights: str | None) -> Facts:
         'parameters': sum(parameter.numel() for parameter in net.parameters()),
         'gmacs': counter.get_total_flops() / 2e9,
         'gmacs_of': {'frames': given, 'width': w, 'height': h},
-        'scale': net.scale,
-        'temporal_scale': net.temporal_scale,
-        'window': None if is_recurrent(net) else net.num_frames or 'any',
-        'color': color,
-        'needs_flow': needs_flow}
+        'scale': spec.scale,
+        'temporal_scale': spec.temporal_scale,
+        'window': None if spec.recurrent else spec.num_frames or 'any',
+        'color': spec.color or 'rgb',
+        'needs_flow': spec.needs_flow}
 
 
-def measured_frames(net: nn.Module) -> int:
+def measured_frames(spec: NetSpec) -> int:
     """Of how many frames multiplications are counted: a window; two, where a network takes any number of them."""
-    return 1 if is_recurrent(net) else net.num_frames or 2
+    return 1 if spec.recurrent else spec.num_frames or 2
 
 
 def describe_model(facts: Mapping[str, Any]) -> dict[str, str]:

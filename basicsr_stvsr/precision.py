@@ -10,6 +10,8 @@ from functools import cache
 import torch
 from torch import nn
 
+from .archs.spec import spec_of
+
 PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}  # what autocast takes
 # Values of ONEDNN_MAX_CPU_ISA that keep oneDNN, which computes convolutions, from bfloat16 instructions.
 ISA_WITHOUT_BF16 = {'SSE41', 'AVX', 'AVX2', 'AVX2_VNNI', 'AVX2_VNNI_2', 'AVX512_CORE', 'AVX512_CORE_VNNI'}
@@ -42,7 +44,7 @@ def onednn_may_use_bf16() -> bool:
 
 def fastest_precision(net: nn.Module, devices: Iterable[str | torch.device]) -> str:
     """'bf16' where all of these devices compute it and the network does not need float32, else 'fp32'."""
-    suits = not getattr(net, 'needs_float32', False) and all(computes_bf16(device) for device in devices)
+    suits = not spec_of(net).needs_float32 and all(computes_bf16(device) for device in devices)
     return 'bf16' if suits else 'fp32'
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from .inference import is_recurrent
 from .video.restorer import RestoreOptions, Restorer
 from .video.source import TimedFrame
 
@@ -38,10 +37,10 @@ def measure_speed(net: nn.Module, *, tile: int | None = None) -> Speed:
     restorer = Restorer(net, RestoreOptions(precision='auto', tile=tile, detect_cuts=False))
     size, took = TRIAL_SIZE, seconds_per_frame(restorer, *TRIAL_SIZE)
     area = SIZE[0] * SIZE[1] / (TRIAL_SIZE[0] * TRIAL_SIZE[1])
-    num_frames = (net.num_frames or 1) + NUM_TIMED + 2
+    num_frames = (restorer.spec.num_frames or 1) + NUM_TIMED + 2
     if area * took * num_frames <= LONGEST_RUN:
         size, took, area = SIZE, seconds_per_frame(restorer, *SIZE), 1
-    return Speed(net.temporal_scale / (area * took), *size)
+    return Speed(restorer.spec.temporal_scale / (area * took), *size)
 
 
 def seconds_per_frame(restorer: Restorer, height: int, width: int) -> float:
@@ -49,7 +48,7 @@ def seconds_per_frame(restorer: Restorer, height: int, width: int) -> float:
 
     A restorer asks for a frame when it is done with the one before, but for the first ones, which fill a window.
     """
-    warm_up = (restorer.net.num_frames or 1) + 1
+    warm_up = (restorer.spec.num_frames or 1) + 1
     num_frames = warm_up + NUM_TIMED + 1
     asked: list[float] = []
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
@@ -61,7 +60,7 @@ def seconds_per_frame(restorer: Restorer, height: int, width: int) -> float:
 
     for _ in restorer(frames()):
         pass
-    if restorer.net.num_frames is None and not is_recurrent(restorer.net):  # takes all frames at once
+    if restorer.spec.num_frames is None and not restorer.spec.recurrent:  # takes all frames at once
         return (now(restorer.device) - asked[-1]) / num_frames
     return (asked[-1] - asked[warm_up]) / NUM_TIMED
 

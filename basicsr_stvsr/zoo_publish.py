@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .archs.checkpoint import import_safetensors, load_weights, read_params, sha256_of
+from .archs.spec import spec_of
 from .info import MEASURED_SIZE
 from .options import load_options
 from .training_state import replace_file, saved_states
@@ -95,7 +96,7 @@ def publish(checkpoint: Path, *, name: str | None = None, opt: Path | None = Non
 
 def gflops_of(net: nn.Module) -> float | None:
     """See `Entry.gflops`; None where mmengine is not installed, or the network does not take frames of this size."""
-    if find_spec('mmengine') is None or any(side % net.size_multiple for side in MEASURED_SIZE):
+    if find_spec('mmengine') is None or any(side % spec_of(net).size_multiple for side in MEASURED_SIZE):
         return None
     from .openmmlab.complexity import complexity
 
@@ -148,7 +149,7 @@ def default_name(options: Mapping[str, Any], net: nn.Module, opt: Path) -> str:
     train_set = train_set_of(options)
     if not train_set.get('name'):
         raise ValueError(f'{opt} names no data set to train on; give --name <Method>_<train set>_x<scale>')
-    return f'{options["network_g"]["type"]}_{re.sub("[^A-Za-z0-9.-]", "", train_set["name"])}_x{net.scale}'
+    return f'{options["network_g"]["type"]}_{re.sub("[^A-Za-z0-9.-]", "", train_set["name"])}_x{spec_of(net).scale}'
 
 
 def check_name(name: str, net: nn.Module) -> str:
@@ -156,8 +157,8 @@ def check_name(name: str, net: nn.Module) -> str:
     match = NAME.fullmatch(name)
     if match is None:
         raise ValueError(f'--name must be <Method>_<train set>_x<scale>, such as MBNet_vimeo90k_x4, but is {name!r}')
-    if int(match[1]) != net.scale:
-        raise ValueError(f'--name {name}: {type(net).__name__} with these options enlarges x{net.scale}')
+    if int(match[1]) != spec_of(net).scale:
+        raise ValueError(f'--name {name}: {type(net).__name__} with these options enlarges x{spec_of(net).scale}')
     return name
 
 
@@ -168,8 +169,9 @@ def zoo_name(name: str) -> str:
 # ---------------------------------------------------------------- the card
 
 def about(net: nn.Module) -> str:
-    time = f', x{net.temporal_scale} in time' if net.temporal_scale > 1 else ''
-    return f'x{net.scale} in space{time}{", of luma" if getattr(net, "color", None) == "y" else ""}'
+    spec = spec_of(net)
+    time = f', x{spec.temporal_scale} in time' if spec.temporal_scale > 1 else ''
+    return f'x{spec.scale} in space{time}{", of luma" if spec.color == "y" else ""}'
 
 
 def train_set_of(options: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -158,7 +158,7 @@ def test_sizes_off_the_multiple_are_refused(name, case, axis):
     net, inputs = case
     inputs = [x.narrow(axis, 0, x.shape[axis] - 1) for x in inputs]
     height, width = inputs[0].shape[-2:]
-    with pytest.raises(ValueError, match=f'{arch_of(name)} .*{net.size_multiple}, but got {height}x{width}'):
+    with pytest.raises(ValueError, match=f'{arch_of(name)} .*{net.spec.size_multiple}, but got {height}x{width}'):
         net(*inputs)
 
 

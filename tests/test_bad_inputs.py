@@ -15,6 +15,7 @@ from conftest import TINY_NET
 from run_util import run, small_train_opt, train_opt, write
 
 from basicsr_stvsr.archs.mbnet_arch import MBNet
+from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.data.degradations import build_degradation
 from basicsr_stvsr.data.frames import open_reader
 from basicsr_stvsr.data.lmdb_io import FrameSource, write_lmdb
@@ -109,14 +110,14 @@ def test_a_clip_shorter_than_a_longer_window(clips):
     model = build_model({
         'name': 'a', 'model_type': 'STVSRModel', 'num_gpu': 0, 'dist': False, 'is_train': False, 'path': {},
         'network_g': {'type': 'BicubicAverage', 'scale': 4}})
-    model.net_g.num_frames, model.net_g.temporal_scale = 5, 1
+    model.net_g.spec = NetSpec(scale=4, num_frames=5)
     dataset = build_dataset({
         'name': 'short', 'key': 'val_2', 'type': 'STVSRTestDataset', 'dataroot_gt': str(clips), 'num_frame': 3,
         'temporal_scale': 1, 'scale': 4, 'phase': 'val'})
     with pytest.raises(ValueError, match=r"^datasets\.val_2: clip 'first' gives 3 LR frames, but BicubicAverage works "
                                          'on windows of 5$'):
         model.check_clips(dataset)
-    model.net_g.num_frames = 3
+    model.net_g.spec = NetSpec(scale=4, num_frames=3)
     model.check_clips(dataset)
 
 

@@ -19,6 +19,7 @@ from run_util import run
 from video_util import moving_clip, packets_of, write_film, write_video
 
 from basicsr_stvsr import speed
+from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.cli.progress import ProgressBar
 from basicsr_stvsr.info import facts_of_model
 from basicsr_stvsr.options import load_options
@@ -48,13 +49,13 @@ def test_models_of_the_zoo_restore_videos(video, tmp_path, capsys, name):
     """Larger and as often as they say, and near to what they were given."""
     output = tmp_path / 'out.mp4'
     assert main(['restore', str(video), str(output), '--model', name, '--crf', '1', '--json', '--device', 'cpu']) == 0
-    net = load(name)
+    spec = load(name).spec
     given, times = read(video)
     frames, new_times = read(output)
-    assert len(frames) == net.temporal_scale * 4 + 1 and frames[0].shape == (32 * net.scale, 48 * net.scale, 3)
-    assert new_times[::net.temporal_scale] == times
-    for small, large in zip(given, frames[::net.temporal_scale], strict=True):
-        s = net.scale
+    assert len(frames) == spec.temporal_scale * 4 + 1 and frames[0].shape == (32 * spec.scale, 48 * spec.scale, 3)
+    assert new_times[::spec.temporal_scale] == times
+    for small, large in zip(given, frames[::spec.temporal_scale], strict=True):
+        s = spec.scale
         shrunk = large.reshape(32, s, 48, s, 3).mean(axis=(1, 3))
         assert np.abs(shrunk - small).mean() < 4
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -246,11 +247,12 @@ def test_info_of_a_model(capsys, name):
     assert main(['info', name, '--json']) == 0
     facts = json.loads(capsys.readouterr().out)
     net = load(name)
+    spec = net.spec
     assert facts['parameters'] == sum(parameter.numel() for parameter in net.parameters())
-    assert (facts['scale'], facts['temporal_scale']) == (net.scale, net.temporal_scale)
+    assert (facts['scale'], facts['temporal_scale']) == (spec.scale, spec.temporal_scale)
     assert main(['info', name]) == 0
     text = capsys.readouterr().out
-    assert f'{facts["parameters"]:,}' in text and f'{net.scale}x in space, {net.temporal_scale}x in time' in text
+    assert f'{facts["parameters"]:,}' in text and f'{spec.scale}x in space, {spec.temporal_scale}x in time' in text
     assert main(['info']) == 0
     assert name in capsys.readouterr().out
 
@@ -284,7 +286,7 @@ def test_info_with_the_speed(video, tmp_path, capsys, monkeypatch):
 class Sleeping(torch.nn.Module):
     """Counts its windows, by which the test sets the clock."""
 
-    scale, temporal_scale, num_frames, size_multiple, color = 2, 2, 3, 1, 'rgb'
+    spec = NetSpec(scale=2, temporal_scale=2, num_frames=3, color='rgb')
 
     def __init__(self):
         super().__init__()
@@ -331,7 +333,7 @@ def test_compare(video, tmp_path, capsys):
 class Enlarging(torch.nn.Module):
     """One convolution of each frame: what little the compiler takes long for."""
 
-    scale, temporal_scale, num_frames, size_multiple, color = 2, 1, 1, 1, 'rgb'
+    spec = NetSpec(scale=2, num_frames=1, color='rgb')
 
     def __init__(self):
         super().__init__()

@@ -17,8 +17,8 @@ from basicsr_stvsr import __version__, export
 from basicsr_stvsr.archs.arch_util import upsample, warp
 from basicsr_stvsr.archs.pacnet_arch import PACConvTranspose2d, pac_conv2d, pac_kernel
 from basicsr_stvsr.archs.pwcnet_arch import cost_volume
+from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.export import CheckError, ExportError, export_network
-from basicsr_stvsr.inference import is_recurrent
 from basicsr_stvsr.zoo import WEIGHTS, ZOO, load_network
 from stvsr.main import main
 
@@ -49,7 +49,7 @@ NETWORKS = [
 class Toy(nn.Module):
     """Enlarges the frames of a window."""
 
-    scale, temporal_scale, num_frames, size_multiple, color = 2, 1, 1, 1, 'rgb'
+    spec = NetSpec(scale=2, num_frames=1, color='rgb')
 
     def __init__(self, change: Callable[[Tensor], Tensor] = lambda frame: frame):
         super().__init__()
@@ -75,7 +75,7 @@ class AdaptiveToy(Toy):
 class MatchingToy(Toy):
     """Compares frames with each other, as PWC-Net does, on a coarser grid."""
 
-    num_frames, size_multiple = 2, 2
+    spec = NetSpec(scale=2, num_frames=2, size_multiple=2, color='rgb')
 
     def forward(self, lq: Tensor) -> Tensor:
         first, second = (avg_pool2d(frame, 2) for frame in lq.unbind(1))
@@ -93,7 +93,8 @@ class WindowToy(MatchingToy):
 class FlowToy(Toy):
     """The frame between two, along the flow between them, as FISR takes it."""
 
-    temporal_scale, num_frames, first_output, needs_flow, size_multiple, color = 2, 2, 1, True, 4, 'yuv'
+    spec = NetSpec(scale=2, temporal_scale=2, num_frames=2, first_output=1, needs_flow=True, size_multiple=4,
+                   color='yuv')
 
     def inputs(self, lq: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
         return lq, warp(lq[:, 0], flow[:, 0, 1] / 2)
@@ -110,7 +111,8 @@ class ToyState(NamedTuple):
 class RecurrentToy(Toy):
     """Carries along what it has made, as HOFFR does, by a 'flow' that is the difference of two frames."""
 
-    State, num_frames, size_multiple, init_state = ToyState, None, 2, 'zeros'
+    spec = NetSpec(scale=2, num_frames=None, size_multiple=2, color='rgb', state=ToyState)
+    init_state = 'zeros'
 
     def step(self, frame: Tensor, state: ToyState | None) -> tuple[Tensor, ToyState]:
         if state is None:
@@ -141,11 +143,11 @@ def build(network: dict[str, Any]) -> nn.Module:
 def run_clip(path: Path, net: nn.Module, lq: Tensor, flow: Tensor | None) -> Tensor:
     """What onnxruntime makes of a window, or of a clip frame by frame, as docs/export.md says."""
     session = onnxruntime.InferenceSession(str(path))
-    if not is_recurrent(net):
+    if not net.spec.recurrent:
         given = {'lq': lq.numpy()} | ({'flow': flow.numpy()} if flow is not None else {})
         return torch.from_numpy(session.run(['hr'], given)[0])
     b, _, c, h, w = lq.shape
-    frames, state_lq, state_hr = [], lq[:, 0].numpy(), torch.zeros(b, c, net.scale * h, net.scale * w).numpy()
+    frames, state_lq, state_hr = [], lq[:, 0].numpy(), torch.zeros(b, c, net.spec.scale * h, net.spec.scale * w).numpy()
     for frame in lq.unbind(1):
         given = {'lq': frame.numpy(), 'state_lq': state_lq, 'state_hr': state_hr}
         hr, state_lq, state_hr = session.run(['hr', 'next_lq', 'next_hr'], given)
@@ -156,7 +158,7 @@ def run_clip(path: Path, net: nn.Module, lq: Tensor, flow: Tensor | None) -> Ten
 @torch.no_grad()
 def restored(net: nn.Module, lq: Tensor, flow: Tensor | None) -> Tensor:
     """What the network itself makes of it."""
-    if not is_recurrent(net):
+    if not net.spec.recurrent:
         return net(*(net.inputs(lq, flow) if flow is not None else (lq,)))
     state, frames = None, []
     for frame in lq.unbind(1):
@@ -166,13 +168,13 @@ def restored(net: nn.Module, lq: Tensor, flow: Tensor | None) -> Tensor:
 
 
 def assert_same_on_three_sizes(path: Path, net: nn.Module) -> None:
-    multiple, channels = net.size_multiple, 1 if net.color == 'y' else 3
-    num_frames = 3 if is_recurrent(net) else net.num_frames
+    multiple, channels = net.spec.size_multiple, net.spec.num_channels
+    num_frames = 3 if net.spec.recurrent else net.spec.num_frames
     units = -(-9 // multiple)
     for batch, rows, columns in ((1, units, units + 2), (3, units + 1, units), (2, units + 4, units + 1)):
         size = multiple * rows, multiple * columns
         lq = torch.rand(batch, num_frames, channels, *size)
-        flow = torch.randn(batch, num_frames - 1, 2, 2, *size) if getattr(net, 'needs_flow', False) else None
+        flow = torch.randn(batch, num_frames - 1, 2, 2, *size) if net.spec.needs_flow else None
         truth = restored(net, lq, flow)
         assert truth.std() > 0.01
         torch.testing.assert_close(run_clip(path, net, lq, flow), truth, rtol=0, atol=1e-4)
@@ -277,7 +279,7 @@ def test_what_onnx_cannot_hold(net, reason, tmp_path):
 
 def test_whole_clips_are_refused(tmp_path):
     net = Toy()
-    net.num_frames = None
+    net.spec = NetSpec(scale=2, num_frames=None)
     with pytest.raises(ExportError, match='Toy cannot be exported: it takes clips of any length at once'):
         export_network(net, tmp_path / 'net.onnx', name='toy')
 

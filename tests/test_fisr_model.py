@@ -17,6 +17,7 @@ from run_util import run, succeed, write
 from torch.utils.data import default_collate
 
 from basicsr_stvsr.archs.arch_util import warp
+from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.color import convert_frame
 from basicsr_stvsr.data.frames import open_reader
 from basicsr_stvsr.data.lmdb_io import clip_frames, write_lmdb
@@ -258,7 +259,7 @@ def test_schedule_is_the_published_one():
 class Stub(torch.nn.Module):
     """In place of FISRNet: the middle frame of the window, enlarged; the frames around it by number of the call."""
 
-    scale, temporal_scale, num_frames, first_output, size_multiple, color, needs_flow = 2, 2, 3, 1, 32, 'yuv', True
+    spec = FISRNet.spec
 
     def __init__(self):
         super().__init__()

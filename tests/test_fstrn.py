@@ -174,7 +174,7 @@ def test_the_centre_is_that_of_all(scale, up_kernel):
     lq = torch.rand(2, 5, 1, 6, 7)
     assert every(lq).shape == (2, 5, 1, 6 * scale, 7 * scale)
     torch.testing.assert_close(center(lq), every(lq)[:, 2:3])
-    assert (center.first_output, every.first_output) == (2, 0)
+    assert (center.spec.first_output, every.spec.first_output) == (2, 0)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from basicsr_stvsr.archs.arch_util import warp
 from basicsr_stvsr.archs.hoffr_arch import HRFlowNet
+from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.inference import StreamFrame, Tiling, restore_clip, restore_stream
 from basicsr_stvsr.losses.flow_loss import PyramidWarpLoss, total_variation
 from basicsr_stvsr.models.hoffr_model import HOFFRModel
@@ -375,7 +376,7 @@ class State(NamedTuple):
 class Recurrent(nn.Module):
     """Repeats frames, and leaves a new state at each."""
 
-    scale, temporal_scale, num_frames, size_multiple = 1, 1, None, 1
+    spec = NetSpec(scale=1, num_frames=None, state=State)
 
     def __init__(self):
         super().__init__()

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from basicsr_stvsr.archs.fisr_arch import FISRNet
+from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.archs.vsrresnet_arch import VSRResNet
 from basicsr_stvsr.inference import (
     Carry,
@@ -14,7 +15,6 @@ from basicsr_stvsr.inference import (
     Tiling,
     frames_of_clip,
     halved,
-    output_length,
     pad_to_multiple,
     restore_clip,
     restore_frames,
@@ -27,7 +27,7 @@ from basicsr_stvsr.inference import (
 class Pair(nn.Module):
     """x2 in both: repeats pixels, and puts the mean of its two frames between them."""
 
-    scale, temporal_scale, num_frames, size_multiple = 2, 2, 2, 4
+    spec = NetSpec(scale=2, temporal_scale=2, num_frames=2, size_multiple=4)
 
     def forward(self, lq):
         assert lq.shape[1] == 2 and lq.shape[-1] % 4 == 0 and lq.shape[-2] % 4 == 0
@@ -64,7 +64,7 @@ def test_pad_repeats_the_border():
 class Counted(nn.Module):
     """Frames out of window n are 10 n, 10 n + 1, 10 n + 2, in hundredths; remembers how many were asked for."""
 
-    scale, temporal_scale, num_frames, size_multiple = 1, 2, 2, 1
+    spec = NetSpec(scale=1, temporal_scale=2, num_frames=2)
 
     def __init__(self):
         super().__init__()
@@ -105,7 +105,7 @@ def test_an_unknown_rule_is_refused():
 
 def test_no_gradients_are_kept():
     net = nn.Sequential(nn.Conv3d(3, 3, 1))
-    net.scale, net.temporal_scale, net.num_frames, net.size_multiple = 1, 1, None, 1
+    net.spec = NetSpec(scale=1, num_frames=None)
     net.forward = lambda lq, conv=net[0]: conv(lq.transpose(1, 2)).transpose(1, 2)
     assert not restore_clip(net, torch.rand(1, 2, 3, 4, 4)).requires_grad
 
@@ -115,7 +115,7 @@ def test_no_gradients_are_kept():
 class Numbered(nn.Module):
     """Of three frames the three around the middle one: each the mean of the given ones beside it, and the flow's."""
 
-    scale, temporal_scale, num_frames, size_multiple, first_output, needs_flow = 1, 2, 3, 1, 1, True
+    spec = NetSpec(scale=1, temporal_scale=2, num_frames=3, first_output=1, needs_flow=True)
 
     def inputs(self, lq, flow):
         return lq, flow
@@ -133,7 +133,7 @@ def test_frames_without_ends():
     flow = (torch.arange(3) / 100).view(1, 3, 1, 1, 1, 1).expand(1, 3, 2, 2, 2, 2)
     windows = list(restore_windows(Tiles(Numbered()), frames_of_clip(lq, flow)))
     assert [tuple(window.frames.shape) for window in windows] == 2 * [(1, 3, 3, 2, 2)]
-    assert output_length(Numbered(), 4) == 5
+    assert Numbered.spec.length_of_clip(4) == 5
     assert [number for number, _ in restore_frames(Numbered(), lq, flow)] == [1, 2, 3, 4, 5]
     assert [number for number, _ in restore_frames(Numbered(), lq, flow, overlap='all')] == [1, 2, 3, 3, 4, 5]
     clip = restore_clip(Numbered(), lq, flow, overlap='last')
@@ -145,7 +145,7 @@ def test_frames_without_ends():
 class Blur(nn.Module):
     """x2: the mean of 5 x 5 pixels around each, then repeated; remembers what it saw."""
 
-    scale, temporal_scale, num_frames, size_multiple = 2, 1, 1, 32
+    spec = NetSpec(scale=2, num_frames=1, size_multiple=32)
 
     def __init__(self):
         super().__init__()
@@ -200,7 +200,7 @@ def test_spans():
 class Centre(nn.Module):
     """Of five frames, weighs each by its place: the middle one counts 100, those before it 1 and 10."""
 
-    scale, temporal_scale, num_frames, size_multiple, first_output, pads_ends = 1, 1, 5, 1, 2, True
+    spec = NetSpec(scale=1, num_frames=5, first_output=2, pads_ends=True)
 
     def forward(self, lq):
         weights = torch.tensor([1., 10., 100., 1000., 10000.]).view(1, 5, 1, 1, 1)
@@ -212,7 +212,7 @@ class Centre(nn.Module):
     (6, ['32111', '43211', '54321', '65432', '66543', '66654'])])
 def test_ends_are_padded(num_frames, windows):
     """Frame k holds k in 11,111ths, so that digits tell what each window saw, from its last frame to its first."""
-    assert output_length(Centre(), num_frames) == num_frames and output_length(Centre(), 6, of_clip=False) == 2
+    assert Centre.spec.length_of_clip(num_frames) == num_frames and Centre.spec.length_of_window(6) == 2
     lq = (torch.arange(num_frames, dtype=torch.float64) + 1).view(1, -1, 1, 1, 1).expand(1, num_frames, 1, 2, 3) / 11111
     frames = dict(restore_frames(Centre(), lq))
     assert list(frames) == list(range(num_frames))
@@ -222,8 +222,7 @@ def test_ends_are_padded(num_frames, windows):
 class AllOfFive(Centre):
     """All frames of its window: what it made of each, and that much more for each place from the first on."""
 
-    first_output = 0
-    overlap = 'middle'
+    spec = NetSpec(scale=1, num_frames=5, pads_ends=True, overlap='middle')
 
     def forward(self, lq):
         return lq / 2 + torch.arange(5).view(1, 5, 1, 1, 1) / 100
@@ -288,10 +287,14 @@ def test_a_stream_is_read_no_further_than_needed():
             break
 
 
+class TraceState(NamedTuple):
+    hr: torch.Tensor
+
+
 class Trace(nn.Module):
     """x2, recurrent: the mean of this frame and the last output; remembers the sizes of tiles."""
 
-    scale, temporal_scale, num_frames, size_multiple = 2, 1, None, 2
+    spec = NetSpec(scale=2, num_frames=None, size_multiple=2, state=TraceState)
 
     def __init__(self):
         super().__init__()
@@ -303,10 +306,6 @@ class Trace(nn.Module):
         blurred = nn.functional.avg_pool2d(nn.functional.pad(large, [1] * 4, 'replicate'), 3, 1)
         hr = blurred if state is None else (blurred + state.hr) / 2
         return hr, TraceState(hr)
-
-
-class TraceState(NamedTuple):
-    hr: torch.Tensor
 
 
 @pytest.mark.numeric
@@ -325,7 +324,7 @@ def test_tiles_of_a_stream_see_what_became_of_their_neighbours(size, feather):
 def test_feather():
     """Tiles that tell their place: from one to the next in even steps, on either side of where they meet."""
     class Place(nn.Module):
-        scale, temporal_scale, num_frames, size_multiple = 1, 1, 1, 1
+        spec = NetSpec(scale=1, num_frames=1)
 
         def forward(self, lq):
             return torch.full_like(lq, float(lq[..., -1].mean() > 0))
@@ -352,7 +351,7 @@ def test_feathered_tiles_of_any_size(size, grid):
 class Plain(nn.Module):
     """x2: the mean of 5 x 5 pixels around each, then repeated."""
 
-    scale, temporal_scale, num_frames, size_multiple = 2, 1, 1, 1
+    spec = NetSpec(scale=2, num_frames=1)
 
     def forward(self, lq):
         blurred = nn.functional.avg_pool2d(nn.functional.pad(lq.flatten(0, 1), [2] * 4, 'replicate'), 5, 1)
@@ -422,7 +421,7 @@ def test_half_precision():
 class Shared(nn.Module):
     """The mean of three frames, each of which is doubled by itself; remembers which were."""
 
-    scale, temporal_scale, num_frames, size_multiple, first_output, pads_ends = 1, 1, 3, 4, 1, True
+    spec = NetSpec(scale=1, num_frames=3, size_multiple=4, first_output=1, pads_ends=True, sharing='features')
 
     def __init__(self):
         super().__init__()
@@ -455,7 +454,7 @@ class Doubled(NamedTuple):
 class Pairs(torch.nn.Module):
     """x2; the second frame of a pair comes out 100 times brighter in the first window that has it."""
 
-    scale, temporal_scale, num_frames, size_multiple = 2, 1, 2, 1
+    spec = NetSpec(scale=2, num_frames=2, sharing='windows')
 
     def forward(self, lq):
         return self.next_window(lq, None)[0]

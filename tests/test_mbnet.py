@@ -694,10 +694,10 @@ def test_bfloat16_keeps_large_motion():
 
 
 def test_size_multiple_is_that_of_the_parts():
-    assert MBNet(**MBNET_PRESETS['small']).size_multiple == 4
+    assert MBNet(**MBNET_PRESETS['small']).spec.size_multiple == 4
     flow_net = {'type': 'OFRNet', 'num_feat': 8, 'num_res': 1, 'num_level': 4}
     net = MBNet(**{**MBNET_PRESETS['small'], 'flow_net': flow_net})
-    assert net.size_multiple == 8
+    assert net.spec.size_multiple == 8
     with pytest.raises(ValueError, match='MBNet needs a height and width divisible by 8, but got 12x12'):
         net(torch.rand(1, 2, 3, 12, 12))
 

@@ -18,6 +18,7 @@ from conftest import ROOT, TINY_NET, write_moving_clips
 from run_util import run, run_fresh
 from torch import nn
 
+from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.data.train_loader import make_train_loader
 from basicsr_stvsr.info import facts_of_model
 from basicsr_stvsr.options import complete_datasets, complete_paths, load_options
@@ -547,7 +548,7 @@ def test_schedules_that_are_refused(arguments, message):
 class OneConvolution(nn.Module):
     """Three frames in, the same twice as large."""
 
-    scale, temporal_scale, num_frames, size_multiple = 2, 1, 3, 2
+    spec = NetSpec(scale=2, num_frames=3, size_multiple=2)
 
     def __init__(self):
         super().__init__()

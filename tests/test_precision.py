@@ -1,4 +1,5 @@
 """Precision and memory layout that are chosen for a device; frames in bfloat16 beside those in float32."""
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from basicsr_stvsr import precision
-from basicsr_stvsr.inference import check_needs
+from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.precision import computes_bf16, fastest_precision, onednn_may_use_bf16
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer, restore
 from basicsr_stvsr.zoo import ZOO, load
@@ -70,7 +71,7 @@ def test_gpus(monkeypatch, capability, native):
 class Shift(nn.Conv2d):
     """A network of one convolution."""
 
-    scale, temporal_scale, num_frames, size_multiple = 1, 1, 1, 1
+    spec = NetSpec(scale=1, num_frames=1)
 
     def __init__(self):
         super().__init__(3, 3, 3, padding=1)
@@ -81,12 +82,11 @@ class Shift(nn.Conv2d):
 
 def test_auto_asks_the_network_and_all_devices(monkeypatch):
     net = Shift()
-    check_needs(net)
     monkeypatch.setattr(precision, 'computes_bf16', lambda device: str(device) == 'cpu')
     assert fastest_precision(net, ['cpu']) == 'bf16'
     assert fastest_precision(net, ['cpu', 'cuda:0']) == 'fp32'
     assert Restorer(net, RestoreOptions(precision='auto')).dtype == torch.bfloat16
-    net.needs_float32 = True
+    net.spec = replace(net.spec, needs_float32=True)
     assert fastest_precision(net, ['cpu']) == 'fp32'
     assert Restorer(net, RestoreOptions(precision='auto')).dtype is None
     assert Restorer(net).dtype is None

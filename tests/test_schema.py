@@ -19,6 +19,7 @@ from jsonschema import Draft7Validator
 from pydantic import Field
 from torch import nn
 
+from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.data.clip_options import (
     ClipSource,
     ClipTestOptions,
@@ -260,13 +261,12 @@ def test_your_classes_are_checked_by_their_signatures(tmp_path, scratch_registri
     """Without a line of theirs: a network with a part, and a loss."""
     @ARCH_REGISTRY.register()
     class MyNet(nn.Module):
-        temporal_scale, num_frames, size_multiple, color = 2, 2, 4, 'rgb'
-
         def __init__(self, *, scale: int = 4, widths: Sequence[int] = (1, 2), part: Mapping[str, Any] | None = None):
             super().__init__()
             if len(widths) != 2:
                 raise ValueError(f'widths must be two, but got {widths}')
-            self.scale, self.num_iters = scale, 2
+            self.spec = NetSpec(scale=scale, temporal_scale=2, num_frames=2, size_multiple=4, color='rgb')
+            self.num_iters = 2
 
     @LOSS_REGISTRY.register()
     class MyLoss(nn.Module):

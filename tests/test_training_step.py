@@ -13,6 +13,7 @@ from run_util import small_train_opt
 from torch.utils.data import default_collate
 
 from basicsr_stvsr.archs import arch_util
+from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.models import stvsr_model
 from basicsr_stvsr.models.stvsr_model import STVSRModel
 
@@ -291,7 +292,7 @@ def test_compile_falls_back_with_a_warning(make_model, batch, monkeypatch, log):
 class OneConvolution(torch.nn.Module):
     """Three frames in, the same larger; MBNet takes the compiler minutes."""
 
-    scale, temporal_scale, num_frames, size_multiple, color = 4, 1, 3, 1, 'rgb'
+    spec = NetSpec(scale=4, num_frames=3, color='rgb')
 
     def __init__(self):
         super().__init__()

@@ -15,6 +15,7 @@ from basicsr.archs import build_network
 from torch import nn
 from video_util import moving_clip, write_video
 
+from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.video import job
 from basicsr_stvsr.video.job import Job, Progress, RestoreError, clock
 from basicsr_stvsr.video.restorer import RestoreOptions
@@ -26,7 +27,7 @@ from basicsr_stvsr.video.source import VideoError, open_source
 class Pair(nn.Module):
     """x2 in both: repeats pixels, and puts the mean of its two frames between them."""
 
-    scale, temporal_scale, num_frames, size_multiple = 2, 2, 2, 1
+    spec = NetSpec(scale=2, temporal_scale=2, num_frames=2)
 
     def __init__(self, fails_at: int | None = None):
         super().__init__()
@@ -111,7 +112,7 @@ def test_work_goes_on(film, tmp_path, make, fails_at, monkeypatch):
     kept = tmp_path / 'out.mkv.parts' / 'until_now.mkv'
     if fails_at:
         np.testing.assert_array_equal(read(kept)[0], read(tmp_path / 'whole.mkv')[0][:len(read(kept)[0])])
-        assert len(read(kept)[0]) >= net.temporal_scale * (fails_at - 1)
+        assert len(read(kept)[0]) >= net.spec.temporal_scale * (fails_at - 1)
     calls.clear()
     monkeypatch.setattr(net, method, lambda *args: calls.append(args) or original(*args))
     restore(film, output, net, encoding=LOSSLESS, segment_length=8, resume=True)

@@ -10,6 +10,7 @@ from torch import nn
 
 import basicsr_stvsr
 from basicsr_stvsr.archs.resize import upscale_bicubic
+from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.color import convert_clip
 from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference import Carry, restore_clip
@@ -22,7 +23,7 @@ FILM = Fraction(1001, 24000)  # seconds of a frame
 class Pair(nn.Module):
     """x2 in both: repeats pixels, and puts the mean of its two frames between them."""
 
-    scale, temporal_scale, num_frames, size_multiple = 2, 2, 2, 1
+    spec = NetSpec(scale=2, temporal_scale=2, num_frames=2)
 
     def forward(self, lq):
         a, b = lq.repeat_interleave(2, -1).repeat_interleave(2, -2).unbind(1)
@@ -32,11 +33,9 @@ class Pair(nn.Module):
 class Single(nn.Module):
     """Gives frames back; of luma, if asked."""
 
-    scale, temporal_scale, num_frames, size_multiple = 1, 1, 1, 1
-
     def __init__(self, color):
         super().__init__()
-        self.color = color
+        self.spec = NetSpec(scale=1, num_frames=1, color=color)
 
     def forward(self, lq):
         return lq
@@ -129,22 +128,22 @@ def test_equals_a_clip_restored_at_once(network):
     net = build_network(dict(network)).eval()
     clip = smooth_clip(5)
     frames = [frame.image for frame in Restorer(net)(timed(clip))]
-    lq, color = to_clip(clip), net.color
+    lq, color = to_clip(clip), net.spec.color
     flow, chroma = None, None
-    if getattr(net, 'needs_flow', False):
+    if net.spec.needs_flow:
         estimator = build_flow({'type': 'DISFlow'})
         bgr = [np.ascontiguousarray(frame[..., ::-1]) for frame in clip]
         flow = torch.from_numpy(np.stack([[estimator(a, b), estimator(b, a)] for a, b in pairwise(bgr)]))
         flow = flow.permute(0, 1, 4, 2, 3)[None]
     lq = convert_clip(lq, 'rgb', 'yuv' if color == 'y' else color)
     if color == 'y':
-        lq, chroma = lq[:, :, :1], upscale_bicubic(lq[0, :, 1:], net.scale)
+        lq, chroma = lq[:, :, :1], upscale_bicubic(lq[0, :, 1:], net.spec.scale)
     restored = restore_clip(net, lq, flow)[0]
     if chroma is not None:
         restored = torch.cat((restored, chroma), dim=1)
     expected = convert_clip(restored, 'yuv' if color in ('y', 'yuv') else 'rgb', 'rgb').clamp(0, 1).mul(255).round()
     expected = expected.permute(0, 2, 3, 1).numpy()
-    assert len(frames) == net.temporal_scale * 4 + 1
+    assert len(frames) == net.spec.temporal_scale * 4 + 1
     if network['type'] == 'FISRNet':  # makes no ends; and its last frame is one that a window of the repeated end makes
         frames, expected = frames[1:-2], expected[:-1]
     assert np.abs(np.stack(frames) - expected).max() <= 1
@@ -240,11 +239,9 @@ def test_frames_that_are_refused(frames, message):
 class Overshoot(nn.Module):
     """Makes of 0-1 what lies between -1 and 2."""
 
-    scale = temporal_scale = num_frames = size_multiple = 1
-
     def __init__(self, color: str):
         super().__init__()
-        self.color = color
+        self.spec = NetSpec(scale=1, num_frames=1, color=color)
 
     def forward(self, lq: torch.Tensor) -> torch.Tensor:
         return 3 * lq - 1

@@ -11,6 +11,7 @@ from conftest import ROOT
 from torch.nn import functional as F
 
 from basicsr_stvsr.archs.resize import upscale_bicubic
+from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.archs.vsrresnet_arch import ResBlock, VSRResDiscriminator, VSRResNet
 from basicsr_stvsr.inference import Tiling, restore_clip
 
@@ -98,8 +99,8 @@ def test_the_default_network_by_its_layers(scale, num_in_ch, color):
     output = net(lq)
     assert output.shape == (2, 1, num_in_ch, 6 * scale, 7 * scale)
     torch.testing.assert_close(output[:, 0], conv(x, 'last'), rtol=1e-4, atol=1e-6)
-    assert (net.scale, net.temporal_scale, net.num_frames, net.first_output, net.pads_ends, net.size_multiple,
-            net.color) == (scale, 1, 5, 2, True, 1, color)
+    assert net.spec == NetSpec(scale=scale, num_frames=5, first_output=2, pads_ends=True, color=color,
+                               sharing='features')
 
 
 @torch.no_grad()

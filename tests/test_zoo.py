@@ -53,7 +53,7 @@ def test_what_the_table_says_of_a_file(name):
     assert re.fullmatch(rf'[A-Za-z]+_small_clips_x\d-{entry.sha256[:8]}\.pth', entry.weights)
     net = load(name)
     assert entry.parameters == sum(parameter.numel() for parameter in net.parameters())
-    assert f'_x{net.scale}-' in entry.weights and entry.about.startswith(f'x{net.scale} in space')
+    assert f'_x{net.spec.scale}-' in entry.weights and entry.about.startswith(f'x{net.spec.scale} in space')
 
 
 @every_entry

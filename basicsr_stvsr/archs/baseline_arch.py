@@ -1,5 +1,6 @@
 """What every network must beat: MATLAB-like bicubic; between two frames their mean, the first one, or optical flow."""
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain, pairwise
 from typing import Literal, get_args
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ..color import Color, convert_clip, to_image
 from .arch_util import warp, without_autocast
 from .mbnet_arch import interpolate_flow
+from .spec import NetSpec
 
 BETWEEN = ('mean', 'repeat')
 
@@ -28,9 +30,6 @@ class BicubicAverage(nn.Module):
         between: what stands between two frames: their 'mean', or the first one once more, 'repeat'.
     """
 
-    size_multiple = 1
-    color = None  # any
-
     def __init__(self, *, scale: int = 4, temporal_scale: int = 2, first_output: int = 0,
                  between: str = 'mean'):
         super().__init__()
@@ -38,10 +37,11 @@ class BicubicAverage(nn.Module):
             raise ValueError(f'between must be one of {", ".join(BETWEEN)}, but got {between!r}')
         if temporal_scale not in (1, 2):
             raise ValueError(f'temporal_scale must be 1 or 2, but got {temporal_scale}')
-        self.scale, self.temporal_scale, self.first_output = scale, temporal_scale, first_output
-        self.between = between
+        self.scale, self.between = scale, between
         # the shortest windows that leave out no other frame when each starts one frame after the last one
-        self.num_frames = 2 * first_output + 1 if temporal_scale == 1 else first_output + 2
+        num_frames = 2 * first_output + 1 if temporal_scale == 1 else first_output + 2
+        self.spec = NetSpec(scale=scale, temporal_scale=temporal_scale, num_frames=num_frames,
+                            first_output=first_output, sharing='features')
 
     def forward(self, lq: Tensor | Sequence[Tensor]) -> Tensor:
         """Enlarges a clip.
@@ -53,10 +53,11 @@ class BicubicAverage(nn.Module):
             (B, U, C, sH, sW).
         """
         frames = [self.features(frame) for frame in lq.unbind(1)] if isinstance(lq, Tensor) else list(lq)
-        if self.temporal_scale == 2:
+        if self.spec.temporal_scale == 2:
             between = [self.frame_between(a, b) for a, b in pairwise(frames)]
             frames[1:] = chain.from_iterable(zip(between, frames[1:], strict=True))
-        return torch.stack(frames[self.first_output:len(frames) - self.first_output], dim=1)
+        first = self.spec.first_output
+        return torch.stack(frames[first:len(frames) - first], dim=1)
 
     def features(self, frame: Tensor) -> Tensor:
         """The enlarged frame, which neighbouring windows share; (B, C, H, W) -> (B, C, sH, sW)."""
@@ -92,7 +93,7 @@ class BicubicDIS(BicubicAverage):
             raise ValueError(f'color must be one of {", ".join(get_args(Color))}, but got {color!r}')
         from ..flow.dis_flow import DISFlow  # here: an import at the top would be circular
 
-        self.color = color
+        self.color, self.spec = color, replace(self.spec, color=color)
         self.flow = DISFlow(preset=preset)
 
     def frame_between(self, first: Tensor, second: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from .arch_util import check_size_multiple, last_conv, run_part, warp
 from .resize import legacy_bilinear
+from .spec import NetSpec
 
 # Three frames, four flows, four warped frames; see FISRNet.forward
 INPUT_CHANNELS = 3 * 3 + 4 * 2 + 4 * 3
@@ -127,14 +128,10 @@ class FISRNet(nn.Module):
         ValueError: an option has an unknown value.
     """
 
-    scale = 2
-    temporal_scale = 2
-    num_frames = 3
-    first_output = 1  # the frame between a and b; a itself is not made
-    size_multiple = 32  # the coarsest level has a quarter of the size, and halves it three times
-    color = 'yuv'
-    needs_flow = True
-    overlap = 'last'  # of two windows that make a frame the later wins, in the authors' test and in their videos
+    # The first output is the frame between a and b; a itself is not made. The coarsest level has a quarter of the size,
+    # and halves it three times. Of two windows that make a frame, the later wins, as in the authors' test and videos.
+    spec = NetSpec(scale=2, temporal_scale=2, num_frames=3, first_output=1, size_multiple=32, color='yuv',
+                   needs_flow=True, overlap='last')
 
     def __init__(self, *, num_feat: int | Sequence[int] = 64, checkpoint: bool = False, residual: bool = False,
                  upscale: str = 'features'):
@@ -177,7 +174,7 @@ class FISRNet(nn.Module):
         if flow.shape != expected:
             raise ValueError(f'FISRNet takes the flows of both pairs of neighbours in both directions, {expected}, '
                              f'but got {tuple(flow.shape)}')
-        check_size_multiple(lq, self.size_multiple, 'FISRNet')
+        check_size_multiple(lq, self.spec.size_multiple, 'FISRNet')
         if warped is None:
             warped = self.warp_halfway(lq, flow)
         flow = flow.to(lq.dtype) / FLOW_UNIT

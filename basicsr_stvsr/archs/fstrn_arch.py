@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from .arch_util import COLORS, SCALES, check_counts, run_part, upsample
 from .resize import legacy_bilinear, upscale_bicubic
+from .spec import NetSpec
 
+NUM_FRAMES = 5
 ACTIVATIONS = {'prelu': lambda num_feat: nn.PReLU(num_feat, init=0.0), 'relu': lambda num_feat: nn.ReLU()}
 END_ACTIVATIONS = {'none': nn.Identity, 'lrelu': lambda: nn.LeakyReLU(0.2)}
 DECONV_SIZES = {'deconv3': 3, 'deconv8': 8}
@@ -195,12 +197,6 @@ class FSTRN(nn.Module):
         ValueError: an option has an unknown value, or the channels cannot be divided as the options ask.
     """
 
-    temporal_scale = 1
-    num_frames = 5
-    size_multiple = 1
-    pads_ends = True  # as the release repeats the first and the last frame of a clip
-    overlap = 'middle'
-
     def __init__(self, *, num_in_ch: int = 1, num_feat: int = 64, num_frb: int = 5, kernel: int = 3,
                  block: str = 'frb', scale: int = 4, use_lrl: bool = True, use_crl: bool = True,
                  crl_mode: str = 'bilinear', dropout: float = 0.3, act: str = 'prelu', lfe_act: str = 'none',
@@ -223,9 +219,12 @@ class FSTRN(nn.Module):
         if up_kernel == 'pixelshuffle' and 4 * num_feat % scale**2:
             raise ValueError(f'up_kernel pixelshuffle makes {scale**2} pixels of 4 num_feat channels, but those are '
                              f'{4 * num_feat}, which {scale**2} does not divide')
-        self.num_in_ch, self.scale, self.color = num_in_ch, scale, COLORS[num_in_ch]
+        self.num_in_ch, self.scale = num_in_ch, scale
         self.use_lrl, self.use_crl, self.crl_mode, self.checkpoint = use_lrl, use_crl, crl_mode, checkpoint
-        self.first_output = self.num_frames // 2 if output == 'center' else 0
+        # The release repeats the first and the last frame of a clip.
+        first_output = NUM_FRAMES // 2 if output == 'center' else 0
+        self.spec = NetSpec(scale=scale, num_frames=NUM_FRAMES, first_output=first_output, pads_ends=True,
+                            overlap='middle', color=COLORS[num_in_ch])
 
         # The centre frame alone depends on three frames before the last convolution of three, and on five before the
         # last but one: without padding in time, these two make nothing else, and five frames become three and one.
@@ -256,8 +255,8 @@ class FSTRN(nn.Module):
         Raises:
             ValueError: the input has another number of frames or channels.
         """
-        if lq.dim() != 5 or lq.shape[1:3] != (self.num_frames, self.num_in_ch):
-            raise ValueError(f'FSTRN with num_in_ch {self.num_in_ch} takes windows of (B, {self.num_frames}, '
+        if lq.dim() != 5 or lq.shape[1:3] != (NUM_FRAMES, self.num_in_ch):
+            raise ValueError(f'FSTRN with num_in_ch {self.num_in_ch} takes windows of (B, {NUM_FRAMES}, '
                              f'{self.num_in_ch}, H, W), but got {tuple(lq.shape)}')
         first = feat = self.lfe(lq.transpose(1, 2))  # F_0, (B, num_feat, 5, H, W)
         for block in self.blocks:
@@ -266,7 +265,8 @@ class FSTRN(nn.Module):
         residual = run_part(self.to_frames, feat, recompute=self.checkpoint)
         if not self.use_crl:
             return residual
-        given = lq[:, self.first_output:self.num_frames - self.first_output]
+        first = self.spec.first_output
+        given = lq[:, first:NUM_FRAMES - first]
         return residual + enlarge(given.flatten(0, 1), self.scale, self.crl_mode).unflatten(0, given.shape[:2])
 
     def to_frames(self, feat: Tensor) -> Tensor:  # (B, num_feat, 5, H, W) -> (B, U, C, sH, sW)

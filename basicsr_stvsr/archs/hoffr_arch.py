@@ -25,6 +25,7 @@ from .arch_util import (
 )
 from .rdn_arch import ResidualDenseBlock
 from .resize import upscale_bicubic
+from .spec import NetSpec
 
 FUSIONS = ('attention', 'concat')
 INIT_STATES = ('zeros', 'bicubic')
@@ -224,12 +225,6 @@ class HOFFR(nn.Module):
         ValueError: an option has an unknown value.
     """
 
-    State = HOFFRState
-    temporal_scale = 1
-    num_frames = None
-    size_multiple = 2  # of the flow network's coarse level
-    color = 'rgb'
-
     def __init__(self, *, scale: int = 4, num_feat: int = 64, num_block: int = 10, num_rcab: int = 3,
                  reduction: int = 16, num_flow_feat: int = 32, deblur_branch: bool = True, fusion: str = 'attention',
                  hr_flow: bool = True, recurrent: bool = True, init_state: str = 'zeros', upscale: str = 'steps',
@@ -247,6 +242,8 @@ class HOFFR(nn.Module):
             if reduction < 1 or num_feat < reduction:
                 raise ValueError(f'reduction must be from 1 to num_feat {num_feat}, but got {reduction}')
         self.scale, self.recurrent, self.init_state, self.checkpoint = scale, recurrent, init_state, checkpoint
+        # The flow network's coarse level halves the size.
+        self.spec = NetSpec(scale=scale, num_frames=None, size_multiple=2, color='rgb', state=HOFFRState)
 
         self.flow_net = HRFlowNet(3, num_flow_feat, scale, to_hr=hr_flow)
         in_channels = 3 + 3 * scale**2
@@ -282,7 +279,7 @@ class HOFFR(nn.Module):
             raise ValueError(f'HOFFR takes clips of RGB frames, (B, T, 3, H, W) with T >= {1 + flow_only}, but got '
                              f'{tuple(lq.shape)}')
         if flow_only:
-            check_size_multiple(lq, self.size_multiple, 'HOFFR')
+            check_size_multiple(lq, self.spec.size_multiple, 'HOFFR')
             return self.flow_net(*neighbours(lq))
         state, frames = None, []
         for number, frame in enumerate(lq.unbind(1)):
@@ -321,7 +318,7 @@ class HOFFR(nn.Module):
     def restore(self, frame: Tensor, state: HOFFRState | None) -> HOFFRFrame:
         if frame.dim() != 4 or frame.shape[1] != 3:
             raise ValueError(f'HOFFR takes RGB frames, (B, 3, H, W), but got {tuple(frame.shape)}')
-        check_size_multiple(frame, self.size_multiple, 'HOFFR')
+        check_size_multiple(frame, self.spec.size_multiple, 'HOFFR')
         if state is None:
             state = self.first_state(frame)
         if not isinstance(state, HOFFRState):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arch_util import at_least_float32, check_size_multiple, compile_parts, run_part, upsample, upsample_flow, warp
+from .spec import NetSpec
 
 # Named sizes; options/train_mbnet*.yml spell out the same. 'headline' is our reading of Table 3: of the sizes in
 # Table 2, D = 16, C = 8 is the one that leads to the printed 30.8 M.
@@ -111,10 +112,6 @@ class MBNet(nn.Module):
         flow_net, refine_net, vsr_net, vfi_net, context_net: {'type': name in ARCH_REGISTRY, and its arguments}.
     """
 
-    temporal_scale = 2
-    num_frames = 2
-    color = 'rgb'
-
     def __init__(self, *, scale: int = 4, num_iters: int = 2, feedback: str = 'vfi', vfi_feature: str = 'vsr',
                  interp: str = 'superslomo', init_feedback: str = 'warped', checkpoint: bool = False,
                  flow_net: Mapping[str, Any] | None = None, refine_net: Mapping[str, Any] | None = None,
@@ -147,14 +144,19 @@ class MBNet(nn.Module):
             vfi_net or {'type': 'GridNet', 'channels': [32, 64, 96]}, scale=scale,
             feature_channels=feature_source.feature_channels if feature_source else 0)
         # 4: the grid of the VFI net, and the flow levels at 1/4, 1/2 and 1 of the LR size; a part may ask for more.
-        self.size_multiple = math.lcm(4, *(getattr(part, 'size_multiple', 1) for part in self.children()))
+        size_multiple = math.lcm(4, *(getattr(part, 'size_multiple', 1) for part in self.children()))
+        # The paper restores each pair by itself. With one round and a VSR net that takes frames one by one, a frame of
+        # two pairs is super-resolved once.
+        shares = num_iters == 1 and not getattr(self.vsr_net, 'joint', True)
+        self.spec = NetSpec(scale=scale, temporal_scale=2, num_frames=2, size_multiple=size_multiple, color='rgb',
+                            sharing='windows' if shares else 'nothing')
 
     def forward(self, lq: Tensor, return_aux: bool = False, flow_only: bool = False, vsr_only: bool = False,
                 earlier: SuperResolved | None = None) -> Tensor | tuple[Tensor, MBNetAux] | MBNetAux:
         """Restore one window of two frames.
 
         Args:
-            lq: (B, 2, 3, H, W), RGB, 0-1; H and W divisible by `size_multiple`.
+            lq: (B, 2, 3, H, W), RGB, 0-1; H and W divisible by `spec.size_multiple`.
             return_aux: also return what the losses need.
             flow_only: restore nothing, but estimate the LR flow, for a training of the flow net alone.
             vsr_only: stop at the given frames of the first round, for a training of the VSR net alone.
@@ -169,7 +171,7 @@ class MBNet(nn.Module):
         """
         if lq.dim() != 5 or lq.shape[1:3] != (2, 3):
             raise ValueError(f'MBNet takes two RGB frames, (B, 2, 3, H, W), but got {tuple(lq.shape)}')
-        check_size_multiple(lq, self.size_multiple, 'MBNet')
+        check_size_multiple(lq, self.spec.size_multiple, 'MBNet')
         a, b = lq.unbind(1)
         run = partial(run_part, recompute=self.checkpoint)
 
@@ -217,11 +219,10 @@ class MBNet(nn.Module):
             return rounds[-1], MBNetAux(rounds, flows_ab, flows_ba, hr_flow_a, hr_flow_b, feature)
         return rounds[-1]
 
-    def next_window(self, lq: Tensor, earlier: SuperResolved | None) -> tuple[Tensor, SuperResolved | None]:
-        """Restore the next pair of a stream. A frame that is in two pairs is super-resolved once, in the first.
+    def next_window(self, lq: Tensor, earlier: SuperResolved | None) -> tuple[Tensor, SuperResolved]:
+        """Restore the next pair of a stream; its first frame was super-resolved with the pair before.
 
-        The paper restores each pair by itself, and so does this where frames depend on more than one VSR pass: with
-        several rounds, or with a VSR net that takes the frames of a pair together.
+        Only with one round and a VSR net that takes frames one by one.
 
         Args:
             lq: as `forward` takes it.
@@ -230,8 +231,6 @@ class MBNet(nn.Module):
         Returns:
             (B, 3, 3, sH, sW) as `forward` gives it, and what the next pair takes as `earlier`.
         """
-        if self.num_iters > 1 or getattr(self.vsr_net, 'joint', True):
-            return self(lq), None
         frames, aux = self(lq, return_aux=True, earlier=earlier)
         return frames, SuperResolved(frames[:, 2], aux.feature.chunk(2, dim=1)[1])
 

@@ -137,7 +137,8 @@ class RDN(nn.Module):
             sr_pair, feature = self.net(torch.cat(inputs, dim=1))
         else:
             num_frames = lq_pair.shape[1] // 3
-            frames = [torch.cat(parts, dim=1) for parts in zip(*(x.chunk(num_frames, dim=1) for x in inputs), strict=True)]
+            by_frame = zip(*(x.chunk(num_frames, dim=1) for x in inputs), strict=True)
+            frames = [torch.cat(parts, dim=1) for parts in by_frame]
             sr_pair, feature = (torch.cat(x.chunk(num_frames), dim=1) for x in self.net(torch.cat(frames)))
         if self.residual == 'last':
             sr_pair = sr_pair + F.pixel_shuffle(prev_sr, self.scale)

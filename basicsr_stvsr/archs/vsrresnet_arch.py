@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from .arch_util import COLORS, SCALES, check_counts, run_part
 from .resize import upscale_bicubic
+from .spec import NetSpec
 
 NUM_FRAMES = 5
 
@@ -124,12 +125,6 @@ class VSRResNet(nn.Module):
         ValueError: an argument has none of these values.
     """
 
-    temporal_scale = 1
-    num_frames = NUM_FRAMES
-    first_output = NUM_FRAMES // 2  # the middle one
-    pads_ends = True
-    size_multiple = 1
-
     def __init__(self, *, scale: int = 4, num_in_ch: int = 1, num_feat: int = 64, num_block: int = 15,
                  first_conv: Literal['shared', 'separate', 'early'] = 'shared',
                  block_relu: Literal['after_sum', 'before_sum'] = 'after_sum', add_center: bool = False,
@@ -141,7 +136,9 @@ class VSRResNet(nn.Module):
             if value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(map(str, known))}, but is {value!r}')
         check_counts(num_feat=num_feat, num_block=num_block)
-        self.scale, self.color, self.num_in_ch = scale, COLORS[num_in_ch], num_in_ch
+        self.scale, self.num_in_ch = scale, num_in_ch
+        self.spec = NetSpec(scale=scale, num_frames=NUM_FRAMES, first_output=NUM_FRAMES // 2, pads_ends=True,
+                            color=COLORS[num_in_ch], sharing='features')
         self.add_center, self.checkpoint = add_center, checkpoint
         self.first = FIRST_CONVS[first_conv](num_in_ch, num_feat)
         self.blocks = nn.ModuleList(ResBlock(num_feat, block_relu) for _ in range(num_block))
@@ -164,7 +161,7 @@ class VSRResNet(nn.Module):
         """
         if isinstance(lq, Tensor):
             if lq.dim() != 5 or lq.shape[1:3] != (NUM_FRAMES, self.num_in_ch):
-                raise ValueError(f'VSRResNet takes five frames of {self.num_in_ch} channels ({self.color}), '
+                raise ValueError(f'VSRResNet takes five frames of {self.num_in_ch} channels ({self.spec.color}), '
                                  f'(B, {NUM_FRAMES}, {self.num_in_ch}, H, W), but got {tuple(lq.shape)}')
             frames = [self.features(frame) for frame in lq.unbind(1)]
         else:
@@ -174,7 +171,7 @@ class VSRResNet(nn.Module):
             feat = run_part(block, feat, recompute=self.checkpoint)
         output = self.last(feat)
         if self.add_center:
-            output = output + frames[self.first_output].enlarged
+            output = output + frames[self.spec.first_output].enlarged
         return output.unsqueeze(1)
 
     def features(self, frame: Tensor) -> FrameFeatures:

@@ -12,8 +12,8 @@ from torch import nn
 
 from stvsr.main import EXIT_FAILED
 
+from ..archs.spec import spec_of
 from ..cpu_memory import keep_freed_memory
-from ..inference import is_recurrent
 from ..video.batch import Ranks, outputs_of
 from ..video.job import Job, RestoreError
 from ..video.restorer import RestoreOptions
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             keep_freed_memory()
         chosen = chosen_model(args)
         net = build_model(args, chosen, devices[0] if len(devices) == 1 else 'cpu')
-        if len(devices) > 1 and is_recurrent(net):
+        if len(devices) > 1 and spec_of(net).recurrent:
             raise ValueError(f'--device: {type(net).__name__} goes from frame to frame, which one device does')
         if args.into:
             args.into.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..archs.resize import upscale_bicubic
+from ..archs.spec import spec_of
 from ..color import Color, convert_clip, to_image
 from ..data.saved_frames import SavedFrames
 from ..data.scene_cuts import find_cuts
@@ -26,10 +27,7 @@ from ..inference import (
     Tiles,
     Tiling,
     check_color,
-    first_output,
     frames_of_clip,
-    is_recurrent,
-    output_length,
     restore_frames,
     restore_windows,
 )
@@ -122,7 +120,8 @@ class ClipModel(SRModel):
             metric name -> (number of the frame, score) for every scored frame.
         """
         lq = self.given_frames(net, item)
-        first, num_out = first_output(net), output_length(net, len(lq))
+        spec = spec_of(net)
+        first, num_out = spec.first_of_clip, spec.length_of_clip(len(lq))
         names = item.get('frame_names') or [f'{i:08d}' for i in range(first + num_out)]
         gt = dict(enumerate(item.get('gt', ()), start=item.get('gt_start', 0)))
 
@@ -143,7 +142,7 @@ class ClipModel(SRModel):
                     folder = osp.join(self.opt['path']['visualization'], dataset.opt['name'], clip)
                     image = pair.image
                     if 'lq_chroma' in item:
-                        image = add_chroma(frame, item['lq_chroma'][number // net.temporal_scale], net.scale)
+                        image = add_chroma(frame, item['lq_chroma'][number // spec.temporal_scale], spec.scale)
                     imwrite(image, osp.join(folder, f'{names[number]}_{suffix}.png'))
                 scorer.add(number, pair)
             return scorer.result()
@@ -175,7 +174,7 @@ class ClipModel(SRModel):
 
     def cuts(self, net: nn.Module, lq: Tensor, color: Color) -> list[int]:
         """The frames with which a new scene begins, if `val.reset_at_cuts` asks a recurrent network to mind them."""
-        if not (self.opt['val'].get('reset_at_cuts') and is_recurrent(net)):
+        if not (self.opt['val'].get('reset_at_cuts') and spec_of(net).recurrent):
             return []
         return find_cuts(to_image(convert_clip(frame, color, 'rgb')) for frame in lq)
 
@@ -184,7 +183,7 @@ class ClipModel(SRModel):
         """The LR frames of a clip without those that the network is to make."""
         # Data sets of this package, which tell where the truth starts, have left them out already.
         has_all = 'gt' in item and 'gt_start' not in item and len(item['lq']) == len(item['gt'])
-        return item['lq'][::2] if net.temporal_scale == 2 and has_all else item['lq']
+        return item['lq'][::2] if spec_of(net).temporal_scale == 2 and has_all else item['lq']
 
     def show_clip(self, net: nn.Module, item: Mapping[str, Any], color: Color, tag: str, current_iter: int | str,
                   tb_logger: Any) -> None:
@@ -192,16 +191,16 @@ class ClipModel(SRModel):
         recurrent network, a later one, to which others have left something."""
         if tb_logger is None:
             return
-        given = self.given_frames(net, item)
-        window = given[:SHOWN_OF_STREAM if is_recurrent(net) else net.num_frames]
+        given, spec = self.given_frames(net, item), spec_of(net)
+        window = given[:SHOWN_OF_STREAM if spec.recurrent else spec.num_frames]
         lq, flow, tiling = self.network_inputs(window, item)
         windows = restore_windows(Tiles(net, tiling), frames_of_clip(lq, flow))
-        if is_recurrent(net):
+        if spec.recurrent:
             *_, result = windows
             number, shown_lq = result.end, window[-1]
         else:
-            result, first = next(windows), first_output(net)
-            number, shown_lq = max(first, int(net.temporal_scale == 2)), window[first // net.temporal_scale]
+            result, first = next(windows), spec.first_of_clip
+            number, shown_lq = max(first, int(spec.temporal_scale == 2)), window[first // spec.temporal_scale]
         shown = number - item.get('gt_start', 0)
         images = {'lq': shown_lq, 'result': result.frames[0, number - result.start],
                   'gt': item['gt'][shown] if 'gt' in item and shown >= 0 else None}
@@ -223,7 +222,7 @@ class ClipModel(SRModel):
 
         Beside those of metrics that score but a part of the frames stands how large it is, their coverage.
         """
-        temporal_scale = self.get_bare_model(self.net_g).temporal_scale
+        temporal_scale = spec_of(self.get_bare_model(self.net_g)).temporal_scale
         clips = {
             clip: {name: average_groups(values, temporal_scale) for name, values in metrics.items()}
             for clip, metrics in scores.items()
@@ -271,7 +270,7 @@ class ClipModel(SRModel):
         Returns:
             'average': metric -> group -> share of the frames of all clips; 'clips': clip -> the same of its own.
         """
-        temporal_scale = self.get_bare_model(self.net_g).temporal_scale
+        temporal_scale = spec_of(self.get_bare_model(self.net_g)).temporal_scale
         names = [name for name in next(iter(scores.values())) if has_coverage(self.metrics[name]['type'])]
         return {
             'average': {name: coverage([value for metrics in scores.values() for value in metrics[name]],
@@ -294,15 +293,15 @@ class ClipModel(SRModel):
     def check_clips(self, dataset: Dataset) -> None:
         """Raises ValueError where a test set does not fit the network: another colour space, no flow, short clips."""
         net = self.get_bare_model(self.net_g)
-        where = f'datasets.{dataset.opt.get("key", dataset.opt["name"])}'
+        spec, where = spec_of(net), f'datasets.{dataset.opt.get("key", dataset.opt["name"])}'
         try:
             check_color(net, color_of(dataset))
         except ValueError as error:
             raise ValueError(f'{where}: {error}') from None
-        if getattr(net, 'needs_flow', False) and not getattr(dataset, 'has_flow', False):
+        if spec.needs_flow and not getattr(dataset, 'has_flow', False):
             raise ValueError(f'{where}: {type(net).__name__} needs the flow between LR frames: set flow_opt, such as '
                              '{type: DISFlow}')
-        if getattr(dataset, 'temporal_scale', 1) > net.temporal_scale:  # BasicSR's own give all frames
+        if getattr(dataset, 'temporal_scale', 1) > spec.temporal_scale:  # BasicSR's own give all frames
             raise ValueError(f'{where}: temporal_scale is {dataset.temporal_scale}, by which every second frame is '
                              f'left out, but {type(net).__name__} makes none between two others; set temporal_scale: 1')
         if not hasattr(dataset, 'num_input_frames'):  # BasicSR's own do not tell
@@ -313,15 +312,15 @@ class ClipModel(SRModel):
             for index, clip in enumerate(dataset.clips):
                 made = made_numbers(net, dataset.num_input_frames(index), val_opt.get('overlap'))
                 saved.find(clip, dataset.frame_names(clip), set(made) & set(dataset.true_frames(clip)))
-        if not net.num_frames or getattr(net, 'pads_ends', False):
+        if not spec.num_frames or spec.pads_ends:
             return
         for index, clip in enumerate(dataset.clips):
             given = dataset.num_input_frames(index)
-            if net.temporal_scale == 2 and dataset.temporal_scale == 1 and dataset.gt is not None:
+            if spec.temporal_scale == 2 and dataset.temporal_scale == 1 and dataset.gt is not None:
                 given = (given + 1) // 2  # see `given_frames`
-            if given < net.num_frames:
+            if given < spec.num_frames:
                 raise ValueError(f'datasets.{dataset.opt["key"]}: clip {clip!r} gives {given} LR frames, but '
-                                 f'{type(net).__name__} works on windows of {net.num_frames}')
+                                 f'{type(net).__name__} works on windows of {spec.num_frames}')
 
 
 def add_chroma(luma: Tensor, chroma: Tensor, scale: int) -> np.ndarray:
@@ -337,11 +336,13 @@ def add_chroma(luma: Tensor, chroma: Tensor, scale: int) -> np.ndarray:
 
 def made_numbers(net: nn.Module, num_lq: int, overlap: str | None) -> list[int]:
     """The numbers of the frames that `restore_frames` gives of a clip; with overlap 'all' some come more than once."""
-    first = first_output(net)
+    spec = spec_of(net)
+    first = spec.first_of_clip
     if overlap != 'all':
-        return list(range(first, first + output_length(net, num_lq)))
-    of_window = range(first, first + output_length(net, net.num_frames, of_clip=False))
-    return [number + net.temporal_scale * start for start in range(num_lq - net.num_frames + 1) for number in of_window]
+        return list(range(first, first + spec.length_of_clip(num_lq)))
+    of_window = range(first, first + spec.length_of_window(spec.num_frames))
+    starts = range(num_lq - spec.num_frames + 1)
+    return [number + spec.temporal_scale * start for start in starts for number in of_window]
 
 
 def color_of(dataset: Dataset) -> Color:

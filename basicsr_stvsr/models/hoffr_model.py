@@ -109,6 +109,6 @@ class HOFFRModel(STVSRModel):
         """The HR flow from the first frame to the second."""
         if window.shape[1] < 2:
             return None
-        lq = pad_to_multiple(window[:, :2], net.size_multiple).to(self.device)
-        h, w = (side * net.scale for side in window.shape[-2:])
+        lq = pad_to_multiple(window[:, :2], net.spec.size_multiple).to(self.device)
+        h, w = (side * net.spec.scale for side in window.shape[-2:])
         return net.flow_net(*lq.unbind(1))[2][0, :, :h, :w]

@@ -153,9 +153,9 @@ class MBNetModel(STVSRModel):
     @torch.no_grad()
     def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor:
         """The flow by which the frame before is sampled for the frame between, at HR."""
-        lq = pad_to_multiple(window, net.size_multiple).to(self.device)
+        lq = pad_to_multiple(window, net.spec.size_multiple).to(self.device)
         _, aux = net(lq, return_aux=True)
-        h, w = (side * net.scale for side in window.shape[-2:])
+        h, w = (side * net.spec.scale for side in window.shape[-2:])
         return aux.hr_flow_a[0, :, :h, :w]
 
 

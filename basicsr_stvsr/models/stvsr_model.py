@@ -20,9 +20,10 @@ from torch.utils.data import Dataset, default_collate
 
 from ..archs.arch_util import compile_network, to_channels_last
 from ..archs.checkpoint import check_hash, load_weights, read_block
+from ..archs.spec import spec_of
 from ..data.sampling import SeededDataset, SeededIndex
 from ..distributed import any_rank, gather, on_first_rank
-from ..inference import check_color, first_output, output_length
+from ..inference import check_color
 from ..precision import computes_bf16, prefers_channels_last
 from ..schema import TrainOptions
 from ..training_state import check_moments, rng_state, write_whole
@@ -207,12 +208,11 @@ class STVSRModel(ClipModel):
 
     def prepare_batch(self, data: Mapping[str, Any]) -> None:
         """Takes the clips of a batch, cut into the network's windows."""
-        net = self.get_bare_model(self.net_g)
+        spec = spec_of(self.get_bare_model(self.net_g))
         self.lq, self.gt = self.read_clips(data)
-        if net.num_frames:
-            self.lq = self.cut_windows(self.lq, net.num_frames, 1)
-            num_out = output_length(net, net.num_frames, of_clip=False)
-            self.gt = self.cut_windows(self.gt, num_out, net.temporal_scale)
+        if spec.num_frames:
+            self.lq = self.cut_windows(self.lq, spec.num_frames, 1)
+            self.gt = self.cut_windows(self.gt, spec.length_of_window(spec.num_frames), spec.temporal_scale)
 
     def read_clips(self, data: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """`lq` without every second frame where it has all, and those frames of `gt` that the network makes.
@@ -221,31 +221,33 @@ class STVSRModel(ClipModel):
             ValueError: they do not fit the network or each other.
         """
         net = self.get_bare_model(self.net_g)
+        spec = spec_of(net)
         lq, gt = (data[name].to(self.device, non_blocking=True) for name in ('lq', 'gt'))
         if lq.dim() != 5 or gt.dim() != 5:
             raise ValueError(f'lq and gt must be clips, (B, T, C, H, W), but are {tuple(lq.shape)}, {tuple(gt.shape)}')
-        if net.temporal_scale == 2 and lq.shape[1] == gt.shape[1]:
+        if spec.temporal_scale == 2 and lq.shape[1] == gt.shape[1]:
             lq = lq[:, ::2]
-        if net.num_frames and lq.shape[1] < net.num_frames:
-            raise ValueError(f'{type(net).__name__} works on windows of {net.num_frames} LR frames, but a sample '
+        if spec.num_frames and lq.shape[1] < spec.num_frames:
+            raise ValueError(f'{type(net).__name__} works on windows of {spec.num_frames} LR frames, but a sample '
                              f'has {lq.shape[1]}; see num_frame of the data set')
-        num_out, first = output_length(net, lq.shape[1], of_clip=False), first_output(net, of_clip=False)
+        num_out, first = spec.length_of_window(lq.shape[1]), spec.first_output
         num_all = num_out + 2 * first
         # An even number of frames: the last lies behind the last given one.
-        if gt.shape[1] == num_all or net.temporal_scale == 2 and gt.shape[1] == num_all + 1:
+        if gt.shape[1] == num_all or spec.temporal_scale == 2 and gt.shape[1] == num_all + 1:
             gt = gt[:, first:first + num_out]
         if gt.shape[1] != num_out:
             raise ValueError(f'{type(net).__name__} makes {num_out} frames of the {lq.shape[1]} given to it, but gt '
                              f'has {gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]}); see '
                              'temporal_scale of the data set')
         h, w = lq.shape[-2:]
-        if h % net.size_multiple or w % net.size_multiple:
+        if h % spec.size_multiple or w % spec.size_multiple:
             raise ValueError(f'{type(net).__name__} trains on LR frames whose sides are divisible by '
-                             f'{net.size_multiple}, but these are {h}x{w}: gt_size of the data set must be a multiple '
-                             f'of {net.size_multiple * net.scale}')
-        if gt.shape[-2:] != (h * net.scale, w * net.scale):
-            raise ValueError(f'{type(net).__name__} makes {h * net.scale}x{w * net.scale} of LR frames of {h}x{w}, but '
-                             f'gt is {gt.shape[-2]}x{gt.shape[-1]}')
+                             f'{spec.size_multiple}, but these are {h}x{w}: gt_size of the data set must be a multiple '
+                             f'of {spec.size_multiple * spec.scale}')
+        expected = h * spec.scale, w * spec.scale
+        if gt.shape[-2:] != expected:
+            raise ValueError(f'{type(net).__name__} makes {expected[0]}x{expected[1]} of LR frames of {h}x{w}, but gt '
+                             f'is {gt.shape[-2]}x{gt.shape[-1]}')
         return lq, gt
 
     @staticmethod

@@ -14,7 +14,7 @@ from basicsr.archs import build_network
 from mmengine.analysis import FlopAnalyzer, parameter_count
 from torch import Tensor, nn
 
-from ..inference import check_needs
+from ..archs.spec import spec_of
 from ..info import MEASURED_SIZE, facts_of_model, measured_frames
 from ..zoo import ZOO
 
@@ -39,9 +39,9 @@ def complexity(net: nn.Module, size: tuple[int, int] = MEASURED_SIZE) -> Complex
     Raises:
         ValueError: it does not state its needs, or the size does not fit.
     """
-    check_needs(net)
-    if any(side % net.size_multiple for side in size):
-        raise ValueError(f'{type(net).__name__} takes sides divisible by {net.size_multiple}, but size is '
+    multiple = spec_of(net).size_multiple
+    if any(side % multiple for side in size):
+        raise ValueError(f'{type(net).__name__} takes sides divisible by {multiple}, but size is '
                          f'{size[0]}x{size[1]}')
     inputs = inputs_of(net, size)
     analyzer = FlopAnalyzer(net.eval(), inputs)
@@ -52,9 +52,10 @@ def complexity(net: nn.Module, size: tuple[int, int] = MEASURED_SIZE) -> Complex
 
 def inputs_of(net: nn.Module, size: tuple[int, int]) -> tuple[Tensor, ...]:
     """What a network takes: one window of frames, with the flow between them where it needs that."""
-    num_frames = measured_frames(net)
-    lq = torch.zeros(1, num_frames, 1 if getattr(net, 'color', None) == 'y' else 3, *size)
-    return net.inputs(lq, torch.zeros(1, num_frames - 1, 2, 2, *size)) if getattr(net, 'needs_flow', False) else (lq,)
+    spec = spec_of(net)
+    num_frames = measured_frames(spec)
+    lq = torch.zeros(1, num_frames, spec.num_channels, *size)
+    return net.inputs(lq, torch.zeros(1, num_frames - 1, 2, 2, *size)) if spec.needs_flow else (lq,)
 
 
 def zoo_table() -> str:

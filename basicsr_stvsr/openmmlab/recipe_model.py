@@ -15,6 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor
 
+from ..archs.spec import spec_of
 from ..inference import restore_frames
 from ..models.stvsr_model import STVSRModel
 from ..options import complete_paths
@@ -177,10 +178,11 @@ class RecipeModel(BaseModel):
         """
         recipe, net = self.recipe, self.bare_net
         lq = recipe.given_frames(net, clip)
-        cuts = recipe.cuts(net, lq, getattr(net, 'color', None) or 'rgb')
+        spec = spec_of(net)
+        cuts = recipe.cuts(net, lq, spec.color or 'rgb')
         frames = restore_frames(
             net, *recipe.network_inputs(lq, clip), overlap=recipe.opt['val'].get('overlap'), cuts=cuts)
-        return {'frames': [(number, frame.cpu()) for number, (frame,) in frames], 'temporal_scale': net.temporal_scale}
+        return {'frames': [(number, frame.cpu()) for number, (frame,) in frames], 'temporal_scale': spec.temporal_scale}
 
 
 def stacked(values: Any) -> Any:

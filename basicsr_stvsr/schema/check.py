@@ -90,9 +90,11 @@ def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
     yield from misfits_of_discriminator(options)
     try:
         net = network_without_weights(options.network_g)
-        if net is not None and getattr(net, 'scale', options.scale) != options.scale:
-            yield f'network_g.scale is {net.scale}, but scale is {options.scale}'
-        if net is not None and options.train:
+        if net is None:
+            return
+        if net.spec.scale != options.scale:
+            yield f'network_g.scale is {net.spec.scale}, but scale is {options.scale}'
+        if options.train:
             options.train.check_network(net)
     except PydanticCustomError as error:
         yield f'network_g{error}'

@@ -144,7 +144,7 @@ class TrainOptions(Block):
 
     def check_network(self, net: nn.Module) -> None:
         """Raises ValueError, which names the option, where these options do not fit the network; for subclasses too."""
-        if getattr(net, 'needs_flow', False) != self.gives_flow:
+        if net.spec.needs_flow != self.gives_flow:
             problem = 'does not take the flow that this model gives it' if self.gives_flow else (
                 'needs the flow between LR frames: set model_type to one that gives it, such as FISRModel')
             raise ValueError(f'network_g.type: {type(net).__name__} {problem}')

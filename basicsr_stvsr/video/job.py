@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..inference import Carry, State, check_needs, device_of, is_recurrent
+from ..archs.spec import spec_of
+from ..inference import Carry, State, device_of
 from ..precision import fastest_precision
 from .restorer import RestoreOptions, Restorer
 from .segments import Segments, Start, Whole, Written, run_in_processes
@@ -72,12 +73,12 @@ class Job:
                  options: RestoreOptions | None = None, encoding: Encoding | None = None,
                  segment_length: int = SEGMENT_LENGTH, builders: Sequence[Callable[[], nn.Module]] = (),
                  devices: Sequence[str | torch.device] = (), overwrite: bool = False):
-        check_needs(net)
         self.source, self.output, self.net, self.builders = source, Path(output), net, builders
         self.encoding = encoding or Encoding()
-        spec = OutputSpec.of(source.info, scale=net.scale, temporal_scale=net.temporal_scale)
+        needs = spec_of(net)
+        spec = OutputSpec.of(source.info, scale=needs.scale, temporal_scale=needs.temporal_scale)
         self.warnings = check_output(self.output, source.info, self.encoding, spec, overwrite=overwrite)
-        if builders and is_recurrent(net):
+        if builders and needs.recurrent:
             raise ValueError(f'{type(net).__name__} goes from frame to frame, which several devices cannot share')
         self.parts = self.output.with_name(f'{self.output.name}.parts')
         self.options = options or RestoreOptions()
@@ -85,7 +86,7 @@ class Job:
             precision = self._begun_precision() or fastest_precision(net, devices or [device_of(net) or 'cpu'])
             self.options = replace(self.options, precision=precision)
         self.restorer = Restorer(net, self.options)
-        self.segments = Segments(source, self.parts, spec, self.encoding, temporal_scale=net.temporal_scale,
+        self.segments = Segments(source, self.parts, spec, self.encoding, temporal_scale=needs.temporal_scale,
                                  length=segment_length)
         self._identity = {'source': identity_of(source), 'model': model, 'options': asdict(self.options),
                           'encoding': asdict(self.encoding), 'segment_length': segment_length}
@@ -146,7 +147,7 @@ class Job:
     @property
     def _total(self) -> int:
         """How many frames will come out; 0: unknown."""
-        given, step = self.source.info.about_frames, self.net.temporal_scale
+        given, step = self.source.info.about_frames, spec_of(self.net).temporal_scale
         return step * given - (step == 2 and not self.options.even) if given else 0
 
     def _begin(self, resume: bool) -> '_State':
@@ -174,7 +175,7 @@ class Job:
         """Restores here what is missing; that is in several pieces where several processes were interrupted."""
         for start, end in list(state.missing()):
             carry = Carry()
-            if start.segment and is_recurrent(self.net):
+            if start.segment and spec_of(self.net).recurrent:
                 carry.state = load_state(self._carry(start.segment), self.net)
             self.segments.run(self.restorer, start, tell, end, carry)
 
@@ -332,7 +333,7 @@ def save_state(state: State, path: Path) -> None:
 
 
 def load_state(path: Path, net: nn.Module) -> State:
-    return net.State(*torch.load(path, map_location=device_of(net), weights_only=True))
+    return spec_of(net).state(*torch.load(path, map_location=device_of(net), weights_only=True))
 
 
 def clock(time: Fraction) -> str:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..archs.resize import upscale_bicubic
+from ..archs.spec import spec_of
 from ..color import convert_clip, levels_of, to_image
 from ..data.lq_flow import flow_tensor
 from ..data.scene_cuts import CONTEXT as CUT_CONTEXT
@@ -27,9 +28,7 @@ from ..inference import (
     StreamFrame,
     Tiles,
     Tiling,
-    check_needs,
     device_of,
-    is_recurrent,
     restore_stream,
 )
 from ..precision import PRECISIONS, fastest_precision
@@ -94,19 +93,18 @@ class Restorer:
     """
 
     def __init__(self, net: nn.Module, options: RestoreOptions | None = None, flow: FlowEstimator | None = None):
-        check_needs(net)
-        self.net, self.options = net, options or RestoreOptions()
-        self.flow = (flow or build_flow({'type': 'DISFlow'})) if getattr(net, 'needs_flow', False) else None
+        self.net, self.spec, self.options = net, spec_of(net), options or RestoreOptions()
+        self.flow = (flow or build_flow({'type': 'DISFlow'})) if self.spec.needs_flow else None
         self.device = device_of(net) or torch.device('cpu')
         precision = self.options.precision
         self.dtype = PRECISIONS[fastest_precision(net, [self.device]) if precision == 'auto' else precision]
         # Frame by frame, a network has nothing that would cross a cut.
-        self.minds_cuts = self.options.detect_cuts and (is_recurrent(net) or net.num_frames != 1)
+        self.minds_cuts = self.options.detect_cuts and (self.spec.recurrent or self.spec.num_frames != 1)
 
     @property
     def context(self) -> int:
         """How many frames before one tell all that there is to know for it, but for what a recurrent network left."""
-        return CUT_CONTEXT + (self.net.num_frames or 1)
+        return CUT_CONTEXT + (self.spec.num_frames or 1)
 
     def __call__(self, frames: Iterable[TimedFrame], *, carry: Carry | None = None, skip: int = 0,
                  last_duration: Fraction = Fraction(0)) -> Iterator[TimedFrame]:
@@ -123,12 +121,12 @@ class Restorer:
             the frames, s times as large, of the same type; with those between them, halfway in time.
         """
         frames = self.scenes(frames)
-        if is_recurrent(self.net):
+        if self.spec.recurrent:
             frames, skip = islice(frames, skip, None), 0
         first = next(frames, None)
         if first is None:
             return
-        image, step = first[0].image, self.net.temporal_scale
+        image, step = first[0].image, self.spec.temporal_scale
         tiles = self.tiles(*size_of(image))
         passing: dict[int, _Passing] = {}  # what of frames on their way is needed when they come out
         last: tuple[int, np.ndarray] | None = None
@@ -170,7 +168,7 @@ class Restorer:
 
     def give(self, frames: Iterable[tuple[TimedFrame, bool]], passing: dict[int, '_Passing']) -> Iterator[StreamFrame]:
         """Frames as the network takes them."""
-        color, last = getattr(self.net, 'color', None) or 'rgb', None
+        color, last = self.spec.color or 'rgb', None
         for place, ((image, time), begins_scene) in enumerate(frames):
             flow = None
             if self.flow is not None:
@@ -184,15 +182,15 @@ class Restorer:
 
     def chroma(self, passing: dict[int, '_Passing'], number: int) -> Tensor | None:
         """U and V of a frame that comes out, of a network that restores luma alone."""
-        place, is_between = divmod(number, self.net.temporal_scale)
+        place, is_between = divmod(number, self.spec.temporal_scale)
         chroma = passing[place].chroma
         return (chroma + passing[place + 1].chroma) / 2 if chroma is not None and is_between else chroma
 
     def to_rgb(self, restored: Tensor, chroma: Tensor | None) -> Tensor:
         """(C, H, W) as the network gives it, with the chroma that it was not given, (2, h, w) -> (3, H, W), RGB."""
         if chroma is not None:  # MATLAB-like, as the papers have the chroma of networks of luma
-            restored = torch.cat((restored.clamp(0, 1), upscale_bicubic(chroma, self.net.scale)))
-        elif getattr(self.net, 'color', None) == 'yuv':
+            restored = torch.cat((restored.clamp(0, 1), upscale_bicubic(chroma, self.spec.scale)))
+        elif self.spec.color == 'yuv':
             restored = restored.clamp(0, 1)
         else:
             return restored

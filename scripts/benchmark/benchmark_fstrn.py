@@ -57,7 +57,7 @@ def make_net(block: str, setting: Setting, layout: str = 'contiguous') -> FSTRN:
 
 
 def make_forward(net: FSTRN, setting: Setting) -> Callable[[], None]:
-    lq = torch.rand(setting.batch, net.num_frames, 1, setting.patch, setting.patch, device=setting.device)
+    lq = torch.rand(setting.batch, net.spec.num_frames, 1, setting.patch, setting.patch, device=setting.device)
 
     def forward() -> None:
         with torch.no_grad():
@@ -68,7 +68,7 @@ def make_forward(net: FSTRN, setting: Setting) -> Callable[[], None]:
 
 def make_step(net: FSTRN, setting: Setting) -> Callable[[], None]:
     """A training step as in options/train_fstrn.yml, on noise."""
-    lq = torch.rand(setting.batch, net.num_frames, 1, setting.patch, setting.patch, device=setting.device)
+    lq = torch.rand(setting.batch, net.spec.num_frames, 1, setting.patch, setting.patch, device=setting.device)
     gt = torch.rand(setting.batch, 1, 1, 4 * setting.patch, 4 * setting.patch, device=setting.device)
     loss = CharbonnierLoss(eps=1e-6)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
@@ -98,7 +98,7 @@ def count_macs(block: str, setting: Setting) -> tuple[int, int]:
     counter = FlopCounterMode(display=False)
     with torch.device('meta'), counter:
         net = make_net(block, setting).eval()
-        net(torch.empty(1, net.num_frames, 1, setting.patch, setting.patch))
+        net(torch.empty(1, net.spec.num_frames, 1, setting.patch, setting.patch))
     in_blocks = sum(sum(counts.values()) for name, counts in counter.get_flop_counts().items()
                     if name.rpartition('.')[0].endswith('.blocks'))
     return counter.get_total_flops() // 2, in_blocks // 2

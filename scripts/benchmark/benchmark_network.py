@@ -141,10 +141,10 @@ def make_call(name: str, net: nn.Module, setting: Setting) -> Callable[[], int]:
 
         return call
 
-    channels = 1 if net.color == 'y' else 3
+    channels = 1 if getattr(net, 'spec', net).color == 'y' else 3
     frames = [torch.rand(1, channels, setting.height, setting.width, device=device) for _ in range(setting.num_frame)]
     flow = torch.zeros(1, 2, 2, setting.height, setting.width, device=device)
-    given = [StreamFrame(frame, flow if number and getattr(net, 'needs_flow', False) else None)
+    given = [StreamFrame(frame, flow if number and getattr(getattr(net, 'spec', net), 'needs_flow', False) else None)
              for number, frame in enumerate(frames)]
     return lambda: sum(1 for _ in restore_stream(Tiles(net, dtype=dtype), given, complete=True))
 

@@ -38,6 +38,7 @@ from benchmark_util import MIB, add_device_option, describe, in_new_process, mem
 from torch import nn
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
+from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.cpu_memory import keep_freed_memory, return_freed_memory
 from basicsr_stvsr.data.synthetic import CameraPath, Layer, render
 from basicsr_stvsr.inference import restore_stream
@@ -117,7 +118,7 @@ def end_to_end(args: argparse.Namespace) -> bool:
 class Identity(nn.Module):
     """A network that gives back what it is given."""
 
-    scale = temporal_scale = num_frames = size_multiple = 1
+    spec = NetSpec(scale=1, num_frames=1)
 
     def forward(self, lq: torch.Tensor) -> torch.Tensor:
         return lq

@@ -106,7 +106,7 @@ def networks() -> Records:
         yield f'{path}: names', digest(np.frombuffer(' '.join(net.state_dict()).encode(), np.uint8))
         for parameter in net.parameters():  # last layers begin as zeros
             parameter.data += 0.01 * torch.randn_like(parameter)
-        given = frames * (1 if net.num_frames in (None, 1, 2, 3) else 3)
+        given = frames * (1 if getattr(net, 'spec', net).num_frames in (None, 1, 2, 3) else 3)
         with torch.no_grad():
             for number, frame in enumerate(basicsr_stvsr.restore(given, net)):
                 yield f'{path}: frame {number}', digest(frame)
