@@ -1,7 +1,7 @@
 """Space-time video super-resolution for BasicSR: importing this package registers its classes with BasicSR."""
 from typing import Any
 
-from . import threads
+from .utils import threads
 
 threads.limit_spinning()  # before torch is imported
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # without pyplot, which would choose a backend for the process
 from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator
 
-from .json_files import read_rows
+from .utils.json_files import read_rows
 
 # Okabe and Ito's colours, which the colour-blind tell apart; their yellow is too pale for lines on white.
 COLORS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00'

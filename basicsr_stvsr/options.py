@@ -23,9 +23,9 @@ from basicsr.utils.misc import set_random_seed
 
 from stvsr.pipeline_parser import make_pipeline_parser
 
-from .distributed import gather, init_dist
 from .schema import check_options, has_schema
 from .schema.block import nearest, shown
+from .utils.distributed import gather, init_dist
 
 
 class OptionLoader(yaml.SafeLoader):

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from .archs.checkpoint import load_file, sha256_of
-from .distributed import on_first_rank
+from .utils.distributed import on_first_rank
 
 # Of every training state, BasicSR's included
 NEEDED_KEYS = {'epoch', 'iter', 'optimizers', 'schedulers'}

@@ -27,7 +27,6 @@ from basicsr_stvsr.data.clip_options import (
     StillsOptions,
     StillsSource,
 )
-from basicsr_stvsr.distributed import init_dist
 from basicsr_stvsr.models.mbnet_model import MBNetTrainOptions
 from basicsr_stvsr.models.stvsr_model import STVSRModel
 from basicsr_stvsr.options import load_options, load_yaml, parse_options, set_option
@@ -42,6 +41,7 @@ from basicsr_stvsr.schema.options import (
     ValOptions,
     WandbOptions,
 )
+from basicsr_stvsr.utils.distributed import init_dist
 
 TRAIN, TEST = ROOT / 'options' / 'train_mbnet.yml', ROOT / 'options' / 'test_mbnet.yml'
 

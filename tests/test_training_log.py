@@ -22,8 +22,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from basicsr_stvsr import curves, training_log
-from basicsr_stvsr.json_files import read_rows
 from basicsr_stvsr.training_log import TrainingLog
+from basicsr_stvsr.utils.json_files import read_rows
 
 SCORES = {'vid4': {'psnr': {'vsr': 26.0, 'vfi': 25.0, 'all': 25.5}, 'ssim': {'vsr': 0.8, 'vfi': 0.6, 'all': 0.7}}}
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from basicsr_stvsr.video.pipeline import Behind, ahead
+from basicsr_stvsr.utils.background import Behind, ahead
 
 
 def test_ahead_is_not_far_ahead():

@@ -12,8 +12,8 @@ from torch import nn
 
 from stvsr.main import EXIT_FAILED
 
-from ..cpu_memory import keep_freed_memory
 from ..inference import is_recurrent
+from ..utils.cpu_memory import keep_freed_memory
 from ..video.batch import Ranks, outputs_of
 from ..video.job import Job, RestoreError
 from ..video.restorer import RestoreOptions

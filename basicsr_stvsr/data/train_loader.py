@@ -10,7 +10,7 @@ import torch
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from torch.utils.data import DataLoader, Dataset
 
-from ..processes import ignore_signals
+from ..utils.processes import ignore_signals
 from .sampling import SampleStream, SeededDataset
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from ..schema.block import Block, Count, refuse, shown
-from ..threads import limit_opencv_in_workers
+from ..utils.threads import limit_opencv_in_workers
 from .boxes import Box, widen
 from .codecs import CodecName, Preset, check_codecs, compress
 

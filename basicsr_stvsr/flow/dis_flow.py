@@ -8,7 +8,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from ..threads import limit_opencv_in_workers
+from ..utils.threads import limit_opencv_in_workers
 from .base import FLOW_REGISTRY, FlowEstimator
 
 _PRESETS = {

@@ -21,7 +21,6 @@ from ..archs.resize import upscale_bicubic
 from ..color import Color, convert_clip, to_image
 from ..data.saved_frames import SavedFrames
 from ..data.scene_cuts import find_cuts
-from ..distributed import gather
 from ..inference import (
     Tiles,
     Tiling,
@@ -33,8 +32,9 @@ from ..inference import (
     restore_frames,
     restore_windows,
 )
-from ..json_files import finite_or_null
 from ..precision import PRECISIONS
+from ..utils.distributed import gather
+from ..utils.json_files import finite_or_null
 from ..visuals import write_images
 from .clip_scores import (
     FramePair,

@@ -17,9 +17,9 @@ from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 
 from ..color import Color, convert_clip, to_image
-from ..cpu_memory import keep_freed_memory
 from ..metrics.stand_ins import STAND_INS
-from ..processes import end_with_parent, ignore_signals, server_context
+from ..utils.cpu_memory import keep_freed_memory
+from ..utils.processes import end_with_parent, ignore_signals, server_context
 
 FrameScores = list[tuple[int, float]]  # (number of the frame, score)
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..curves import COLORS
-from ..json_files import finite_or_null
 from ..models.clip_scores import digits
+from ..utils.json_files import finite_or_null
 from . import Protocol
 
 GROUPS = {'all': 'all', 'vsr': 'given', 'vfi': 'new'}

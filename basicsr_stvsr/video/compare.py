@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from basicsr.metrics import calculate_psnr, calculate_ssim
 
-from ..threads import available_cores
+from ..utils.threads import available_cores
 from .source import Source, VideoError, VideoInfo, open_source
 
 Mode = Literal['slider', 'side-by-side', 'difference']

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from ..inference import Carry, State
-from ..processes import ignore_signals, server_context
-from .pipeline import Behind, ahead
+from ..utils.background import Behind, ahead
+from ..utils.processes import ignore_signals, server_context
 from .restorer import RestoreOptions, Restorer
 from .sink import Encoding, FolderWriter, OutputSpec, VideoWriter, default_threads, image_path
 from .source import Source, TimedFrame, VideoError

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from ..threads import available_cores
+from ..utils.threads import available_cores
 from .source import FULL, LIMITED, SWSCALE_MATRICES, ColorSpec, StreamInfo, VideoError, VideoInfo, packed, video_stream
 
 # Suffix of an output -> FFmpeg's name of its container. AVI and transport streams are left out: the former has no time

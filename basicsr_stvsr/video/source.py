@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from ..data.frames import IMAGE_SUFFIXES, decode_image, files_with, natural_key, read_ebml_number
-from ..threads import available_cores
+from ..utils.threads import available_cores
 
 if TYPE_CHECKING:
     import av

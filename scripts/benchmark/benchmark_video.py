@@ -38,9 +38,9 @@ from benchmark_util import MIB, add_device_option, describe, in_new_process, mem
 from torch import nn
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
-from basicsr_stvsr.cpu_memory import keep_freed_memory, return_freed_memory
 from basicsr_stvsr.data.synthetic import CameraPath, Layer, render
 from basicsr_stvsr.inference import restore_stream
+from basicsr_stvsr.utils.cpu_memory import keep_freed_memory, return_freed_memory
 from basicsr_stvsr.video.job import Job
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer
 from basicsr_stvsr.video.segments import Segments, Start

@@ -21,7 +21,8 @@ from stvsr.main import main
 mode.needs_networks_only = True  # as in the command
 
 from basicsr_stvsr.inference import Tiles  # noqa: E402
-from basicsr_stvsr.video import pipeline, restorer, segments  # noqa: E402
+from basicsr_stvsr.utils import background  # noqa: E402
+from basicsr_stvsr.video import restorer, segments  # noqa: E402
 from basicsr_stvsr.video.job import Job  # noqa: E402
 from basicsr_stvsr.video.restorer import Restorer  # noqa: E402
 from basicsr_stvsr.video.sink import VideoWriter  # noqa: E402
@@ -100,7 +101,7 @@ def watch_restoring() -> Stages:
     stages.call(VideoWriter, 'write', 'encoding')
     stages.call(VideoWriter, 'close', 'encoding')
     for function in ('__call__', 'wait'):
-        stages.call(pipeline.Behind, function, 'waiting for the encoder')
+        stages.call(background.Behind, function, 'waiting for the encoder')
     return stages
 
 

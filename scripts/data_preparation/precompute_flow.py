@@ -30,7 +30,7 @@ from basicsr_stvsr.data.lmdb_io import bounded_map
 from basicsr_stvsr.flow import FLOW_REGISTRY, FlowEstimator, build_flow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter, read_settings
 from basicsr_stvsr.flow.stored_flow import flow_key
-from basicsr_stvsr.threads import available_cores
+from basicsr_stvsr.utils.threads import available_cores
 
 ESTIMATORS = {name: source for name, source in FLOW_REGISTRY if issubclass(source, FlowEstimator)}
 ARGUMENTS = ('weights', 'upscale', 'device', 'preset')  # of estimators
