@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from .inference import is_recurrent
+from .io.video_reader import TimedFrame
 from .video.restorer import RestoreOptions, Restorer
-from .video.source import TimedFrame
 
 SIZE = 270, 480  # of the frames of which the speed is given
 TRIAL_SIZE = 90, 160  # of those of a first, short run

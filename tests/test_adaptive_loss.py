@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from basicsr_stvsr.archs import vgg_features
 from basicsr_stvsr.archs.vgg_features import VGGFeatures
-from basicsr_stvsr.color import convert_clip
+from basicsr_stvsr.io.color import convert_clip
 from basicsr_stvsr.losses.adaptive_loss import (
     SpatiallyAdaptiveCharbonnierLoss,
     SpatiallyAdaptiveFeatureLoss,

@@ -19,9 +19,9 @@ from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from run_util import run
 
 from basicsr_stvsr.data.degradations import bicubic_downsample, linear_light_average
-from basicsr_stvsr.data.frames import FrameReadError
-from basicsr_stvsr.data.lmdb_io import FrameSource, LmdbWriter, bounded_map, verify_lmdb, write_lmdb
 from basicsr_stvsr.data.scene_cuts import find_cuts
+from basicsr_stvsr.io.frames import FrameReadError
+from basicsr_stvsr.io.lmdb_files import FrameSource, LmdbWriter, bounded_map, verify_lmdb, write_lmdb
 
 SCRIPTS = Path(__file__).resolve().parent.parent / 'scripts' / 'data_preparation'
 
@@ -256,7 +256,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
     program = '''
 import resource, sys
 import numpy as np
-from basicsr_stvsr.data.lmdb_io import FrameSource, write_lmdb
+from basicsr_stvsr.io.lmdb_files import FrameSource, write_lmdb
 
 noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
 for count in (25, 100):

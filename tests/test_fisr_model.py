@@ -17,13 +17,13 @@ from run_util import run, succeed, write
 from torch.utils.data import default_collate
 
 from basicsr_stvsr.archs.arch_util import warp
-from basicsr_stvsr.color import convert_frame
-from basicsr_stvsr.data.frames import open_reader
-from basicsr_stvsr.data.lmdb_io import clip_frames, write_lmdb
 from basicsr_stvsr.data.lq_flow import LQFlow
 from basicsr_stvsr.data.sampling import seeded
 from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference import pad_to_multiple, restore_clip
+from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.frames import open_reader
+from basicsr_stvsr.io.lmdb_files import clip_frames, write_lmdb
 from basicsr_stvsr.options import complete_paths, load_options
 
 TERMS = {'l_recn', 'l_tm1', 'l_tmm', 'l_td1', 'l_recn2', 'l_td2', 'l_tm2'}

@@ -23,7 +23,7 @@ from basicsr_stvsr.archs import fisr_arch
 from basicsr_stvsr.archs.checkpoint import read_state_dict
 from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.archs.fisr_weights import from_tensorflow
-from basicsr_stvsr.tensorflow_bundle import TensorFlowBundle
+from basicsr_stvsr.io.tensorflow_bundle import TensorFlowBundle
 
 # Of tensorflow/core/framework/types.proto
 TYPES = {np.float32: 1, np.int64: 9, np.float16: 19}

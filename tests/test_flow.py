@@ -30,9 +30,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from basicsr_stvsr.archs.arch_util import warp
 from basicsr_stvsr.archs.pwcnet_arch import PWCNet
-from basicsr_stvsr.color import convert_frame
 from basicsr_stvsr.data.degradations import bicubic_downsample
-from basicsr_stvsr.data.frames import FolderReader, FrameReadError
 from basicsr_stvsr.flow import (
     FlowEstimator,
     StoredFlow,
@@ -44,6 +42,8 @@ from basicsr_stvsr.flow import (
 from basicsr_stvsr.flow.base import enlarge, shrink_flow
 from basicsr_stvsr.flow.dis_flow import DISFlow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter
+from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.frames import FolderReader, FrameReadError
 
 SCRIPTS = ROOT / 'scripts' / 'data_preparation'
 MOTION = (2, 1)  # x and y

@@ -16,9 +16,9 @@ from basicsr.utils import FileClient
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from run_util import in_forks
 
-from basicsr_stvsr.color import convert_frame
-from basicsr_stvsr.data import frames as frames_module
-from basicsr_stvsr.data.frames import (
+from basicsr_stvsr.io import frames as frames_module
+from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.frames import (
     CachedReader,
     FolderReader,
     FrameReadError,

@@ -16,8 +16,8 @@ from conftest import ROOT, TINY_NET, score_of
 from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
-from basicsr_stvsr.color import convert_frame
 from basicsr_stvsr.data.degradations import bicubic_downsample
+from basicsr_stvsr.io.color import convert_frame
 from basicsr_stvsr.metrics.flicker import flicker
 from basicsr_stvsr.metrics.temporal_metric import calculate_tof
 from basicsr_stvsr.models.clip_scores import FramePair, average_groups, needs_reference
@@ -279,7 +279,7 @@ def test_flow_only_needs_a_loss_that_it_can_compute(tmp_path, clips, changes, me
 
 def test_damaged_flows_are_named(tmp_path, clips):
     from basicsr_stvsr.data.flows import MiddleFlows
-    from basicsr_stvsr.data.frames import FrameReadError
+    from basicsr_stvsr.io.frames import FrameReadError
     (tmp_path / 'c').mkdir()
     np.save(tmp_path / 'c' / 'im1_prev.npy', np.zeros((4, 5, 2), np.float32))
     (tmp_path / 'c' / 'im2_prev.flo').write_bytes(b'PIEH')

@@ -13,10 +13,10 @@ from conftest import ROOT
 from run_util import in_forks
 from torch.utils.data import DataLoader
 
-from basicsr_stvsr.color import convert_frame
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
-from basicsr_stvsr.data.frames import FrameReadError, open_color_reader, open_reader
-from basicsr_stvsr.data.raw_video import RawVideoReader
+from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.frames import FrameReadError, open_color_reader, open_reader
+from basicsr_stvsr.io.raw_video import RawVideoReader
 
 HEIGHT, WIDTH, NUM_FRAMES = 32, 48, 7
 

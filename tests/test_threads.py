@@ -13,10 +13,10 @@ from run_util import small_train_opt
 from torch.utils.data import Dataset
 
 from basicsr_stvsr.data.train_loader import make_train_loader
+from basicsr_stvsr.io.video_reader import ColorSpec
+from basicsr_stvsr.io.video_writer import Encoding, OutputSpec, VideoWriter
 from basicsr_stvsr.utils import threads
 from basicsr_stvsr.utils.threads import SPIN_COUNT, available_cores, limit_spinning
-from basicsr_stvsr.video.sink import Encoding, OutputSpec, VideoWriter
-from basicsr_stvsr.video.source import ColorSpec
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from torch import nn
 
 import basicsr_stvsr
 from basicsr_stvsr.archs.resize import upscale_bicubic
-from basicsr_stvsr.color import convert_clip
 from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference import Carry, restore_clip
+from basicsr_stvsr.io.color import convert_clip
+from basicsr_stvsr.io.video_reader import TimedFrame
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer, restore
-from basicsr_stvsr.video.source import TimedFrame
 
 FILM = Fraction(1001, 24000)  # seconds of a frame
 

@@ -16,7 +16,7 @@ from video_util import (
     yuv_of,
 )
 
-from basicsr_stvsr.video.source import FolderSource, VideoError, VideoSource, open_source, probe
+from basicsr_stvsr.io.video_reader import FolderSource, VideoError, VideoSource, open_source, probe
 
 NTSC = Fraction(24000, 1001)
 

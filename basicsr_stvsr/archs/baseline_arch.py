@@ -9,7 +9,7 @@ from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from ..color import Color, convert_clip, to_image
+from ..io.color import Color, convert_clip, to_image
 from .arch_util import warp, without_autocast
 from .mbnet_arch import interpolate_flow
 

@@ -39,7 +39,7 @@ def describe(what: str | None, *, with_speed: bool) -> Described:
         raise ValueError(f'{what} is neither a file, nor one of the models {", ".join(ZOO)}')
 
     from ..info import describe_video, facts_of_video
-    from ..video.source import open_source
+    from ..io.video_reader import open_source
 
     with open_source(what) as source:
         facts = facts_of_video(source)

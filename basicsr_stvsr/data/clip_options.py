@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import ValidationError
 
-from ..color import Color, StoredColor
+from ..io.color import Color, StoredColor
 from ..schema import Count, DatasetOptions, Flow, Positive
 from ..schema.block import Block, nearest, problem, refuse, refuse_field, shown
 from .clip_areas import ClipArea

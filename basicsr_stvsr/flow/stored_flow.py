@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from basicsr.utils.flow_util import flowread
 
-from ..data.frames import FrameReadError, LmdbEnvironments, LmdbReader
+from ..io.frames import FrameReadError, LmdbEnvironments, LmdbReader
 from .base import FLOW_REGISTRY, StoredFlow
 
 SUFFIXES = ('.flo', '.npy')

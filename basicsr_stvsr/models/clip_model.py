@@ -18,8 +18,6 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..archs.resize import upscale_bicubic
-from ..color import Color, convert_clip, to_image
-from ..data.saved_frames import SavedFrames
 from ..data.scene_cuts import find_cuts
 from ..inference import (
     Tiles,
@@ -32,6 +30,8 @@ from ..inference import (
     restore_frames,
     restore_windows,
 )
+from ..io.color import Color, convert_clip, to_image
+from ..io.saved_frames import SavedFrames
 from ..precision import PRECISIONS
 from ..utils.distributed import gather
 from ..utils.json_files import finite_or_null

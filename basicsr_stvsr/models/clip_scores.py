@@ -16,7 +16,7 @@ from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 
-from ..color import Color, convert_clip, to_image
+from ..io.color import Color, convert_clip, to_image
 from ..metrics.stand_ins import STAND_INS
 from ..utils.cpu_memory import keep_freed_memory
 from ..utils.processes import end_with_parent, ignore_signals, server_context

@@ -13,7 +13,7 @@ from pickle import UnpicklingError
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from ..data.frames import FrameReadError
+from ..io.frames import FrameReadError
 from ..options import user_errors
 from .checkpoint import export_weights
 

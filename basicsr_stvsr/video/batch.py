@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from .sink import CONTAINERS
-from .source import VideoError
+from ..io.video_reader import VideoError
+from ..io.video_writer import CONTAINERS
 
 _POLL = 1  # seconds
 

@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 from basicsr.metrics import calculate_psnr, calculate_ssim
 
+from ..io.video_reader import Source, VideoError, VideoInfo, open_source
 from ..utils.threads import available_cores
-from .source import Source, VideoError, VideoInfo, open_source
 
 Mode = Literal['slider', 'side-by-side', 'difference']
 

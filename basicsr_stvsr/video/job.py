@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 from ..inference import Carry, State, check_needs, device_of, is_recurrent
+from ..io.video_reader import FolderSource, Source, VideoError
+from ..io.video_writer import Encoding, OutputSpec, check_output, join, stored_frames
 from ..precision import fastest_precision
 from .restorer import RestoreOptions, Restorer
 from .segments import Segments, Start, Whole, Written, run_in_processes
-from .sink import Encoding, OutputSpec, check_output, join, stored_frames
-from .source import FolderSource, Source, VideoError
 
 SEGMENT_LENGTH = 250  # given frames of a segment
 _STATE, _LOCK = 'state.json', 'lock'

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from ..archs.resize import upscale_bicubic
-from ..color import convert_clip, levels_of, to_image
 from ..data.lq_flow import flow_tensor
 from ..data.scene_cuts import CONTEXT as CUT_CONTEXT
 from ..data.scene_cuts import THRESHOLD, mark_cuts
@@ -32,8 +31,9 @@ from ..inference import (
     is_recurrent,
     restore_stream,
 )
+from ..io.color import convert_clip, levels_of, to_image
+from ..io.video_reader import TimedFrame, packed, planes_of
 from ..precision import PRECISIONS, fastest_precision
-from .source import TimedFrame, packed, planes_of
 
 AT_CUT = ('previous', 'next')
 _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}

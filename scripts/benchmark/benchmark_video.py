@@ -40,12 +40,12 @@ from torch import nn
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
 from basicsr_stvsr.data.synthetic import CameraPath, Layer, render
 from basicsr_stvsr.inference import restore_stream
+from basicsr_stvsr.io.video_reader import ColorSpec, Source, TimedFrame, open_source
+from basicsr_stvsr.io.video_writer import Encoding, OutputSpec, VideoWriter
 from basicsr_stvsr.utils.cpu_memory import keep_freed_memory, return_freed_memory
 from basicsr_stvsr.video.job import Job
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer
 from basicsr_stvsr.video.segments import Segments, Start
-from basicsr_stvsr.video.sink import Encoding, OutputSpec, VideoWriter
-from basicsr_stvsr.video.source import ColorSpec, Source, TimedFrame, open_source
 from basicsr_stvsr.zoo import ZOO, load
 
 RATE = Fraction(25)

@@ -21,12 +21,12 @@ from stvsr.main import main
 mode.needs_networks_only = True  # as in the command
 
 from basicsr_stvsr.inference import Tiles  # noqa: E402
+from basicsr_stvsr.io.video_reader import FolderSource, VideoSource  # noqa: E402
+from basicsr_stvsr.io.video_writer import VideoWriter  # noqa: E402
 from basicsr_stvsr.utils import background  # noqa: E402
 from basicsr_stvsr.video import restorer, segments  # noqa: E402
 from basicsr_stvsr.video.job import Job  # noqa: E402
 from basicsr_stvsr.video.restorer import Restorer  # noqa: E402
-from basicsr_stvsr.video.sink import VideoWriter  # noqa: E402
-from basicsr_stvsr.video.source import FolderSource, VideoSource  # noqa: E402
 
 
 class Stages:

@@ -20,7 +20,7 @@ import av
 import cv2
 import numpy as np
 
-from basicsr_stvsr.data.frames import FrameReader, FrameReadError, open_color_reader
+from basicsr_stvsr.io.frames import FrameReader, FrameReadError, open_color_reader
 from basicsr_stvsr.options import load_options
 
 ROOT = Path(__file__).resolve().parents[2]

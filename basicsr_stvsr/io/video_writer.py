@@ -19,7 +19,17 @@ import cv2
 import numpy as np
 
 from ..utils.threads import available_cores
-from .source import FULL, LIMITED, SWSCALE_MATRICES, ColorSpec, StreamInfo, VideoError, VideoInfo, packed, video_stream
+from .video_reader import (
+    FULL,
+    LIMITED,
+    SWSCALE_MATRICES,
+    ColorSpec,
+    StreamInfo,
+    VideoError,
+    VideoInfo,
+    packed,
+    video_stream,
+)
 
 # Suffix of an output -> FFmpeg's name of its container. AVI and transport streams are left out: the former has no time
 # stamps, the latter no tags and chapters.

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, 
 import cv2
 import numpy as np
 
-from ..data.frames import IMAGE_SUFFIXES, decode_image, files_with, natural_key, read_ebml_number
 from ..utils.threads import available_cores
+from .frames import IMAGE_SUFFIXES, decode_image, files_with, natural_key, read_ebml_number
 
 if TYPE_CHECKING:
     import av

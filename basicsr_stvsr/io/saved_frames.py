@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..color import Color, convert_clip
+from .color import Color, convert_clip
 from .frames import FrameReader, FrameReadError, open_color_reader
 
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import cv2
 import numpy as np
 
-from ..color import Color, StoredColor, check_yuv, convert_frame
+from .color import Color, StoredColor, check_yuv, convert_frame
 
 IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff'})
 VIDEO_SUFFIXES = frozenset({'.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.m2ts', '.wmv',
