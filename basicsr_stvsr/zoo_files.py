@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from .archs.checkpoint import check_sha256, sha256_of
-from .io.lmdb_files import FileLock
+from .utils.file_lock import FileLock
 from .zoo import Entry, check_file, entry_of, load
 
 CHUNK = 1 << 18  # bytes
