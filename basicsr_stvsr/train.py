@@ -22,11 +22,11 @@ from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_
 from basicsr.utils.options import dict2str
 from torch.utils.data import DataLoader, Dataset
 
+from .config.loading import parse_options, save_options, user_errors
 from .data.sampling import SampleStream
 from .data.train_loader import make_train_loader, num_shares, open_batches
 from .log_file import details_to_file, log_to_file, open_log_file
 from .models.stvsr_model import NonFiniteError, STVSRModel
-from .options import parse_options, save_options, user_errors
 from .run_summary import summarize_training
 from .training_log import TrainingLog
 from .training_state import CheckpointError, find_resume_state, restore_rng_of_rank

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from .archs.checkpoint import import_safetensors, load_weights, read_params, sha256_of
+from .config.loading import load_options
 from .info import MEASURED_SIZE
-from .options import load_options
 from .training_state import replace_file, saved_states
 from .zoo import Entry, Score, Stage, build
 from .zoo_page import NOT_TOLD, card

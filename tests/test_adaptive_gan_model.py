@@ -14,10 +14,10 @@ from reference_util import in_float64
 from run_util import run
 from torch.nn import functional as F
 
+from basicsr_stvsr.config import check_options
+from basicsr_stvsr.config.loading import complete_datasets, complete_paths, load_options
 from basicsr_stvsr.models.adaptive_gan_model import AdaptiveGANModel
 from basicsr_stvsr.models.stvsr_model import NonFiniteError
-from basicsr_stvsr.options import complete_datasets, complete_paths, load_options
-from basicsr_stvsr.schema import check_options
 
 PIXEL = {'type': 'SpatiallyAdaptiveCharbonnierLoss', 'loss_weight': 1.0, 'alpha': 0.1, 'beta': 0.9}
 FEATURE = {

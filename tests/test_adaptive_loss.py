@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from basicsr_stvsr.archs import vgg_features
 from basicsr_stvsr.archs.vgg_features import VGGFeatures
+from basicsr_stvsr.config.loading import load_options, parse_options
 from basicsr_stvsr.io.color import convert_clip
 from basicsr_stvsr.losses.adaptive_loss import (
     SpatiallyAdaptiveCharbonnierLoss,
@@ -20,7 +21,6 @@ from basicsr_stvsr.losses.adaptive_loss import (
     local_activity,
     weighted_charbonnier,
 )
-from basicsr_stvsr.options import load_options, parse_options
 
 pytestmark = pytest.mark.numeric
 

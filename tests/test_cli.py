@@ -20,9 +20,9 @@ from video_util import moving_clip, packets_of, write_film, write_video
 
 from basicsr_stvsr import speed
 from basicsr_stvsr.cli.progress import ProgressBar
+from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.info import facts_of_model
 from basicsr_stvsr.io.video_reader import open_source
-from basicsr_stvsr.options import load_options
 from basicsr_stvsr.zoo import WEIGHTS, ZOO, build, load, outline
 from stvsr.main import main
 

@@ -17,6 +17,7 @@ from run_util import run, succeed, write
 from torch.utils.data import default_collate
 
 from basicsr_stvsr.archs.arch_util import warp
+from basicsr_stvsr.config.loading import complete_paths, load_options
 from basicsr_stvsr.data.lq_flow import LQFlow
 from basicsr_stvsr.data.sampling import seeded
 from basicsr_stvsr.flow import build_flow
@@ -24,7 +25,6 @@ from basicsr_stvsr.inference import pad_to_multiple, restore_clip
 from basicsr_stvsr.io.color import convert_frame
 from basicsr_stvsr.io.frames import open_reader
 from basicsr_stvsr.io.lmdb_files import clip_frames, write_lmdb
-from basicsr_stvsr.options import complete_paths, load_options
 
 TERMS = {'l_recn', 'l_tm1', 'l_tmm', 'l_td1', 'l_recn2', 'l_td2', 'l_tm2'}
 FISR_TRAIN_FILES = [path for path in sorted((ROOT / 'options').rglob('*fisr*.yml')) for opt in [load_options(str(path))]

@@ -18,10 +18,10 @@ from conftest import ROOT, TINY_NET, write_moving_clips
 from run_util import run, run_fresh
 from torch import nn
 
+from basicsr_stvsr.config import check_options
+from basicsr_stvsr.config.loading import complete_datasets, complete_paths, load_options
 from basicsr_stvsr.data.train_loader import make_train_loader
 from basicsr_stvsr.info import facts_of_model
-from basicsr_stvsr.options import complete_datasets, complete_paths, load_options
-from basicsr_stvsr.schema import check_options
 from basicsr_stvsr.zoo import ZOO, load_network
 from basicsr_stvsr.zoo_publish import publish
 

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from basicsr_stvsr.options import load_options, load_yaml, merge_options, parse_options, save_options, set_option
+from basicsr_stvsr.config.loading import load_options, load_yaml, merge_options, parse_options, save_options, set_option
 from basicsr_stvsr.test import test_pipeline as run_test_pipeline
 from basicsr_stvsr.train import train_pipeline
 
@@ -320,7 +320,7 @@ def test_files_of_basicsr_pass_as_they_are(tmp_path):
 def test_without_gpus_several_processes_talk_by_gloo(tmp_path, monkeypatch):
     """Though BasicSR's files name nccl, which knows GPUs only."""
     asked = {}
-    monkeypatch.setattr('basicsr_stvsr.options.init_dist', lambda launcher, **how: asked.update(how))
+    monkeypatch.setattr('basicsr_stvsr.config.loading.init_dist', lambda launcher, **how: asked.update(how))
     path = write(tmp_path / 'a.yml', BASICSR_FILE)
     parse_options(str(tmp_path), True, ['-opt', path, '--launcher', 'pytorch'])
     assert asked == {'backend': 'gloo', 'port': 29500}

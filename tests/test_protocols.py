@@ -16,12 +16,12 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
 from basicsr_stvsr.cli.model import chosen_model
+from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.inference import restore_frames
 from basicsr_stvsr.io.color import convert_frame
 from basicsr_stvsr.io.lmdb_files import FrameSource, write_lmdb
 from basicsr_stvsr.io.saved_frames import SavedFrames
 from basicsr_stvsr.models.clip_model import made_numbers
-from basicsr_stvsr.options import load_options
 from basicsr_stvsr.protocols import FOLDER, PROTOCOLS, protocol_of
 from basicsr_stvsr.protocols.report import table, write_report
 from basicsr_stvsr.protocols.run import BASELINES, baseline, options_of

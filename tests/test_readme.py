@@ -17,7 +17,7 @@ from conftest import ROOT
 from run_util import run, run_fresh
 from video_util import moving_clip, write_video
 
-from basicsr_stvsr.options import load_options, set_option
+from basicsr_stvsr.config.loading import load_options, set_option
 
 SMALLER_NET = [  # of the large one
     'network_g:flow_net={type: OFRNet, num_feat: 8, num_res: 1}',

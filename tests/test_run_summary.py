@@ -10,8 +10,8 @@ from basicsr.utils import get_root_logger
 from conftest import TINY_NET
 from run_util import train_opt
 
+from basicsr_stvsr.config import check_options
 from basicsr_stvsr.log_file import details_to_file
-from basicsr_stvsr.schema import check_options
 from basicsr_stvsr.test import test_pipeline as run_test_pipeline
 
 

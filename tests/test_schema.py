@@ -19,6 +19,18 @@ from jsonschema import Draft7Validator
 from pydantic import Field
 from torch import nn
 
+from basicsr_stvsr.config import Block, Count, Loss, Options, Positive, TrainOptions, check_options
+from basicsr_stvsr.config.json_schema import json_schema, reference
+from basicsr_stvsr.config.loading import load_options, load_yaml, parse_options, set_option
+from basicsr_stvsr.config.options import (
+    CosineOptions,
+    DistOptions,
+    LoggerOptions,
+    MultiStepOptions,
+    PathOptions,
+    ValOptions,
+    WandbOptions,
+)
 from basicsr_stvsr.data.clip_options import (
     ClipSource,
     ClipTestOptions,
@@ -29,18 +41,6 @@ from basicsr_stvsr.data.clip_options import (
 )
 from basicsr_stvsr.models.mbnet_model import MBNetTrainOptions
 from basicsr_stvsr.models.stvsr_model import STVSRModel
-from basicsr_stvsr.options import load_options, load_yaml, parse_options, set_option
-from basicsr_stvsr.schema import Block, Count, Loss, Options, Positive, TrainOptions, check_options
-from basicsr_stvsr.schema.export import json_schema, reference
-from basicsr_stvsr.schema.options import (
-    CosineOptions,
-    DistOptions,
-    LoggerOptions,
-    MultiStepOptions,
-    PathOptions,
-    ValOptions,
-    WandbOptions,
-)
 from basicsr_stvsr.utils.distributed import init_dist
 
 TRAIN, TEST = ROOT / 'options' / 'train_mbnet.yml', ROOT / 'options' / 'test_mbnet.yml'
@@ -361,10 +361,10 @@ def validator() -> Draft7Validator:
 
 
 def test_the_schema_file_is_that_of_the_models():
-    command = [sys.executable, '-m', 'basicsr_stvsr.schema']
+    command = [sys.executable, '-m', 'basicsr_stvsr.config']
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert printed == (ROOT / 'options' / 'schema.json').read_text(), (
-        'write it anew: python -m basicsr_stvsr.schema > options/schema.json')
+        'write it anew: python -m basicsr_stvsr.config > options/schema.json')
 
 
 @pytest.mark.parametrize('path', sorted((ROOT / 'options').rglob('*.yml')), ids=lambda path: path.stem)
@@ -422,4 +422,4 @@ def test_the_examples_of_the_docs(tmp_path, scratch_registries):
 
 def test_the_docs_list_every_option():
     page = (ROOT / 'docs' / 'options.md').read_text()
-    assert page.endswith(reference()), 'replace its end: python -m basicsr_stvsr.schema --reference'
+    assert page.endswith(reference()), 'replace its end: python -m basicsr_stvsr.config --reference'

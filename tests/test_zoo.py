@@ -18,7 +18,7 @@ from conftest import ROOT
 from torch import nn
 
 from basicsr_stvsr import zoo, zoo_page
-from basicsr_stvsr.options import load_options
+from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.utils.file_lock import FileLock
 from basicsr_stvsr.zoo import ZOO, Entry, Score, Stage, build, load, load_network
 from basicsr_stvsr.zoo_files import fetch, verify

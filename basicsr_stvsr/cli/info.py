@@ -48,8 +48,8 @@ def describe(what: str | None, *, with_speed: bool) -> Described:
 
 def describe_network(what: str, *, with_speed: bool) -> Described:
     """Facts about a network by its name in the zoo, or by its option file."""
+    from ..config.loading import load_options
     from ..info import describe_model, facts_of_model
-    from ..options import load_options
     from ..zoo import outline
     from .model import network_of
 

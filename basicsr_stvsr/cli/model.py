@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..archs.arch_util import compile_network
-from ..options import load_options
+from ..config.loading import load_options
 from ..zoo import build, check_file, entry_of, load_network
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from basicsr.data.transforms import mod_crop
 
-from ..schema.registered import Registered, arguments_of
+from ..config.registered import Registered, arguments_of
 from .video_degradation import VideoDegradation, video
 
 __all__ = [

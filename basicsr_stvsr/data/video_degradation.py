@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from pydantic import AfterValidator, Field
 
+from ..config.block import Block, Count, refuse, shown
 from ..io.codecs import CodecName, Preset, check_codecs, compress
-from ..schema.block import Block, Count, refuse, shown
 from ..utils.threads import limit_opencv_in_workers
 from .boxes import Box, widen
 

@@ -1,1 +1,1 @@
-"""What touches a file of frames: images, LMDB, raw video, MATLAB files, video files, and the colours of their pixels."""
+"""Files of frames: images, LMDB, raw video, MATLAB and video files, and the colours of their pixels."""

@@ -56,7 +56,7 @@ class ClipModel(SRModel):
     """The half of `STVSRModel` that restores and scores.
 
     Of the options (`val`) it reads, besides BasicSR's, `overlap`, the copy that is scored of a frame that two windows
-    made, and `average`, the order in which means are taken; see `schema.ValOptions`.
+    made, and `average`, the order in which means are taken; see `config.options.ValOptions`.
 
     Attributes:
         stop_requested: Asked before every clip of a validation, which is cut short where the answer is yes.

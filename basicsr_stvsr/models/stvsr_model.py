@@ -20,10 +20,10 @@ from torch.utils.data import Dataset, default_collate
 
 from ..archs.arch_util import compile_network, to_channels_last
 from ..archs.checkpoint import check_hash, load_weights, read_block
+from ..config import TrainOptions
 from ..data.sampling import SeededDataset, SeededIndex
 from ..inference import check_color, first_output, output_length
 from ..precision import computes_bf16, prefers_channels_last
-from ..schema import TrainOptions
 from ..training_state import check_moments, rng_state, write_whole
 from ..utils.distributed import any_rank, gather, on_first_rank
 from .clip_model import ClipModel, color_of

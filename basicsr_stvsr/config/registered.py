@@ -152,7 +152,7 @@ class Registered:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {'kind': self}  # for `export.json_schema`, as networks may be parts of each other without end
+        return {'kind': self}  # for `json_schema`, as networks may be parts of each other without end
 
 
 def try_out(build: Callable[[], Any]) -> Any:

@@ -23,9 +23,9 @@ from basicsr.utils.misc import set_random_seed
 
 from stvsr.pipeline_parser import make_pipeline_parser
 
-from .schema import check_options, has_schema
-from .schema.block import nearest, shown
-from .utils.distributed import gather, init_dist
+from ..utils.distributed import gather, init_dist
+from . import check_options, has_schema
+from .block import nearest, shown
 
 
 class OptionLoader(yaml.SafeLoader):
@@ -241,7 +241,7 @@ def complete_paths(opt: dict[str, Any], root_path: str) -> None:
         if value is not None and ('resume_state' in key or 'pretrain_network' in key):
             path[key] = osp.expanduser(value)
             # Weights that ship with the package are found from any folder.
-            in_package = Path(__file__).parent.parent / value
+            in_package = Path(__file__).parents[2] / value
             if value.startswith('basicsr_stvsr/') and not osp.exists(value) and in_package.is_file():
                 path[key] = str(in_package)
     if opt['is_train']:

@@ -2,10 +2,10 @@
 import argparse
 import json
 
-from .export import json_schema, reference
+from .json_schema import json_schema, reference
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(prog='python -m basicsr_stvsr.schema', description=__doc__)
+    parser = argparse.ArgumentParser(prog='python -m basicsr_stvsr.config', description=__doc__)
     parser.add_argument('--reference', action='store_true', help='print the tables of docs/options.md')
     if parser.parse_args().reference:
         print(reference(), end='')

@@ -30,7 +30,7 @@ from .options import (
 )
 from .registered import Registered, arguments_of, degradations, flows, is_from
 
-ABOUT = 'An option file of basicsr_stvsr; made by `python -m basicsr_stvsr.schema`.'
+ABOUT = 'An option file of basicsr_stvsr; made by `python -m basicsr_stvsr.config`.'
 BASE = 'Another option file, its path relative to this one, from which this file states only the differences.'
 
 
