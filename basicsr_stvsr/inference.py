@@ -24,12 +24,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .config.options import OVERLAP_RULES
+
 State = tuple[Tensor, ...]  # a NamedTuple, see above
 # What runs on the tile of each input, with the tile of the state: what it makes, and what that leaves
 Run = Callable[[list[Tensor], State | None], tuple[Tensor, State]]
 DEFAULT_OVERLAP = 32, 8  # and feather, of tiles that nobody asked for
 logger = logging.getLogger('basicsr')
-OVERLAP_RULES = ('first', 'last', 'middle', 'mean', 'all')
 
 
 class StreamFrame(NamedTuple):

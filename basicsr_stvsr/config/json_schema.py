@@ -28,7 +28,7 @@ from .options import (
     ValOptions,
     WandbOptions,
 )
-from .registered import Registered, arguments_of, degradations, flows, is_from
+from .registered import DEGRADATIONS, FLOW_REGISTRY, Registered, arguments_of, entries, is_from
 
 ABOUT = 'An option file of basicsr_stvsr; made by `python -m basicsr_stvsr.config`.'
 BASE = 'Another option file, its path relative to this one, from which this file states only the differences.'
@@ -123,11 +123,12 @@ def reference() -> str:
     blocks = [Options, *parts, PathOptions, TrainOptions, *models().values(), MultiStepOptions, CosineOptions,
               ValOptions, TileOptions, LoggerOptions, WandbOptions, DistOptions]
     sections = [table(block, blocks) for block in dict.fromkeys(blocks)]
-    sections += [signatures('Degradations', degradations(), {'scale'})]
-    sections += [table(block, []) for target in degradations().values() for block in blocks_of(target)]
+    sections += [signatures('Degradations', DEGRADATIONS, {'scale'})]
+    sections += [table(block, []) for target in DEGRADATIONS.values() for block in blocks_of(target)]
     sections += [
         signatures('Networks', own(ARCH_REGISTRY)), signatures('Losses', own(LOSS_REGISTRY)),
-        signatures('Sources of flow', flows()), signatures('Metrics', own(METRIC_REGISTRY), {'img', 'img2'})]
+        signatures('Sources of flow', entries(FLOW_REGISTRY)),
+        signatures('Metrics', own(METRIC_REGISTRY), {'img', 'img2'})]
     return '\n\n'.join('\n'.join(section) for section in sections) + '\n'
 
 

@@ -18,9 +18,11 @@ from pydantic import (
 from pydantic_core import ValidationError
 from torch import nn
 
-from ..inference import OVERLAP_RULES
 from .block import Block, Count, Positive, problem, refuse, refuse_field, shown, whole_number
 from .registered import Dataset, Loss, Metric, Network, Optimizer, Registered, entries, find
+
+# Which copy of a frame that several windows made counts; see `inference.windows`
+OVERLAP_RULES = ('first', 'last', 'middle', 'mean', 'all')
 
 # ---------------------------------------------------------------- train
 

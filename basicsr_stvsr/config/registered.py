@@ -16,6 +16,9 @@ from torch import nn
 
 from .block import Block, lines, nearest, refuse, refuse_field, shown
 
+FLOW_REGISTRY = Registry('flow')  # `flow` fills it
+DEGRADATIONS: dict[str, Callable] = {}  # `data.degradations` fills it
+
 
 class Arguments(Block):
     """Arguments of a class or function, as its signature has them."""
@@ -190,18 +193,6 @@ def try_loss(target: Callable, arguments: dict[str, Any]) -> None:
         target(**arguments)
 
 
-def flows() -> dict[str, Callable]:
-    from ..flow import FLOW_REGISTRY  # which imports readers of frames, whose data sets state their options by this
-
-    return entries(FLOW_REGISTRY)
-
-
-def degradations() -> dict[str, Callable]:
-    from ..data.degradations import DEGRADATIONS  # whose options are made of what this module has
-
-    return DEGRADATIONS
-
-
 Network = Annotated[dict[str, Any], Registered('network', partial(entries, ARCH_REGISTRY))]
 NetworkPart = Annotated[dict[str, Any], Registered(
     'network', partial(entries, ARCH_REGISTRY), partial(arguments_of, is_part=True))]
@@ -213,7 +204,7 @@ Metric = Annotated[dict[str, Any], Registered(
 Dataset = Annotated[dict[str, Any], Registered(
     'data set', partial(entries, DATASET_REGISTRY), lambda dataset: getattr(dataset, 'options', None))]
 Flow = Annotated[dict[str, Any], Registered(
-    'source of flow', flows, trial=lambda target, arguments: target(**arguments))]
+    'source of flow', partial(entries, FLOW_REGISTRY), trial=lambda target, arguments: target(**arguments))]
 Optimizer = Annotated[dict[str, Any], Registered(
     'optimiser', optimizers, partial(arguments_of, given=frozenset({'params'}), needed=frozenset({'lr'})),
     lambda optimizer, arguments: optimizer([nn.Parameter(torch.zeros(2, 2))], **arguments))]

@@ -9,9 +9,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from basicsr.utils.registry import Registry
 
-FLOW_REGISTRY = Registry('flow')
+from ..config.registered import FLOW_REGISTRY
 
 
 class FlowEstimator(ABC):
