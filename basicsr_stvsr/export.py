@@ -26,7 +26,7 @@ from torch.export import Dim
 
 from .archs import pacnet_arch  # noqa: F401  (registers the operators that are translated below)
 from .archs.checkpoint import sha256_of
-from .inference import check_needs, first_output, is_recurrent, output_length, overlap_of
+from .inference.windows import check_needs, first_output, is_recurrent, output_length, overlap_of
 from .version import __version__
 
 OPSET = 20  # with the GridSample that torch's exporter writes; onnxruntime has it from 1.17 on
@@ -106,7 +106,7 @@ class Step(nn.Module):
 
 
 def interface_of(net: nn.Module) -> Interface:
-    """How a network is called, as `basicsr_stvsr.inference` calls it.
+    """How a network is called, as `basicsr_stvsr.inference.windows` calls it.
 
     Raises:
         ExportError: it takes clips of any length at once.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .inference import is_recurrent
+from .inference.windows import is_recurrent
 from .io.video_reader import TimedFrame
 from .video.restorer import RestoreOptions, Restorer
 

@@ -21,7 +21,7 @@ from torch import nn
 from .archs.arch_util import to_channels_last
 from .archs.checkpoint import LAYOUTS, check_hash, check_sha256, load_weights, read_state_dict
 from .discovery import register_everything
-from .precision import prefers_channels_last
+from .inference.precision import prefers_channels_last
 
 WEIGHTS = Path(__file__).parent / 'weights'
 MEASURED = WEIGHTS / 'measured.json'

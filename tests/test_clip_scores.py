@@ -11,9 +11,9 @@ import torch
 from basicsr.metrics import calculate_metric
 from conftest import ROOT
 
+from basicsr_stvsr.evaluation.clip_scores import FramePair, Scorer
 from basicsr_stvsr.metrics.temporal_metric import calculate_tof
 from basicsr_stvsr.metrics.vmaf_metric import calculate_vmaf, unusable
-from basicsr_stvsr.models.clip_scores import FramePair, Scorer
 
 FRAMES = {
     'psnr': {'type': 'calculate_psnr', 'crop_border': 2}, 'ssim': {'type': 'calculate_ssim', 'crop_border': 0},
@@ -93,7 +93,7 @@ def test_processes_end_when_this_one_is_killed(tmp_path):
 import os, signal, sys, torch
 sys.path.insert(0, {str(ROOT)!r})
 import basicsr_stvsr
-from basicsr_stvsr.models.clip_scores import FramePair, Scorer
+from basicsr_stvsr.evaluation.clip_scores import FramePair, Scorer
 
 if __name__ == '__main__':
     with Scorer({{'psnr': {FRAMES['psnr']}}}, 1).clip(has_truth=True) as clip:

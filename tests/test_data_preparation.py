@@ -19,7 +19,7 @@ from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from run_util import run
 
 from basicsr_stvsr.data.degradations import bicubic_downsample, linear_light_average
-from basicsr_stvsr.data.scene_cuts import find_cuts
+from basicsr_stvsr.inference.scene_cuts import find_cuts
 from basicsr_stvsr.io.frames import FrameReadError
 from basicsr_stvsr.io.lmdb_files import FrameSource, LmdbWriter, bounded_map, verify_lmdb, write_lmdb
 

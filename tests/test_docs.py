@@ -25,7 +25,7 @@ import basicsr_stvsr
 from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.config.loading import OptionLoader, complete_datasets, complete_paths, load_options
 from basicsr_stvsr.discovery import import_modules
-from basicsr_stvsr.inference import restore_clip
+from basicsr_stvsr.inference.windows import restore_clip
 from basicsr_stvsr.protocols import PROTOCOLS
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md')), *sorted((ROOT / 'scripts').rglob('*.md'))]

@@ -17,6 +17,7 @@ from basicsr.models import build_model
 from basicsr.utils.registry import METRIC_REGISTRY
 from skimage.metrics import peak_signal_noise_ratio
 
+from basicsr_stvsr.evaluation.clip_scores import needs_order, needs_reference, usable_metrics
 from basicsr_stvsr.metrics import face_metric, face_networks
 from basicsr_stvsr.metrics.face_metric import (
     ARCFACE_POINTS,
@@ -38,7 +39,6 @@ from basicsr_stvsr.metrics.face_networks import (
     RetinaFaceDetector,
     load_detector,
 )
-from basicsr_stvsr.models.clip_scores import needs_order, needs_reference, usable_metrics
 
 METRICS = (calculate_face_identity, calculate_face_stability, calculate_face_psnr, calculate_face_ssim)
 GREY = 60

@@ -6,8 +6,8 @@ from basicsr.metrics import calculate_metric
 from basicsr.metrics.psnr_ssim import calculate_ssim
 from basicsr.utils.registry import METRIC_REGISTRY
 
+from basicsr_stvsr.evaluation.clip_scores import needs_reference
 from basicsr_stvsr.metrics.fisr_metric import calculate_fisr_psnr, calculate_fisr_ssim
-from basicsr_stvsr.models.clip_scores import needs_reference
 
 pytestmark = pytest.mark.numeric
 

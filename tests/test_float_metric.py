@@ -8,8 +8,8 @@ from basicsr.metrics.psnr_ssim import calculate_psnr, calculate_ssim
 from basicsr.utils.registry import METRIC_REGISTRY
 from conftest import score_of
 
+from basicsr_stvsr.evaluation.clip_scores import FramePair, needs_reference
 from basicsr_stvsr.metrics.float_metric import calculate_float_psnr, calculate_float_ssim
-from basicsr_stvsr.models.clip_scores import FramePair, needs_reference
 
 pytestmark = pytest.mark.numeric
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from basicsr_stvsr.archs.fstrn_arch import FSTRN, C3DResBlock, FastResBlock, FrameConv, FrameDeconv, enlarge
 from basicsr_stvsr.config.loading import complete_datasets, complete_paths, load_options, parse_options
-from basicsr_stvsr.inference import restore_clip
+from basicsr_stvsr.inference.windows import restore_clip
 from basicsr_stvsr.models.stvsr_model import STVSRModel
 
 pytestmark = pytest.mark.numeric

@@ -7,7 +7,7 @@ from torch import nn
 
 from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.archs.vsrresnet_arch import VSRResNet
-from basicsr_stvsr.inference import (
+from basicsr_stvsr.inference.windows import (
     Carry,
     StreamFrame,
     Tiles,

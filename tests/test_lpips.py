@@ -11,8 +11,8 @@ from basicsr.utils.registry import METRIC_REGISTRY
 from conftest import score_of
 from torch import nn
 
+from basicsr_stvsr.evaluation.clip_scores import FramePair, needs_reference, usable_metrics
 from basicsr_stvsr.metrics.lpips_metric import BACKBONES, build_lpips, calculate_lpips
-from basicsr_stvsr.models.clip_scores import FramePair, needs_reference, usable_metrics
 
 lpips = pytest.importorskip('lpips')
 torchvision = pytest.importorskip('torchvision')

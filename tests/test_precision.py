@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from basicsr_stvsr import precision
-from basicsr_stvsr.inference import check_needs
-from basicsr_stvsr.precision import computes_bf16, fastest_precision, onednn_may_use_bf16
+from basicsr_stvsr.inference import precision
+from basicsr_stvsr.inference.precision import computes_bf16, fastest_precision, onednn_may_use_bf16
+from basicsr_stvsr.inference.windows import check_needs
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer, restore
 from basicsr_stvsr.zoo import ZOO, load
 

@@ -17,7 +17,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
 from basicsr_stvsr.cli.model import chosen_model
 from basicsr_stvsr.config.loading import load_options
-from basicsr_stvsr.inference import restore_frames
+from basicsr_stvsr.inference.windows import restore_frames
 from basicsr_stvsr.io.color import convert_frame
 from basicsr_stvsr.io.lmdb_files import FrameSource, write_lmdb
 from basicsr_stvsr.io.saved_frames import SavedFrames

@@ -7,8 +7,8 @@ from basicsr.metrics import calculate_metric
 from basicsr.utils.registry import METRIC_REGISTRY
 from conftest import score_of
 
+from basicsr_stvsr.evaluation.clip_scores import FramePair, needs_reference
 from basicsr_stvsr.metrics.region_metric import calculate_region_error
-from basicsr_stvsr.models.clip_scores import FramePair, needs_reference
 
 pytestmark = pytest.mark.numeric
 

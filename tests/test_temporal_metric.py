@@ -3,6 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
+from basicsr_stvsr.evaluation.clip_scores import needs_order, needs_reference
 from basicsr_stvsr.metrics.temporal_metric import (
     calculate_temporal_difference,
     calculate_tof,
@@ -10,7 +11,6 @@ from basicsr_stvsr.metrics.temporal_metric import (
     visible,
     warped,
 )
-from basicsr_stvsr.models.clip_scores import needs_order, needs_reference
 
 pytestmark = pytest.mark.numeric
 

@@ -11,7 +11,7 @@ from torch import nn
 import basicsr_stvsr
 from basicsr_stvsr.archs.resize import upscale_bicubic
 from basicsr_stvsr.flow import build_flow
-from basicsr_stvsr.inference import Carry, restore_clip
+from basicsr_stvsr.inference.windows import Carry, restore_clip
 from basicsr_stvsr.io.color import convert_clip
 from basicsr_stvsr.io.video_reader import TimedFrame
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer, restore

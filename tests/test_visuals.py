@@ -8,7 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from basicsr_stvsr.visuals import flow_picture, flow_wheel, write_images
+from basicsr_stvsr.evaluation.visuals import flow_picture, flow_wheel, write_images
 
 
 def read_image(events: EventAccumulator, tag: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from basicsr_stvsr.archs.resize import upscale_bicubic
 from basicsr_stvsr.archs.vsrresnet_arch import ResBlock, VSRResDiscriminator, VSRResNet
-from basicsr_stvsr.inference import Tiling, restore_clip
+from basicsr_stvsr.inference.windows import Tiling, restore_clip
 
 pytestmark = pytest.mark.numeric
 

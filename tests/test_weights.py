@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from basicsr_stvsr.archs.checkpoint import check_hash, load_weights, read_state_dict
 from basicsr_stvsr.config.loading import load_options
-from basicsr_stvsr.inference import restore_clip
+from basicsr_stvsr.inference.windows import restore_clip
 from basicsr_stvsr.zoo import load_network
 
 WEIGHTS = sorted((ROOT / 'basicsr_stvsr' / 'weights').glob('*.pth'))

@@ -12,7 +12,7 @@ from torch import nn
 
 from stvsr.main import EXIT_FAILED
 
-from ..inference import is_recurrent
+from ..inference.windows import is_recurrent
 from ..io.video_reader import open_source
 from ..io.video_writer import Encoding, default_codec
 from ..utils.cpu_memory import keep_freed_memory

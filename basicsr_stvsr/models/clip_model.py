@@ -18,8 +18,22 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..archs.resize import upscale_bicubic
-from ..data.scene_cuts import find_cuts
-from ..inference import (
+from ..evaluation.clip_scores import (
+    FramePair,
+    FrameScores,
+    Scorer,
+    average_clips,
+    average_groups,
+    coverage,
+    digits,
+    has_coverage,
+    needs_order,
+    usable_metrics,
+)
+from ..evaluation.visuals import write_images
+from ..inference.precision import PRECISIONS
+from ..inference.scene_cuts import find_cuts
+from ..inference.windows import (
     Tiles,
     Tiling,
     check_color,
@@ -32,22 +46,8 @@ from ..inference import (
 )
 from ..io.color import Color, convert_clip, to_image
 from ..io.saved_frames import SavedFrames
-from ..precision import PRECISIONS
 from ..utils.distributed import gather
 from ..utils.json_files import finite_or_null
-from ..visuals import write_images
-from .clip_scores import (
-    FramePair,
-    FrameScores,
-    Scorer,
-    average_clips,
-    average_groups,
-    coverage,
-    digits,
-    has_coverage,
-    needs_order,
-    usable_metrics,
-)
 
 SHOWN_OF_STREAM = 5  # of a recurrent network tensorboard shows its fifth frame
 

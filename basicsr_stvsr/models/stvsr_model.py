@@ -22,8 +22,8 @@ from ..archs.arch_util import compile_network, to_channels_last
 from ..archs.checkpoint import check_hash, load_weights, read_block
 from ..config import TrainOptions
 from ..data.sampling import SeededDataset, SeededIndex
-from ..inference import check_color, first_output, output_length
-from ..precision import computes_bf16, prefers_channels_last
+from ..inference.precision import computes_bf16, prefers_channels_last
+from ..inference.windows import check_color, first_output, output_length
 from ..training_state import check_moments, rng_state, write_whole
 from ..utils.distributed import any_rank, gather, on_first_rank
 from .clip_model import ClipModel, color_of

@@ -9,7 +9,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from ..config.options import ValOptions
-from ..models.clip_scores import (
+from ..evaluation.clip_scores import (
     FramePair,
     FrameScores,
     Scorer,

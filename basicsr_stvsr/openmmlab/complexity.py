@@ -14,7 +14,7 @@ from basicsr.archs import build_network
 from mmengine.analysis import FlopAnalyzer, parameter_count
 from torch import Tensor, nn
 
-from ..inference import check_needs
+from ..inference.windows import check_needs
 from ..info import MEASURED_SIZE, facts_of_model, measured_frames
 from ..zoo import ZOO
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..config.check import has_schema, misfits
 from ..config.loading import complete_paths
 from ..config.options import Options
-from ..inference import restore_frames
+from ..inference.windows import restore_frames
 from ..models.stvsr_model import STVSRModel
 from ..registry import MODELS
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..curves import COLORS
-from ..models.clip_scores import digits
+from ..evaluation.clip_scores import digits
 from ..utils.json_files import finite_or_null
 from . import Protocol
 

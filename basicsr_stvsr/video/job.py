@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..inference import Carry, State, check_needs, device_of, is_recurrent
+from ..inference.precision import fastest_precision
+from ..inference.windows import Carry, State, check_needs, device_of, is_recurrent
 from ..io.video_reader import FolderSource, Source, VideoError
 from ..io.video_writer import Encoding, OutputSpec, check_output, join, stored_frames
-from ..precision import fastest_precision
 from .restorer import RestoreOptions, Restorer
 from .segments import Segments, Start, Whole, Written, run_in_processes
 

@@ -1,6 +1,6 @@
 """Restores a stream of frames by any network: brings colours, scenes and times into and out of it.
 
-The engine knows a network by what it states alone (see `basicsr_stvsr.inference`): windows, pairs and recurrence, luma
+The engine knows a network by what it states alone (see `inference.windows`): windows, pairs and recurrence, luma
 and YUV, x2 in time or not. Memory does not depend on the length of the stream.
 """
 from collections import deque
@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from ..archs.resize import upscale_bicubic
 from ..data.lq_flow import flow_tensor
-from ..data.scene_cuts import CONTEXT as CUT_CONTEXT
-from ..data.scene_cuts import THRESHOLD, mark_cuts
 from ..flow import FlowEstimator, build_flow
-from ..inference import (
+from ..inference.precision import PRECISIONS, fastest_precision
+from ..inference.scene_cuts import CONTEXT as CUT_CONTEXT
+from ..inference.scene_cuts import THRESHOLD, mark_cuts
+from ..inference.windows import (
     DEFAULT_OVERLAP,
     Carry,
     StreamFrame,
@@ -33,7 +34,6 @@ from ..inference import (
 )
 from ..io.color import convert_clip, levels_of, to_image
 from ..io.video_reader import TimedFrame, packed, planes_of
-from ..precision import PRECISIONS, fastest_precision
 
 AT_CUT = ('previous', 'next')
 _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
@@ -275,7 +275,7 @@ def restore(frames: Iterable[np.ndarray | Tensor], model: str | nn.Module, *, op
         frames: of a video, in order, all of one size and type: arrays (H, W, 3), RGB, uint8 or uint16 (0-65535); or
             tensors (3, H, W), RGB, float, 0-1.
         model: name of a network of the zoo, such as 'mbnet-small'; or a network that states what it needs, see
-            `basicsr_stvsr.inference`, in evaluation mode.
+            `basicsr_stvsr.inference.windows`, in evaluation mode.
         options: see `RestoreOptions`; default: whole frames in single precision, scenes apart.
         device: where the network is to run; default: a GPU if there is one, for a network by name, and for others where
             they are.

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..inference import Carry, State
+from ..inference.windows import Carry, State
 from ..io.video_reader import Source, TimedFrame, VideoError
 from ..io.video_writer import Encoding, FolderWriter, OutputSpec, VideoWriter, default_threads, image_path
 from ..utils.background import Behind, ahead

@@ -39,7 +39,7 @@ from torch import nn
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
 from basicsr_stvsr.data.synthetic import CameraPath, Layer, render
-from basicsr_stvsr.inference import restore_stream
+from basicsr_stvsr.inference.windows import restore_stream
 from basicsr_stvsr.io.video_reader import ColorSpec, Source, TimedFrame, open_source
 from basicsr_stvsr.io.video_writer import Encoding, OutputSpec, VideoWriter
 from basicsr_stvsr.utils.cpu_memory import keep_freed_memory, return_freed_memory

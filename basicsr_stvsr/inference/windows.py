@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config.options import OVERLAP_RULES
+from ..config.options import OVERLAP_RULES
 
 State = tuple[Tensor, ...]  # a NamedTuple, see above
 # What runs on the tile of each input, with the tile of the state: what it makes, and what that leaves
