@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from basicsr_stvsr.archs.checkpoint import check_hash, read_params, read_state_dict, sha256_of
-from basicsr_stvsr.zoo import load_network
+from basicsr_stvsr.zoo.table import load_network
 
 WEIGHTS = {'w': torch.arange(6.0).view(2, 3), 'n': torch.tensor(7)}
 WRAPPED = {f'module.{name}': tensor for name, tensor in WEIGHTS.items()}

@@ -18,12 +18,12 @@ from conftest import ROOT
 from run_util import run
 from video_util import moving_clip, packets_of, write_film, write_video
 
-from basicsr_stvsr import speed
 from basicsr_stvsr.cli.progress import ProgressBar
 from basicsr_stvsr.config.loading import load_options
-from basicsr_stvsr.info import facts_of_model
 from basicsr_stvsr.io.video_reader import open_source
-from basicsr_stvsr.zoo import WEIGHTS, ZOO, build, load, outline
+from basicsr_stvsr.video import speed
+from basicsr_stvsr.zoo.info import facts_of_model
+from basicsr_stvsr.zoo.table import WEIGHTS, ZOO, build, load, outline
 from stvsr.main import main
 
 FILM = Fraction(24000, 1001)

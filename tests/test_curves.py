@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from basicsr_stvsr.curves import plot_metrics, running_mean
+from basicsr_stvsr.training.curves import plot_metrics, running_mean
 
 SCORES = {'vid4': {'psnr': {'vsr': 26.0, 'vfi': 25.0, 'all': 25.5}, 'ssim': {'vsr': 0.8, 'vfi': 0.6, 'all': 0.7}}}
 
@@ -79,14 +79,14 @@ def test_values_that_are_not_finite_are_marked():
 
 def test_a_folder_is_drawn_from_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['curves', str(tmp_path)])
-    for module in ('basicsr_stvsr.curves', 'matplotlib.pyplot'):
+    for module in ('basicsr_stvsr.training.curves', 'matplotlib.pyplot'):
         monkeypatch.delitem(sys.modules, module, raising=False)
     metrics = tmp_path / 'metrics.jsonl'
     metrics.write_text('no JSON\n')
-    runpy.run_module('basicsr_stvsr.curves', run_name='__main__')
+    runpy.run_module('basicsr_stvsr.training.curves', run_name='__main__')
     assert not (tmp_path / 'curves.png').exists()
     metrics.write_text('{"iter": 100, "l_pix": 0.5}\n{"iter": 200, "l_pix": 0.25}\n{"iter": 300, "l_p')
-    runpy.run_module('basicsr_stvsr.curves', run_name='__main__')
+    runpy.run_module('basicsr_stvsr.training.curves', run_name='__main__')
     image = cv2.imread(str(tmp_path / 'curves.png'))
     assert image.shape[1] == 1650 and image.std() > 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ['curves.png', 'metrics.jsonl']

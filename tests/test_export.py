@@ -19,7 +19,7 @@ from basicsr_stvsr.archs.pacnet_arch import PACConvTranspose2d, pac_conv2d, pac_
 from basicsr_stvsr.archs.pwcnet_arch import cost_volume
 from basicsr_stvsr.export import CheckError, ExportError, export_network
 from basicsr_stvsr.inference.windows import is_recurrent
-from basicsr_stvsr.zoo import WEIGHTS, ZOO, load_network
+from basicsr_stvsr.zoo.table import WEIGHTS, ZOO, load_network
 from stvsr.main import main
 
 onnx = pytest.importorskip('onnx')

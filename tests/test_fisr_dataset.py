@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 
 from basicsr_stvsr.config.loading import complete_paths, load_options
 from basicsr_stvsr.data.fisr_dataset import FISRMatDataset
-from basicsr_stvsr.data.train_loader import make_train_loader
 from basicsr_stvsr.io.color import convert_frame
 from basicsr_stvsr.io.frames import FrameReadError
+from basicsr_stvsr.training.loader import make_train_loader
 
 H, W, N = 8, 12, 9  # of the LR frames, and of samples
 

@@ -20,10 +20,10 @@ from torch import nn
 
 from basicsr_stvsr.config import check_options
 from basicsr_stvsr.config.loading import complete_datasets, complete_paths, load_options
-from basicsr_stvsr.data.train_loader import make_train_loader
-from basicsr_stvsr.info import facts_of_model
-from basicsr_stvsr.zoo import ZOO, load_network
-from basicsr_stvsr.zoo_publish import publish
+from basicsr_stvsr.training.loader import make_train_loader
+from basicsr_stvsr.zoo.info import facts_of_model
+from basicsr_stvsr.zoo.publish import publish
+from basicsr_stvsr.zoo.table import ZOO, load_network
 
 pytest.importorskip('mmengine', reason='mmengine is not installed: pip install basicsr_stvsr[mm]')
 

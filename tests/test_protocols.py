@@ -25,8 +25,8 @@ from basicsr_stvsr.models.clip_model import made_numbers
 from basicsr_stvsr.protocols import FOLDER, PROTOCOLS, protocol_of
 from basicsr_stvsr.protocols.report import table, write_report
 from basicsr_stvsr.protocols.run import BASELINES, baseline, options_of
-from basicsr_stvsr.zoo import Score, load_network
-from basicsr_stvsr.zoo_publish import read_results
+from basicsr_stvsr.zoo.publish import read_results
+from basicsr_stvsr.zoo.table import Score, load_network
 from stvsr.main import main
 
 NUM_FRAME = 5

@@ -11,8 +11,8 @@ from conftest import TINY_NET
 from run_util import train_opt
 
 from basicsr_stvsr.config import check_options
-from basicsr_stvsr.log_file import details_to_file
 from basicsr_stvsr.test import test_pipeline as run_test_pipeline
+from basicsr_stvsr.training.log_file import details_to_file
 
 
 def log_of(folder) -> str:

@@ -18,9 +18,10 @@ import pytest
 import torch
 from run_util import INTERRUPTED, run, run_fresh, small_train_opt, train_opt, weights, write
 
-from basicsr_stvsr import training_state
 from basicsr_stvsr.models.mbnet_model import MBNetModel
-from basicsr_stvsr.training_state import CheckpointError, restore_rng, rng_state, write_whole
+from basicsr_stvsr.utils import atomic_files
+from basicsr_stvsr.utils.atomic_files import CheckpointError, write_whole
+from basicsr_stvsr.utils.random_state import restore_rng, rng_state
 
 
 def train_interrupted(folder: Path, opt: dict, iteration: int, action: str, *, fresh: bool = False) -> (
@@ -148,7 +149,7 @@ def test_a_full_disk_stops_the_training_with_a_message(train_here, clips, tmp_pa
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         replace(source, target)
 
-    monkeypatch.setattr(training_state.os, 'replace', full)
+    monkeypatch.setattr(atomic_files.os, 'replace', full)
     opt = small_train_opt(clips)
     opt['logger']['save_checkpoint_freq'] = 2
     with pytest.raises(SystemExit) as exit_:
@@ -157,7 +158,7 @@ def test_a_full_disk_stops_the_training_with_a_message(train_here, clips, tmp_pa
     assert 'net_g_4.pth cannot be written: No space left on device' in log.text
     folder = tmp_path / 'experiments' / 'tiny'
     assert [path.name for path in (folder / 'models').iterdir()] == ['net_g_2.pth']
-    monkeypatch.setattr(training_state.os, 'replace', replace)
+    monkeypatch.setattr(atomic_files.os, 'replace', replace)
     train_here(opt, '--auto_resume')  # goes on once there is room
     assert 'iter: 2.' in log.text and (folder / 'models' / 'net_g_latest.pth').is_file()
 

@@ -21,8 +21,9 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from basicsr_stvsr import curves, training_log
-from basicsr_stvsr.training_log import TrainingLog
+from basicsr_stvsr.training import curves
+from basicsr_stvsr.training import log as training_log
+from basicsr_stvsr.training.log import TrainingLog
 from basicsr_stvsr.utils.json_files import read_rows
 
 SCORES = {'vid4': {'psnr': {'vsr': 26.0, 'vfi': 25.0, 'all': 25.5}, 'ssim': {'vsr': 0.8, 'vfi': 0.6, 'all': 0.7}}}

@@ -13,7 +13,7 @@ from conftest import ROOT
 from basicsr_stvsr.archs.checkpoint import check_hash, load_weights, read_state_dict
 from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.inference.windows import restore_clip
-from basicsr_stvsr.zoo import load_network
+from basicsr_stvsr.zoo.table import load_network
 
 WEIGHTS = sorted((ROOT / 'basicsr_stvsr' / 'weights').glob('*.pth'))
 # Each with the option file that tests it

@@ -17,12 +17,13 @@ import yaml
 from conftest import ROOT
 from torch import nn
 
-from basicsr_stvsr import zoo, zoo_page
 from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.utils.file_lock import FileLock
-from basicsr_stvsr.zoo import ZOO, Entry, Score, Stage, build, load, load_network
-from basicsr_stvsr.zoo_files import fetch, verify
-from basicsr_stvsr.zoo_publish import publish
+from basicsr_stvsr.zoo import cards
+from basicsr_stvsr.zoo import table as zoo
+from basicsr_stvsr.zoo.fetch import fetch, verify
+from basicsr_stvsr.zoo.publish import publish
+from basicsr_stvsr.zoo.table import ZOO, Entry, Score, Stage, build, load, load_network
 from stvsr.zoo_parser import add_zoo_commands
 
 TINY = {'type': 'VSRResNet', 'scale': 4, 'num_feat': 4, 'num_block': 1}
@@ -42,7 +43,7 @@ def stvsr_zoo(*words: object) -> int:
 
 def test_the_page_is_made_of_the_table():
     """If this fails: python scripts/update_tables.py"""
-    assert (ROOT / 'docs' / 'model_zoo.md').read_text() == zoo_page.page()
+    assert (ROOT / 'docs' / 'model_zoo.md').read_text() == cards.page()
 
 
 @every_entry
@@ -95,21 +96,21 @@ def test_rows_of_a_table():
     entry = replace(ZOO['fstrn-small'], weights='A_b_x4-01234567.pth', url='https://x.org/A.pth', measured=(
         Score('vid4', 'RGB', 'vsr', 23.014, 0.6539), Score('vid4', 'Y', 'vfi', 22.9),
         Score('reds', 'RGB', 'all', 30.0, 0.9)))
-    assert zoo_page.basicsr_row(entry) == (
+    assert cards.basicsr_row(entry) == (
         '| [A_b_x4-01234567](https://x.org/A.pth) | [vid4] (RGB, frames given) 23.01/0.654<br/> '
         '(Y, frames between) 22.90/-<br/> [reds] (RGB) 30.00/0.900 |')
-    assert zoo_page.basicsr_row(replace(entry, url=None, measured=())) == '| A_b_x4-01234567 | not measured |'
+    assert cards.basicsr_row(replace(entry, url=None, measured=())) == '| A_b_x4-01234567 | not measured |'
 
 
 def row_of(source: str) -> tuple[str, Entry]:
-    """What a printed row of the table in zoo.py makes."""
+    """What a printed row of the table in zoo/table.py makes."""
     (name, entry), = eval(f'{{{source}}}', {'Entry': Entry, 'Score': Score, 'Stage': Stage}).items()
     return name, entry
 
 
 @every_entry
 def test_rows_of_the_zoo_itself(name):
-    assert row_of(zoo_page.source(name, ZOO[name])) == (name, ZOO[name])
+    assert row_of(cards.source(name, ZOO[name])) == (name, ZOO[name])
 
 
 # ---------------------------------------------------------------- weights that are damaged, or more than weights
@@ -542,7 +543,7 @@ def test_publish_fetch_load(checkpoint, results, tmp_path, home, monkeypatch, ca
     weights, = (tmp_path / 'out').glob('*.pth')
     scores = '[vid4] (Y) 24.66/0.716<br/> (Y, border 4) 25.50/-'
     assert f'\n\n| [{weights.stem}]({weights.as_uri()}) | {scores} |\n\n' in printed
-    name, entry = row_of(printed.partition('zoo.py:\n\n')[2])
+    name, entry = row_of(printed.partition('zoo/table.py:\n\n')[2])
     assert name == 'tiny-vid-x4'
     monkeypatch.setattr(zoo, 'ZOO', {name: entry})
     fetch(name)
@@ -682,7 +683,7 @@ def test_results_of_something_else(checkpoint, results, tmp_path, content, match
 
 def test_colours_are_those_of_the_metrics(results):
     """Whatever they are called; and an SSIM stands beside the PSNR of its own kind."""
-    from basicsr_stvsr.zoo_publish import read_results
+    from basicsr_stvsr.zoo.publish import read_results
 
     luma = {'crop_border': 0, 'test_y_channel': True}
     metrics = {'a': {'type': 'calculate_psnr', 'crop_border': 0}, 'b': {'type': 'calculate_psnr', **luma},

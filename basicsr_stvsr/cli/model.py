@@ -12,7 +12,7 @@ from torch import nn
 
 from ..archs.arch_util import compile_network
 from ..config.loading import load_options
-from ..zoo import build, check_file, entry_of, load_network
+from ..zoo.table import build, check_file, entry_of, load_network
 
 
 def devices_of(text: str) -> list[str]:

@@ -19,7 +19,7 @@ from ..utils.cpu_memory import keep_freed_memory
 from ..video.batch import Ranks, outputs_of
 from ..video.job import Job, RestoreError
 from ..video.restorer import RestoreOptions
-from ..zoo import entry_of
+from ..zoo.table import entry_of
 from .model import Chosen, build_model, chosen_model, devices_of
 from .progress import ProgressBar
 

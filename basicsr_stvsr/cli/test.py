@@ -4,7 +4,7 @@ import re
 
 from ..protocols.run import BASELINES, measure, measure_frames
 from ..utils.threads import available_cores
-from ..zoo import ZOO
+from ..zoo.table import ZOO
 from .model import chosen_model
 
 

@@ -24,9 +24,11 @@ from ..config import TrainOptions
 from ..data.sampling import SeededDataset, SeededIndex
 from ..inference.precision import computes_bf16, prefers_channels_last
 from ..inference.windows import check_color, first_output, output_length
-from ..training_state import check_moments, rng_state, write_whole
+from ..utils.atomic_files import write_whole
 from ..utils.distributed import any_rank, gather, on_first_rank
+from ..utils.random_state import rng_state
 from .clip_model import ClipModel, color_of
+from .optimizer_state import check_moments
 
 SCHEDULER_POSITION = ('base_lrs', 'last_epoch', '_step_count', '_last_lr')
 AMP_DTYPES = {'none': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}

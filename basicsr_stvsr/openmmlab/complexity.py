@@ -15,8 +15,8 @@ from mmengine.analysis import FlopAnalyzer, parameter_count
 from torch import Tensor, nn
 
 from ..inference.windows import check_needs
-from ..info import MEASURED_SIZE, facts_of_model, measured_frames
-from ..zoo import ZOO
+from ..zoo.info import MEASURED_SIZE, facts_of_model, measured_frames
+from ..zoo.table import ZOO
 
 
 class Complexity(NamedTuple):

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..curves import COLORS
 from ..evaluation.clip_scores import digits
+from ..training.curves import COLORS
 from ..utils.json_files import finite_or_null
 from . import Protocol
 

@@ -287,7 +287,7 @@ def restore(frames: Iterable[np.ndarray | Tensor], model: str | nn.Module, *, op
     Raises:
         ValueError: no such model, or frames that are not as above.
     """
-    from ..zoo import load
+    from ..zoo.table import load
 
     if isinstance(model, str):
         net = load(model, device or ('cuda' if torch.cuda.is_available() else 'cpu'))

@@ -37,7 +37,7 @@ from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS
 from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.inference.windows import StreamFrame, Tiles, restore_stream
 from basicsr_stvsr.utils.cpu_memory import keep_freed_memory
-from basicsr_stvsr.zoo import load_network
+from basicsr_stvsr.zoo.table import load_network
 
 DTYPES = {'float32': None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}  # of autocast
 LAYOUTS = ('default', 'contiguous', 'channels_last')

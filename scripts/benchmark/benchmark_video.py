@@ -46,7 +46,7 @@ from basicsr_stvsr.utils.cpu_memory import keep_freed_memory, return_freed_memor
 from basicsr_stvsr.video.job import Job
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer
 from basicsr_stvsr.video.segments import Segments, Start
-from basicsr_stvsr.zoo import ZOO, load
+from basicsr_stvsr.zoo.table import ZOO, load
 
 RATE = Fraction(25)
 NUM_IMAGES = 40  # of the clip

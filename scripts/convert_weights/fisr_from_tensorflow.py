@@ -20,7 +20,7 @@ import basicsr_stvsr  # noqa: F401  (registers the classes, and patches what bas
 from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.archs.fisr_weights import from_tensorflow, is_weight
 from basicsr_stvsr.io.tensorflow_bundle import TensorFlowBundle
-from basicsr_stvsr.training_state import replace_file
+from basicsr_stvsr.utils.atomic_files import replace_file
 
 
 def convert(checkpoint: Path, output: Path, *, force: bool = False) -> None:

@@ -10,8 +10,8 @@ import torch
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from torch.utils.data import DataLoader, Dataset
 
+from ..data.sampling import SampleStream, SeededDataset
 from ..utils.processes import ignore_signals
-from .sampling import SampleStream, SeededDataset
 
 
 def make_train_loader(opt: Mapping[str, Any], dataset: Dataset, start: int = 0) -> DataLoader:

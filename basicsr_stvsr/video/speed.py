@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from .inference.windows import is_recurrent
-from .io.video_reader import TimedFrame
-from .video.restorer import RestoreOptions, Restorer
+from ..inference.windows import is_recurrent
+from ..io.video_reader import TimedFrame
+from .restorer import RestoreOptions, Restorer
 
 SIZE = 270, 480  # of the frames of which the speed is given
 TRIAL_SIZE = 90, 160  # of those of a first, short run

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .archs.checkpoint import import_safetensors, load_weights, read_params, sha256_of
-from .config.loading import load_options
+from ..archs.checkpoint import import_safetensors, load_weights, read_params, sha256_of
+from ..config.loading import load_options
+from ..training.state import saved_states
+from ..utils.atomic_files import replace_file
+from .cards import NOT_TOLD, card
 from .info import MEASURED_SIZE
-from .training_state import replace_file, saved_states
-from .zoo import Entry, Score, Stage, build
-from .zoo_page import NOT_TOLD, card
+from .table import Entry, Score, Stage, build
 
 NAME = re.compile(r'[A-Za-z0-9.]\w*_[A-Za-z0-9.-]+_x(\d+)')  # <Method>_<train set>_x<scale>
 SAVED_COMMAND = re.compile(r'# .*\d\d:\d\d:\d\d \d{4}: (?P<command>.+)')  # the first line of options.yml
@@ -97,7 +98,7 @@ def gflops_of(net: nn.Module) -> float | None:
     """See `Entry.gflops`; None where mmengine is not installed, or the network does not take frames of this size."""
     if find_spec('mmengine') is None or any(side % net.size_multiple for side in MEASURED_SIZE):
         return None
-    from .openmmlab.complexity import complexity
+    from ..openmmlab.complexity import complexity
 
     return round(complexity(net.eval()).flops / 1e9, 3)
 

@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from pprint import pformat
 
-from .zoo import ZOO, Entry, Score
+from .table import ZOO, Entry, Score
 
 FRAMES = {'all': 'all', 'vsr': 'given', 'vfi': 'between'}  # of the groups of frames that are scored
 NOT_TOLD = 'not stated'
@@ -14,12 +14,12 @@ COUNTED_OF = ' (multiplications with an addition each, of one window of 64x64 fr
 INTRO = '''\
 # Model zoo
 
-<!-- Written by scripts/update_tables.py from the table in basicsr_stvsr/zoo.py -->
+<!-- Written by scripts/update_tables.py from the table in basicsr_stvsr/zoo/table.py -->
 
 These networks come with weights. Use one by its name, as in `stvsr restore in.mp4 out.mp4 --model NAME`, or in Python:
 
 ```python
-from basicsr_stvsr.zoo import load
+from basicsr_stvsr.zoo.table import load
 
 net = load('fstrn-small')
 ```
@@ -58,8 +58,8 @@ stvsr zoo publish experiments/FSTRN_small_x4/models/net_g_latest.pth --name FSTR
 ```
 
 This writes `FSTRN_small_clips_x4-<hash>.pth` and a model card of the same name (`.md`) into the folder `--into`. It
-prints the row for BasicSR's page ModelZoo.md, and the one for basicsr_stvsr/zoo.py. Everything but weights is removed.
-By default it keeps both `params` and `params_ema`. `--key params_ema` keeps that set only, under the name `params`,
+prints the row for BasicSR's page ModelZoo.md, and the one for basicsr_stvsr/zoo/table.py. Everything but weights is
+removed. By default it keeps both `params` and `params_ema`. `--key params_ema` keeps that set only, under the name `params`,
 which BasicSR loads by default. The files below were made that way, in half precision (`--half`). `--safetensors`
 (`pip install safetensors`) writes that format, which holds one set of weights: the average, unless you pass
 `--key params`.
@@ -139,7 +139,7 @@ def basicsr_row(entry: Entry) -> str:
 
 
 def source(name: str, entry: Entry) -> str:
-    """The row of the table in zoo.py, as Python."""
+    """The row of the table in zoo/table.py, as Python."""
     lines = [f'    {name!r}: Entry(']
     for field in fields(entry):
         value = getattr(entry, field.name)

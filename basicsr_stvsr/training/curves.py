@@ -1,4 +1,7 @@
-"""Draws curves.png from the metrics.jsonl beside it, as a training does: `python -m basicsr_stvsr.curves FOLDER`."""
+"""Draws curves.png from the metrics.jsonl beside it, as a training does.
+
+    python -m basicsr_stvsr.training.curves FOLDER
+"""
 import math
 import os
 import sys
@@ -11,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # without pyplot, which would choose a backend for the process
 from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator
 
-from .utils.json_files import read_rows
+from ..utils.json_files import read_rows
 
 # Okabe and Ito's colours, which the colour-blind tell apart; their yellow is too pale for lines on white.
 COLORS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00'
@@ -166,5 +169,6 @@ def plot_panel(axes: Axes, title: str, ylabel: str, curves: Mapping[str, Curve],
 
 if __name__ == '__main__':
     if len(sys.argv) != 2:
-        sys.exit('usage: python -m basicsr_stvsr.curves FOLDER, the folder of metrics.jsonl, such as experiments/MBNet')
+        sys.exit('usage: python -m basicsr_stvsr.training.curves FOLDER, the folder of metrics.jsonl, such as '
+                 'experiments/MBNet')
     draw_curves(sys.argv[1])

@@ -11,9 +11,9 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from .archs.checkpoint import check_sha256, sha256_of
-from .utils.file_lock import FileLock
-from .zoo import Entry, check_file, entry_of, load
+from ..archs.checkpoint import check_sha256, sha256_of
+from ..utils.file_lock import FileLock
+from .table import Entry, check_file, entry_of, load
 
 CHUNK = 1 << 18  # bytes
 TIMEOUT = 30  # seconds without a byte

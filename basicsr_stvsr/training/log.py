@@ -24,7 +24,7 @@ from typing import Any
 from basicsr.utils.logger import get_root_logger
 from tqdm import tqdm
 
-from .utils.json_files import drop_later_rows, row_to_line
+from ..utils.json_files import drop_later_rows, row_to_line
 
 REDRAW_SECONDS = 0.5  # of the progress line
 RECENT_ITERATIONS = 200  # whose mean time foretells the rest, as many as BasicSR's timers take

@@ -18,12 +18,12 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from .archs.arch_util import to_channels_last
-from .archs.checkpoint import LAYOUTS, check_hash, check_sha256, load_weights, read_state_dict
-from .discovery import register_everything
-from .inference.precision import prefers_channels_last
+from ..archs.arch_util import to_channels_last
+from ..archs.checkpoint import LAYOUTS, check_hash, check_sha256, load_weights, read_state_dict
+from ..discovery import register_everything
+from ..inference.precision import prefers_channels_last
 
-WEIGHTS = Path(__file__).parent / 'weights'
+WEIGHTS = Path(__file__).parents[1] / 'weights'
 MEASURED = WEIGHTS / 'measured.json'
 
 
