@@ -13,11 +13,12 @@ from conftest import ROOT, TINY_NET
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
-from basicsr_stvsr import __version__, export
+from basicsr_stvsr import __version__
 from basicsr_stvsr.archs.arch_util import upsample, warp
 from basicsr_stvsr.archs.pacnet_arch import PACConvTranspose2d, pac_conv2d, pac_kernel
 from basicsr_stvsr.archs.pwcnet_arch import cost_volume
-from basicsr_stvsr.export import CheckError, ExportError, export_network
+from basicsr_stvsr.export import onnx_export as export
+from basicsr_stvsr.export.onnx_export import CheckError, ExportError, export_network
 from basicsr_stvsr.inference.windows import is_recurrent
 from basicsr_stvsr.zoo.table import WEIGHTS, ZOO, load_network
 from stvsr.main import main

@@ -20,9 +20,9 @@ from conftest import ROOT, SHARED
 from torch import nn
 
 from basicsr_stvsr.archs import fisr_arch
-from basicsr_stvsr.archs.checkpoint import read_state_dict
 from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.archs.fisr_weights import from_tensorflow
+from basicsr_stvsr.archs.weights import read_state_dict
 from basicsr_stvsr.io.tensorflow_bundle import TensorFlowBundle
 
 # Of tensorflow/core/framework/types.proto

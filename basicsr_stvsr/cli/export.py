@@ -4,7 +4,7 @@ import sys
 
 from stvsr.main import EXIT_FAILED
 
-from ..export import CheckError, export_network
+from ..export.onnx_export import CheckError, export_network
 from ..zoo.table import load_network
 from .model import chosen_model
 

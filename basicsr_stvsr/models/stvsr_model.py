@@ -19,7 +19,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.data import Dataset, default_collate
 
 from ..archs.arch_util import compile_network, to_channels_last
-from ..archs.checkpoint import check_hash, load_weights, read_block
+from ..archs.weights import check_hash, load_weights, read_block
 from ..config import TrainOptions
 from ..data.sampling import SeededDataset, SeededIndex
 from ..inference.precision import computes_bf16, prefers_channels_last

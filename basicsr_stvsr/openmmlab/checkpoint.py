@@ -11,7 +11,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
-from ..archs.checkpoint import load_file
+from ..archs.weights import load_file
 from ..utils.atomic_files import write_whole
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ..archs.checkpoint import read_block, sha256_of
+from ..archs.weights import read_block, sha256_of
 from ..config.loading import load_options
 from ..data.advice import advice
 from ..test import test_pipeline

@@ -10,7 +10,7 @@ from typing import Any
 
 from basicsr.utils import check_resume, get_root_logger
 
-from ..archs.checkpoint import load_file, sha256_of
+from ..archs.weights import load_file, sha256_of
 from ..utils.distributed import on_first_rank
 
 # Of every training state, BasicSR's included

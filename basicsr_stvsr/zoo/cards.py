@@ -59,10 +59,10 @@ stvsr zoo publish experiments/FSTRN_small_x4/models/net_g_latest.pth --name FSTR
 
 This writes `FSTRN_small_clips_x4-<hash>.pth` and a model card of the same name (`.md`) into the folder `--into`. It
 prints the row for BasicSR's page ModelZoo.md, and the one for basicsr_stvsr/zoo/table.py. Everything but weights is
-removed. By default it keeps both `params` and `params_ema`. `--key params_ema` keeps that set only, under the name `params`,
-which BasicSR loads by default. The files below were made that way, in half precision (`--half`). `--safetensors`
-(`pip install safetensors`) writes that format, which holds one set of weights: the average, unless you pass
-`--key params`.
+removed. By default it keeps both `params` and `params_ema`. `--key params_ema` keeps that set only, under the name
+`params`, which BasicSR loads by default. The files below were made that way, in half precision (`--half`).
+`--safetensors` (`pip install safetensors`) writes that format, which holds one set of weights: the average, unless you
+pass `--key params`.
 
 The options, the command and the number of iterations come from the folder of the training; otherwise, name the option
 file with `--opt`. `--results` takes files that `stvsr test` wrote; a protocol's `results.json` must belong to these

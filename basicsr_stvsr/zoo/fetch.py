@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from ..archs.checkpoint import check_sha256, sha256_of
+from ..archs.weights import check_sha256, sha256_of
 from ..utils.file_lock import FileLock
 from .table import Entry, check_file, entry_of, load
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..archs.checkpoint import import_safetensors, load_weights, read_params, sha256_of
+from ..archs.weights import import_safetensors, load_weights, read_params, sha256_of
 from ..config.loading import load_options
 from ..training.state import saved_states
 from ..utils.atomic_files import replace_file

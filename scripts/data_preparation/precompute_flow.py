@@ -23,7 +23,7 @@ import numpy as np
 from script_util import positive, run
 from tqdm import tqdm
 
-from basicsr_stvsr.archs.checkpoint import sha256_of
+from basicsr_stvsr.archs.weights import sha256_of
 from basicsr_stvsr.data.degradations import build_degradation, mod_crop
 from basicsr_stvsr.flow import FLOW_REGISTRY, FlowEstimator, build_flow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter, read_settings

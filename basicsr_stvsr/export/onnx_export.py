@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from .archs import pacnet_arch  # noqa: F401  (registers the operators that are translated below)
-from .archs.checkpoint import sha256_of
-from .inference.windows import check_needs, first_output, is_recurrent, output_length, overlap_of
-from .version import __version__
+from ..archs import pacnet_arch  # noqa: F401  (registers the operators that are translated below)
+from ..archs.weights import sha256_of
+from ..inference.windows import check_needs, first_output, is_recurrent, output_length, overlap_of
+from ..version import __version__
 
 OPSET = 20  # with the GridSample that torch's exporter writes; onnxruntime has it from 1.17 on
 TOLERANCE = 1e-4  # of frames of 0-1
