@@ -42,10 +42,11 @@ from mmengine.runner import Runner
 
 from basicsr_stvsr import registry
 from basicsr_stvsr.openmmlab.checkpoint import export_weights
-from basicsr_stvsr.openmmlab.complexity import complexity, zoo_table
+from basicsr_stvsr.openmmlab.complexity import zoo_table
 from basicsr_stvsr.openmmlab.run import main as run_command
 from basicsr_stvsr.openmmlab.run import make_config, read_command
 from basicsr_stvsr.openmmlab.schedule import RecipeLR
+from basicsr_stvsr.zoo.complexity import complexity
 
 OPTIONS = ROOT / 'options'
 NUM_STEPS = 5

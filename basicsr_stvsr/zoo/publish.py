@@ -98,7 +98,7 @@ def gflops_of(net: nn.Module) -> float | None:
     """See `Entry.gflops`; None where mmengine is not installed, or the network does not take frames of this size."""
     if find_spec('mmengine') is None or any(side % net.size_multiple for side in MEASURED_SIZE):
         return None
-    from ..openmmlab.complexity import complexity
+    from .complexity import complexity
 
     return round(complexity(net.eval()).flops / 1e9, 3)
 
