@@ -16,8 +16,8 @@ from run_util import run, small_train_opt, train_opt, write
 
 from basicsr_stvsr.archs.mbnet_arch import MBNet
 from basicsr_stvsr.data.degradations import build_degradation
-from basicsr_stvsr.io.frames import open_reader
 from basicsr_stvsr.io.lmdb_files import FrameSource, write_lmdb
+from basicsr_stvsr.io.opening import open_reader
 from basicsr_stvsr.models.mbnet_model import MBNetModel
 
 

@@ -23,8 +23,8 @@ from basicsr_stvsr.data.sampling import seeded
 from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference.windows import pad_to_multiple, restore_clip
 from basicsr_stvsr.io.color import convert_frame
-from basicsr_stvsr.io.frames import open_reader
 from basicsr_stvsr.io.lmdb_files import clip_frames, write_lmdb
+from basicsr_stvsr.io.opening import open_reader
 
 TERMS = {'l_recn', 'l_tm1', 'l_tmm', 'l_td1', 'l_recn2', 'l_td2', 'l_tm2'}
 FISR_TRAIN_FILES = [path for path in sorted((ROOT / 'options').rglob('*fisr*.yml')) for opt in [load_options(str(path))]

@@ -16,18 +16,14 @@ from basicsr.utils import FileClient
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from run_util import in_forks
 
-from basicsr_stvsr.io import frames as frames_module
+from basicsr_stvsr.io import video_clips
 from basicsr_stvsr.io.color import convert_frame
-from basicsr_stvsr.io.frames import (
-    CachedReader,
-    FolderReader,
-    FrameReadError,
-    LmdbReader,
-    VideoReader,
-    decode_image,
-    open_color_reader,
-    open_reader,
-)
+from basicsr_stvsr.io.derived_frames import CachedReader
+from basicsr_stvsr.io.frames import FolderReader, FrameReadError
+from basicsr_stvsr.io.images import decode_image
+from basicsr_stvsr.io.lmdb_reader import LmdbReader
+from basicsr_stvsr.io.opening import open_color_reader, open_reader
+from basicsr_stvsr.io.video_clips import VideoReader
 
 HEIGHT, WIDTH = 32, 48
 CLIPS = {'a/2': 5, 'a/10': 3}  # name -> number of frames; in natural, not alphabetical, order
@@ -469,7 +465,7 @@ def test_video_is_not_decoded_again_and_again(tmp_path, monkeypatch):
     write_video(tmp_path / 'clip.mp4', make_clip(60), 'libx264', 'yuv420p', g=10, bf=3)
     reader = VideoReader(tmp_path / 'clip.mp4')
     decoded = []
-    numbers = frames_module._VideoDecoder._decode_until
+    numbers = video_clips._VideoDecoder._decode_until
 
     def counted(self, number):
         start = self._next
@@ -477,7 +473,7 @@ def test_video_is_not_decoded_again_and_again(tmp_path, monkeypatch):
         decoded.append(self._next - start)
         return frame
 
-    monkeypatch.setattr(frames_module._VideoDecoder, '_decode_until', counted)
+    monkeypatch.setattr(video_clips._VideoDecoder, '_decode_until', counted)
     for i in range(60):
         reader.frame('clip', i)
     assert sum(decoded) == 60

@@ -15,8 +15,10 @@ from basicsr_stvsr.data.clip_dataset import STVSRClipDataset
 from basicsr_stvsr.data.mixed_dataset import STVSRMixedDataset, shares
 from basicsr_stvsr.data.sampling import seeded
 from basicsr_stvsr.data.stills_dataset import STVSRStillsDataset
-from basicsr_stvsr.io.frames import FrameReadError, area_mean, open_reader
+from basicsr_stvsr.io.derived_frames import area_mean
+from basicsr_stvsr.io.frames import FrameReadError
 from basicsr_stvsr.io.lmdb_files import FrameSource, write_lmdb
+from basicsr_stvsr.io.opening import open_reader
 from basicsr_stvsr.training.loader import make_train_loader
 
 SCALE, SIZE, HEIGHT, WIDTH = 4, 32, 64, 72

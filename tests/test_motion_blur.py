@@ -19,8 +19,8 @@ from basicsr_stvsr.data.motion_blur import motion_blur, sub_frame_times
 from basicsr_stvsr.data.sampling import SampleStream, SeededDataset
 from basicsr_stvsr.data.synthetic import Layer, random_background, render
 from basicsr_stvsr.flow import FlowEstimator, build_flow
-from basicsr_stvsr.io.frames import open_reader
 from basicsr_stvsr.io.lmdb_files import clip_frames, write_lmdb
+from basicsr_stvsr.io.opening import open_reader
 
 pytestmark = pytest.mark.numeric
 

@@ -17,7 +17,8 @@ from conftest import ROOT
 from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.config.loading import load_options, set_option
-from basicsr_stvsr.io.frames import FrameReader, open_reader
+from basicsr_stvsr.io.frames import FrameReader
+from basicsr_stvsr.io.opening import open_reader
 from basicsr_stvsr.models.mbnet_model import MBNetTrainOptions
 from basicsr_stvsr.models.stvsr_model import STVSRModel
 

@@ -17,7 +17,9 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 
 from ..io.color import NUM_CHANNELS, Color, convert_frame
-from ..io.frames import CachedReader, FrameReader, ReducedReader, area_mean, open_color_reader
+from ..io.derived_frames import CachedReader, ReducedReader, area_mean
+from ..io.frames import FrameReader
+from ..io.opening import open_color_reader
 from .advice import advice
 from .boxes import Box, cut
 from .clip_areas import AreaReader

@@ -9,7 +9,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 
 from ..io.color import convert_frame
-from ..io.frames import CachedReader
+from ..io.derived_frames import CachedReader
 from ..io.photographs import PhotoReader
 from .boxes import Box
 from .clip_options import StillsOptions

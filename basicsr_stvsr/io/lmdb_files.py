@@ -18,7 +18,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ..utils.file_lock import FileLock
-from .frames import FrameReader, FrameReadError, LmdbReader, VideoReader, decode_image
+from .frames import FrameReader, FrameReadError
+from .images import decode_image
+from .lmdb_reader import LmdbReader
+from .video_clips import VideoReader
 
 Item, Result = TypeVar('Item'), TypeVar('Result')
 

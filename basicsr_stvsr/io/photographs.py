@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .frames import IMAGE_SUFFIXES, FrameReader, FrameReadError, decode_image, natural_key
+from .frames import FrameReader, FrameReadError
+from .images import IMAGE_SUFFIXES, decode_image, natural_key
 
 
 class PhotoReader(FrameReader):

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from basicsr.utils.logger import get_root_logger
 
-from .frames import FrameReader, FrameReadError, clip_files, files_with, natural_key
+from .frames import FrameReader, FrameReadError, clip_files
+from .images import files_with, natural_key
 
 RAW_SUFFIXES = frozenset({'.yuv'})
 _NAMED_SIZES = {'qcif': (144, 176), 'cif': (288, 352), '4cif': (576, 704)}  # height, width

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .color import Color, convert_clip
-from .frames import FrameReader, FrameReadError, open_color_reader
+from .frames import FrameReader, FrameReadError
+from .opening import open_color_reader
 
 
 def numbers_of(saved: FrameReader, clip: str, names: Iterable[str]) -> dict[int, int]:

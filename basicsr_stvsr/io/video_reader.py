@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 
 from ..utils.threads import available_cores
-from .frames import IMAGE_SUFFIXES, decode_image, files_with, natural_key, read_ebml_number
+from .images import IMAGE_SUFFIXES, decode_image, files_with, natural_key
+from .video_clips import read_ebml_number
 
 if TYPE_CHECKING:
     import av

@@ -28,8 +28,9 @@ from basicsr_stvsr.data.degradations import build_degradation, mod_crop
 from basicsr_stvsr.flow import FLOW_REGISTRY, FlowEstimator, build_flow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter, read_settings
 from basicsr_stvsr.flow.stored_flow import flow_key
-from basicsr_stvsr.io.frames import FrameReader, open_color_reader
+from basicsr_stvsr.io.frames import FrameReader
 from basicsr_stvsr.io.lmdb_files import bounded_map
+from basicsr_stvsr.io.opening import open_color_reader
 from basicsr_stvsr.utils.threads import available_cores
 
 ESTIMATORS = {name: source for name, source in FLOW_REGISTRY if issubclass(source, FlowEstimator)}
