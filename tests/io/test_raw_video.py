@@ -12,6 +12,7 @@ import torch
 from conftest import ROOT
 from run_util import in_forks
 from torch.utils.data import DataLoader
+from video_util import write_yuv
 
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
 from basicsr_stvsr.io.color import convert_frame
@@ -29,12 +30,6 @@ def planes(seed, height=HEIGHT, width=WIDTH, num_frames=NUM_FRAMES):
     chroma = cv2.resize(rng.integers(100, 156, (6, 8, 2), np.uint8), (width // 2 + num_frames, height // 2))
     return [(scene[:, 2 * i:2 * i + width], *chroma[:, i:i + width // 2].transpose(2, 0, 1))
             for i in range(num_frames)]
-
-
-def write_yuv(path, clip):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b''.join(plane.tobytes() for frame in clip for plane in frame))
-    return path
 
 
 @pytest.fixture

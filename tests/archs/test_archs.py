@@ -64,7 +64,7 @@ CASES = {
     'VSRResNet': (dict(num_feat=4, num_block=1), ((2, 5, 1, 8, 10),), ((2, 1, 1, 32, 40),)),
 }
 
-ASIDE = ('deblur_tail.',)  # makes what a loss is on, but no part of the output; tests/test_hoffr.py
+ASIDE = ('deblur_tail.',)  # makes what a loss is on, but no part of the output; tests/archs/test_hoffr.py
 
 
 def build(name: str) -> nn.Module:

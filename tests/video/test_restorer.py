@@ -14,7 +14,8 @@ from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference.windows import Carry, restore_clip
 from basicsr_stvsr.io.color import convert_clip
 from basicsr_stvsr.io.video_reader import TimedFrame
-from basicsr_stvsr.video.restorer import RestoreOptions, Restorer, restore
+from basicsr_stvsr.video.restorer import RestoreOptions, Restorer
+from basicsr_stvsr.zoo.restore import restore
 
 FILM = Fraction(1001, 24000)  # seconds of a frame
 

@@ -16,6 +16,7 @@ import skimage.data
 import torch
 from basicsr.data import build_dataset
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+from conftest import ROOT
 from run_util import run
 
 from basicsr_stvsr.data.degradations import bicubic_downsample, linear_light_average
@@ -23,7 +24,7 @@ from basicsr_stvsr.inference.scene_cuts import find_cuts
 from basicsr_stvsr.io.frames import FrameReadError
 from basicsr_stvsr.io.lmdb_files import FrameSource, LmdbWriter, bounded_map, verify_lmdb, write_lmdb
 
-SCRIPTS = Path(__file__).resolve().parent.parent / 'scripts' / 'data_preparation'
+SCRIPTS = ROOT / 'scripts' / 'data_preparation'
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from basicsr.data import build_dataset
 from run_util import small_train_opt
-from test_raw_video import write_yuv
+from video_util import write_yuv
 
 from basicsr_stvsr.data import samples as samples_module
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset

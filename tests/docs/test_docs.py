@@ -130,7 +130,7 @@ def test_tables_of_scores_are_those_that_were_measured():
 
 
 def test_the_first_page_has_commands_of_the_readme():
-    """Those of the README are run by tests/test_readme.py."""
+    """Those of the README are run by tests/docs/test_readme.py."""
     readme, first = ({line.split('  #')[0].strip() for block in code_blocks(ROOT / page, 'bash')
                       for line in block.splitlines()} for page in ('README.md', 'docs/index.md'))
     assert len(first) > 8 and first <= readme | {'source .venv/bin/activate'}

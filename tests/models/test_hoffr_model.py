@@ -28,7 +28,7 @@ from basicsr_stvsr.models.stvsr_model import NonFiniteError
 OPTIONS = ROOT / 'options'
 LR = 0.1
 TRAIN_FILES = sorted(path for path in OPTIONS.rglob('*hoffr*.yml') if 'train' in load_options(str(path)))
-COUNTS = {'hoffr_concat': 2_651_186, 'hoffr_lr_flow': 3_316_970, 'hoffr_no_db': 2_026_875}  # see tests/test_hoffr.py
+COUNTS = {'hoffr_concat': 2_651_186, 'hoffr_lr_flow': 3_316_970, 'hoffr_no_db': 2_026_875}  # see test_hoffr.py
 TINY = {'num_feat': 8, 'num_block': 1, 'num_rcab': 1, 'reduction': 1, 'num_flow_feat': 4}
 
 

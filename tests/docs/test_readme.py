@@ -1,7 +1,7 @@
 """Runs the commands of the README, and of pages that go into detail, on tiny stand-ins for the data sets.
 
 Only the option files are changed: fewer steps, a smaller network, a CPU. `make test` runs this, and
-tests/test_run_demo.py the demo.
+tests/scripts/test_run_demo.py the demo.
 """
 import re
 import shlex
