@@ -13,8 +13,8 @@ from torch import nn
 from stvsr.main import EXIT_FAILED
 
 from ..inference.windows import is_recurrent
+from ..io.encoding import Encoding, default_codec
 from ..io.video_reader import open_source
-from ..io.video_writer import Encoding, default_codec
 from ..utils.cpu_memory import keep_freed_memory
 from ..video.batch import Ranks, outputs_of
 from ..video.job import Job, RestoreError

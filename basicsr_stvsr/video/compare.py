@@ -22,7 +22,9 @@ import cv2
 import numpy as np
 from basicsr.metrics import calculate_psnr, calculate_ssim
 
-from ..io.video_reader import Source, VideoError, VideoInfo, open_source
+from ..io.frame_source import Source
+from ..io.video_info import VideoError, VideoInfo
+from ..io.video_reader import open_source
 from ..utils.threads import available_cores
 
 Mode = Literal['slider', 'side-by-side', 'difference']

@@ -18,8 +18,12 @@ from torch import nn
 
 from ..inference.precision import fastest_precision
 from ..inference.windows import Carry, State, check_needs, device_of, is_recurrent
-from ..io.video_reader import FolderSource, Source, VideoError
-from ..io.video_writer import Encoding, OutputSpec, check_output, join, stored_frames
+from ..io.encoding import Encoding, OutputSpec
+from ..io.frame_folder import FolderSource
+from ..io.frame_source import Source
+from ..io.joining import join, stored_frames
+from ..io.output_checks import check_output
+from ..io.video_info import VideoError
 from .restorer import RestoreOptions, Restorer
 from .segments import Segments, Start, Whole, Written, run_in_processes
 

@@ -33,7 +33,8 @@ from ..inference.windows import (
     restore_stream,
 )
 from ..io.color import convert_clip, levels_of, to_image
-from ..io.video_reader import TimedFrame, packed, planes_of
+from ..io.frame_source import TimedFrame
+from ..io.pixels import packed, planes_of
 
 AT_CUT = ('previous', 'next')
 _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}

@@ -18,8 +18,10 @@ import torch
 from torch import nn
 
 from ..inference.windows import Carry, State
-from ..io.video_reader import Source, TimedFrame, VideoError
-from ..io.video_writer import Encoding, FolderWriter, OutputSpec, VideoWriter, default_threads, image_path
+from ..io.encoding import Encoding, OutputSpec, default_threads
+from ..io.frame_source import Source, TimedFrame
+from ..io.video_info import VideoError
+from ..io.video_writer import FolderWriter, VideoWriter, image_path
 from ..utils.background import Behind, ahead
 from ..utils.processes import ignore_signals, server_context
 from .restorer import RestoreOptions, Restorer

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..inference.windows import is_recurrent
-from ..io.video_reader import TimedFrame
+from ..io.frame_source import TimedFrame
 from .restorer import RestoreOptions, Restorer
 
 SIZE = 270, 480  # of the frames of which the speed is given

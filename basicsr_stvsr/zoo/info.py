@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..inference.windows import Tiles, check_needs, device_of, frames_of_clip, is_recurrent, restore_windows
-from ..io.video_reader import Source
+from ..io.frame_source import Source
 
 MEASURED_SIZE = 64, 64  # of the frames for which multiplications are counted
 Facts = dict[str, Any]  # of what JSON has

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..io.video_reader import TimedFrame
+from ..io.frame_source import TimedFrame
 from ..video.restorer import RestoreOptions, Restorer, check_frames
 from .table import load
 

@@ -40,8 +40,11 @@ from torch import nn
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
 from basicsr_stvsr.data.synthetic import CameraPath, Layer, render
 from basicsr_stvsr.inference.windows import restore_stream
-from basicsr_stvsr.io.video_reader import ColorSpec, Source, TimedFrame, open_source
-from basicsr_stvsr.io.video_writer import Encoding, OutputSpec, VideoWriter
+from basicsr_stvsr.io.encoding import Encoding, OutputSpec
+from basicsr_stvsr.io.frame_source import Source, TimedFrame
+from basicsr_stvsr.io.video_info import ColorSpec
+from basicsr_stvsr.io.video_reader import open_source
+from basicsr_stvsr.io.video_writer import VideoWriter
 from basicsr_stvsr.utils.cpu_memory import keep_freed_memory, return_freed_memory
 from basicsr_stvsr.video.job import Job
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer

@@ -21,7 +21,8 @@ from stvsr.main import main
 mode.needs_networks_only = True  # as in the command
 
 from basicsr_stvsr.inference.windows import Tiles  # noqa: E402
-from basicsr_stvsr.io.video_reader import FolderSource, VideoSource  # noqa: E402
+from basicsr_stvsr.io.frame_folder import FolderSource  # noqa: E402
+from basicsr_stvsr.io.video_reader import VideoSource  # noqa: E402
 from basicsr_stvsr.io.video_writer import VideoWriter  # noqa: E402
 from basicsr_stvsr.utils import background  # noqa: E402
 from basicsr_stvsr.video import restorer, segments  # noqa: E402

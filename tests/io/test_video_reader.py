@@ -16,7 +16,9 @@ from video_util import (
     yuv_of,
 )
 
-from basicsr_stvsr.io.video_reader import FolderSource, VideoError, VideoSource, open_source, probe
+from basicsr_stvsr.io.frame_folder import FolderSource
+from basicsr_stvsr.io.video_info import VideoError, probe
+from basicsr_stvsr.io.video_reader import VideoSource, open_source
 
 NTSC = Fraction(24000, 1001)
 

@@ -21,9 +21,12 @@ from video_util import (
     yuv_of,
 )
 
-from basicsr_stvsr.io import video_writer
-from basicsr_stvsr.io.video_reader import ColorSpec, VideoError, open_source, probe
-from basicsr_stvsr.io.video_writer import Encoding, FolderWriter, OutputSpec, VideoWriter, check_output, join
+from basicsr_stvsr.io.encoding import CODEC_TABLE, Encoding, OutputSpec, add_encoder
+from basicsr_stvsr.io.joining import join
+from basicsr_stvsr.io.output_checks import check_output
+from basicsr_stvsr.io.video_info import ColorSpec, VideoError, probe
+from basicsr_stvsr.io.video_reader import open_source
+from basicsr_stvsr.io.video_writer import FolderWriter, VideoWriter
 
 BT601, BT709 = ColorSpec('bt601', False, 6, 6), ColorSpec('bt709', False, 1, 1)
 FAST = {'x264': 'ultrafast', 'x265': 'ultrafast', 'av1': '12'}
@@ -497,10 +500,10 @@ def test_encodings_that_do_not_exist(options):
 
 def test_every_encoder_option_is_known_to_ffmpeg(tmp_path):
     """FFmpeg passes over options that it does not know."""
-    for codec in video_writer._CODECS:
+    for codec in CODEC_TABLE:
         encoding = Encoding(codec)
         with av.open(io.BytesIO(), 'w', format='matroska') as container:
-            stream = video_writer._add_encoder(container, spec_of(48, 64), encoding, 1)
+            stream = add_encoder(container, spec_of(48, 64), encoding, 1)
             known = stream.codec_context.supported_options
             names = {option.name for option in (*known.generic, *known.private)}
             assert set(stream.codec_context.options) | set(encoding.encoder_options()) <= names

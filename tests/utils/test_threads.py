@@ -12,8 +12,9 @@ from conftest import ROOT
 from run_util import small_train_opt
 from torch.utils.data import Dataset
 
-from basicsr_stvsr.io.video_reader import ColorSpec
-from basicsr_stvsr.io.video_writer import Encoding, OutputSpec, VideoWriter
+from basicsr_stvsr.io.encoding import Encoding, OutputSpec
+from basicsr_stvsr.io.video_info import ColorSpec
+from basicsr_stvsr.io.video_writer import VideoWriter
 from basicsr_stvsr.training.loader import make_train_loader
 from basicsr_stvsr.utils import threads
 from basicsr_stvsr.utils.threads import SPIN_COUNT, available_cores, limit_spinning

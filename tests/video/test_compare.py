@@ -23,7 +23,8 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from video_util import write_video
 
-from basicsr_stvsr.io.video_reader import TimedFrame, VideoError
+from basicsr_stvsr.io.frame_source import TimedFrame
+from basicsr_stvsr.io.video_info import VideoError
 from basicsr_stvsr.video import compare
 from basicsr_stvsr.video.compare import write_comparison
 

@@ -15,8 +15,10 @@ from basicsr.archs import build_network
 from torch import nn
 from video_util import moving_clip, write_video
 
-from basicsr_stvsr.io.video_reader import VideoError, open_source
-from basicsr_stvsr.io.video_writer import Encoding, VideoWriter
+from basicsr_stvsr.io.encoding import Encoding
+from basicsr_stvsr.io.video_info import VideoError
+from basicsr_stvsr.io.video_reader import open_source
+from basicsr_stvsr.io.video_writer import VideoWriter
 from basicsr_stvsr.video import job
 from basicsr_stvsr.video.job import Job, Progress, RestoreError, clock
 from basicsr_stvsr.video.restorer import RestoreOptions

@@ -13,7 +13,7 @@ from basicsr_stvsr.archs.resize import upscale_bicubic
 from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference.windows import Carry, restore_clip
 from basicsr_stvsr.io.color import convert_clip
-from basicsr_stvsr.io.video_reader import TimedFrame
+from basicsr_stvsr.io.frame_source import TimedFrame
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer
 from basicsr_stvsr.zoo.restore import restore
 
