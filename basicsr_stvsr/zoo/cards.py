@@ -19,7 +19,7 @@ INTRO = '''\
 These networks come with weights. Use one by its name, as in `stvsr restore in.mp4 out.mp4 --model NAME`, or in Python:
 
 ```python
-from basicsr_stvsr.zoo.table import load
+from basicsr_stvsr.zoo import load
 
 net = load('fstrn-small')
 ```
