@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from .config.loading import parse_options, save_options, user_errors
 from .data.sampling import SampleStream
-from .models.stvsr_model import NonFiniteError, STVSRModel
+from .models.batch import NonFiniteError
+from .models.stvsr_model import STVSRModel
 from .training.loader import make_train_loader, num_shares, open_batches
 from .training.log import TrainingLog
 from .training.log_file import details_to_file, log_to_file, open_log_file

@@ -1,5 +1,5 @@
-"""Whether the saved state of an optimiser fits its parameters."""
-from collections.abc import Mapping
+"""The saved state of an optimiser: whether it fits its parameters, and their memory layout."""
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -47,3 +47,16 @@ def check_moment(key: str, value: Any, name: str, parameter: Tensor, path: str) 
     if torch.is_tensor(value) and tuple(value.shape) != shape and key not in ADAFACTOR_MOMENTS:
         raise ValueError(f'{path} does not fit the network: {key} of {name} has the shape {tuple(value.shape)}, but '
                          f'{shape} is needed')
+
+
+def match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Store the moments of parameters in their memory layout: the fused Adam reads both as rows of numbers."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def group_sizes(states: Iterable[Mapping[str, Any]]) -> list[list[int]]:
+    """Number of parameters of each group of each optimiser."""
+    return [[len(group['params']) for group in state['param_groups']] for state in states]

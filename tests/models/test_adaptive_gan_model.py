@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from basicsr_stvsr.config import check_options
 from basicsr_stvsr.config.loading import complete_datasets, complete_paths, load_options
 from basicsr_stvsr.models.adaptive_gan_model import AdaptiveGANModel
-from basicsr_stvsr.models.stvsr_model import NonFiniteError
+from basicsr_stvsr.models.batch import NonFiniteError
 
 PIXEL = {'type': 'SpatiallyAdaptiveCharbonnierLoss', 'loss_weight': 1.0, 'alpha': 0.1, 'beta': 0.9}
 FEATURE = {

@@ -22,8 +22,8 @@ from basicsr_stvsr.config import check_options
 from basicsr_stvsr.config.loading import complete_datasets, complete_paths, load_options
 from basicsr_stvsr.inference.windows import StreamFrame, Tiling, restore_clip, restore_stream
 from basicsr_stvsr.losses.flow_loss import PyramidWarpLoss, total_variation
+from basicsr_stvsr.models.batch import NonFiniteError
 from basicsr_stvsr.models.hoffr_model import HOFFRModel
-from basicsr_stvsr.models.stvsr_model import NonFiniteError
 
 OPTIONS = ROOT / 'options'
 LR = 0.1
