@@ -1,7 +1,7 @@
 """Space-time video super-resolution for BasicSR: importing this package registers its classes with BasicSR."""
 from typing import Any
 
-from . import threads
+from .utils import threads
 
 threads.limit_spinning()  # before torch is imported
 
@@ -22,6 +22,6 @@ __all__ = ['__version__', 'restore']
 
 def __getattr__(name: str) -> Any:
     if name == 'restore':  # with what decodes video, which few imports of this package need
-        from .video.restorer import restore
+        from .zoo.restore import restore
         return restore
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -40,7 +40,7 @@ def register_everything() -> None:
 
     _networks_only = False
     compat.import_basicsr()
-    for room in ('archs', 'data', 'losses', 'metrics', 'models'):
+    for room in ('archs', 'flow', 'data', 'losses', 'metrics', 'models'):
         importlib.import_module(f'basicsr_stvsr.{room}')
     while _waiting:
         import_modules(*_waiting.pop())

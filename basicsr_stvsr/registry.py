@@ -1,7 +1,8 @@
 """The mmengine side: registries of the scope `basicsr_stvsr`, which mmengine imports by this module's name.
 
 A config with `default_scope = 'basicsr_stvsr'`, or a type `basicsr_stvsr.FSTRN`, finds here what is registered with
-BasicSR, ours and BasicSR's own, and the classes of `openmmlab`. Nothing else of the package imports mmengine.
+BasicSR, ours and BasicSR's own, and the classes of `openmmlab`. Beside that folder, only `zoo.complexity` imports
+mmengine.
 """
 from collections.abc import Callable
 from typing import Any

@@ -10,12 +10,12 @@ from basicsr.models import build_model
 from basicsr.utils import get_env_info, get_time_str, make_exp_dirs
 from basicsr.utils.options import dict2str
 
-from .cpu_memory import keep_freed_memory
-from .distributed import leave_dist
-from .log_file import details_to_file, log_to_file, open_log_file
+from .config.loading import parse_options, user_errors
 from .models.stvsr_model import STVSRModel
-from .options import parse_options, user_errors
-from .run_summary import summarize_test
+from .training.log_file import details_to_file, log_to_file, open_log_file
+from .training.run_summary import summarize_test
+from .utils.cpu_memory import keep_freed_memory
+from .utils.distributed import leave_dist
 
 
 def test_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:

@@ -22,16 +22,19 @@ from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_
 from basicsr.utils.options import dict2str
 from torch.utils.data import DataLoader, Dataset
 
-from .cpu_memory import keep_freed_memory
+from .config.loading import parse_options, save_options, user_errors
 from .data.sampling import SampleStream
-from .data.train_loader import make_train_loader, num_shares, open_batches
-from .distributed import any_rank, gather, leave_dist, on_first_rank
-from .log_file import details_to_file, log_to_file, open_log_file
-from .models.stvsr_model import NonFiniteError, STVSRModel
-from .options import parse_options, save_options, user_errors
-from .run_summary import summarize_training
-from .training_log import TrainingLog
-from .training_state import CheckpointError, find_resume_state, restore_rng_of_rank
+from .models.batch import NonFiniteError
+from .models.stvsr_model import STVSRModel
+from .training.loader import make_train_loader, num_shares, open_batches
+from .training.log import TrainingLog
+from .training.log_file import details_to_file, log_to_file, open_log_file
+from .training.run_summary import summarize_training
+from .training.state import find_resume_state
+from .utils.atomic_files import CheckpointError
+from .utils.cpu_memory import keep_freed_memory
+from .utils.distributed import any_rank, gather, leave_dist, on_first_rank
+from .utils.random_state import restore_rng_of_rank
 
 # What a scheduler may take as a wish to be started again: 'temporary failure' of sysexits.h.
 EXIT_STOPPED = 75

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from basicsr_stvsr.color import TO_YUV
-from basicsr_stvsr.data.frames import FrameReader, open_color_reader
-from basicsr_stvsr.data.saved_frames import numbers_of
+from basicsr_stvsr.io.color import TO_YUV
+from basicsr_stvsr.io.frames import FrameReader
+from basicsr_stvsr.io.opening import open_color_reader
+from basicsr_stvsr.io.saved_frames import numbers_of
 from basicsr_stvsr.metrics.flicker import flicker
 
 

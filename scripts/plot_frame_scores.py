@@ -18,7 +18,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from basicsr_stvsr.curves import COLORS
+from basicsr_stvsr.training.curves import COLORS
 
 Scores = dict[tuple[str, int], float]  # by clip and number of the frame
 

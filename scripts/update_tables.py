@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from basicsr_stvsr.zoo import MEASURED, MIDDLEBURY, UCF101, VID4, ZOO, measured_results
-from basicsr_stvsr.zoo_page import page, row, table
+from basicsr_stvsr.zoo.cards import page, row, table
+from basicsr_stvsr.zoo.table import MEASURED, MIDDLEBURY, UCF101, VID4, ZOO, measured_results
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL_ZOO = ROOT / 'docs' / 'model_zoo.md'

@@ -17,7 +17,7 @@ import basicsr_stvsr  # noqa: F401  (registers the classes, and patches what bas
 # isort: split
 from basicsr.utils import get_root_logger
 
-from basicsr_stvsr.models.clip_scores import FramePair, Scorer
+from basicsr_stvsr.evaluation.clip_scores import FramePair, Scorer
 from basicsr_stvsr.train import train_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,9 +13,9 @@ import pytest
 import torch
 from run_util import NUM_ITER, run, small_train_opt, succeed, train_opt, weights, write
 
+from basicsr_stvsr.config.loading import load_options, user_errors
 from basicsr_stvsr.data.degradations import build_degradation
-from basicsr_stvsr.data.lmdb_io import FrameSource, write_lmdb
-from basicsr_stvsr.options import load_options, user_errors
+from basicsr_stvsr.io.lmdb_files import FrameSource, write_lmdb
 
 
 @pytest.fixture(scope='module')

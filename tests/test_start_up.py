@@ -7,7 +7,7 @@ from video_util import moving_clip, write_video
 
 import basicsr_stvsr
 from basicsr_stvsr.video import restorer
-from basicsr_stvsr.zoo import ZOO
+from basicsr_stvsr.zoo.table import ZOO
 from stvsr import parser
 
 # Prints exit code, output, and the modules that were imported
@@ -72,7 +72,7 @@ def test_what_is_not_registered_yet_is_found():
 import sys
 from stvsr import mode
 mode.needs_networks_only = True
-from basicsr_stvsr.zoo import build
+from basicsr_stvsr.zoo.table import build
 from basicsr.utils.registry import DATASET_REGISTRY
 assert type(build({'type': 'FSTRN'})).__name__ == 'FSTRN'
 assert 'torchvision' not in sys.modules and 'STVSRClipDataset' not in DATASET_REGISTRY

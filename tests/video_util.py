@@ -187,3 +187,10 @@ def flash_time(path: Path) -> float:
             if planes(frame)[0].mean() > 128:
                 return float(frame.pts * frame.time_base)
     raise AssertionError(f'{path}: no frame is white')
+
+
+def write_yuv(path: Path, clip: Sequence[Sequence[np.ndarray]]) -> Path:
+    """Writes raw video: the planes of each frame, Y, U and V."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b''.join(plane.tobytes() for frame in clip for plane in frame))
+    return path

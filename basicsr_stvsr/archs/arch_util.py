@@ -170,7 +170,7 @@ def check_size_multiple(lq: Tensor, multiple: int, name: str) -> None:
     h, w = lq.shape[-2:]
     if h % multiple or w % multiple:
         raise ValueError(f'{name} needs a height and width divisible by {multiple}, but got {h}x{w}; '
-                         'basicsr_stvsr.inference.restore_clip pads and crops')
+                         'basicsr_stvsr.inference.windows.restore_clip pads and crops')
 
 
 def run_part(part: Callable[..., Any], *inputs: Any, recompute: bool) -> Any:

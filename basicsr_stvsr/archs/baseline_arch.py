@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, pairwise
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -10,8 +10,9 @@ from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from ..color import Color, convert_clip, to_image
+from ..io.color import Color, convert_clip, to_image
 from .arch_util import warp, without_autocast
+from .dis import Preset, check_preset, dis_flow
 from .mbnet_arch import interpolate_flow
 from .spec import NetSpec
 
@@ -87,14 +88,13 @@ class BicubicDIS(BicubicAverage):
     """
 
     def __init__(self, *, scale: int = 4, temporal_scale: int = 2, first_output: int = 0, color: Color = 'rgb',
-                 preset: Literal['medium', 'fast', 'ultrafast', 'fine'] = 'fine'):
+                 preset: Preset = 'fine'):
         super().__init__(scale=scale, temporal_scale=temporal_scale, first_output=first_output)
         if color not in get_args(Color):
             raise ValueError(f'color must be one of {", ".join(get_args(Color))}, but got {color!r}')
-        from ..flow.dis_flow import DISFlow  # here: an import at the top would be circular
-
+        check_preset(preset)
         self.color, self.spec = color, replace(self.spec, color=color)
-        self.flow = DISFlow(preset=preset)
+        self.preset = preset
 
     def frame_between(self, first: Tensor, second: Tensor) -> Tensor:
         to_first, to_second = interpolate_flow(self.estimate(second, first), self.estimate(first, second))
@@ -105,5 +105,5 @@ class BicubicDIS(BicubicAverage):
     def estimate(self, first: Tensor, second: Tensor) -> Tensor:
         """The flow from each frame to another, (B, C, H, W) twice -> (B, 2, H, W), pixels, on first's grid."""
         images = (map(to_image, convert_clip(frames.float(), self.color, 'rgb')) for frames in (first, second))
-        flows = np.stack([self.flow(*pair) for pair in zip(*images, strict=True)])
+        flows = np.stack([dis_flow(*pair, self.preset) for pair in zip(*images, strict=True)])
         return torch.from_numpy(flows).permute(0, 3, 1, 2).to(first.device)

@@ -9,7 +9,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checkpoint import load_weights, read_state_dict
+from .weights import load_weights, read_state_dict
 
 
 class BasicBlock(nn.Module):

@@ -4,7 +4,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import load_weights, read_state_dict
+from .weights import load_weights, read_state_dict
 
 
 class RAFTTeacher(nn.Module):

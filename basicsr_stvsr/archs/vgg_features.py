@@ -9,7 +9,7 @@ from basicsr.utils.logger import get_root_logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checkpoint import check_sha256, check_sha256_option, read_state_dict
+from .weights import check_sha256, check_sha256_option, read_state_dict
 
 # Convolutions by their numbers in torchvision's `vgg16().features`: channels in and out
 CONVS = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}

@@ -4,8 +4,8 @@ import sys
 
 from stvsr.main import EXIT_FAILED
 
-from ..export import CheckError, export_network
-from ..zoo import load_network
+from ..export.onnx_export import CheckError, export_network
+from ..zoo.table import load_network
 from .model import chosen_model
 
 

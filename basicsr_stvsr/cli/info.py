@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..zoo import ZOO
+from ..zoo.table import ZOO
 
 Described = tuple[dict[str, Any], dict[str, str]]  # facts as values, and in words
 
@@ -38,8 +38,8 @@ def describe(what: str | None, *, with_speed: bool) -> Described:
     if not Path(what).exists():
         raise ValueError(f'{what} is neither a file, nor one of the models {", ".join(ZOO)}')
 
-    from ..info import describe_video, facts_of_video
-    from ..video.source import open_source
+    from ..io.video_reader import open_source
+    from ..zoo.info import describe_video, facts_of_video
 
     with open_source(what) as source:
         facts = facts_of_video(source)
@@ -48,9 +48,9 @@ def describe(what: str | None, *, with_speed: bool) -> Described:
 
 def describe_network(what: str, *, with_speed: bool) -> Described:
     """Facts about a network by its name in the zoo, or by its option file."""
-    from ..info import describe_model, facts_of_model
-    from ..options import load_options
-    from ..zoo import outline
+    from ..config.loading import load_options
+    from ..zoo.info import describe_model, facts_of_model
+    from ..zoo.table import outline
     from .model import network_of
 
     if what in ZOO:
@@ -71,8 +71,8 @@ def speed_of(network: Mapping[str, Any]) -> dict[str, Any]:
     """How fast `stvsr restore` would run a network here; its weights make no difference."""
     import torch
 
-    from ..speed import SIZE, measure_speed
-    from ..zoo import load_network
+    from ..video.speed import SIZE, measure_speed
+    from ..zoo.table import load_network
     from .model import devices_of
     from .restore import CPU_TILE
 

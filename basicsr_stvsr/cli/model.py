@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from ..archs.arch_util import compile_network
-from ..options import load_options
-from ..zoo import build, check_file, entry_of, load_network
+from ..config.loading import load_options
+from ..zoo.table import build, check_file, entry_of, load_network
 
 
 def devices_of(text: str) -> list[str]:

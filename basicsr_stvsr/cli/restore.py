@@ -13,13 +13,13 @@ from torch import nn
 from stvsr.main import EXIT_FAILED
 
 from ..archs.spec import spec_of
-from ..cpu_memory import keep_freed_memory
+from ..io.encoding import Encoding, default_codec
+from ..io.video_reader import open_source
+from ..utils.cpu_memory import keep_freed_memory
 from ..video.batch import Ranks, outputs_of
 from ..video.job import Job, RestoreError
 from ..video.restorer import RestoreOptions
-from ..video.sink import Encoding, default_codec
-from ..video.source import open_source
-from ..zoo import entry_of
+from ..zoo.table import entry_of
 from .model import Chosen, build_model, chosen_model, devices_of
 from .progress import ProgressBar
 

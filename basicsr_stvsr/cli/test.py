@@ -3,8 +3,8 @@ import argparse
 import re
 
 from ..protocols.run import BASELINES, measure, measure_frames
-from ..threads import available_cores
-from ..zoo import ZOO
+from ..utils.threads import available_cores
+from ..zoo.table import ZOO
 from .model import chosen_model
 
 

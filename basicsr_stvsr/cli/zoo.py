@@ -4,20 +4,20 @@ import sys
 
 from stvsr.main import EXIT_FAILED
 
-from .. import zoo
-from ..zoo import entry_of
-from ..zoo_files import fetch, verify
-from ..zoo_page import NOT_TOLD, basicsr_row, cells, facts, megabytes, source
-from ..zoo_publish import publish
+from ..zoo import table
+from ..zoo.cards import NOT_TOLD, basicsr_row, cells, facts, megabytes, source
+from ..zoo.fetch import fetch, verify
+from ..zoo.publish import publish
+from ..zoo.table import entry_of
 
 
 def run_list(args: argparse.Namespace) -> int:
-    width = max(map(len, zoo.ZOO)) + 2
-    for name, entry in zoo.ZOO.items():
+    width = max(map(len, table.ZOO)) + 2
+    for name, entry in table.ZOO.items():
         state = ('fetched' if entry.url else 'in the package') if entry.path.is_file() else 'not here'
         print(f'{name:{width}}{entry.parameters:>12,} parameters {megabytes(entry):>11}  {state:16}{entry.about}')
     by_licence: dict[str, list[str]] = {}
-    for name, entry in zoo.ZOO.items():
+    for name, entry in table.ZOO.items():
         by_licence.setdefault(entry.licence, []).append(name)
     for licence, names in by_licence.items():
         print(f'weights of {", ".join(names)}: {licence}')
@@ -49,7 +49,7 @@ def run_fetch(args: argparse.Namespace) -> int:
 
 def run_verify(args: argparse.Namespace) -> int:
     failed = False
-    for name in [args.name] if args.name else zoo.ZOO:
+    for name in [args.name] if args.name else table.ZOO:
         entry = entry_of(name)
         if not args.name and entry.url and not entry.path.is_file():
             print(f'{name}: not fetched')
@@ -68,5 +68,5 @@ def run_publish(args: argparse.Namespace) -> int:
                    licence=args.licence or NOT_TOLD, url=args.url)
     print(f'{done.path}: {done.entry.size / 1e6:.2f} MB, sha256 {done.entry.sha256}\n{done.card}: the model card\n')
     print(f"The row for BasicSR's docs/ModelZoo.md:\n\n{basicsr_row(done.entry)}\n")
-    print(f'The row for basicsr_stvsr/zoo.py:\n\n{source(done.name, done.entry)}')
+    print(f'The row for basicsr_stvsr/zoo/table.py:\n\n{source(done.name, done.entry)}')
     return 0

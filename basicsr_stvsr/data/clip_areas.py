@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from ..schema import Positive
-from ..schema.block import refuse, shown
-from .frames import DerivedReader, FrameReader
+from ..config import Positive
+from ..config.block import refuse, shown
+from ..io.frames import DerivedReader, FrameReader
 
 
 def check_span(span: list[int]) -> list[int]:

@@ -16,14 +16,16 @@ from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 
-from ..color import NUM_CHANNELS, Color, convert_frame
+from ..io.color import NUM_CHANNELS, Color, convert_frame
+from ..io.derived_frames import CachedReader, ReducedReader, area_mean
+from ..io.frames import FrameReader
+from ..io.opening import open_color_reader
 from .advice import advice
 from .boxes import Box, cut
 from .clip_areas import AreaReader
 from .clip_options import ClipOptions, ClipTestOptions, ClipTrainOptions
 from .degradations import Degradation, bicubic, build_degradation
 from .flows import MiddleFlows
-from .frames import CachedReader, FrameReader, ReducedReader, area_mean, open_color_reader
 from .lq_frames import (
     CropSource,
     GroundTruth,

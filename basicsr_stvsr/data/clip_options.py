@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import ValidationError
 
-from ..color import Color, StoredColor
-from ..schema import Count, DatasetOptions, Flow, Positive
-from ..schema.block import Block, nearest, problem, refuse, refuse_field, shown
+from ..config import Count, DatasetOptions, Flow, Positive
+from ..config.block import Block, nearest, problem, refuse, refuse_field, shown
+from ..io.color import Color, StoredColor
 from .clip_areas import ClipArea
 from .degradations import DegradationBlock
 from .motion_blur import LONGEST_EXPOSURE

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from basicsr.data.transforms import mod_crop
 
-from ..schema.registered import Registered, arguments_of
+from ..config.registered import DEGRADATIONS, Registered, arguments_of
 from .video_degradation import VideoDegradation, video
 
 __all__ = [
@@ -193,7 +193,7 @@ def gaussian_downsample(frame: np.ndarray,
     return gaussian(scale, sigma=sigma, kernel_size=kernel_size, border=border, rounding=rounding)(frame)
 
 
-DEGRADATIONS = {'bicubic': bicubic, 'gaussian': gaussian, 'blur_bicubic': blur_bicubic, 'video': video}
+DEGRADATIONS.update(bicubic=bicubic, gaussian=gaussian, blur_bicubic=blur_bicubic, video=video)
 _OPTIONS = Registered(
     'degradation', lambda: DEGRADATIONS, partial(arguments_of, given=frozenset({'scale'})),
     trial=lambda degradation, arguments: degradation(4, **arguments))

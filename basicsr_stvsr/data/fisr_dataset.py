@@ -18,13 +18,13 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..color import check_yuv
+from ..config import DatasetOptions, Flow
+from ..config.block import refuse_field
 from ..flow import StoredFlow, build_flow, read_flow_archive, read_warp_archive
-from ..schema import DatasetOptions, Flow
-from ..schema.block import refuse_field
-from .frames import FrameReadError
+from ..io.color import check_yuv
+from ..io.frames import FrameReadError
+from ..io.mat_files import open_mat
 from .lq_flow import KEYS, LQFlow, flow_pairs, flow_tensor
-from .mat_files import open_mat
 
 if TYPE_CHECKING:
     import h5py

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..color import Color, convert_frame
 from ..flow import FlowEstimator, StoredFlow
+from ..io.color import Color, convert_frame
 
 KEYS = {1: 'lq_flow', 2: 'lq_flow_stride2'}  # by stride
 

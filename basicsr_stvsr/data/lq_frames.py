@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..io.frames import DerivedReader, FrameReader
 from .boxes import Box, cut, enlarge, widen, within
 from .clip_options import MotionBlurOptions
 from .degradations import Degradation, mod_crop
-from .frames import DerivedReader, FrameReader
 from .motion_blur import motion_blur
 from .video_degradation import VideoDegradation
 

@@ -8,13 +8,13 @@ import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 
-from ..color import convert_frame
+from ..io.color import convert_frame
+from ..io.derived_frames import CachedReader
+from ..io.photographs import PhotoReader
 from .boxes import Box
 from .clip_options import StillsOptions
 from .degradations import bicubic, build_degradation
-from .frames import CachedReader
 from .lq_frames import GroundTruth, MotionBlurred, Window, degraded
-from .photographs import PhotoReader
 from .samples import TrainSamples, check_cache, seed_worker
 from .synthetic import (
     MOTIONS,

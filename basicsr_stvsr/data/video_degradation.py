@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from ..schema.block import Block, Count, refuse, shown
-from ..threads import limit_opencv_in_workers
+from ..config.block import Block, Count, refuse, shown
+from ..io.codecs import CodecName, Preset, check_codecs, compress
+from ..utils.threads import limit_opencv_in_workers
 from .boxes import Box, widen
-from .codecs import CodecName, Preset, check_codecs, compress
 
 _METHODS = {'area': cv2.INTER_AREA, 'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC}
 _MACROBLOCK = 16  # pixels: codecs divide frames into blocks of this size, from the top left corner on

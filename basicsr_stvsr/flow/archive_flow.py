@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.frames import FrameReader, FrameReadError, open_reader
-from ..data.mat_files import open_mat
+from ..io.frames import FrameReader, FrameReadError
+from ..io.mat_files import open_mat
+from ..io.opening import open_reader
 from .base import FLOW_REGISTRY, StoredFlow
 from .stored_flow import MAGIC, checked_flow, describe_magic
 

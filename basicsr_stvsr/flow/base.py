@@ -9,9 +9,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from basicsr.utils.registry import Registry
 
-FLOW_REGISTRY = Registry('flow')
+from ..config.registered import FLOW_REGISTRY
 
 
 class FlowEstimator(ABC):
@@ -85,7 +84,7 @@ def build_flow(opt: Mapping[str, Any]) -> FlowEstimator | StoredFlow:
     """Builds the source of flow that the options ask for.
 
     Args:
-        opt: `{type: NAME, arguments}`, such as `{type: DISFlow, preset: fast}`; checked by `schema.Flow` where it comes
+        opt: `{type: NAME, arguments}`, such as `{type: DISFlow, preset: fast}`; checked by `config.Flow` where it comes
             from an option file.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 import lmdb
 import numpy as np
 
-from ..data.lmdb_io import META_INFO, LmdbWriter
+from ..io.lmdb_files import META_INFO, LmdbWriter
 from .stored_flow import SETTINGS_FILE, encode_flow, flow_shape
 
 _COMMIT_BYTES = 16 * 2**20

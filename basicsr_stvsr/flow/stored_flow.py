@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from basicsr.utils.flow_util import flowread
 
-from ..data.frames import FrameReadError, LmdbEnvironments, LmdbReader
+from ..io.frames import FrameReadError
+from ..io.lmdb_reader import LmdbEnvironments, LmdbReader
 from .base import FLOW_REGISTRY, StoredFlow
 
 SUFFIXES = ('.flo', '.npy')

@@ -18,7 +18,7 @@ import math
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from ..color import convert_frame
+from ..io.color import convert_frame
 
 _TILE = 7  # pixels, the side of the tiles that SSIM compares
 _C1, _C2 = (0.01 * 255)**2, (0.03 * 255)**2

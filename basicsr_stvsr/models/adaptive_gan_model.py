@@ -9,8 +9,8 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..schema import Count, Loss, Optimizer, Positive, TrainOptions
-from ..schema.block import refuse_field
+from ..config import Count, Loss, Optimizer, Positive, TrainOptions
+from ..config.block import refuse_field
 from .clip_model import color_of
 from .stvsr_model import STVSRModel
 

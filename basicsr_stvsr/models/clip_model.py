@@ -19,22 +19,7 @@ from tqdm import tqdm
 
 from ..archs.resize import upscale_bicubic
 from ..archs.spec import spec_of
-from ..color import Color, convert_clip, to_image
-from ..data.saved_frames import SavedFrames
-from ..data.scene_cuts import find_cuts
-from ..distributed import gather
-from ..inference import (
-    Tiles,
-    Tiling,
-    check_color,
-    frames_of_clip,
-    restore_frames,
-    restore_windows,
-)
-from ..json_files import finite_or_null
-from ..precision import PRECISIONS
-from ..visuals import write_images
-from .clip_scores import (
+from ..evaluation.clip_scores import (
     FramePair,
     FrameScores,
     Scorer,
@@ -46,6 +31,21 @@ from .clip_scores import (
     needs_order,
     usable_metrics,
 )
+from ..evaluation.visuals import write_images
+from ..inference.precision import PRECISIONS
+from ..inference.scene_cuts import find_cuts
+from ..inference.windows import (
+    Tiles,
+    Tiling,
+    check_color,
+    frames_of_clip,
+    restore_frames,
+    restore_windows,
+)
+from ..io.color import Color, convert_clip, to_image
+from ..io.saved_frames import SavedFrames
+from ..utils.distributed import gather
+from ..utils.json_files import finite_or_null
 
 SHOWN_OF_STREAM = 5  # of a recurrent network tensorboard shows its fifth frame
 
@@ -54,7 +54,7 @@ class ClipModel(SRModel):
     """The half of `STVSRModel` that restores and scores.
 
     Of the options (`val`) it reads, besides BasicSR's, `overlap`, the copy that is scored of a frame that two windows
-    made, and `average`, the order in which means are taken; see `schema.ValOptions`.
+    made, and `average`, the order in which means are taken; see `config.options.ValOptions`.
 
     Attributes:
         stop_requested: Asked before every clip of a validation, which is cut short where the answer is yes.

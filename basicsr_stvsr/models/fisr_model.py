@@ -7,9 +7,9 @@ from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
 from pydantic import field_validator
 from torch import Tensor
 
+from ..config import Loss, TrainOptions
+from ..config.block import refuse_field
 from ..losses.temporal_loss import MultiScaleTemporalLoss
-from ..schema import Loss, TrainOptions
-from ..schema.block import refuse_field
 from .stvsr_model import STVSRModel
 
 NUM_FRAMES = 5  # LR frames of a sample

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from ..archs.arch_util import train_alone
 from ..archs.hoffr_arch import neighbours
-from ..inference import pad_to_multiple
+from ..config import Loss, Positive, TrainOptions
+from ..config.block import refuse_field
+from ..inference.windows import pad_to_multiple
 from ..losses.flow_loss import PyramidWarpLoss
-from ..schema import Loss, Positive, TrainOptions
-from ..schema.block import refuse_field
 from .stvsr_model import STVSRModel
 
 

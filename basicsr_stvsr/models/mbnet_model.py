@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from ..archs.arch_util import train_alone
 from ..archs.flow_teacher import RAFTTeacher
 from ..archs.mbnet_arch import MBNetAux
+from ..config import Loss, TrainOptions
+from ..config.block import refuse_field
 from ..data.clip_options import TrainSampleOptions
-from ..inference import pad_to_multiple
-from ..schema import Loss, TrainOptions
-from ..schema.block import refuse_field
+from ..inference.windows import pad_to_multiple
 from .stvsr_model import STVSRModel
 
 

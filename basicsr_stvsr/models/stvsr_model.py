@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from os import path as osp
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from basicsr.archs import build_network
@@ -19,30 +19,21 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.data import Dataset, default_collate
 
 from ..archs.arch_util import compile_network, to_channels_last
-from ..archs.checkpoint import check_hash, load_weights, read_block
 from ..archs.spec import spec_of
+from ..archs.weights import check_hash, load_weights, read_block
+from ..config import TrainOptions
 from ..data.sampling import SeededDataset, SeededIndex
-from ..distributed import any_rank, gather, on_first_rank
-from ..inference import check_color
-from ..precision import computes_bf16, prefers_channels_last
-from ..schema import TrainOptions
-from ..training_state import check_moments, rng_state, write_whole
+from ..inference.precision import computes_bf16, prefers_channels_last
+from ..inference.windows import check_color
+from ..utils.atomic_files import write_whole
+from ..utils.distributed import any_rank, gather, on_first_rank
+from ..utils.random_state import rng_state
+from .batch import BatchLosses, NonFiniteError, all_finite, name_nonfinite, sample_keys, split_batch
 from .clip_model import ClipModel, color_of
+from .optimizer_state import check_moments, group_sizes, match_layout
 
 SCHEDULER_POSITION = ('base_lrs', 'last_epoch', '_step_count', '_last_lr')
 AMP_DTYPES = {'none': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
-
-
-class NonFiniteError(RuntimeError):
-    """Losses or gradients were not finite for so many steps that training on makes no sense."""
-
-
-class BatchLosses(NamedTuple):
-    """Loss terms of a batch, by their names in the log."""
-
-    of_parts: list[dict[str, Tensor]]
-    is_finite: bool
-    """Whether all of them are, on all ranks; otherwise there are no gradients to use."""
 
 
 @MODEL_REGISTRY.register()
@@ -472,42 +463,3 @@ class STVSRModel(ClipModel):
             self.scaler.load_state_dict(resume_state['scaler'])
         if resume_state.get('best_metric_results'):
             self.best_metric_results = resume_state['best_metric_results']
-
-
-def match_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Store the moments of parameters in their memory layout: the fused Adam reads both as rows of numbers."""
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
-def group_sizes(states: Iterable[Mapping[str, Any]]) -> list[list[int]]:
-    """Number of parameters of each group of each optimiser."""
-    return [[len(group['params']) for group in state['param_groups']] for state in states]
-
-
-def split_batch(data: Mapping[str, Any], num_parts: int) -> list[Mapping[str, Any]]:
-    """Divides tensors and lists of a batch into equal parts, one behind the other."""
-    if num_parts == 1:
-        return [data]
-    size, rest = divmod(len(data['gt']), num_parts)
-    if rest:
-        raise ValueError(f'train.accumulate {num_parts} does not divide a batch of {len(data["gt"])} samples')
-    return [{name: values[start:start + size] for name, values in data.items()}
-            for start in range(0, num_parts * size, size)]
-
-
-def all_finite(values: Iterable[Tensor]) -> bool:
-    """Whether these numbers are finite; on a GPU, asking waits for them."""
-    return bool(torch.stack([value.detach().float() for value in values]).isfinite().all())
-
-
-def sample_keys(parts: Iterable[Mapping[str, Any]]) -> list[str]:
-    return [str(key) for part in parts for key in part.get('key', [])]
-
-
-def name_nonfinite(losses: Mapping[str, Tensor], part: Mapping[str, Any]) -> str:
-    """'l_sr is nan on clip/3, clip/7': the terms that are not finite, and on which samples; empty: all are."""
-    terms = [f'{name} is {float(value)}' for name, value in losses.items() if not value.isfinite()]
-    return f'{", ".join(terms)} on {", ".join(sample_keys([part])) or "samples without keys"}' if terms else ''

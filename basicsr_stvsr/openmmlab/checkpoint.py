@@ -11,8 +11,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
-from ..archs.checkpoint import load_file
-from ..training_state import write_whole
+from ..archs.weights import load_file
+from ..utils.atomic_files import write_whole
 
 
 def statistic_of_history(owner: type, name: str) -> Callable:

@@ -8,7 +8,8 @@ from mmengine.config import ConfigDict
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from ..models.clip_scores import (
+from ..config.options import ValOptions
+from ..evaluation.clip_scores import (
     FramePair,
     FrameScores,
     Scorer,
@@ -18,7 +19,6 @@ from ..models.clip_scores import (
     usable_metrics,
 )
 from ..registry import METRICS
-from ..schema.options import ValOptions
 
 
 @METRICS.register_module()

@@ -16,12 +16,12 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor
 
 from ..archs.spec import spec_of
-from ..inference import restore_frames
+from ..config.check import has_schema, misfits
+from ..config.loading import complete_paths
+from ..config.options import Options
+from ..inference.windows import restore_frames
 from ..models.stvsr_model import STVSRModel
-from ..options import complete_paths
 from ..registry import MODELS
-from ..schema.check import has_schema, misfits
-from ..schema.options import Options
 
 # Options of `train` that are not the model's here -> where a config of mmengine has them
 OF_RUNNER = {

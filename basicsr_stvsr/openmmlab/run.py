@@ -13,8 +13,8 @@ from pickle import UnpicklingError
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from ..data.frames import FrameReadError
-from ..options import user_errors
+from ..config.loading import user_errors
+from ..io.frames import FrameReadError
 from .checkpoint import export_weights
 
 

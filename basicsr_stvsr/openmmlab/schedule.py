@@ -8,8 +8,8 @@ from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from torch import nn
 
+from ..config.options import SCHEDULERS
 from ..registry import PARAM_SCHEDULERS
-from ..schema.options import SCHEDULERS
 
 CLASSES = {'MultiStepLR': MultiStepRestartLR, 'MultiStepRestartLR': MultiStepRestartLR,
            'CosineAnnealingRestartLR': CosineAnnealingRestartLR}

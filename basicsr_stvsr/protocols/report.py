@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..curves import COLORS
-from ..json_files import finite_or_null
-from ..models.clip_scores import digits
+from ..evaluation.clip_scores import digits
+from ..training.curves import COLORS
+from ..utils.json_files import finite_or_null
 from . import Protocol
 
 GROUPS = {'all': 'all', 'vsr': 'given', 'vfi': 'new'}

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from ..archs.checkpoint import read_block, sha256_of
+from ..archs.weights import read_block, sha256_of
+from ..config.loading import load_options
 from ..data.advice import advice
-from ..options import load_options
 from ..test import test_pipeline
 from ..version import __version__
 from . import protocol_of

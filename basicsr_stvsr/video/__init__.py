@@ -1,1 +1,1 @@
-"""Video files in and out: decoding, encoding, and what is needed to restore films of any length."""
+"""Restores films of any length, in segments that survive an interruption, and compares videos."""

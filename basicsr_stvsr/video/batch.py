@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from .sink import CONTAINERS
-from .source import VideoError
+from ..io.containers import CONTAINERS
+from ..io.video_info import VideoError
 
 _POLL = 1  # seconds
 

@@ -17,12 +17,16 @@ import torch
 from torch import nn
 
 from ..archs.spec import spec_of
-from ..inference import Carry, State, device_of
-from ..precision import fastest_precision
+from ..inference.precision import fastest_precision
+from ..inference.windows import Carry, State, device_of
+from ..io.encoding import Encoding, OutputSpec
+from ..io.frame_folder import FolderSource
+from ..io.frame_source import Source
+from ..io.joining import join, stored_frames
+from ..io.output_checks import check_output
+from ..io.video_info import VideoError
 from .restorer import RestoreOptions, Restorer
 from .segments import Segments, Start, Whole, Written, run_in_processes
-from .sink import Encoding, OutputSpec, check_output, join, stored_frames
-from .source import FolderSource, Source, VideoError
 
 SEGMENT_LENGTH = 250  # given frames of a segment
 _STATE, _LOCK = 'state.json', 'lock'

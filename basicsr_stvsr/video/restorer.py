@@ -1,6 +1,6 @@
 """Restores a stream of frames by any network: brings colours, scenes and times into and out of it.
 
-The engine knows a network by what it states alone (see `basicsr_stvsr.inference`): windows, pairs and recurrence, luma
+The engine knows a network by what it states alone (see `inference.windows`): windows, pairs and recurrence, luma
 and YUV, x2 in time or not. Memory does not depend on the length of the stream.
 """
 from collections import deque
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from ..archs.resize import upscale_bicubic
 from ..archs.spec import spec_of
-from ..color import convert_clip, levels_of, to_image
 from ..data.lq_flow import flow_tensor
-from ..data.scene_cuts import CONTEXT as CUT_CONTEXT
-from ..data.scene_cuts import THRESHOLD, mark_cuts
 from ..flow import FlowEstimator, build_flow
-from ..inference import (
+from ..inference.precision import PRECISIONS, fastest_precision
+from ..inference.scene_cuts import CONTEXT as CUT_CONTEXT
+from ..inference.scene_cuts import THRESHOLD, mark_cuts
+from ..inference.windows import (
     DEFAULT_OVERLAP,
     Carry,
     StreamFrame,
@@ -31,8 +31,9 @@ from ..inference import (
     device_of,
     restore_stream,
 )
-from ..precision import PRECISIONS, fastest_precision
-from .source import TimedFrame, packed, planes_of
+from ..io.color import convert_clip, levels_of, to_image
+from ..io.frame_source import TimedFrame
+from ..io.pixels import packed, planes_of
 
 AT_CUT = ('previous', 'next')
 _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
@@ -263,33 +264,3 @@ def check_frames(frames: Iterable[np.ndarray | Tensor]) -> Iterator[np.ndarray |
         if seen != first:
             raise ValueError(f'frames are of one size and type, but frame {number} is {seen}, the first one {first}')
         yield frame
-
-
-def restore(frames: Iterable[np.ndarray | Tensor], model: str | nn.Module, *, options: RestoreOptions | None = None,
-            device: str | torch.device | None = None) -> Iterator[np.ndarray | Tensor]:
-    """Restores frames as they come, and keeps no more of them than the network needs at once.
-
-    Args:
-        frames: of a video, in order, all of one size and type: arrays (H, W, 3), RGB, uint8 or uint16 (0-65535); or
-            tensors (3, H, W), RGB, float, 0-1.
-        model: name of a network of the zoo, such as 'mbnet-small'; or a network that states what it needs, see
-            `basicsr_stvsr.inference`, in evaluation mode.
-        options: see `RestoreOptions`; default: whole frames in single precision, scenes apart.
-        device: where the network is to run; default: a GPU if there is one, for a network by name, and for others where
-            they are.
-
-    Yields:
-        the frames, s times as large, of the type of those given; of a network that doubles the frame rate, those
-        between two others as well, 2n - 1 in all, or 2n with `options.even`.
-
-    Raises:
-        ValueError: no such model, or frames that are not as above.
-    """
-    from ..zoo import load
-
-    if isinstance(model, str):
-        net = load(model, device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    else:
-        net = model if device is None else model.to(device)
-    timed = (TimedFrame(frame, Fraction(number)) for number, frame in enumerate(check_frames(frames)))
-    return (frame.image for frame in Restorer(net, options)(timed))

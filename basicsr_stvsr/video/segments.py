@@ -17,12 +17,14 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..inference import Carry, State
-from ..processes import ignore_signals, server_context
-from .pipeline import Behind, ahead
+from ..inference.windows import Carry, State
+from ..io.encoding import Encoding, OutputSpec, default_threads
+from ..io.frame_source import Source, TimedFrame
+from ..io.video_info import VideoError
+from ..io.video_writer import FolderWriter, VideoWriter, image_path
+from ..utils.background import Behind, ahead
+from ..utils.processes import ignore_signals, server_context
 from .restorer import RestoreOptions, Restorer
-from .sink import Encoding, FolderWriter, OutputSpec, VideoWriter, default_threads, image_path
-from .source import Source, TimedFrame, VideoError
 
 DECODED_AHEAD, ENCODED_BEHIND = 4, 8  # frames; the network goes on while the encoder ends a segment
 PLANNED_AHEAD = 2  # segments

@@ -34,11 +34,11 @@ from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 
-from basicsr_stvsr.cpu_memory import keep_freed_memory
+from basicsr_stvsr.config.loading import complete_datasets, complete_paths, load_options
 from basicsr_stvsr.data.synthetic import CameraPath, Layer, render
+from basicsr_stvsr.inference.precision import computes_bf16
 from basicsr_stvsr.models.stvsr_model import STVSRModel
-from basicsr_stvsr.options import complete_datasets, complete_paths, load_options
-from basicsr_stvsr.precision import computes_bf16
+from basicsr_stvsr.utils.cpu_memory import keep_freed_memory
 
 FILES = sorted(Path('options').glob('train_*_small*.yml'))
 PHOTOS = ('coffee', 'chelsea')

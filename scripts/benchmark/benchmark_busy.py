@@ -74,7 +74,7 @@ def training(folder: str) -> Callable[[], Any]:
     # isort: split
     from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
     from basicsr_stvsr.data.clip_dataset import STVSRClipDataset
-    from basicsr_stvsr.data.train_loader import make_train_loader
+    from basicsr_stvsr.training.loader import make_train_loader
 
     rng = np.random.default_rng(0)
     for number in range(7):

@@ -34,13 +34,13 @@ from basicsr.utils import get_root_logger
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from basicsr_stvsr.cpu_memory import keep_freed_memory
+from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
 from basicsr_stvsr.data.lq_flow import LQFlow
 from basicsr_stvsr.flow import build_flow
-from basicsr_stvsr.inference import Tiling, restore_clip, restore_frames
+from basicsr_stvsr.inference.windows import Tiling, restore_clip, restore_frames
 from basicsr_stvsr.models.fisr_model import NUM_WINDOWS, FISRModel
-from basicsr_stvsr.options import load_options
+from basicsr_stvsr.utils.cpu_memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL_OPTIONS = ROOT / 'options' / 'test_fisr_small.yml'

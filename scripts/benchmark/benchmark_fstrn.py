@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from basicsr_stvsr.archs.arch_util import to_channels_last
 from basicsr_stvsr.archs.fstrn_arch import FSTRN
-from basicsr_stvsr.cpu_memory import keep_freed_memory, return_freed_memory
+from basicsr_stvsr.utils.cpu_memory import keep_freed_memory, return_freed_memory
 
 BLOCKS = ('frb', 'c3d')
 LAYOUTS = ('contiguous', 'channels_last')

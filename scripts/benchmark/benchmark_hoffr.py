@@ -23,8 +23,8 @@ import basicsr_stvsr  # noqa: F401  (before anything of basicsr, which it patche
 from basicsr.archs.basicvsr_arch import BasicVSR
 
 from basicsr_stvsr.archs.hoffr_arch import HOFFR
-from basicsr_stvsr.cpu_memory import return_freed_memory
-from basicsr_stvsr.inference import StreamFrame, restore_stream
+from basicsr_stvsr.inference.windows import StreamFrame, restore_stream
+from basicsr_stvsr.utils.cpu_memory import return_freed_memory
 
 NUM_FRAMES = 5  # of a clip that BasicVSR takes at once
 LENGTHS = (20, 200)  # of streams

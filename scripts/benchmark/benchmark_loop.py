@@ -34,11 +34,11 @@ from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
-from basicsr_stvsr.data.train_loader import make_train_loader, open_batches
-from basicsr_stvsr.distributed import any_rank
 from basicsr_stvsr.losses.flow_loss import MiddleFlowLoss, MultiScaleWarpLoss
 from basicsr_stvsr.train import Position, StopRequest, Training
-from basicsr_stvsr.training_log import TrainingLog
+from basicsr_stvsr.training.loader import make_train_loader, open_batches
+from basicsr_stvsr.training.log import TrainingLog
+from basicsr_stvsr.utils.distributed import any_rank
 
 LEARNING_RATE, GRAD_CLIP, EMA_DECAY = 1e-4, 0.5, 0.999
 LQ_FLOW_WEIGHT, HR_FLOW_WEIGHT = 0.005, 0.01

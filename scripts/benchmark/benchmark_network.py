@@ -34,10 +34,10 @@ from basicsr.utils.registry import ARCH_REGISTRY
 
 from basicsr_stvsr.archs.arch_util import to_channels_last
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS
-from basicsr_stvsr.cpu_memory import keep_freed_memory
-from basicsr_stvsr.inference import StreamFrame, Tiles, restore_stream
-from basicsr_stvsr.options import load_options
-from basicsr_stvsr.zoo import load_network
+from basicsr_stvsr.config.loading import load_options
+from basicsr_stvsr.inference.windows import StreamFrame, Tiles, restore_stream
+from basicsr_stvsr.utils.cpu_memory import keep_freed_memory
+from basicsr_stvsr.zoo.table import load_network
 
 DTYPES = {'float32': None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}  # of autocast
 LAYOUTS = ('default', 'contiguous', 'channels_last')
@@ -123,7 +123,7 @@ def dtype_of(net: nn.Module, setting: Setting) -> torch.dtype | None:
     if setting.dtype != 'default':
         return DTYPES[setting.dtype]
     try:
-        from basicsr_stvsr.precision import PRECISIONS, fastest_precision
+        from basicsr_stvsr.inference.precision import PRECISIONS, fastest_precision
     except ImportError:  # revisions from before it existed, which compare_revisions.py may run
         return None
     return PRECISIONS[fastest_precision(net, [setting.device])]

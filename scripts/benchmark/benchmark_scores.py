@@ -20,7 +20,7 @@ import basicsr_stvsr  # noqa: F401  (before anything of basicsr, which it patche
 # isort: split
 from basicsr.metrics import calculate_metric
 
-from basicsr_stvsr.models.clip_scores import FramePair, Scorer
+from basicsr_stvsr.evaluation.clip_scores import FramePair, Scorer
 
 METRICS = {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}, 'ssim': {'type': 'calculate_ssim', 'crop_border': 0}}
 HEIGHT, WIDTH, NUM_FRAME = 576, 720, 41

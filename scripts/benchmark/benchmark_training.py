@@ -25,8 +25,8 @@ from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS
-from basicsr_stvsr.cpu_memory import keep_freed_memory
 from basicsr_stvsr.models.mbnet_model import MBNetModel
+from basicsr_stvsr.utils.cpu_memory import keep_freed_memory
 
 BASE = 'float32'
 # Row -> options of `network_g`, options of `train`

@@ -39,15 +39,18 @@ from torch import nn
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
 from basicsr_stvsr.archs.spec import NetSpec
-from basicsr_stvsr.cpu_memory import keep_freed_memory, return_freed_memory
 from basicsr_stvsr.data.synthetic import CameraPath, Layer, render
-from basicsr_stvsr.inference import restore_stream
+from basicsr_stvsr.inference.windows import restore_stream
+from basicsr_stvsr.io.encoding import Encoding, OutputSpec
+from basicsr_stvsr.io.frame_source import Source, TimedFrame
+from basicsr_stvsr.io.video_info import ColorSpec
+from basicsr_stvsr.io.video_reader import open_source
+from basicsr_stvsr.io.video_writer import VideoWriter
+from basicsr_stvsr.utils.cpu_memory import keep_freed_memory, return_freed_memory
 from basicsr_stvsr.video.job import Job
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer
 from basicsr_stvsr.video.segments import Segments, Start
-from basicsr_stvsr.video.sink import Encoding, OutputSpec, VideoWriter
-from basicsr_stvsr.video.source import ColorSpec, Source, TimedFrame, open_source
-from basicsr_stvsr.zoo import ZOO, load
+from basicsr_stvsr.zoo.table import ZOO, load
 
 RATE = Fraction(25)
 NUM_IMAGES = 40  # of the clip

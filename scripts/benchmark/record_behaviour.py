@@ -91,7 +91,7 @@ def moving_frames(number: int, height: int, width: int, seed: int = 0) -> list[n
 
 
 def networks() -> Records:
-    load_options = resolve('basicsr_stvsr.options:load_options', 'basicsr_stvsr.config:load_options')
+    load_options = resolve('basicsr_stvsr.config.loading:load_options', 'basicsr_stvsr.options:load_options')
     frames = [torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in moving_frames(3, 24, 32)]
     seen = set()
     for path in sorted(Path('options').rglob('*.yml')):

@@ -20,12 +20,14 @@ from stvsr.main import main
 
 mode.needs_networks_only = True  # as in the command
 
-from basicsr_stvsr.inference import Tiles  # noqa: E402
-from basicsr_stvsr.video import pipeline, restorer, segments  # noqa: E402
+from basicsr_stvsr.inference.windows import Tiles  # noqa: E402
+from basicsr_stvsr.io.frame_folder import FolderSource  # noqa: E402
+from basicsr_stvsr.io.video_reader import VideoSource  # noqa: E402
+from basicsr_stvsr.io.video_writer import VideoWriter  # noqa: E402
+from basicsr_stvsr.utils import background  # noqa: E402
+from basicsr_stvsr.video import restorer, segments  # noqa: E402
 from basicsr_stvsr.video.job import Job  # noqa: E402
 from basicsr_stvsr.video.restorer import Restorer  # noqa: E402
-from basicsr_stvsr.video.sink import VideoWriter  # noqa: E402
-from basicsr_stvsr.video.source import FolderSource, VideoSource  # noqa: E402
 
 
 class Stages:
@@ -100,7 +102,7 @@ def watch_restoring() -> Stages:
     stages.call(VideoWriter, 'write', 'encoding')
     stages.call(VideoWriter, 'close', 'encoding')
     for function in ('__call__', 'wait'):
-        stages.call(pipeline.Behind, function, 'waiting for the encoder')
+        stages.call(background.Behind, function, 'waiting for the encoder')
     return stages
 
 

@@ -19,8 +19,8 @@ import torch
 import basicsr_stvsr  # noqa: F401  (registers the classes, and patches what basicsr needs)
 from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.archs.fisr_weights import from_tensorflow, is_weight
-from basicsr_stvsr.tensorflow_bundle import TensorFlowBundle
-from basicsr_stvsr.training_state import replace_file
+from basicsr_stvsr.io.tensorflow_bundle import TensorFlowBundle
+from basicsr_stvsr.utils.atomic_files import replace_file
 
 
 def convert(checkpoint: Path, output: Path, *, force: bool = False) -> None:

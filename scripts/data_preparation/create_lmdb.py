@@ -13,8 +13,9 @@ from pathlib import Path
 
 from script_util import add_output_options, open_writer, run, write
 
-from basicsr_stvsr.data.frames import IMAGE_SUFFIXES, natural_key, open_color_reader
-from basicsr_stvsr.data.lmdb_io import FrameSource, clip_frames, file_frame, verify_lmdb
+from basicsr_stvsr.io.images import IMAGE_SUFFIXES, natural_key
+from basicsr_stvsr.io.lmdb_files import FrameSource, clip_frames, file_frame, verify_lmdb
+from basicsr_stvsr.io.opening import open_color_reader
 
 REDS4 = ('000', '011', '015', '020')
 REDS_FRAMES = 100  # of each clip

@@ -15,9 +15,10 @@ import numpy as np
 from script_util import add_output_options, open_writer, positive, run, write
 from tqdm import tqdm
 
-from basicsr_stvsr.data.frames import FrameReader, open_color_reader
-from basicsr_stvsr.data.lmdb_io import LOSSLESS, FrameSource
-from basicsr_stvsr.data.scene_cuts import THRESHOLD, mark_cuts
+from basicsr_stvsr.inference.scene_cuts import THRESHOLD, mark_cuts
+from basicsr_stvsr.io.frames import FrameReader
+from basicsr_stvsr.io.lmdb_files import LOSSLESS, FrameSource
+from basicsr_stvsr.io.opening import open_color_reader
 
 
 class SceneFrame(NamedTuple):

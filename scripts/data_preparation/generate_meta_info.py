@@ -10,7 +10,7 @@ from pathlib import Path
 
 from script_util import run
 
-from basicsr_stvsr.data.frames import open_reader
+from basicsr_stvsr.io.opening import open_reader
 
 
 def parse_args() -> argparse.Namespace:

@@ -23,14 +23,15 @@ import numpy as np
 from script_util import positive, run
 from tqdm import tqdm
 
-from basicsr_stvsr.archs.checkpoint import sha256_of
+from basicsr_stvsr.archs.weights import sha256_of
 from basicsr_stvsr.data.degradations import build_degradation, mod_crop
-from basicsr_stvsr.data.frames import FrameReader, open_color_reader
-from basicsr_stvsr.data.lmdb_io import bounded_map
 from basicsr_stvsr.flow import FLOW_REGISTRY, FlowEstimator, build_flow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter, read_settings
 from basicsr_stvsr.flow.stored_flow import flow_key
-from basicsr_stvsr.threads import available_cores
+from basicsr_stvsr.io.frames import FrameReader
+from basicsr_stvsr.io.lmdb_files import bounded_map
+from basicsr_stvsr.io.opening import open_color_reader
+from basicsr_stvsr.utils.threads import available_cores
 
 ESTIMATORS = {name: source for name, source in FLOW_REGISTRY if issubclass(source, FlowEstimator)}
 ARGUMENTS = ('weights', 'upscale', 'device', 'preset')  # of estimators

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import lmdb
 
-from basicsr_stvsr.data.lmdb_io import FolderWriter, FrameSource, LmdbWriter, write_frames
-from basicsr_stvsr.threads import available_cores
+from basicsr_stvsr.io.lmdb_files import FolderWriter, FrameSource, LmdbWriter, write_frames
+from basicsr_stvsr.utils.threads import available_cores
 
 
 def run(main: Callable[[], int]) -> None:

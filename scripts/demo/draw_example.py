@@ -17,9 +17,9 @@ from torch import Tensor
 
 from basicsr_stvsr.archs.resize import upscale_bicubic
 from basicsr_stvsr.data.synthetic import render
-from basicsr_stvsr.inference import restore_clip
+from basicsr_stvsr.inference.windows import restore_clip
 from basicsr_stvsr.metrics.psnr_ssim import calculate_psnr
-from basicsr_stvsr.zoo import load
+from basicsr_stvsr.zoo.table import load
 
 # isort: split
 from basicsr.utils.matlab_functions import imresize

@@ -20,8 +20,9 @@ import av
 import cv2
 import numpy as np
 
-from basicsr_stvsr.data.frames import FrameReader, FrameReadError, open_color_reader
-from basicsr_stvsr.options import load_options
+from basicsr_stvsr.config.loading import load_options
+from basicsr_stvsr.io.frames import FrameReader, FrameReadError
+from basicsr_stvsr.io.opening import open_color_reader
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / 'datasets/demo'

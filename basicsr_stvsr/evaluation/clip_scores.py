@@ -1,0 +1,295 @@
+"""Scores of the frames of a clip, and their means."""
+import inspect
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property
+from queue import Full, Queue
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from basicsr.utils.logger import get_root_logger
+from basicsr.utils.registry import METRIC_REGISTRY
+from torch import Tensor
+
+from ..io.color import Color, convert_clip, to_image
+from ..metrics.stand_ins import STAND_INS
+from ..utils.cpu_memory import keep_freed_memory
+from ..utils.processes import end_with_parent, ignore_signals, server_context
+
+FrameScores = list[tuple[int, float]]  # (number of the frame, score)
+
+
+def usable_metrics(metrics: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The metrics that can be computed here, by their names in logs and results; of others the log says why not.
+
+    A metric that rests on more than frames has two functions of its options as attributes: `unusable`, which gives the
+    reason where something is missing, else None; and `label`, which names what it rests on, for its name.
+    """
+    usable = {}
+    for name, metric_opt in metrics.items():
+        metric = METRIC_REGISTRY.get(metric_opt['type'])
+        reason = metric.unusable(metric_opt) if hasattr(metric, 'unusable') else None
+        if reason:
+            get_root_logger().warning(f'val.metrics.{name} is left out: {reason}')
+        else:
+            usable[f'{name} ({metric.label(metric_opt)})' if hasattr(metric, 'label') else name] = metric_opt
+    return usable
+
+
+def parameters_of(metric_type: str) -> set[str]:
+    return set(inspect.signature(METRIC_REGISTRY.get(metric_type)).parameters)
+
+
+def needs_reference(metric_type: str) -> bool:
+    """Whether a metric compares with ground truth, as its parameters say."""
+    return bool(parameters_of(metric_type) & {'img2', 'pairs'})
+
+
+def needs_order(metric_type: str) -> bool:
+    """Whether a metric sees more than one frame at once, so that frames must come in order, each once."""
+    return bool(parameters_of(metric_type) & {'last_img', 'pairs'})
+
+
+def has_coverage(metric_type: str) -> bool:
+    """Whether a metric scores only frames that show a certain thing, such as faces, and gives NaN for others.
+
+    Such a metric has an attribute of this name; beside its scores stands the share of the frames that have one.
+    """
+    return getattr(METRIC_REGISTRY.get(metric_type), 'has_coverage', False)
+
+
+class FramePair:
+    """A frame that was made, and the true one, in the forms that metrics take.
+
+    Args:
+        frame, gt: (C, H, W), 0-1; gt is None where there is no truth.
+        color: their colour space.
+    """
+
+    def __init__(self, frame: Tensor, gt: Tensor | None, color: Color):
+        self.frame, self.gt, self.color = frame, gt, color
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """The frame as BasicSR has images: uint8 (H, W, 3), BGR."""
+        return to_image(convert_clip(self.frame, self.color, 'rgb'))
+
+    @cached_property
+    def gt_image(self) -> np.ndarray:
+        return to_image(convert_clip(self.gt, self.color, 'rgb'))
+
+    def data(self, metric_type: str, last: 'FramePair | None' = None) -> dict[str, np.ndarray] | None:
+        """What a metric of frames is given; None: it needs a frame before this one, or a ground truth, and has none.
+
+        A metric that has an attribute `float_color` gets frames in that colour space as they are: float (H, W, C), 0-1.
+
+        Args:
+            last: the pair before this one.
+        """
+        float_color = getattr(METRIC_REGISTRY.get(metric_type), 'float_color', None)
+        wanted, data = parameters_of(metric_type), {}
+        for prefix, pair in (('', self), ('last_', last)):
+            for name, frame in (('img', pair and pair.frame), ('img2', pair and pair.gt)):
+                if prefix + name not in wanted:
+                    continue
+                if frame is None:
+                    return None
+                if float_color:
+                    data[prefix + name] = pair.as_array(frame, float_color)
+                else:
+                    data[prefix + name] = pair.image if name == 'img' else pair.gt_image
+        return data
+
+    def as_array(self, image: Tensor, color: Color) -> np.ndarray:  # (C, H, W) -> (H, W, C')
+        return convert_clip(image, self.color, color).float().cpu().permute(1, 2, 0).numpy()
+
+
+class Task(NamedTuple):
+    """A score of a frame that is to be computed."""
+
+    name: str  # of the metric in the log
+    metric: Callable[..., float]
+    data: Mapping[str, np.ndarray]
+    options: Mapping[str, Any]
+
+
+def arguments_of(metric_opt: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the options of a metric is handed to it."""
+    return {name: value for name, value in metric_opt.items() if name not in ('type', 'better')}
+
+
+def compute(tasks: Sequence[Task]) -> dict[str, float]:
+    """The scores of a frame; NaN where there is none."""
+    return {name: float(metric(**data, **options)) for name, metric, data, options in tasks}
+
+
+class Scorer:
+    """Scores clips frame by frame.
+
+    Args:
+        metrics: name -> options, as `usable_metrics` gives them.
+        num_worker: processes that compute scores beside this one; 0: they are computed here, frame after frame. They
+            start with the first clip, and end with this process or with `close`.
+    """
+
+    def __init__(self, metrics: Mapping[str, Mapping[str, Any]], num_worker: int = 0):
+        self.metrics, self.num_worker = dict(metrics), num_worker
+        self._pool: ProcessPoolExecutor | None = None
+
+    def clip(self, *, has_truth: bool) -> 'ClipScorer':
+        """Begins a clip.
+
+        Args:
+            has_truth: whether there is ground truth; else only metrics count that need none.
+        """
+        if self.num_worker and self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.num_worker, mp_context=server_context(__name__), initializer=_prepare_worker)
+        metrics = {name: opt for name, opt in self.metrics.items() if has_truth or not needs_reference(opt['type'])}
+        return ClipScorer(metrics, self._pool, 2 * self.num_worker)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+def _prepare_worker() -> None:
+    end_with_parent()
+    ignore_signals()
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+class ClipScorer:
+    """Scores the frames of one clip, see `Scorer`; a context manager.
+
+    Args:
+        metrics: name -> options.
+        pool: processes that compute; None: here.
+        num_waiting: how many frames may wait for them; adding one more then waits.
+    """
+
+    def __init__(self, metrics: Mapping[str, Mapping[str, Any]], pool: ProcessPoolExecutor | None, num_waiting: int):
+        self._pool, self._num_waiting = pool, num_waiting
+        self._of_frames = {name: opt for name, opt in metrics.items() if 'pairs' not in parameters_of(opt['type'])}
+        self._of_clip = {name: _ClipThread(METRIC_REGISTRY.get(opt['type']), arguments_of(opt))
+                         for name, opt in metrics.items() if name not in self._of_frames}
+        self._scores: dict[str, FrameScores] = {name: [] for name in metrics}
+        self._waiting: deque[tuple[int, Future]] = deque()
+        self._numbers: list[int] = []  # of frames that metrics of clips got
+        self._last: FramePair | None = None
+
+    def add(self, number: int, pair: FramePair) -> None:
+        """Takes the next frame, with its number in the clip."""
+        tasks = []
+        for name, opt in self._of_frames.items():
+            data = pair.data(opt['type'], self._last)
+            if data is not None:
+                metric = METRIC_REGISTRY.get(opt['type'])
+                tasks.append(Task(name, STAND_INS.get(metric, metric), data, arguments_of(opt)))
+        if self._of_clip and pair.gt is not None:
+            self._numbers.append(number)
+            for thread in self._of_clip.values():
+                thread.add((pair.image, pair.gt_image))
+        self._last = pair
+        if self._pool is None:
+            self._keep(number, compute(tasks))
+        else:
+            self._waiting.append((number, self._pool.submit(compute, tasks)))
+            while len(self._waiting) > self._num_waiting:
+                self._keep_first()
+
+    def result(self) -> dict[str, FrameScores]:
+        """Metric name -> (number of the frame, score) for every frame that has one."""
+        while self._waiting:
+            self._keep_first()
+        for name, thread in self._of_clip.items():
+            self._scores[name] = list(zip(self._numbers, thread.result(), strict=True))
+        return self._scores
+
+    def _keep_first(self) -> None:
+        number, scores = self._waiting.popleft()
+        self._keep(number, scores.result())
+
+    def _keep(self, number: int, scores: Mapping[str, float]) -> None:
+        for name, score in scores.items():
+            self._scores[name].append((number, score))
+
+    def __enter__(self) -> 'ClipScorer':
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for thread in self._of_clip.values():
+            thread.end()
+
+
+class _ClipThread:
+    """Runs a metric of whole clips in a thread, which takes frames as they come."""
+
+    def __init__(self, metric: Callable[..., list[float]], options: Mapping[str, Any]):
+        self._frames: Queue[tuple[np.ndarray, np.ndarray] | None] = Queue(2)
+        self._pool = ThreadPoolExecutor(1)
+        self._scores = self._pool.submit(lambda: metric(iter(self._frames.get, None), **options))
+
+    def add(self, pair: tuple[np.ndarray, np.ndarray] | None) -> None:
+        while not self._scores.done():  # it may have failed, and take no more
+            with suppress(Full):
+                self._frames.put(pair, timeout=1)
+                return
+
+    def result(self) -> list[float]:
+        self.add(None)
+        return self._scores.result()
+
+    def end(self) -> None:
+        self.add(None)
+        self._pool.shutdown()
+
+
+def digits(score: float) -> str:
+    """A score for people: four digits behind the point, of what is small three digits in all."""
+    return f'{score:.4f}' if abs(score) >= 0.01 or not score else f'{score:.3g}'
+
+
+def mean(values: list[float]) -> float:
+    """Mean of the finite values: equal frames have an infinite PSNR, flat ones no NIQE; NaN where nothing is left."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def average_groups(values: FrameScores, temporal_scale: int) -> dict[str, float]:
+    """Mean score of the given frames, of the frames made between them (odd numbers), and of all."""
+    if temporal_scale == 1:
+        return {'vsr': mean([score for _, score in values]), 'all': mean([score for _, score in values])}
+    return {
+        'vsr': mean([score for number, score in values if number % 2 == 0]),
+        'vfi': mean([score for number, score in values if number % 2 == 1]),
+        'all': mean([score for _, score in values]),
+    }
+
+
+def average_clips(clips: Sequence[FrameScores], temporal_scale: int, rule: Literal['clips', 'frames']) -> (
+        dict[str, float]):
+    """Mean score of a metric over a data set, by group as `average_groups`.
+
+    Args:
+        clips: the scores of each clip.
+        rule: 'clips': the mean over the frames of a clip, then over clips; 'frames': over all frames.
+    """
+    if rule == 'frames':
+        return average_groups([value for values in clips for value in values], temporal_scale)
+    means = [average_groups(values, temporal_scale) for values in clips]
+    return {group: mean([each[group] for each in means]) for group in means[0]}
+
+
+def coverage(values: FrameScores, temporal_scale: int) -> dict[str, float]:
+    """The share of the frames that have a score, 0 to 1, by group as `average_groups`; NaN where there are none."""
+    return average_groups([(number, float(not math.isnan(score))) for number, score in values], temporal_scale)

@@ -1,0 +1,36 @@
+"""Containers of outputs, and what they take."""
+import io
+from pathlib import Path
+from typing import Any
+
+from .video_info import VideoError
+
+# Suffix of an output -> FFmpeg's name of its container. AVI and transport streams are left out: the former has no time
+# stamps, the latter no tags and chapters.
+CONTAINERS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska', '.webm': 'webm'}
+
+
+def takes_stream(suffix: str, stream: Any) -> bool:
+    """Whether a container takes a stream as it is, which is tried on a file in memory."""
+    import av
+
+    if stream.type not in ('audio', 'subtitle', 'data', 'attachment'):
+        return False  # a second video, mostly a cover picture, is not part of what is restored
+    container = av.open(io.BytesIO(), 'w', format=CONTAINERS[suffix.lower()])
+    try:
+        container.add_stream_from_template(stream)
+        container.start_encoding()
+    except (av.error.FFmpegError, OSError, ValueError):
+        return False
+    finally:
+        container.close()
+    return True
+
+
+def open_input(path: Path) -> Any:
+    import av
+
+    try:
+        return av.open(str(path), metadata_errors='replace')
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError(f'{path}: cannot be read ({error})') from error

@@ -1,0 +1,101 @@
+"""Frames with their times, out of a folder of images."""
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .frame_source import TimedFrame
+from .images import IMAGE_SUFFIXES, decode_image, files_with, natural_key
+from .video_info import BT709, SRGB, ColorSpec, VideoError, VideoInfo
+
+
+class FolderSource:
+    """The images of a folder as a video, in the natural order of their names; also a context manager.
+
+    Args:
+        path: a folder that directly holds png, jpg, webp, bmp or tif files.
+        rate: frames a second.
+
+    Raises:
+        VideoError: no such folder, no images in it, several clips below it, or a first image that cannot be used.
+    """
+
+    def __init__(self, path: str | Path, *, rate: Fraction = Fraction(25)):
+        self.path = Path(path)
+        self.files = self._list_files()
+        if rate <= 0:
+            raise VideoError(f'{self.path}: expected a frame rate above 0, got {rate}')
+        first = _read_image(self.files[0])
+        height, width = first.shape[:2]
+        bits = 8 * first.dtype.itemsize
+        num_frames = len(self.files)
+        rate = Fraction(rate)
+        self.reading = f'{rate} frames a second'
+        self.info = VideoInfo(
+            path=self.path, width=width, height=height, rate=rate, is_variable=False, num_frames=num_frames,
+            duration=num_frames / rate, start=Fraction(0), time_base=1 / rate, has_times=False, format='images',
+            codec=self.files[0].suffix.lower()[1:], pix_fmt='rgb24' if bits == 8 else 'rgb48le', bits=bits,
+            color=ColorSpec('rgb', True, BT709, SRGB))
+
+    def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame]:
+        """Reads the images, or what is left of them from a time on; image n is shown at n / `rate`.
+
+        Raises:
+            VideoError: at the first image that is damaged, has alpha, or differs from the others in size or bits.
+        """
+        dtype = np.uint8 if self.info.bits == 8 else np.uint16
+        for number in self._numbers(start):
+            image = _read_image(self.files[number])
+            if image.shape[:2] != (self.info.height, self.info.width) or image.dtype != dtype:
+                raise VideoError(f'{self.files[number]}: the image has {image.shape[1]}x{image.shape[0]} pixels (w x '
+                                 f'h) and {8 * image.dtype.itemsize} bits, {self.files[0].name} has '
+                                 f'{self.info.width}x{self.info.height} and {self.info.bits}; all must be alike')
+            yield TimedFrame(image, number / self.info.rate)
+
+    def times(self, start: Fraction | None = None) -> Iterator[Fraction]:
+        """The times of what `frames` hands out, if no image is damaged."""
+        return (number / self.info.rate for number in self._numbers(start))
+
+    def _numbers(self, start: Fraction | None) -> range:
+        return range(0 if start is None else max(math.ceil(start * self.info.rate), 0), len(self.files))
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def __enter__(self) -> 'FolderSource':
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _list_files(self) -> list[Path]:
+        if not self.path.is_dir():
+            raise VideoError(f'{self.path}: no such folder')
+        if files := files_with(IMAGE_SUFFIXES, self.path):
+            return sorted(files, key=lambda file: natural_key(file.name))
+        clips = [folder.name for folder in sorted(self.path.iterdir())
+                 if folder.is_dir() and files_with(IMAGE_SUFFIXES, folder)]
+        if clips:
+            some = ', '.join(clips[:3]) + (', ...' if len(clips) > 3 else '')
+            raise VideoError(f'{self.path}: expected images, found {len(clips)} folders of images ({some}); give them '
+                             'one by one')
+        raise VideoError(f'{self.path}: no images ({", ".join(sorted(IMAGE_SUFFIXES))}) in this folder')
+
+
+def _read_image(path: Path) -> np.ndarray:
+    """(h, w, 3) RGB, uint8 or uint16."""
+    # A JPEG's rotation is applied as long as OpenCV is not asked for the image as it is stored; it has no alpha.
+    flags = cv2.IMREAD_COLOR if path.suffix.lower() in ('.jpg', '.jpeg') else cv2.IMREAD_UNCHANGED
+    try:
+        image = decode_image(path.read_bytes(), flags)
+    except (ValueError, OSError) as error:
+        raise VideoError(f'{path}: {error}') from error
+    if image.ndim == 3 and image.shape[2] not in (1, 3):
+        raise VideoError(f'{path}: the image has an alpha channel, which a restored video cannot keep; lay it over a '
+                         'background first')
+    if image.dtype not in (np.uint8, np.uint16):
+        raise VideoError(f'{path}: the image holds {image.dtype} numbers, expected 8 or 16 bits')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.ndim == 3 and image.shape[2] == 3 else cv2.COLOR_GRAY2RGB)

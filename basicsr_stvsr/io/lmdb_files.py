@@ -1,0 +1,394 @@
+"""Writes and verifies LMDBs in BasicSR's format: PNG bytes by key, and `meta_info.txt` with a line for each frame.
+
+The same frames can be written to a folder of PNGs. Whatever the size of the data set, only a few frames are in memory
+at any time, and a target appears under its name only when it is complete.
+"""
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import cv2
+import lmdb
+import numpy as np
+from tqdm import tqdm
+
+from ..utils.file_lock import FileLock
+from .frames import FrameReader, FrameReadError
+from .images import decode_image
+from .lmdb_reader import LmdbReader
+from .video_clips import VideoReader
+
+Item, Result = TypeVar('Item'), TypeVar('Result')
+
+META_INFO = 'meta_info.txt'
+_SOURCES = 'sources.txt'  # only while the LMDB is being written
+_COMPRESS_LEVEL = 1  # BasicSR's choice: larger files, quickly read
+LOSSLESS = {'.png': [cv2.IMWRITE_PNG_COMPRESSION, _COMPRESS_LEVEL], '.webp': [cv2.IMWRITE_WEBP_QUALITY, 101]}
+_MAP_SIZE = 2**30
+_BATCH_BYTES = 16 * 2**20
+
+
+class FrameSource(NamedTuple):
+    """A frame that is still to be loaded.
+
+    Attributes:
+        key: its name in the LMDB, `<clip>/<frame>`.
+        source: where it comes from, for messages.
+        load: gives the frame, uint8 `(H, W, C)` BGR.
+        in_threads: whether several frames may be loaded at once, and in any order.
+    """
+    key: str
+    source: str
+    load: Callable[[], np.ndarray]
+    in_threads: bool = True
+
+
+def file_frame(key: str, path: Path) -> FrameSource:
+    """The frame in an image file; loading it raises FrameReadError if the file is missing or damaged."""
+    return FrameSource(key, str(path), partial(_read_image, path))
+
+
+def _read_image(path: Path) -> np.ndarray:
+    try:
+        return decode_image(path.read_bytes())
+    except ValueError as error:
+        raise FrameReadError(f'{path}: {error}') from error
+
+
+def clip_frames(reader: FrameReader, clip: str) -> Iterator[FrameSource]:
+    """The frames of a clip of a reader, in order, with keys `<clip>/<frame name>`."""
+    in_threads = not isinstance(reader, VideoReader)  # a video is decoded from front to back
+    for index in range(reader.num_frames(clip)):
+        key = f'{clip}/{reader.frame_name(clip, index)}'
+        source = f'{reader.path}, clip {clip!r}, frame {index}'
+        yield FrameSource(key, source, partial(reader.frame, clip, index), in_threads)
+
+
+def bounded_map(function: Callable[[Item], Result], items: Iterable[Item], num_workers: int) -> Iterator[Result]:
+    """Like `map`, in threads: results come in order, and at most two items per worker are in flight."""
+    with ThreadPoolExecutor(num_workers) as pool:
+        in_flight = deque()
+        try:
+            for item in items:
+                in_flight.append(pool.submit(function, item))
+                if len(in_flight) == 2 * num_workers:
+                    yield in_flight.popleft().result()
+            while in_flight:
+                yield in_flight.popleft().result()
+        finally:
+            for future in in_flight:
+                future.cancel()
+
+
+class _Writer:
+    """Context manager that writes `<path>.part` and renames it to `path` when the `with` block has ended well.
+
+    A `.part` that a killed run left is removed first; an error inside of the block removes it, too. A lock on
+    `<path>.part.lock`, which ends with its process, tells such a `.part` from that of a run which still writes it.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False):
+        """
+        Args:
+            path: the target.
+            overwrite: replace a file or folder of this name, once the new one is complete.
+
+        Raises:
+            FileExistsError: the target exists, and `overwrite` is off.
+        """
+        self.path, self.overwrite = Path(path), overwrite
+        self._check_target()
+        self.part = self.path.with_name(self.path.name + '.part')
+        self.num_frames = 0
+
+    def __enter__(self) -> '_Writer':
+        """Raises FileExistsError where another run is writing the same target, or has done so since."""
+        self._take_lock()
+        try:
+            self._check_target()
+            if self.part.exists():
+                print(f'Removing {self.part}, which an unfinished run has left.')
+                shutil.rmtree(self.part)
+            self.part.mkdir()
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, exception_type, *_) -> None:
+        try:
+            if exception_type is None:
+                if not self.num_frames:
+                    raise ValueError(f'no frames to write to {self.path}')
+                self._finish()
+                self._rename()
+        finally:
+            self._close()
+            shutil.rmtree(self.part, ignore_errors=True)  # it is still there only if something went wrong
+            self._lock.release()
+
+    def _take_lock(self) -> None:
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.part.with_name(self.part.name + '.lock'))
+        if not self._lock.acquire():
+            raise FileExistsError(f'{self.part} is being written by another run; wait until it has ended, or stop it')
+
+    def _check_target(self) -> None:
+        if self.path.exists() and not self.overwrite:
+            raise FileExistsError(f'{self.path} exists already')
+
+    def encode(self, frame: np.ndarray) -> bytes:
+        """The bytes that stand for this frame in the target; may be called from several threads."""
+        raise NotImplementedError
+
+    def put(self, key: str, data: bytes, shape: tuple[int, int, int], source: str) -> None:
+        """Adds a frame.
+
+        Args:
+            key: `<clip>/<frame>`.
+            data: the encoded frame.
+            shape: its height, width and channels.
+            source: where it comes from, for messages.
+
+        Raises:
+            ValueError: the key cannot be stored, or was given before.
+        """
+        raise NotImplementedError
+
+    def _open(self) -> None:
+        """Prepares to write into the empty folder `self.part`."""
+
+    def _finish(self) -> None:
+        """Brings everything to the disk."""
+
+    def _close(self) -> None:
+        """Closes all files; is called after `_finish`, or without it when something went wrong."""
+
+    def _rename(self) -> None:
+        _sync_folder(self.part)
+        if self.path.is_dir() and not self.path.is_symlink():
+            shutil.rmtree(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
+        self.part.rename(self.path)
+        _sync_folder(self.path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes renaming and removing in `folder` survive a power cut (POSIX asks for this apart from the files)."""
+    if os.name == 'posix':
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+class LmdbWriter(_Writer):
+    """Context manager that writes an LMDB, which appears under its name only when it is complete.
+
+    `meta_info.txt` and the stored bytes are those of BasicSR's `make_lmdb_from_imgs`. The memory map grows as needed.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False, map_size: int = _MAP_SIZE):
+        """
+        Args:
+            path: `<name>.lmdb`.
+            overwrite: replace a file or folder of this name, once the new one is complete.
+            map_size: initial size of LMDB's memory map in bytes; it is doubled whenever it is full.
+
+        Raises:
+            ValueError: the name does not end in '.lmdb', as BasicSR wants it.
+            FileExistsError: the target exists, and `overwrite` is off.
+        """
+        if Path(path).suffix != '.lmdb':
+            raise ValueError(f"the name of an LMDB must end in '.lmdb', got {path}")
+        super().__init__(path, overwrite=overwrite)
+        self._map_size = map_size
+        self._batch: list[tuple[bytes, bytes]] = []
+        self._batch_bytes = 0
+
+    def encode(self, frame: np.ndarray) -> bytes:
+        return _encode_image('.png', frame)
+
+    def put(self, key: str, data: bytes, shape: tuple[int, int, int], source: str) -> None:
+        if not key.isascii() or key.split() != [key]:
+            raise ValueError(f'{source}: the key {key!r} does not fit BasicSR, whose LMDBs take ASCII without white '
+                             'space; rename the clip')
+        if len(key) > self._env.max_key_size():
+            raise ValueError(f'{source}: the key {key!r} is longer than the {self._env.max_key_size()} bytes that LMDB '
+                             'takes; rename the clip')
+        self._batch.append((key.encode('ascii'), data))
+        self._batch_bytes += len(data)
+        height, width, channels = shape
+        self._meta_info.write(f'{key}.png ({height},{width},{channels}) {_COMPRESS_LEVEL}\n')
+        self._sources.write(f'{key} {source}\n')
+        self.num_frames += 1
+        if self._batch_bytes >= _BATCH_BYTES:
+            self._commit()
+
+    def _open(self) -> None:
+        # Nothing needs to survive a crash before _finish(), so LMDB need not sync at each commit.
+        self._env = lmdb.open(str(self.part), map_size=self._map_size, sync=False)
+        self._meta_info = open(self.part / META_INFO, 'w', encoding='ascii', newline='\n')
+        self._sources = open(self.part / _SOURCES, 'w+', encoding='utf-8', errors='backslashreplace')
+
+    def _commit(self) -> None:
+        while True:
+            try:
+                with self._env.begin(write=True) as txn:
+                    for key, data in self._batch:
+                        if not txn.put(key, data, overwrite=False):
+                            raise self._duplicate(key.decode('ascii'))
+                break
+            except lmdb.MapFullError:
+                self._env.set_mapsize(2 * self._env.info()['map_size'])
+        self._batch.clear()
+        self._batch_bytes = 0
+
+    def _duplicate(self, key: str) -> ValueError:
+        # The sources lie in a file because a table of them would grow with the data set.
+        self._sources.seek(0)
+        sources = [line.rstrip('\n').partition(' ')[2] for line in self._sources if line.startswith(f'{key} ')]
+        return ValueError(f'two frames have the key {key!r}: {" and ".join(sources[:2])}')
+
+    def _finish(self) -> None:
+        self._commit()
+        self._env.sync(True)
+        self._meta_info.flush()
+        os.fsync(self._meta_info.fileno())
+        self._close()
+        (self.part / _SOURCES).unlink()
+
+    def _close(self) -> None:
+        self._env.close()
+        self._meta_info.close()
+        self._sources.close()
+
+
+class FolderWriter(_Writer):
+    """Context manager that writes a folder of images, `<clip>/<frame><suffix>`, which appears when it is complete."""
+
+    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False, suffix: str = '.png'):
+        """
+        Args:
+            path: the folder.
+            overwrite: replace a file or folder of this name, once the new one is complete.
+            suffix: '.png' or '.webp'; both are lossless.
+
+        Raises:
+            ValueError: another suffix.
+            FileExistsError: the target exists, and `overwrite` is off.
+        """
+        if suffix not in LOSSLESS:
+            raise ValueError(f'the suffix of the images must be one of {list(LOSSLESS)}, got {suffix!r}')
+        super().__init__(path, overwrite=overwrite)
+        self.suffix = suffix
+
+    def encode(self, frame: np.ndarray) -> bytes:
+        return _encode_image(self.suffix, frame)
+
+    def put(self, key: str, data: bytes, shape: tuple[int, int, int], source: str) -> None:
+        file = self.part / f'{key}{self.suffix}'
+        if file.exists():
+            raise ValueError(f'two frames have the key {key!r}; the second is {source}')
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        self.num_frames += 1
+
+
+def _encode_image(suffix: str, frame: np.ndarray) -> bytes:
+    return cv2.imencode(suffix, frame, LOSSLESS[suffix])[1].tobytes()
+
+
+def write_frames(writer: LmdbWriter | FolderWriter,
+                 frames: Iterable[FrameSource],
+                 *,
+                 num_frames: int | None = None,
+                 num_workers: int = 1) -> int:
+    """Loads and encodes frames in threads and writes them in their order.
+
+    Args:
+        writer: the target, not yet entered.
+        frames: what to write; it is consumed as the writing goes on.
+        num_frames: how many there are, for the progress bar.
+        num_workers: threads that decode and encode.
+
+    Returns:
+        The number of frames written.
+
+    Raises:
+        ValueError: a key cannot be stored or comes twice (both sources are named), or there are no frames.
+        Exception: whatever a frame's `load` raises.
+    """
+    def in_order(frame: FrameSource) -> FrameSource:
+        if frame.in_threads:
+            return frame
+        image = frame.load()
+        return frame._replace(load=lambda: image)
+
+    def encode(frame: FrameSource) -> tuple[str, bytes, tuple[int, int, int], str]:
+        image = frame.load()
+        return frame.key, writer.encode(image), _shape(image), frame.source
+
+    with writer:
+        encoded = bounded_map(encode, map(in_order, frames), num_workers)
+        for arguments in tqdm(encoded, total=num_frames, desc=f'Writing {writer.path}', unit='frame'):
+            writer.put(*arguments)
+    return writer.num_frames
+
+
+def _shape(image: np.ndarray) -> tuple[int, int, int]:
+    return (*image.shape[:2], 1 if image.ndim == 2 else image.shape[2])
+
+
+def write_lmdb(path: str | os.PathLike,
+               frames: Iterable[FrameSource],
+               *,
+               num_frames: int | None = None,
+               num_workers: int = 1,
+               overwrite: bool = False,
+               map_size: int = _MAP_SIZE) -> int:
+    """Writes an LMDB as `LmdbWriter` does, from frames that are loaded as `write_frames` does; see there."""
+    writer = LmdbWriter(path, overwrite=overwrite, map_size=map_size)
+    return write_frames(writer, frames, num_frames=num_frames, num_workers=num_workers)
+
+
+def verify_lmdb(path: str | os.PathLike, *, num_workers: int = 1) -> list[str]:
+    """Reads every frame of an LMDB: each must decode and have the shape that `meta_info.txt` states.
+
+    Returns:
+        One line for each frame that is not as it should be.
+
+    Raises:
+        FrameReadError: there is no LMDB at `path`, it is unfinished or truncated, or holds other frames than listed.
+    """
+    path = Path(path)
+    LmdbReader(path).close()
+    lines = (path / META_INFO).read_text(encoding='utf-8').splitlines()
+    with lmdb.open(str(path), readonly=True, lock=False, readahead=False) as env:
+        checked = bounded_map(partial(_check_frame, env), lines, num_workers)
+        problems = list(filter(None, tqdm(checked, total=len(lines), desc=f'Verifying {path}', unit='frame')))
+    return [f'{path}: {problem}' for problem in problems]
+
+
+def _check_frame(env: lmdb.Environment, line: str) -> str | None:
+    """What is wrong with the frame of this line of meta_info.txt (LmdbReader has checked its form), if anything."""
+    name, listed, _ = line.rsplit(' ', 2)
+    key = name.rpartition('.')[0]
+    with env.begin() as txn:
+        png = txn.get(key.encode('utf-8'))
+    if png is None:
+        return f'key {key!r} is listed in {META_INFO} but not stored'
+    try:
+        image = decode_image(png, cv2.IMREAD_UNCHANGED)
+    except ValueError as error:
+        return f'key {key!r}: {error}'
+    stored = '({},{},{})'.format(*_shape(image))
+    if stored != listed:
+        return f'key {key!r} holds an image of shape {stored}, {META_INFO} says {listed}'
+    return None

@@ -1,0 +1,76 @@
+"""Opens frames by what is found at a path."""
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from .color import Color, StoredColor, check_yuv
+from .derived_frames import ColorReader
+from .frames import FolderReader, FrameReader, FrameReadError
+from .images import files_with
+from .lmdb_reader import LmdbReader
+from .raw_video import RAW_SUFFIXES, RawVideoReader
+from .video_clips import VIDEO_SUFFIXES, VideoReader
+
+_NUM_CHECKED = 8  # clips of which a frame is looked at, whether it is YUV
+
+
+def open_reader(path: str | Path, *, clips: Sequence[str] | None = None,
+                frame_size: tuple[int, int] | None = None) -> FrameReader:
+    """Opens a folder of images, an LMDB, a video file or a folder of video files, by what is found at `path`.
+
+    Frames are as the files have them: those of raw video are YUV. `open_color_reader` brings them to one colour space.
+
+    Args:
+        path: a name that ends in `.lmdb`, a folder, or a video file, raw ones (`.yuv`) included.
+        clips: names of the clips to use; default all.
+        frame_size: height and width of raw video, see `RawVideoReader`.
+
+    Raises:
+        FrameReadError: nothing there, or nothing that a reader understands.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FrameReadError(f'{path}: no such file or folder')
+    if path.suffix == '.part':
+        raise FrameReadError(f'{path}: its writing did not finish; make it again')
+
+    def holds(suffixes: Collection[str]) -> bool:
+        return bool(files_with(suffixes, path)) if path.is_dir() else path.suffix.lower() in suffixes
+
+    if holds(RAW_SUFFIXES):
+        if holds(VIDEO_SUFFIXES):
+            raise FrameReadError(f'{path}: holds .yuv files and other videos, expected only one of the two')
+        return RawVideoReader(path, clips=clips, frame_size=frame_size)
+    if frame_size:
+        raise FrameReadError(f'{path}: frame_size is for .yuv files, and there are none here')
+    if path.is_file():
+        return VideoReader(path, clips=clips)
+    if path.suffix == '.lmdb' or (path / 'data.mdb').is_file():
+        return LmdbReader(path, clips=clips)
+    if holds(VIDEO_SUFFIXES):
+        return VideoReader(path, clips=clips)
+    return FolderReader(path, clips=clips)
+
+
+def open_color_reader(path: str | Path, stored: StoredColor = 'rgb', wanted: Color = 'rgb', *,
+                      clips: Sequence[str] | None = None, frame_size: tuple[int, int] | None = None) -> FrameReader:
+    """`open_reader`, with frames brought to another colour space.
+
+    Args:
+        path, clips, frame_size: see `open_reader`.
+        stored: colour space of the files, where they do not tell it themselves, as raw video does.
+        wanted: colour space of the frames.
+
+    Raises:
+        FrameReadError: see `open_reader`.
+        ValueError: the files are said to be YUV, and their colours tell that they are not.
+    """
+    reader = open_reader(path, clips=clips, frame_size=frame_size)
+    if reader.color is None and stored == 'yuv':
+        # Frames of several clips, as a single one may be grey, which tells nothing
+        some = reader.clips[::-(-len(reader.clips) // _NUM_CHECKED)]
+        try:
+            check_yuv([reader.frame(clip, reader.num_frames(clip) // 2) for clip in some])
+        except ValueError as error:
+            raise ValueError(f'{path} is said to hold YUV, but {error}') from None
+    source = reader.color or stored
+    return reader if source == wanted else ColorReader(reader, source, wanted)

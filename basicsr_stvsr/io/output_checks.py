@@ -1,0 +1,121 @@
+"""Whether an output can be written, before any work for it begins."""
+import io
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from .containers import CONTAINERS, open_input, takes_stream
+from .encoding import CODEC_TABLE, Encoding, OutputSpec, add_encoder
+from .video_info import StreamInfo, VideoError, VideoInfo
+
+
+def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: OutputSpec, *,
+                 overwrite: bool = False) -> list[str]:
+    """Finds out whether an output can be written, before any work is done for it.
+
+    Args:
+        path: the output, a file, or a folder for the codec 'png'.
+        info: of the source.
+        encoding: codec and quality.
+        spec: the frames of the output.
+        overwrite: whether a file that is there may be replaced, or a folder of nothing but such frames.
+
+    Returns:
+        What the output will lack or have otherwise than one may expect, a sentence each.
+
+    Raises:
+        VideoError: there is no such container, or it takes not the codec or not a sound or subtitle stream of the
+            source; the encoder refuses the size or an option; the folder is missing or may not be written to; the
+            output is the source, or lies there already.
+    """
+    path = Path(path)
+    _check_place(path, info, overwrite)
+    if encoding.codec == 'png':
+        if path.suffix.lower() in CONTAINERS or path.is_file():
+            raise VideoError(f'{path}: the codec png writes a folder of frames, got the name of a file')
+        if path.is_symlink():
+            raise VideoError(f'{path}: is a link, expected a folder that can be replaced')
+        there = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
+        if there and not overwrite:
+            raise VideoError(f'{path}: is there already, and not empty; --overwrite replaces frames')
+        if others := [name for name in there if not re.fullmatch(r'\d{8}\.png', name)]:
+            raise VideoError(f'{path}: holds more than frames ({others[0]}), and will not be replaced')
+        return [f'a folder of frames has no place for {_named(stream)}' for stream in info.streams]
+    if path.suffix.lower() not in CONTAINERS or path.is_dir():
+        known = ', '.join(CONTAINERS)
+        raise VideoError(f'{path}: expected the name of a file that ends in one of {known}, or a folder and the codec '
+                         'png')
+    _check_codec(path, spec, encoding)
+    notes = [f'{path.suffix} files have no place for {_named(stream)}, which is left out'
+             for stream in _streams_left_out(path, info)]
+    codec = CODEC_TABLE[encoding.codec]
+    if codec.odd_pixels and spec.pixel_format(encoding) in codec.odd_pixels.values():
+        notes.append(f'{encoding.codec} stores the odd size {spec.width}x{spec.height} in 4:4:4, which some players '
+                     'cannot show')
+    return notes
+
+
+def _streams_left_out(path: Path, info: VideoInfo) -> list[StreamInfo]:
+    """Streams of a source that a container has no place for; a VideoError where sound or a subtitle is among them."""
+    if not info.streams:
+        return []
+    with open_input(info.path) as source:
+        def refused(suffix: str) -> list[StreamInfo]:
+            return [stream for stream in info.streams if not takes_stream(suffix, source.streams[stream.index])]
+
+        left_out = refused(path.suffix)
+        if missed := [stream for stream in left_out if stream.type in ('audio', 'subtitle')]:
+            takes = [suffix for suffix in CONTAINERS
+                     if not any(stream.type in ('audio', 'subtitle') for stream in refused(suffix))]
+            advice = f'; {" and ".join(takes)} files take all sound and subtitles of it' if takes else ''
+            raise VideoError(f'{path}: {path.suffix} files do not take {_named(missed[0])} of the source{advice}')
+        if 'mp4' in info.format and source.chapters():
+            # The names of chapters look like data without a meaning; they are copied as chapters
+            left_out = [stream for stream in left_out if (stream.type, stream.codec) != ('data', 'bin_data')]
+        return left_out
+
+
+def _check_place(path: Path, info: VideoInfo, overwrite: bool) -> None:
+    if not path.name:
+        raise VideoError(f'{path}: is no name of an output')
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise VideoError(f'{path}: there is no folder {folder}')
+    if not os.access(path if path.is_dir() else folder, os.W_OK):
+        raise VideoError(f'{path}: no permission to write to the folder {folder}')
+    if path.exists() and info.path.exists() and path.samefile(info.path):
+        raise VideoError(f'{path}: is the source itself, expected another name')
+    if path.is_file() and not overwrite:
+        raise VideoError(f'{path}: is there already; --overwrite replaces it')
+
+
+def _check_codec(path: Path, spec: OutputSpec, encoding: Encoding) -> None:
+    suffix = path.suffix.lower()
+    if error := _encoding_error(suffix, spec, encoding):
+        if takes := [other for other in CONTAINERS if not _encoding_error(other, spec, encoding)]:
+            raise VideoError(f'{path}: {suffix} files do not take {encoding.codec}, {" and ".join(takes)} files do')
+        raise VideoError(f'{path}: {encoding.codec} does not encode {spec.width}x{spec.height} pixels (w x h) with '
+                         f'{encoding.encoder_options()} ({error})')
+
+
+def _encoding_error(suffix: str, spec: OutputSpec, encoding: Encoding) -> Exception | None:
+    """What FFmpeg says when a file in memory is begun; nobody else knows all limits of encoders and containers."""
+    import av
+
+    if spec.width < (least := CODEC_TABLE[encoding.codec].least_width):
+        return ValueError(f'at least {least} pixels of width')
+    container = av.open(io.BytesIO(), 'w', format=CONTAINERS[suffix])
+    try:
+        add_encoder(container, spec, encoding, threads=1)
+        container.start_encoding()
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        return error
+    finally:
+        container.close()
+    return None
+
+
+def _named(stream: Any) -> str:
+    details = ', '.join(text for text in (stream.codec, stream.language) if text)
+    return f'{stream.type} stream {stream.index}' + (f' ({details})' if details else '')

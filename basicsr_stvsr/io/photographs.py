@@ -1,0 +1,59 @@
+"""Photographs by name, of any sizes, from a folder and the folders in it."""
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .frames import FrameReader, FrameReadError
+from .images import IMAGE_SUFFIXES, decode_image, natural_key
+
+
+class PhotoReader(FrameReader):
+    """Photographs (png, jpg, webp, bmp, tif) as clips of one frame, in the natural order of their names.
+
+    A photograph is named by its path from `root`, with forward slashes. Hidden files are passed over. Grey ones get
+    three channels; of more than 8 bits they are refused when they are read, see `decode_image`.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        FrameReadError: no such folder, no photograph in it, or one that is no image.
+    """
+
+    def __init__(self, root: str | Path):
+        super().__init__(root)
+        if not self.path.is_dir():
+            raise FrameReadError(f'{self.path}: no such folder')
+        files = (Path(folder, name).relative_to(self.path) for folder, _, names in os.walk(self.path, followlinks=True)
+                 for name in names)
+        self.clips = sorted((file.as_posix() for file in files
+                             if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != '.'), key=natural_key)
+        if not self.clips:
+            suffixes = ', '.join(sorted(IMAGE_SUFFIXES))
+            raise FrameReadError(f'{self.path}: no images ({suffixes}) in or below this folder')
+        self._sizes = {name: self._stated_size(name) for name in self.clips}
+
+    def num_frames(self, clip: str) -> int:
+        return 1
+
+    def frame_name(self, clip: str, index: int) -> str:
+        return Path(clip).stem
+
+    def frame_size(self, clip: str) -> tuple[int, int]:
+        """Height and width, as the head of the file states them; nothing is decoded."""
+        return self._sizes[clip]
+
+    def _stated_size(self, name: str) -> tuple[int, int]:
+        from PIL import ExifTags, Image  # here, because importing the package should not cost what only this needs
+
+        try:
+            with Image.open(self.path / name) as image:
+                width, height = image.size
+                is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # OpenCV turns what it decodes
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise FrameReadError(f'{self.path / name}: not an image that can be read ({error})') from error
+        return (width, height) if is_turned else (height, width)
+
+    def _read(self, clip: str, index: int) -> np.ndarray:
+        return decode_image((self.path / clip).read_bytes())

@@ -1,0 +1,295 @@
+"""What a video file is: its size, rate, colours and streams."""
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import av
+
+
+Matrix = Literal['rgb', 'bt709', 'fcc', 'bt601', 'smpte240m', 'bt2020']
+
+_MATRICES: dict[int, Matrix] = {  # by AVColorSpace; the two of BT.601 differ in name alone
+    0: 'rgb', 1: 'bt709', 4: 'fcc', 5: 'bt601', 6: 'bt601', 7: 'smpte240m', 9: 'bt2020'}
+SWSCALE_MATRICES: dict[Matrix, int] = {'bt709': 1, 'fcc': 4, 'bt601': 5, 'smpte240m': 7, 'bt2020': 9}
+LIMITED, FULL = 1, 2  # AVColorRange
+_UNSPECIFIED = 2  # of AVColorSpace, AVColorPrimaries and AVColorTransferCharacteristic alike
+BT709, _BT470BG, _SMPTE170M, SRGB = 1, 5, 6, 13  # AVColorPrimaries, AVColorTransferCharacteristic
+_NUM_PROBED_PACKETS, _NUM_PROBED_FRAMES = 64, 8
+_ROTATIONS = {  # what a display matrix [a b; c d] does: x' = a x + c y, y' = b x + d y, with y downwards -> clockwise
+    (1, 0, 0, 1): 0, (0, 1, -1, 0): 90, (-1, 0, 0, -1): 180, (0, -1, 1, 0): 270,
+    (-1, 0, 0, 1): 0, (0, -1, -1, 0): 90, (1, 0, 0, -1): 180, (0, 1, 1, 0): 270}  # these after a flip left to right
+
+
+class VideoError(OSError):
+    """A video or a folder of frames that cannot be read or written; the message says which, what is wrong and where."""
+
+
+class ColorSpec(NamedTuple):
+    """What the numbers of a video mean.
+
+    Attributes:
+        matrix: how YUV is made of RGB; 'rgb' where there is no YUV.
+        full_range: whether luma uses all levels, not 16-235 of 255 alone.
+        primaries, transfer: FFmpeg's numbers, AVColorPrimaries and AVColorTransferCharacteristic, which are those of
+            ITU-T H.273. They are passed on, frames are not converted by them.
+    """
+    matrix: Matrix
+    full_range: bool
+    primaries: int
+    transfer: int
+
+    @classmethod
+    def untagged(cls, width: int, height: int, *, full_range: bool = False) -> 'ColorSpec':
+        """What players take a video without tags for: BT.709 from 1280 columns or 577 lines on, else BT.601."""
+        if width >= 1280 or height > 576:
+            return cls('bt709', full_range, BT709, BT709)
+        primaries = {576: _BT470BG, 480: _SMPTE170M, 486: _SMPTE170M}.get(height, BT709)
+        return cls('bt601', full_range, primaries, _SMPTE170M)
+
+
+class StreamInfo(NamedTuple):
+    """A stream of a file besides the video that is restored.
+
+    Attributes:
+        type: 'audio', 'subtitle', 'data', 'attachment' or 'video' (such as a cover picture).
+        codec: FFmpeg's name; '' where the stream has none, as attachments.
+        language: as tagged, mostly three letters; '' if unknown.
+    """
+    index: int
+    type: str
+    codec: str
+    language: str
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of a video before it is decoded.
+
+    Attributes:
+        path: the file or the folder.
+        width, height: pixels as shown, after the rotation.
+        rate: frames a second, on average; 0 if unknown.
+        is_variable: whether time stamps are not evenly spaced (seen in the index of the file, or in its beginning).
+        num_frames: as the file states it; 0 if it does not.
+        duration: seconds; 0 if unknown.
+        start: time of the first frame, seconds.
+        time_base: the unit of time stamps, seconds.
+        has_times: False where the file has no time stamps, as raw streams; frames then follow each other by `rate`.
+        format, codec, pix_fmt: FFmpeg's names.
+        bits: of a component, 1 to 16.
+        color: from the file's tags, or by its size where it has none.
+        orientation: a, b, c, d of the file's display matrix, which takes stored (x, y) to shown (ax + cy, bx + dy).
+        sample_aspect_ratio: width of a shown pixel by its height.
+        interlaced: whether frames are made of two fields.
+        streams: the other streams of the file.
+    """
+    path: Path
+    width: int
+    height: int
+    rate: Fraction
+    is_variable: bool
+    num_frames: int
+    duration: Fraction
+    start: Fraction
+    time_base: Fraction
+    has_times: bool
+    format: str
+    codec: str
+    pix_fmt: str
+    bits: int
+    color: ColorSpec
+    orientation: tuple[int, int, int, int] = (1, 0, 0, 1)
+    sample_aspect_ratio: Fraction = Fraction(1)
+    interlaced: bool = False
+    streams: tuple[StreamInfo, ...] = ()
+
+    @property
+    def about_frames(self) -> int:
+        """Number of frames as the file states it or, as Matroska does not, by its duration; 0 if unknown."""
+        return self.num_frames or round(self.duration * self.rate)
+
+    @property
+    def rotation(self) -> int:
+        """Degrees clockwise by which stored frames are turned to be shown."""
+        return _ROTATIONS[self.orientation]
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Finds out what a video file holds, by its header and its first frames.
+
+    Raises:
+        VideoError: no such file, no video in it, or one that cannot be restored: with an alpha channel, or in a pixel
+            format or a colour space that has no RGB here.
+    """
+    import av  # here, because importing the package should not cost what only videos need
+
+    path = Path(path)
+    with open_container(path) as container:
+        stream = video_stream(container, path)
+        stream.thread_type = 'SLICE'  # the first frame then comes with the first packet
+        packets, frames = [], []
+        try:
+            for packet in container.demux(stream):
+                if packet.size:
+                    packets.append(packet.pts)
+                if len(frames) < _NUM_PROBED_FRAMES:
+                    frames += packet.decode()
+                if len(packets) == _NUM_PROBED_PACKETS and frames:
+                    break
+        except av.error.FFmpegError as error:  # what comes behind the first frame may be damaged, `frames` tells where
+            if not frames:
+                raise VideoError(f'{path}: the first frame cannot be decoded, the file is damaged ({error})') from error
+        if not frames:
+            raise VideoError(f'{path}: the video stream ({stream.codec_context.name}) has no frame that can be decoded')
+        return _describe(path, container, stream, packets, frames)
+
+
+def _describe(path: Path, container: Any, stream: Any, packets: list[int | None], frames: list[Any]) -> VideoInfo:
+    """Makes the info of the first packets' time stamps and the first frames."""
+    first = frames[0]
+    check_format(path, first, stream)
+    orientation = _orientation(path, first)
+    width, height = (first.width, first.height) if orientation[0] else (first.height, first.width)
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    rate = _rate(container, stream)
+    has_times = all(frame.pts is not None for frame in frames)
+    duration = Fraction(0)
+    if stream.duration:
+        duration = stream.duration * stream.time_base
+    elif container.duration:
+        duration = Fraction(container.duration, 1_000_000)
+    counts = [value for name, value in stream.metadata.items()  # of Matroska: NUMBER_OF_FRAMES, or _FRAMES-eng
+              if name.partition('-')[0] == 'NUMBER_OF_FRAMES' and value.isdecimal()]
+    return VideoInfo(
+        path=path,
+        width=width,
+        height=height,
+        rate=rate,
+        is_variable=_is_variable(stream, packets),
+        num_frames=stream.frames or int(counts[0] if counts else 0),
+        duration=duration,
+        start=first.pts * first.time_base if has_times else Fraction(0),
+        time_base=stream.time_base,
+        has_times=has_times,
+        format=container.format.name,
+        codec=stream.codec_context.codec.canonical_name,
+        pix_fmt=first.format.name,
+        bits=max(component.bits for component in first.format.components),
+        color=_color(path, first),
+        orientation=orientation,
+        sample_aspect_ratio=aspect if orientation[0] else 1 / aspect,
+        interlaced=stream.codec_context.field_order > 1 or any(frame.interlaced_frame for frame in frames),
+        streams=tuple(_stream_info(other) for other in container.streams if other.index != stream.index),
+    )
+
+
+def _rate(container: Any, stream: Any) -> Fraction:
+    rate = stream.average_rate or stream.guessed_rate or Fraction(0)
+    # Matroska has no rate but the nanoseconds of a frame, of which FFmpeg makes a fraction of few digits
+    ntsc = round(rate * Fraction(1001, 1000)) * Fraction(1000, 1001)
+    is_ntsc = 'matroska' in container.format.name and abs(rate - ntsc) < rate / 10**6
+    return ntsc if is_ntsc else rate
+
+
+def open_container(path: Path) -> 'av.container.InputContainer':
+    import av
+
+    if not path.exists():
+        raise VideoError(f'{path}: no such file')
+    if path.is_dir():
+        raise VideoError(f'{path}: is a folder, expected a video file')
+    if path.stat().st_size == 0:
+        raise VideoError(f'{path}: the file is empty, expected a video')
+    try:
+        # Titles may be in any encoding, and are no reason to refuse a video
+        return av.open(str(path), metadata_errors='replace')
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError(f'{path}: not a readable video ({error})') from error
+
+
+def video_stream(container: 'av.container.InputContainer', path: Path) -> 'av.VideoStream':
+    """The stream that is restored: the first video that is no cover picture.
+
+    Raises:
+        VideoError: there is none, or no decoder for it.
+    """
+    from av.stream import Disposition
+
+    for stream in container.streams.video:
+        if not stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails):
+            if stream.codec_context is None:
+                raise VideoError(f'{path}: there is no decoder for its video stream')
+            return stream
+    found = ', '.join(sorted({stream.type for stream in container.streams})) or 'none'
+    raise VideoError(f'{path}: no video stream in this file (streams: {found})')
+
+
+def check_format(path: Path, frame: 'av.VideoFrame', stream: 'av.VideoStream') -> None:
+    """Raises VideoError for frames with alpha, and for pixel formats that have no exact RGB of at most 16 bits."""
+    pixels = frame.format
+    alpha = any(component.is_alpha for component in pixels.components)
+    if pixels.has_palette:  # the format always has room for alpha; only GIF and PNG pictures use it
+        palette = np.frombuffer(frame.planes[1], np.uint32)
+        alpha = bool((palette[np.unique(np.frombuffer(frame.planes[0], np.uint8))] >> 24 < 255).any())
+    if alpha or stream.metadata.get('alpha_mode') == '1':  # the latter is of WebM, whose decoders leave alpha out
+        raise VideoError(f'{path}: the video has an alpha channel ({pixels.name}), which a restored video cannot keep; '
+                         'lay it over a background first')
+    if pixels.is_bayer or pixels.name.startswith('xyz') or max(part.bits for part in pixels.components) > 16:
+        raise VideoError(f'{path}: the pixel format {pixels.name} is not supported, expected YUV, RGB or grey of at '
+                         'most 16 bits')
+
+
+def _color(path: Path, frame: 'av.VideoFrame') -> ColorSpec:
+    """The colour space by the tags of a frame, which the decoder takes from the stream or from the container."""
+    name = frame.format.name
+    is_gray = name.startswith('gray')  # of full range, unless it is tagged otherwise
+    if frame.format.is_rgb or frame.format.has_palette:
+        primaries, transfer = _tagged(frame.color_primaries, BT709), _tagged(frame.color_trc, SRGB)
+        return ColorSpec('rgb', True, primaries, transfer)
+    full_range = frame.color_range == FULL or name.startswith('yuvj') or (is_gray and frame.color_range != LIMITED)
+    guess = ColorSpec.untagged(frame.width, frame.height, full_range=full_range)
+    matrix = guess.matrix
+    if frame.colorspace not in (0, _UNSPECIFIED, 3):  # 0 is that of RGB, 3 is reserved
+        if frame.colorspace not in _MATRICES:
+            known = ', '.join(sorted(SWSCALE_MATRICES))
+            raise VideoError(f'{path}: the video is in colour space {frame.colorspace} of ITU-T H.273, expected YUV by '
+                             f'one of {known}')
+        matrix = _MATRICES[frame.colorspace]
+    return ColorSpec(matrix, full_range, _tagged(frame.color_primaries, guess.primaries),
+                     _tagged(frame.color_trc, guess.transfer))
+
+
+def _tagged(number: int, otherwise: int) -> int:
+    return otherwise if number in (0, _UNSPECIFIED, 3) else number
+
+
+def _orientation(path: Path, frame: 'av.VideoFrame') -> tuple[int, int, int, int]:
+    """The display matrix of a frame without its scale and shift, see `_ROTATIONS`."""
+    for data in frame.side_data:
+        if data.type.name == 'DISPLAYMATRIX':
+            a, b, _, c, d = np.frombuffer(data, np.int32)[:5] / 65536
+            found = tuple(round(float(number)) for number in (a, b, c, d))
+            if found not in _ROTATIONS or np.abs(np.array(found) - (a, b, c, d)).max() > 0.01:
+                raise VideoError(f'{path}: the video is to be shown by a display matrix [{a:.2f} {b:.2f}; {c:.2f} '
+                                 f'{d:.2f}], expected a rotation by 0, 90, 180 or 270 degrees')
+            return found
+    return 1, 0, 0, 1
+
+
+def _is_variable(stream: Any, packets: list[int | None]) -> bool:
+    """Whether time stamps differ by more than the rounding to the time base."""
+    times = [entry.timestamp for entry in stream.index_entries]  # of all frames in MP4, of keyframes in others
+    if len(times) != stream.frames:
+        times = sorted(pts for pts in packets if pts is not None)
+        times = times[:-16] if len(times) == _NUM_PROBED_PACKETS else times  # frames shown before these may follow
+    steps = np.diff(times)
+    return len(steps) > 1 and int(steps.max() - steps.min()) > 1
+
+
+def _stream_info(stream: Any) -> StreamInfo:
+    codec = stream.codec_context.name if stream.codec_context is not None else getattr(stream, 'name', None) or ''
+    return StreamInfo(stream.index, stream.type, codec, stream.metadata.get('language', ''))

@@ -1,0 +1,62 @@
+"""The saved state of an optimiser: whether it fits its parameters, and their memory layout."""
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# What PyTorch's optimisers keep of a parameter is a number, or has the parameter's shape; Adafactor has its own shapes.
+SCALAR_MOMENTS = {'step', 'eta', 'mu', 'mu_product'}
+ADAFACTOR_MOMENTS = {'row_var', 'col_var', 'variance'}
+
+
+def check_moments(state: Mapping[str, Any], parameters: Mapping[str, Tensor], path: str) -> None:
+    """Check what an optimiser has kept of each parameter, such as `exp_avg` of Adam.
+
+    PyTorch loads tensors of any shape here, and its fused optimisers then read out of bounds, which ends the process.
+
+    Args:
+        state: `state_dict` of an optimiser.
+        parameters: the parameters that it is for, by name, in its order.
+        path: the file, for the message.
+
+    Raises:
+        ValueError: an entry does not fit its parameter.
+    """
+    numbers = [number for group in state['param_groups'] for number in group['params']]
+    names = dict(zip(numbers, parameters, strict=True))
+    if unknown := state['state'].keys() - names.keys():
+        raise ValueError(f'{path} is damaged: it holds moments of parameters {sorted(unknown)}, but its optimiser has '
+                         f'only {len(names)} parameters')
+    all_keys = set().union(*state['state'].values()) - ADAFACTOR_MOMENTS
+    for number, moments in state['state'].items():
+        name = names[number]
+        if missing := all_keys - moments.keys():
+            raise ValueError(f'{path} is damaged: it holds {", ".join(sorted(missing))} of other parameters, but not '
+                             f'of {name}')
+        for key, value in moments.items():
+            check_moment(key, value, name, parameters[name], path)
+
+
+def check_moment(key: str, value: Any, name: str, parameter: Tensor, path: str) -> None:
+    """Raise ValueError where one entry of an optimiser's state has a wrong type or shape."""
+    is_number = key in SCALAR_MOMENTS
+    if not (torch.is_tensor(value) or is_number and isinstance(value, int | float) or value is None):
+        raise ValueError(f'{path} is damaged: {key} of {name} is a {type(value).__name__} instead of a tensor')
+    shape = () if is_number else tuple(parameter.shape)
+    if torch.is_tensor(value) and tuple(value.shape) != shape and key not in ADAFACTOR_MOMENTS:
+        raise ValueError(f'{path} does not fit the network: {key} of {name} has the shape {tuple(value.shape)}, but '
+                         f'{shape} is needed')
+
+
+def match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Store the moments of parameters in their memory layout: the fused Adam reads both as rows of numbers."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def group_sizes(states: Iterable[Mapping[str, Any]]) -> list[list[int]]:
+    """Number of parameters of each group of each optimiser."""
+    return [[len(group['params']) for group in state['param_groups']] for state in states]

@@ -1,0 +1,83 @@
+"""Batches for training, without end."""
+import math
+import multiprocessing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import cv2
+import torch
+from basicsr.data.prefetch_dataloader import CUDAPrefetcher
+from torch.utils.data import DataLoader, Dataset
+
+from ..data.sampling import SampleStream, SeededDataset
+from ..utils.processes import ignore_signals
+
+
+def make_train_loader(opt: Mapping[str, Any], dataset: Dataset, start: int = 0) -> DataLoader:
+    """The batches of this process, by the options of `datasets.train`.
+
+    Args:
+        opt: all options.
+        dataset: data set of single samples.
+        start: number of samples that all processes together have seen before.
+
+    Raises:
+        ValueError: the data set is smaller than a batch of all processes.
+    """
+    dataset_opt = opt['datasets']['train']
+    shares = num_shares(opt)
+    batches = SampleStream(
+        len(dataset), dataset_opt['batch_size_per_gpu'] * shares, rank=opt['rank'], world_size=opt['world_size'],
+        seed=opt['manual_seed'], enlarge_ratio=dataset_opt.get('dataset_enlarge_ratio', 1),
+        shuffle=dataset_opt.get('use_shuffle', True), start=start)
+    if batches.epoch_length < batches.global_batch:
+        share = f' ({batches.batch_size} on each of {opt["world_size"]} processes)' if opt['world_size'] > 1 else ''
+        raise ValueError(f'datasets.train has {batches.epoch_length} windows, which is less than one batch of '
+                         f'{batches.global_batch}{share}; raise datasets.train.dataset_enlarge_ratio')
+    num_workers, ready = dataset_opt.get('num_worker_per_gpu', 0) * shares, {}
+    if dataset_opt.get('prefetch_mode') == 'cpu':
+        # BasicSR has a thread fetch them, which draws random numbers beside the training, and outlives it.
+        num_workers = max(num_workers, 1)
+        ready = {'prefetch_factor': 2 + math.ceil(dataset_opt.get('num_prefetch_queue', 1) / num_workers)}
+    return DataLoader(
+        SeededDataset(dataset), batch_sampler=batches, num_workers=num_workers, worker_init_fn=_prepare_worker, **ready,
+        pin_memory=bool(dataset_opt.get('pin_memory')) and opt['num_gpu'] > 0,
+        # Its own, so that opening the loader draws nothing from the generator of the training
+        generator=torch.Generator().manual_seed(opt['manual_seed']))
+
+
+def num_shares(opt: Mapping[str, Any]) -> int:
+    """For how many GPUs this process loads: without torchrun one process serves them all, as in BasicSR."""
+    return 1 if opt['dist'] else max(opt['num_gpu'], 1)
+
+
+@contextmanager
+def open_batches(loader: DataLoader, opt: Mapping[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
+    """The batches of a loader, brought to the GPU ahead of time with prefetch_mode 'cuda'; then ends its workers.
+
+    Workers that ignore signals must be told to end. Else the interpreter, when it ends, waits for them for ever, above
+    all after an exception, whose traceback keeps the iterator alive.
+    """
+    others = multiprocessing.active_children()
+    if opt['datasets']['train'].get('prefetch_mode') == 'cuda':
+        prefetcher = CUDAPrefetcher(loader, opt)
+        iterator, batches = prefetcher.loader, iter(prefetcher.next, None)
+    else:
+        iterator = batches = iter(loader)
+    workers = [process for process in multiprocessing.active_children() if process not in others]
+    try:
+        yield batches
+    finally:
+        if workers:
+            iterator._shutdown_workers()  # what its __del__ calls, whenever that comes
+        for worker in workers:
+            worker.kill()  # one that hangs in its sample
+
+
+def _prepare_worker(_worker_id: int) -> None:
+    """Let a worker go on reading while the training finishes its step after SIGTERM or Ctrl-C; one thread is enough."""
+    ignore_signals()
+    # PyTorch limits its own threads to one in a worker; OpenCV would use all cores in each. 0, not 1: in a forked
+    # process, 1 would end threads that only its parent has, and crash.
+    cv2.setNumThreads(0)

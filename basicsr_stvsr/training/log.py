@@ -1,0 +1,263 @@
+"""What a training tells while it runs.
+
+`TrainingLog` writes the progress line or log lines, tensorboard's scalars, and in the experiment's folder
+`metrics.jsonl`, from which `curves.png` is drawn. metrics.jsonl has one JSON object a line, of two kinds:
+
+    {"iter": 100, "epoch": 0, "lr": 0.0001, "time": 0.31, "data_time": 0.002, "l_sr": 0.0123, "grad_norm": 1.5}
+    {"iter": 5000, "validation": {"vid4": {"psnr": {"vsr": 26.1, "vfi": 25.2, "all": 25.7}}}}
+
+Times are seconds an iteration, means since the line before; the learning rates of further parameter groups are lr_1,
+lr_2, ...; NaN and infinity are null. Where two lines tell of one thing at one iteration, the later counts.
+"""
+import datetime
+import logging
+import math
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from os import path as osp
+from typing import Any
+
+from basicsr.utils.logger import get_root_logger
+from tqdm import tqdm
+
+from ..utils.json_files import drop_later_rows, row_to_line
+
+REDRAW_SECONDS = 0.5  # of the progress line
+RECENT_ITERATIONS = 200  # whose mean time foretells the rest, as many as BasicSR's timers take
+
+Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # data set -> metric -> group -> value
+
+
+class TrainingLog:
+    """Tells of a training, on rank 0; on other ranks every method does nothing.
+
+    On a terminal (stderr) there is one progress line, above which the messages of BasicSR's logger appear, and the
+    lines in BasicSR's form go to its log files only. Elsewhere they are written to stderr too.
+
+    The remaining time is that of the remaining iterations, by the mean of the recent ones of this run, plus that of the
+    remaining validations, by the last one. BasicSR's takes all time since the start: it jumps with each validation, and
+    counts the iterations of a run that was resumed one by one too few.
+
+    Args:
+        opt: Options of the training; of these `name`, `rank`, `path.experiments_root` (a folder that exists),
+            `val.val_freq`.
+        start_iter: Iterations done before; 0 starts a new metrics.jsonl, else later lines, written by a run that was
+            killed, are dropped from it.
+        total_iter: The last iteration.
+        tb_logger: SummaryWriter, which stays open; None: no tensorboard.
+
+    Raises:
+        OSError: metrics.jsonl cannot be written. Once the training runs, that is a warning only.
+    """
+
+    def __init__(self, opt: Mapping[str, Any], *, start_iter: int, total_iter: int, tb_logger: Any = None):
+        self.is_open = opt['rank'] == 0
+        if not self.is_open:
+            return
+        self.name, self.total_iter, self.tb_logger = opt['name'], total_iter, tb_logger
+        self.val_freq = (opt.get('val') or {}).get('val_freq')
+        self.logger = get_root_logger()
+
+        self.iteration, self.start_iter = start_iter, start_iter
+        self.recent = deque(maxlen=RECENT_ITERATIONS)
+        self.num_since_log, self.time_since_log, self.data_time_since_log = 0, 0.0, 0.0
+        self.validation_time = 0.0
+        self.last_step = self.last_redraw = time.perf_counter()
+        self.last_lr: dict[str, float] = {}
+        self.last_values: dict[str, float] = {}
+
+        self.folder, self.is_drawn = opt['path']['experiments_root'], False
+        path = osp.join(self.folder, 'metrics.jsonl')
+        if start_iter and osp.exists(path):
+            drop_later_rows(path, start_iter)
+        # Not buffered: each line is in the file at once, and one that could not be written is not tried again later.
+        self.metrics_file = open(path, 'ab' if start_iter else 'wb', buffering=0)
+        self.progress_line = ProgressLine(start_iter, total_iter, self.logger) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> 'TrainingLog':
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def step(self, iteration: int, *, data_time: float, iter_time: float) -> None:
+        """Counts an iteration; to be called for every one, and costs a microsecond.
+
+        Args:
+            data_time: Seconds spent waiting for the batch.
+            iter_time: Seconds of the whole iteration, waiting included, without validation and checkpoints.
+        """
+        if not self.is_open:
+            return
+        if iteration == self.start_iter + 2:
+            self.recent.clear()  # the first one started the workers and chose kernels, and says nothing about the rest
+        self.iteration = iteration
+        self.recent.append((iter_time, data_time))
+        self.num_since_log += 1
+        self.time_since_log += iter_time
+        self.data_time_since_log += data_time
+        self.last_step = time.perf_counter()
+        if self.progress_line and self.last_step - self.last_redraw >= REDRAW_SECONDS:
+            self.redraw()
+
+    def log(self, iteration: int, *, epoch: int, lrs: Sequence[float], values: Mapping[str, float]) -> None:
+        """Writes a log step: log line, tensorboard, metrics.jsonl.
+
+        Args:
+            lrs: Learning rates of the parameter groups.
+            values: Loss terms `l_*`, weighted, so that their sum is the loss; others, such as 'grad_norm'.
+        """
+        if not self.is_open:
+            return
+        count = self.num_since_log or math.nan
+        times = {'time': self.time_since_log / count, 'data_time': self.data_time_since_log / count}
+        self.num_since_log, self.time_since_log, self.data_time_since_log = 0, 0.0, 0.0
+        rates = {f'lr_{i}' if i else 'lr': float(rate) for i, rate in enumerate(lrs)}
+        values = {name: float(value) for name, value in values.items()}
+
+        # Tools that people have read this line: every character is as in BasicSR.
+        seconds = self.remaining_seconds()
+        eta = 'unknown' if seconds is None else str(datetime.timedelta(seconds=int(seconds)))
+        message = (f'[{self.name[:5]}..][epoch:{epoch:3d}, iter:{iteration:8,d}, lr:('
+                   + ''.join(f'{rate:.3e},' for rate in rates.values())
+                   + f')] [eta: {eta}, time (data): {times["time"]:.3f} ({times["data_time"]:.3f})] '
+                   + ''.join(f'{name}: {value:.4e} ' for name, value in values.items()))
+        self.logger.info(message, extra={'on_progress_line': True})
+        if self.progress_line:
+            self.last_lr, self.last_values = {'lr': rates['lr']}, values
+            self.redraw()
+        if self.tb_logger:
+            for name, value in (rates | values).items():
+                self.tb_logger.add_scalar(f'losses/{name}' if name.startswith('l_') else name, value, iteration)
+        self.write_row({'iter': iteration, 'epoch': epoch} | rates | times | values)
+
+    def validation(self, iteration: int, results: Scores) -> None:
+        """Writes the scores of one or several data sets to metrics.jsonl, and draws curves.png anew.
+
+        Args:
+            results: data set -> metric -> group ('vsr', 'vfi', 'all') -> mean score; empty: nothing was scored.
+        """
+        if not self.is_open:
+            return
+        self.validation_time = time.perf_counter() - self.last_step
+        if results:
+            self.write_row({'iter': iteration, 'validation': results})
+        self.draw()
+
+    def close(self) -> None:
+        """Draws the last curves.png and gives the terminal and files back; calling it again does nothing."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        if self.progress_line:
+            self.redraw()
+            self.progress_line.close()
+        self.metrics_file.close()
+        self.draw()
+
+    def remaining_seconds(self) -> float | None:
+        """Time until the end of the training; None before the first iteration."""
+        if not self.recent:
+            return None
+        seconds = (self.total_iter - self.iteration) * self.recent_means()[0]
+        if self.val_freq:  # the one that this iteration calls for is still to come; one more ends the training
+            validations = (self.total_iter - 1) // self.val_freq - (self.iteration - 1) // self.val_freq + 1
+            seconds += validations * self.validation_time
+        return seconds
+
+    def recent_means(self) -> tuple[float, float]:
+        """Seconds of an iteration, and of these waiting for data."""
+        times, data_times = zip(*self.recent, strict=True)
+        return sum(times) / len(times), sum(data_times) / len(times)
+
+    def redraw(self) -> None:
+        self.last_redraw = time.perf_counter()
+        self.progress_line.redraw(self.iteration, self.progress_words())
+
+    def progress_words(self) -> Iterator[str]:
+        """What the progress line says, the most important first: a narrow terminal shows only the first words."""
+        losses = {name: value for name, value in self.last_values.items() if name.startswith('l_')}
+        first = {'loss': sum(losses.values())} if len(losses) > 1 else losses
+        if self.recent:
+            yield f'eta {tqdm.format_interval(self.remaining_seconds())}'
+        for name, value in (first | self.last_lr).items():
+            yield f'{name} {value:.2e}'
+        if self.recent:
+            iter_time, data_time = self.recent_means()
+            yield f'data {data_time:.3f} s'
+            yield f'iter {iter_time:.3f} s'
+        for name, value in self.last_values.items():
+            if name not in first:
+                yield f'{name} {value:.2e}'
+
+    def write_row(self, row: Mapping[str, Any]) -> None:
+        self.is_drawn = False
+        try:
+            self.metrics_file.write(row_to_line(row))
+        except OSError as error:
+            self.logger.warning(f'{self.metrics_file.name}: iteration {row["iter"]} is left out: {error}')
+
+    def draw(self) -> None:
+        if self.is_drawn:
+            return
+        try:
+            from .curves import draw_curves  # here, as matplotlib takes half a second, and may be missing or broken
+            draw_curves(self.folder)
+            self.is_drawn = True
+        except Exception as error:  # a picture is not worth the training
+            self.logger.warning(f'{self.folder}/curves.png could not be drawn: {type(error).__name__}: {error}')
+
+
+class ProgressLine:
+    """A line at the bottom of the terminal (stderr), and the messages of BasicSR's logger above it."""
+
+    def __init__(self, iteration: int, total_iter: int, logger: logging.Logger):
+        self.logger = logger
+        self.bar = tqdm(total=total_iter, initial=iteration, dynamic_ncols=True,
+                        bar_format='{percentage:3.0f}%|{bar}| {n:,}/{total:,}{postfix}')
+        self.terminal = sys.stderr
+        self.consoles = {}  # handler of ours -> the one in whose place it is
+        for original in [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]:
+            handler = AboveTheLine(original.stream)
+            handler.setFormatter(original.formatter)
+            handler.setLevel(original.level)
+            logger.removeHandler(original)
+            logger.addHandler(handler)
+            self.consoles[handler] = original
+
+    def redraw(self, iteration: int, words: Iterable[str]) -> None:
+        """Shows the iteration and as many of the words as fit, and a bar in what is left of the width."""
+        if self.bar.disable:
+            return
+        self.bar.n = iteration
+        try:
+            width = os.get_terminal_size(self.terminal.fileno()).columns or 80  # 0: nobody has told the terminal
+            # tqdm leaves the last column empty
+            room = width - 1 - len(f'100%|#| {iteration:,}/{self.bar.total:,}, ')
+            fitting = [line for line in accumulate(words, '{}, {}'.format) if len(line) <= room]
+            self.bar.set_postfix_str(fitting[-1] if fitting else '')
+        except OSError:  # the terminal is gone, and the training goes on without it
+            self.bar.disable = True
+
+    def close(self) -> None:
+        self.bar.close()
+        for handler, original in self.consoles.items():
+            self.logger.removeHandler(handler)
+            self.logger.addHandler(original)
+
+
+class AboveTheLine(logging.StreamHandler):
+    """Writes messages above tqdm's lines; leaves out those that say what the progress line shows anyway."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, 'on_progress_line', False):
+            return
+        try:
+            tqdm.write(self.format(record), file=self.stream)
+            self.flush()
+        except Exception:  # what logging asks of a handler: never to end the program
+            self.handleError(record)

@@ -1,0 +1,49 @@
+"""The state of all random number generators of a process."""
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.utils import get_root_logger
+from torch import distributed as dist
+
+
+def rng_state() -> dict[str, Any]:
+    """State of all random number generators of this process, in types that load with `weights_only=True`."""
+    numpy_state = np.random.get_state(legacy=False)
+    keys = torch.from_numpy(numpy_state['state']['key'].astype(np.int64))
+    return {
+        'python': random.getstate(),
+        'numpy': {**numpy_state, 'state': {**numpy_state['state'], 'key': keys}},
+        'torch': torch.get_rng_state(),
+        'cuda': [torch.cuda.get_rng_state(device) for device in own_gpus()],
+    }
+
+
+def restore_rng(state: Mapping[str, Any]) -> None:
+    """Undoes all drawing since `rng_state`; GPUs that were not there then go on as they are."""
+    random.setstate(state['python'])
+    keys = state['numpy']['state']['key'].numpy().astype(np.uint32)
+    np.random.set_state({**state['numpy'], 'state': {**state['numpy']['state'], 'key': keys}})
+    torch.set_rng_state(state['torch'])
+    for device, gpu_state in zip(own_gpus(), state['cuda'], strict=False):
+        torch.cuda.set_rng_state(gpu_state, device)
+
+
+def own_gpus() -> list[int]:
+    """The GPUs that this process works on: one in a distributed job, else all."""
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.current_device()] if dist.is_initialized() else list(range(torch.cuda.device_count()))
+
+
+def restore_rng_of_rank(states: list[Mapping[str, Any]]) -> None:
+    """Restores this rank's generators, if there are as many ranks as when the states were taken."""
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    if len(states) == world_size:
+        restore_rng(states[rank])
+    else:
+        get_root_logger().warning(
+            f'The state was saved by {len(states)} processes and goes on with {world_size}: the samples are the same, '
+            'but what the network itself draws, such as dropout, starts anew.')

@@ -1,0 +1,160 @@
+"""Gets the weights of the zoo that do not ship with the package, and checks those that are there."""
+import http.client
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from tqdm import tqdm
+
+from ..archs.weights import check_sha256, sha256_of
+from ..utils.file_lock import FileLock
+from .table import Entry, check_file, entry_of, load
+
+CHUNK = 1 << 18  # bytes
+TIMEOUT = 30  # seconds without a byte
+
+
+def verify(name: str) -> Path:
+    """Checks a file of the zoo: its sha256, and only then, that it holds the weights of its network.
+
+    Returns:
+        where it lies.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: there is no such network, or the file is damaged, or another one.
+    """
+    net, entry = load(name), entry_of(name)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    if parameters != entry.parameters:
+        raise ValueError(f'{name} has {parameters:,} parameters, where the zoo says {entry.parameters:,}')
+    return entry.path
+
+
+def fetch(name: str, *, show_progress: bool = False) -> Path:
+    """Gets the weights of a network, unless they are there: from the folder STVSR_ZOO if it has them, else by its url.
+
+    What comes is written to `<file>.part`, compared with the sha256 of the table, and only then given its name. Where
+    the connection ends before, the next call goes on from there.
+
+    Returns:
+        where the file lies.
+
+    Raises:
+        ValueError: there is no such network; or what came is another file, which is removed.
+        OSError: it cannot be had, or cannot be written; or another process fetches it.
+    """
+    entry = entry_of(name)
+    if entry.url is None:
+        return check_file(name)
+    if entry.path.is_file() and sha256_of(entry.path) == entry.sha256:
+        return entry.path
+    url = source_of(entry)
+    entry.path.parent.mkdir(parents=True, exist_ok=True)
+    part = entry.path.with_name(f'{entry.weights}.part')
+    with locked(entry.path):
+        has_begun = part.is_file()
+        download(url, part, entry.size, show_progress)
+        if has_begun and sha256_of(part) != entry.sha256:  # it may have begun with another file
+            part.unlink()
+            download(url, part, entry.size, show_progress)
+        try:
+            check_sha256(part, entry.sha256, f'the weights of {name} from {url}')
+        except ValueError:
+            part.unlink()
+            raise
+        os.replace(part, entry.path)
+    return entry.path
+
+
+def source_of(entry: Entry) -> str:
+    """Where a file is fetched from.
+
+    Raises:
+        ValueError: STVSR_ZOO is no folder, or the address is of another kind.
+    """
+    mirror = os.environ.get('STVSR_ZOO')
+    if mirror:
+        folder = Path(mirror).expanduser().resolve()
+        if not folder.is_dir():
+            raise ValueError(f'STVSR_ZOO must name a folder of weights, but {mirror} is none')
+        if (folder / entry.weights).is_file():
+            return (folder / entry.weights).as_uri()
+    if urlsplit(entry.url).scheme not in ('http', 'https', 'file'):
+        raise ValueError(f'{entry.url}: the address must begin with http://, https:// or file://')
+    return entry.url
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps the fetching of a file to this process.
+
+    Raises:
+        OSError: another one has it.
+    """
+    lock = FileLock(path.with_name(f'{path.name}.lock'))
+    if not lock.acquire():
+        raise OSError(f'{path}: another process is fetching it')
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def download(url: str, part: Path, size: int, show_progress: bool) -> None:
+    """Appends to `part` what it lacks of a file of `size` bytes from an address; the caller compares its hash.
+
+    Raises:
+        ValueError: the file there has another size; `part` is removed.
+        OSError: the connection failed; what came is kept.
+    """
+    try:
+        with open(part, 'ab') as file:
+            if file.tell() < size:
+                _append(url, file, size, show_progress)
+    except ValueError:
+        part.unlink()
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        kept = part.stat().st_size if part.exists() else 0
+        raise OSError(f'{url}: {error}; {kept:,} of {size:,} bytes are in {part}, from where the next try goes on'
+                      ) from error
+
+
+def _append(url: str, file: BinaryIO, size: int, show_progress: bool) -> None:
+    begun = file.tell()
+    headers = {'Range': f'bytes={begun}-'} if begun else {}
+    try:
+        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        raise ValueError(f'{url} is another file: it has no more than {begun:,} bytes, expected {size:,}') from error
+    with response:
+        if begun and not goes_on_from(begun, response):
+            file.seek(0)
+            file.truncate()
+            begun = 0
+        announced = response.headers.get('Content-Length')
+        if announced and begun + int(announced) != size:
+            raise ValueError(f'{url} is another file: it has {begun + int(announced):,} bytes, expected {size:,}')
+        with tqdm(total=size, initial=begun, unit='B', unit_scale=True, dynamic_ncols=True,
+                  disable=None if show_progress else True) as bar:
+            while data := response.read(CHUNK):
+                file.write(data)
+                bar.update(len(data))
+                if file.tell() > size:
+                    raise ValueError(f'{url} is another file: it has more than {size:,} bytes')
+    if file.tell() < size:
+        raise OSError('the connection ended early')
+
+
+def goes_on_from(begun: int, response: http.client.HTTPResponse) -> bool:
+    """Whether a server sends what it was asked for, the bytes from `begun` on; some, and files, send all."""
+    content_range = response.headers.get('Content-Range') or ''
+    return response.status == http.client.PARTIAL_CONTENT and content_range.startswith(f'bytes {begun}-')

@@ -1,0 +1,114 @@
+"""What a network is and wants, and what a video is: as values, and in words."""
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..archs.spec import NetSpec, spec_of
+from ..inference.windows import Tiles, device_of, frames_of_clip, restore_windows
+from ..io.frame_source import Source
+
+MEASURED_SIZE = 64, 64  # of the frames for which multiplications are counted
+Facts = dict[str, Any]  # of what JSON has
+
+
+def facts_of_model(net: nn.Module, name: str, weights: str | None) -> Facts:
+    """What a network is, and what it wants.
+
+    Args:
+        net: a network that states its needs; on the meta device, counting takes no time.
+        name: what it is called.
+        weights: name of the file of its weights, if any.
+
+    Raises:
+        ValueError: it does not state its needs.
+    """
+    spec = spec_of(net)
+    h, w = MEASURED_SIZE
+    given = measured_frames(spec)
+    device = device_of(net) or torch.device('cpu')
+    lq = torch.zeros(1, given, spec.num_channels, h, w, device=device)
+    flow = torch.zeros(1, given - 1, 2, 2, h, w, device=device) if spec.needs_flow else None
+    with FlopCounterMode(display=False) as counter:
+        next(restore_windows(Tiles(net), frames_of_clip(lq, flow)))
+    return {
+        'model': name,
+        'network': type(net).__name__,
+        'weights': weights,
+        'parameters': sum(parameter.numel() for parameter in net.parameters()),
+        'gmacs': counter.get_total_flops() / 2e9,
+        'gmacs_of': {'frames': given, 'width': w, 'height': h},
+        'scale': spec.scale,
+        'temporal_scale': spec.temporal_scale,
+        'window': None if spec.recurrent else spec.num_frames or 'any',
+        'color': spec.color or 'rgb',
+        'needs_flow': spec.needs_flow}
+
+
+def measured_frames(spec: NetSpec) -> int:
+    """Of how many frames multiplications are counted: a window; two, where a network takes any number of them."""
+    return 1 if spec.recurrent else spec.num_frames or 2
+
+
+def describe_model(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Such facts in words."""
+    measured, window = facts['gmacs_of'], facts['window']
+    return {
+        'model': facts['model'],
+        'network': facts['network'],
+        'weights': facts['weights'] or 'none',
+        'parameters': f'{facts["parameters"]:,}',
+        'GMACs': f'{facts["gmacs"]:.1f}, {measured["frames"]} given frame{"s" * (measured["frames"] > 1)} of '
+                 f'{measured["width"]}x{measured["height"]}',
+        'scale': f'{facts["scale"]}x in space, {facts["temporal_scale"]}x in time',
+        'takes': {None: 'frame after frame, with a state', 'any': 'any number of frames at a time'}.get(
+            window, f'{window} frames at a time'),
+        'colours': {'y': 'luma; colours are enlarged by bicubic', 'yuv': 'YUV'}.get(facts['color'], 'RGB'),
+        'flow': 'OpenCV DIS, of its input' if facts['needs_flow'] else 'none, or its own'}
+
+
+def facts_of_video(source: Source) -> Facts:
+    """What was found in a video file, or a folder of frames; null: it does not tell."""
+    info = source.info
+    return {
+        'file': str(info.path),
+        'width': info.width,
+        'height': info.height,
+        'frames': info.num_frames or None,
+        'rate': str(info.rate) if info.rate else None,  # exactly, such as 24000/1001
+        'variable_rate': info.is_variable,
+        'duration': float(info.duration) if info.duration else None,
+        'format': info.format,
+        'codec': info.codec,
+        'pixel_format': info.pix_fmt,
+        'bits': info.bits,
+        'matrix': info.color.matrix,
+        'full_range': info.color.full_range,
+        'rotation': info.rotation,
+        'interlaced': info.interlaced,
+        'other_streams': [{'type': stream.type, 'codec': stream.codec, 'language': stream.language}
+                          for stream in info.streams]}
+
+
+def describe_video(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Such facts in words."""
+    unknown = 'not stated'
+    rate = f'{_number(facts["rate"]):.6g} a second' if facts['rate'] else f'rate {unknown}'
+    streams = [' '.join(filter(None, stream.values())) for stream in facts['other_streams']]
+    return {
+        'file': facts['file'],
+        'frames': f'{facts["frames"] or f"number {unknown}"}, {facts["width"]}x{facts["height"]}, {rate}'
+                  + (' on average, variable' if facts['variable_rate'] else ''),
+        'duration': f'{facts["duration"]:.3f} s' if facts['duration'] else unknown,
+        'stored as': f'{facts["format"]}: {facts["codec"]}, {facts["pixel_format"]}',
+        'colours': f'{facts["bits"]} bits, {facts["matrix"]}, {"full" if facts["full_range"] else "limited"} range',
+        'rotation': f'{facts["rotation"]} degrees',
+        'interlaced': 'yes; --deinterlace' if facts['interlaced'] else 'no',
+        'other streams': ', '.join(streams) or 'none'}
+
+
+def _number(fraction: str) -> float:
+    numerator, _, denominator = fraction.partition('/')
+    return int(numerator) / int(denominator or 1)

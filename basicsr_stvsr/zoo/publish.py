@@ -1,0 +1,295 @@
+"""Makes of a training's checkpoint what is shared: weights alone, named by their own hash, with a model card.
+
+The card is filled from what a training leaves in its folder, and from what `stvsr test` writes of it.
+"""
+import hashlib
+import io
+import json
+import re
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..archs.spec import spec_of
+from ..archs.weights import import_safetensors, load_weights, read_params, sha256_of
+from ..config.loading import load_options
+from ..training.state import saved_states
+from ..utils.atomic_files import replace_file
+from .cards import NOT_TOLD, card
+from .info import MEASURED_SIZE
+from .table import Entry, Score, Stage, build
+
+NAME = re.compile(r'[A-Za-z0-9.]\w*_[A-Za-z0-9.-]+_x(\d+)')  # <Method>_<train set>_x<scale>
+SAVED_COMMAND = re.compile(r'# .*\d\d:\d\d:\d\d \d{4}: (?P<command>.+)')  # the first line of options.yml
+
+Blocks = dict[str, dict[str, Tensor]]  # 'params', 'params_ema' or both
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was written.
+
+    Attributes:
+        name: for the table of the zoo.
+        entry: its row.
+        path: the weights.
+        card: the model card.
+    """
+    name: str
+    entry: Entry
+    path: Path
+    card: Path
+
+
+def publish(checkpoint: Path, *, name: str | None = None, opt: Path | None = None, into: Path = Path(),
+            key: str | None = None, half: bool = False, as_safetensors: bool = False, results: Sequence[Path] = (),
+            data: str | None = None, licence: str = NOT_TOLD, url: str | None = None) -> Publication:
+    """Writes `<name>-<first 8 digits of its sha256>.pth`, and the model card `.md` of the same name.
+
+    Args:
+        checkpoint: of a training; or weights of another layout, see `read_state_dict`.
+        name: <Method>_<train set>_x<scale>; None: of the options.
+        opt: option file of the training; None: the one in the folder of the training.
+        into: folder to write to.
+        key: 'params' or 'params_ema': only these are kept, as `params`; None: what the checkpoint has of both.
+        half: whether to round them to half precision.
+        as_safetensors: whether to write .safetensors, which holds `key` alone; where that is None, the average if any.
+        results: files of `stvsr test`.
+        data: what it was trained on, in words; None: the name of the data set.
+        licence: of the weights.
+        url: the folder on the web where they will lie.
+
+    Raises:
+        FileNotFoundError: the checkpoint, the option file or a result is missing.
+        ValueError: one of them is not what it should be; or the name has another form. Nothing is written.
+    """
+    opt = opt or options_beside(checkpoint)
+    options = load_options(str(opt))
+    if not options.get('network_g'):
+        raise ValueError(f'{opt} has no network_g, the network whose weights {checkpoint} is to hold')
+    net = build(options['network_g'])
+    blocks = chosen(read_params(checkpoint, what=type(net).__name__), key, checkpoint)
+    for state in blocks.values():
+        load_weights(net, state, path=checkpoint, what=f'{type(net).__name__} of {opt}')
+    name = check_name(name or default_name(options, net, opt), net)
+    blocks = {block: stored(state, half, checkpoint) for block, state in blocks.items()}
+    content = to_safetensors(blocks) if as_safetensors else to_pth(blocks)
+    digest = hashlib.sha256(content).hexdigest()
+    path = into / f'{name}-{digest[:8]}.{"safetensors" if as_safetensors else "pth"}'
+    measured, tests = read_results(results, options['network_g'], {sha256_of(checkpoint), digest})
+    entry = Entry(
+        network=options['network_g'], weights=path.name, sha256=digest, size=len(content), about=about(net),
+        parameters=sum(parameter.numel() for parameter in net.parameters()), gflops=gflops_of(net),
+        data=data or data_of(options), stages=(Stage(*command_of(opt, iterations_of(checkpoint))),),
+        licence=licence, measured=measured, measured_by=tests, url=f'{url.rstrip("/")}/{path.name}' if url else None)
+    into.mkdir(parents=True, exist_ok=True)
+    replace_file(path, content)
+    card_path = path.with_suffix('.md')
+    replace_file(card_path, card(zoo_name(name), entry).encode())
+    return Publication(zoo_name(name), entry, path, card_path)
+
+
+def gflops_of(net: nn.Module) -> float | None:
+    """See `Entry.gflops`; None where mmengine is not installed, or the network does not take frames of this size."""
+    if find_spec('mmengine') is None or any(side % spec_of(net).size_multiple for side in MEASURED_SIZE):
+        return None
+    from .complexity import complexity
+
+    return round(complexity(net.eval()).flops / 1e9, 3)
+
+
+# ---------------------------------------------------------------- the weights
+
+def chosen(blocks: Blocks, key: str | None, checkpoint: Path) -> Blocks:
+    """The blocks to keep; ValueError where `key` is not among them."""
+    if key is None:
+        return blocks
+    if key not in blocks:
+        raise ValueError(f'{checkpoint} holds {" and ".join(blocks)}, but no {key}')
+    return {'params': blocks[key]}
+
+
+def stored(state: Mapping[str, Tensor], half: bool, checkpoint: Path) -> dict[str, Tensor]:
+    """The tensors as they are saved, each on its own: a view would take the memory of its whole along.
+
+    Raises:
+        ValueError: there is infinity or NaN among them.
+    """
+    tensors = {}
+    for name, tensor in state.items():
+        tensor = tensor.detach().clone(memory_format=torch.contiguous_format)
+        tensor = tensor.half() if half and tensor.is_floating_point() else tensor
+        if not tensor.isfinite().all():
+            raise ValueError(f'{checkpoint}: {name} is not finite{" in half precision" if half else ""}')
+        tensors[name] = tensor
+    return tensors
+
+
+def to_pth(blocks: Blocks) -> bytes:
+    buffer = io.BytesIO()  # of a file torch.save would store the name, by which equal weights get other hashes
+    torch.save(blocks, buffer)
+    return buffer.getvalue()
+
+
+def to_safetensors(blocks: Blocks) -> bytes:
+    """A file of the format holds one set of weights."""
+    torch_side, _ = import_safetensors()
+    return torch_side.save(blocks.get('params_ema') or blocks['params'], metadata={'format': 'pt'})
+
+
+# ---------------------------------------------------------------- the name
+
+def default_name(options: Mapping[str, Any], net: nn.Module, opt: Path) -> str:
+    """<network>_<train set>_x<scale>, of the options; ValueError where they have no data set to train on."""
+    train_set = train_set_of(options)
+    if not train_set.get('name'):
+        raise ValueError(f'{opt} names no data set to train on; give --name <Method>_<train set>_x<scale>')
+    return f'{options["network_g"]["type"]}_{re.sub("[^A-Za-z0-9.-]", "", train_set["name"])}_x{spec_of(net).scale}'
+
+
+def check_name(name: str, net: nn.Module) -> str:
+    """The name; ValueError where it has another form, or tells another scale than the network's."""
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f'--name must be <Method>_<train set>_x<scale>, such as MBNet_vimeo90k_x4, but is {name!r}')
+    if int(match[1]) != spec_of(net).scale:
+        raise ValueError(f'--name {name}: {type(net).__name__} with these options enlarges x{spec_of(net).scale}')
+    return name
+
+
+def zoo_name(name: str) -> str:
+    return name.lower().replace('_', '-')
+
+
+# ---------------------------------------------------------------- the card
+
+def about(net: nn.Module) -> str:
+    spec = spec_of(net)
+    time = f', x{spec.temporal_scale} in time' if spec.temporal_scale > 1 else ''
+    return f'x{spec.scale} in space{time}{", of luma" if spec.color == "y" else ""}'
+
+
+def train_set_of(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (options.get('datasets') or {}).get('train') or {}
+
+
+def data_of(options: Mapping[str, Any]) -> str:
+    train_set = train_set_of(options)
+    return f'{train_set["name"]} ({train_set["type"]})' if {'name', 'type'} <= train_set.keys() else NOT_TOLD
+
+
+def options_beside(checkpoint: Path) -> Path:
+    """The options that a training keeps in its folder: `options.yml`; of BasicSR, a copy of the only option file.
+
+    Raises:
+        FileNotFoundError: there are none, or several.
+    """
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f'{checkpoint} does not exist, or is a folder; expected a checkpoint of a training')
+    folder = checkpoint.resolve().parent.parent
+    files = [folder / 'options.yml'] if (folder / 'options.yml').is_file() else sorted(folder.glob('*.yml'))
+    if len(files) != 1:
+        raise FileNotFoundError(f'{folder} holds {len(files)} option files, and no options.yml of a training; give the '
+                                'option file with --opt')
+    return files[0]
+
+
+def command_of(opt: Path, iterations: int | None) -> tuple[str, int | None, str | None]:
+    """What a Stage holds: the option file, and the command, as the training noted it in its options.yml."""
+    match = SAVED_COMMAND.fullmatch(opt.read_text(encoding='utf-8').partition('\n')[0])
+    if match is None:
+        return opt.name, iterations, NOT_TOLD
+    script, *words = shlex.split(match['command'])
+    file = words[words.index('-opt') + 1] if '-opt' in words[:-1] else opt.name
+    if script.endswith('.py'):  # `python -m` notes where the package is installed
+        script = 'python -m basicsr_stvsr.train' if Path(script).is_absolute() else f'python {script}'
+    return file, iterations, f'{script} {shlex.join(words)}'
+
+
+def iterations_of(checkpoint: Path) -> int | None:
+    """By the name, `net_g_<iterations>.pth`; of net_g_latest.pth, by the newest training state, if that is its own."""
+    number = re.search(r'_(\d+)$', checkpoint.stem)
+    if number:
+        return int(number[1])
+    for state in saved_states(checkpoint.resolve().parent.parent / 'training_states')[:1]:
+        numbered = checkpoint.with_name(checkpoint.name.replace('latest', state.stem))
+        if numbered.is_file() and sha256_of(numbered) == sha256_of(checkpoint):
+            return int(state.stem)
+    return None
+
+
+def read_results(paths: Iterable[Path], network: Mapping[str, Any], hashes: Collection[str]) -> (
+        tuple[tuple[Score, ...], str | None]):
+    """PSNR and SSIM from files of `stvsr test`, and what measured them: commands of protocols, names of options.
+
+    Args:
+        network: `network_g` of what is published.
+        hashes: sha256 of its files, before and afterwards.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is none of these, has no PSNR, or tells that it is of another network.
+    """
+    scores, tests = [], {}
+    for path in paths:
+        try:
+            result = json.loads(path.read_text(encoding='utf-8'))
+            averages, test = averages_of(result)
+            found = [score for test_set, average in averages.items()
+                     for score in scores_of(test_set, average, result['metrics'])]
+            measured = result.get('weights') or {}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f'{path} is no result of `stvsr test`, such as results/<name>/<data set>.json, or '
+                             'results/<protocol>_<model>/results.json') from error
+        if not found:
+            metrics = {name: None for average in averages.values() for name in average}
+            raise ValueError(f'{path} has no PSNR, only {", ".join(metrics) or "nothing"}')
+        if 'protocol' in result and (result.get('network') != network or measured.get('sha256') not in hashes):
+            raise ValueError(f'{path} was measured of {result.get("model")!r}, whose network or weights are not those '
+                             'of the checkpoint')
+        scores += found
+        tests[test] = None  # a set that keeps the order
+    return tuple(scores), '; '.join(tests) or None
+
+
+def averages_of(result: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], str]:
+    """Test set -> metric -> group -> score, and what measured them; of a test by options, or by a protocol."""
+    if 'protocol' in result:
+        averages = {f'{test_set} by {result["protocol"]}': average for test_set, average in result['average'].items()}
+        return averages, result['command']
+    return {result['dataset']: result['average']}, f'stvsr test, by the options named {result["model"]}'
+
+
+def scores_of(test_set: str, average: Mapping[str, Mapping[str, float | None]],
+              metrics: Mapping[str, Mapping[str, Any]]) -> Iterable[Score]:
+    """Each PSNR with the SSIM of the same kind, for every group of frames.
+
+    Args:
+        average: score by name of the metric, then by group.
+        metrics: the options of each metric.
+    """
+    for name, groups in average.items():
+        options = metrics[name]
+        if not options['type'].endswith('psnr'):
+            continue
+        wanted = {**options, 'type': options['type'].replace('psnr', 'ssim')}
+        ssim = average.get(next((other for other, opt in metrics.items() if opt == wanted), ''), {})
+        for group, psnr in groups.items():
+            if psnr is None or group == 'vsr' and 'vfi' not in groups:  # infinite, of equal frames; or those are all
+                continue
+            yield Score(test_set, color_of_metric(options), group, round(psnr, 3),
+                        round(ssim[group], 4) if ssim.get(group) is not None else None)
+
+
+def color_of_metric(options: Mapping[str, Any]) -> str:
+    """What a PSNR compares, and which border it leaves out."""
+    color = {'calculate_fisr_psnr': 'YUV', 'calculate_float_psnr': 'Y'}.get(
+        options['type'], 'Y' if options.get('test_y_channel') else 'RGB')
+    border = options.get('crop_border')
+    return f'{color}, border {border}' if border else color

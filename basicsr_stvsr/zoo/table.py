@@ -1,0 +1,324 @@
+"""Networks with weights, by name.
+
+One table: what to build, which weights to load, what they were trained on, and what was measured. The scores are read
+from weights/measured.json, which scripts/update_tables.py writes from result files, as it does the tables of the
+documentation. Files without an address ship with the package, with a model card beside them; `stvsr zoo fetch` gets
+the others.
+"""
+import json
+import os
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+
+from ..archs.arch_util import to_channels_last
+from ..archs.weights import LAYOUTS, check_hash, check_sha256, load_weights, read_state_dict
+from ..discovery import register_everything
+from ..inference.precision import prefers_channels_last
+
+WEIGHTS = Path(__file__).parents[1] / 'weights'
+MEASURED = WEIGHTS / 'measured.json'
+
+
+class Stage(NamedTuple):
+    """A training, one after the other of which made the weights.
+
+    Attributes:
+        options: its option file.
+        iterations: steps of the optimiser; None: not known.
+        command: how it was started; None: basicsr/train.py with the option file.
+    """
+    options: str
+    iterations: int | None
+    command: str | None = None
+
+
+class Score(NamedTuple):
+    """What was measured on a test set, or published.
+
+    Attributes:
+        test_set: which clips, and which frames of them.
+        color: what is compared, such as RGB or Y.
+        frames: which of the frames that come out: all, vsr (those that were given) or vfi (those between them).
+        psnr: dB.
+        ssim: None: not measured.
+    """
+    test_set: str
+    color: str
+    frames: str
+    psnr: float
+    ssim: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A network of the zoo.
+
+    Attributes:
+        network: its `network_g`.
+        weights: name of the file, `<Method>_<train set>_x<scale>-<first 8 digits of its sha256>.pth` or .safetensors.
+        sha256: all digits, in hex.
+        size: of the file, in bytes.
+        about: what it does, in a line.
+        purpose: for which videos it is; None: not known.
+        parameters: how many the network has.
+        gflops: what mmengine.analysis counts of one window of 64x64 frames (of a recurrent network, of one frame), in
+            billions of multiplications with an addition each; None: it was not counted.
+        data: what it was trained on.
+        stages: the trainings.
+        licence: of the weights.
+        measured: what they reach.
+        measured_by: the command that measures it; None: nothing was measured.
+        published: numbers of the paper, where it has some of such a network.
+        url: http, https or file address of the file; None: it ships with the package.
+    """
+    network: Mapping[str, Any]
+    weights: str
+    sha256: str
+    size: int
+    about: str
+    parameters: int
+    data: str
+    stages: tuple[Stage, ...]
+    licence: str
+    purpose: str | None = None
+    gflops: float | None = None
+    measured: tuple[Score, ...] = ()
+    measured_by: str | None = None
+    published: tuple[Score, ...] = ()
+    url: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies, or will once it is fetched."""
+        return WEIGHTS / self.weights if self.url is None else home() / self.weights
+
+
+def home() -> Path:
+    """The folder of fetched weights: STVSR_HOME, or ~/.cache/basicsr_stvsr."""
+    return Path(os.environ.get('STVSR_HOME') or '~/.cache/basicsr_stvsr').expanduser()
+
+
+@cache
+def measured_results() -> dict[str, Any]:
+    """Return what was measured with the shipped weights.
+
+    `tests`: name of a test -> data set -> metric -> group of frames (all, vsr, vfi) -> mean score.
+    `speed`: `machine`, and by model the frames a second that come out, as `stvsr info MODEL --speed` measures them.
+    """
+    return json.loads(MEASURED.read_text(encoding='utf-8'))
+
+
+def measured_scores(test: str, sets: Mapping[str, str], metrics: Mapping[str, str],
+                    groups: tuple[str, ...] = ('all',)) -> tuple[Score, ...]:
+    """Return the scores of a test of the shipped weights, as a row of the zoo holds them.
+
+    Args:
+        test: name in the option file of the test.
+        sets: data set -> how to call it.
+        metrics: colour -> metric of PSNR; SSIM is the metric of the same name with `ssim` in place of `psnr`.
+        groups: groups of frames.
+    """
+    results = measured_results()['tests'][test]
+    return tuple(
+        Score(title, color, group, results[name][metric][group],
+              results[name].get(metric.replace('psnr', 'ssim'), {}).get(group))
+        for name, title in sets.items() for color, metric in metrics.items() for group in groups)
+
+
+CLIPS = ('18 short clips of research data sets and demo clips of public repositories (DAVIS, NTIA, KITTI, GoPro '
+         'footage and others), 450 frames')
+MORE_CLIPS = ('74 short clips of research data sets and demo clips of public repositories (DAVIS, NTIA, KITTI, GoPro '
+              'footage and others), 1,279 frames; JPEG frames at least 700 pixels wide are halved')
+BICUBIC = 'low-resolution frames by MATLAB-like bicubic'
+RESEARCH = 'for research only: the footage belongs to third parties, whose terms cover research'
+VID4, MIDDLEBURY, UCF101 = 'Vid4 (frames 0-12)', 'Middlebury-other', 'UCF101 (22 of 379 triplets)'
+
+ZOO = {
+    'mbnet-small': Entry(
+        network={
+            'type': 'MBNet', 'scale': 4, 'num_iters': 1, 'feedback': 'none', 'vfi_feature': 'vsr',
+            'init_feedback': 'warped_hr',
+            'flow_net': {'type': 'OFRNet', 'num_feat': 64, 'num_res': 4, 'flow_unit': 4.0},
+            'refine_net': {'type': 'PACFlowNet', 'num_feat': 16, 'guide_channels': 8, 'kernel_size': 3,
+                           'unshuffle': 2},
+            'vsr_net': {'type': 'RDN', 'num_feat': 48, 'num_grow': 48, 'num_blocks': 10, 'num_layers': 1,
+                        'joint': False, 'upscale': 'direct', 'residual': 'last'},
+            'vfi_net': {'type': 'GridNet', 'channels': [32, 48, 64], 'num_columns': 4, 'unshuffle': 4,
+                        'residual': True, 'blend': True}},
+        weights='MBNet_small_clips_x4-c192105a.pth',
+        sha256='c192105a131902ddb6b96e0550ab175b36ac38fcbef017bc8b950acf784289cb',
+        size=3_065_011,
+        about='x4 in space, x2 in time',
+        purpose='small videos that stutter',
+        parameters=1_507_756,
+        gflops=4.813,
+        data=f'{MORE_CLIPS}; {BICUBIC}',
+        stages=(Stage('options/train_mbnet_small_flow.yml', 2000), Stage('options/train_mbnet_small.yml', 2800),
+                Stage('options/train_mbnet_small_vsr.yml', 4500)),
+        licence=RESEARCH,
+        measured=measured_scores(
+            'test_MBNet_small_x4', {'vid4': VID4, 'middlebury_other': MIDDLEBURY, 'ucf101': UCF101},
+            {'RGB': 'psnr', 'Y': 'psnr_y'}, ('vsr', 'vfi')),
+        measured_by='python basicsr/test.py -opt options/test_mbnet_small.yml'),
+    'fisr-small': Entry(
+        network={'type': 'FISRNet', 'num_feat': [6, 8, 16], 'residual': True},
+        weights='FISR_small_clips_x2-939ed9bf.pth',
+        sha256='939ed9bf02813457bc30261104f4c2c2818d318e99df1036168c1ae329ed5d37',
+        size=2_910_991,
+        about='x2 in space, x2 in time',
+        purpose='videos that stutter',
+        parameters=1_412_625,
+        gflops=0.592,
+        data=f"{CLIPS}, of which 16 clips are long enough; {BICUBIC}, flow by OpenCV's DIS",
+        stages=(Stage('options/v0.1/train_fisr_small.yml', 3300),),
+        licence=RESEARCH,
+        measured=measured_scores(
+            'test_FISR_small_x2', {'vid4': 'Vid4 (frames 1-11 of 0-12)'}, {'YUV': 'psnr_yuv', 'Y': 'psnr_y'},
+            ('vsr', 'vfi')),
+        measured_by='python basicsr/test.py -opt options/test_fisr_small.yml'),
+    'fstrn-small': Entry(
+        network={'type': 'FSTRN', 'num_feat': 32, 'num_frb': 20, 'up_kernel': 'pixelshuffle'},
+        weights='FSTRN_small_clips_x4-f232100f.pth',
+        sha256='f232100fade77bae42a9620ef1025be4780826138483bbbf1456e754ef4a0580',
+        size=752_550,
+        about='x4 in space, of luma',
+        purpose='small, sharp videos',
+        parameters=359_545,
+        gflops=6.424,
+        data=f'{CLIPS}; {BICUBIC}',
+        stages=(Stage('options/train_fstrn_small.yml', 3800),),
+        licence=RESEARCH,
+        measured=measured_scores('test_FSTRN_small_x4', {'vid4': VID4}, {'Y': 'psnr'}),
+        measured_by='python basicsr/test.py -opt options/test_fstrn_small.yml'),
+    'hoffr-small': Entry(
+        network={'type': 'HOFFR', 'num_feat': 32, 'num_block': 5, 'num_rcab': 2, 'reduction': 8, 'num_flow_feat': 16},
+        weights='HOFFR_small_clips_x4-148ba7c3.pth',
+        sha256='148ba7c35cd2558fe724ebf4d545359062624cfd12894f99e5d7c5223760591f',
+        size=1_333_523,
+        about='x4 in space, of frames blurred by motion, which it sharpens',
+        purpose='small videos with motion blur',
+        parameters=648_546,
+        gflops=3.559,
+        data=f'{CLIPS}, of which those with eight frames and more are used; blurred over half to twice the time '
+             'between frames along DIS flow, then MATLAB-like bicubic',
+        stages=(Stage('options/v0.1/train_hoffr_small_flow.yml', 1000),
+                Stage('options/v0.1/train_hoffr_small.yml', 1600)),
+        licence=RESEARCH,
+        measured=measured_scores(
+            'test_HOFFR_small_x4', {'vid4': f'{VID4}, blurred'}, {'RGB': 'psnr', 'Y': 'psnr_y'}),
+        measured_by='python basicsr/test.py -opt options/test_hoffr_small.yml'),
+    'adaptive-gan-small': Entry(
+        network={'type': 'VSRResNet', 'scale': 4, 'num_feat': 32, 'num_block': 4, 'add_center': True},
+        weights='AdaptiveGAN_small_clips_x4-0197b860.pth',
+        sha256='0197b8604c5b14bf01bb00bfe86abf2002c6d21dd87ebbb1dadfba60b5d5cb51',
+        size=249_333,
+        about='x4 in space, of luma; sharper, and further from the truth',
+        purpose='small videos; sharper look, invented detail',
+        parameters=120_705,
+        gflops=7.965,
+        data=f'{CLIPS}; {BICUBIC}',
+        stages=(Stage('options/v0.1/train_vsrresnet_small.yml', 4000),
+                Stage('options/v0.1/train_adaptive_gan_small.yml', 1500)),
+        licence=RESEARCH,
+        measured=measured_scores('test_AdaptiveGAN_small_x4', {'vid4': VID4}, {'Y': 'psnr'}),
+        measured_by='python basicsr/test.py -opt options/test_adaptive_gan_small.yml'),
+}
+
+
+def entry_of(name: str) -> Entry:
+    """A network of the zoo.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in ZOO:
+        raise ValueError(f'no model {name!r} in the zoo, expected one of {", ".join(ZOO)}; or give an option file and '
+                         'weights')
+    return ZOO[name]
+
+
+def check_file(name: str) -> Path:
+    """Finds the file of a network's weights, and compares it with its sha256; nothing of it is loaded.
+
+    Raises:
+        FileNotFoundError: it is not there; the message says how to get it.
+        ValueError: there is no such network, or the file is damaged.
+    """
+    entry = entry_of(name)
+    if not entry.path.is_file():
+        how = f'`stvsr zoo fetch {name}` gets it' if entry.url else 'it ships with the package: install that again'
+        raise FileNotFoundError(f'the weights of {name} are not at {entry.path}; {how}')
+    check_sha256(entry.path, entry.sha256, f'the weights of {name}')
+    return entry.path
+
+
+def load(name: str, device: str | torch.device = 'cpu') -> nn.Module:
+    """Builds a network of the zoo with its weights, in evaluation mode; downloads nothing.
+
+    Raises:
+        ValueError: there is no such network, or the file of its weights is damaged.
+        FileNotFoundError: the file of its weights is missing.
+    """
+    path = check_file(name)
+    return load_network(entry_of(name).network, path, device)
+
+
+def load_network(network: Mapping[str, Any], weights: str | Path | None, device: str | torch.device = 'cpu',
+                 param_key: str | None = None, channels_last: bool | None = None) -> nn.Module:
+    """Builds a network from its options, with weights, in evaluation mode.
+
+    Args:
+        network: `network_g` of an option file.
+        weights: a checkpoint of a training, or weights alone; None: as the network is built, for those that have none.
+        device: where it is to run.
+        param_key: which weights of a checkpoint; default: the moving average, `params_ema`, if there is one, else
+            `params`.
+        channels_last: memory layout of the convolutions; default: where it is faster.
+
+    Raises:
+        ValueError: there is no such network, an option is wrong, or the file is damaged, or holds other weights.
+        FileNotFoundError: there is no such file.
+    """
+    net = build(network)
+    if weights is not None:
+        check_hash(weights)
+        what = network['type']
+        keys = LAYOUTS if param_key is None else (param_key,)
+        load_weights(net, read_state_dict(weights, what=what, keys=keys), path=weights, what=what)
+    net = net.eval().requires_grad_(False).to(device)
+    if channels_last is None:
+        channels_last = prefers_channels_last(device or 'cpu')
+    return to_channels_last(net) if channels_last else net
+
+
+def outline(network: Mapping[str, Any]) -> nn.Module:
+    """Builds a network on the meta device: shapes without numbers, which take neither time nor memory.
+
+    Raises:
+        ValueError: there is no such network, or an option is wrong.
+    """
+    with torch.device('meta'):
+        net = build(network)
+    return net.to('meta').eval().requires_grad_(False)
+
+
+def build(network: Mapping[str, Any]) -> nn.Module:
+    """Builds a network from its options; ValueError where there is none of its type, or an option is wrong."""
+    arguments = deepcopy(dict(network))
+    name = arguments.pop('type', None)
+    if name not in ARCH_REGISTRY:  # BasicSR's own may not be registered yet
+        register_everything()
+    if name not in ARCH_REGISTRY:
+        raise ValueError(f'network_g: type {name!r} is not in ARCH_REGISTRY')
+    try:
+        return ARCH_REGISTRY.get(name)(**arguments)
+    except TypeError as error:  # an argument that it does not have
+        raise ValueError(f'network_g: {error}') from error
