@@ -1,4 +1,5 @@
 """Space-time video super-resolution for BasicSR: importing this package registers its classes with BasicSR."""
+import importlib
 from typing import Any
 
 from .utils import threads
@@ -17,11 +18,18 @@ else:
     discovery.register_everything()
 from .version import __version__  # noqa: E402
 
-__all__ = ['__version__', 'restore']
+__all__ = ['NetSpec', 'RestoreOptions', '__version__', 'list_models', 'load_network', 'restore']
+
+# Imported when they are asked for: they decode video, which few imports of this package need.
+_MODULES = {'NetSpec': 'archs.spec', 'RestoreOptions': 'video.restorer', 'list_models': 'zoo.api',
+            'load_network': 'zoo.api', 'restore': 'zoo.api'}
 
 
 def __getattr__(name: str) -> Any:
-    if name == 'restore':  # with what decodes video, which few imports of this package need
-        from .zoo.restore import restore
-        return restore
+    if name in _MODULES:
+        return getattr(importlib.import_module(f'{__name__}.{_MODULES[name]}'), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

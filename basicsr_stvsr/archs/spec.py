@@ -121,3 +121,11 @@ def spec_of(net: nn.Module) -> NetSpec:
         if is_needed and not hasattr(net, method):
             raise ValueError(f'{type(net).__name__} has no method {method}, which its spec speaks of')
     return spec
+
+
+def check_color(net: nn.Module, color: str) -> None:
+    """Raises ValueError where a network takes clips of another colour space."""
+    expected = spec_of(net).color
+    if expected not in (None, color):
+        raise ValueError(f'{type(net).__name__} takes {expected} clips, but this one is {color}; set color: {expected} '
+                         'of the data set, which converts')

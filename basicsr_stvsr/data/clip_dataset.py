@@ -20,12 +20,12 @@ from ..io.color import NUM_CHANNELS, Color, convert_frame
 from ..io.derived_frames import CachedReader, ReducedReader, area_mean
 from ..io.frames import FrameReader
 from ..io.opening import open_color_reader
-from .advice import advice
 from .boxes import Box, cut
 from .clip_areas import AreaReader
 from .clip_options import ClipOptions, ClipTestOptions, ClipTrainOptions
 from .degradations import Degradation, bicubic, build_degradation
 from .flows import MiddleFlows
+from .hints import hint
 from .lq_frames import (
     CropSource,
     GroundTruth,
@@ -124,7 +124,7 @@ class _ClipDataset(SampleDataset):
             gt = self._path('dataroot_gt') if self.settings.dataroot_gt else None
             raise FileNotFoundError('\n'.join(
                 f'{self._where}: {option} does not exist: {self._path(option)}'
-                f'{advice(option, self._path(option), gt, self.scale)}'
+                f'{hint(option, self._path(option), gt, self.scale)}'
                 for option in missing))
 
     def _names_in_meta_info(self) -> list[str] | None:

@@ -68,8 +68,8 @@ def _streams_left_out(path: Path, info: VideoInfo) -> list[StreamInfo]:
         if missed := [stream for stream in left_out if stream.type in ('audio', 'subtitle')]:
             takes = [suffix for suffix in CONTAINERS
                      if not any(stream.type in ('audio', 'subtitle') for stream in refused(suffix))]
-            advice = f'; {" and ".join(takes)} files take all sound and subtitles of it' if takes else ''
-            raise VideoError(f'{path}: {path.suffix} files do not take {_named(missed[0])} of the source{advice}')
+            hint = f'; {" and ".join(takes)} files take all sound and subtitles of it' if takes else ''
+            raise VideoError(f'{path}: {path.suffix} files do not take {_named(missed[0])} of the source{hint}')
         if 'mp4' in info.format and source.chapters():
             # The names of chapters look like data without a meaning; they are copied as chapters
             left_out = [stream for stream in left_out if (stream.type, stream.codec) != ('data', 'bin_data')]

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..archs.resize import upscale_bicubic
-from ..archs.spec import spec_of
+from ..archs.spec import check_color, spec_of
 from ..evaluation.clip_scores import (
     FramePair,
     FrameScores,
@@ -34,14 +34,8 @@ from ..evaluation.clip_scores import (
 from ..evaluation.visuals import write_images
 from ..inference.precision import PRECISIONS
 from ..inference.scene_cuts import find_cuts
-from ..inference.windows import (
-    Tiles,
-    Tiling,
-    check_color,
-    frames_of_clip,
-    restore_frames,
-    restore_windows,
-)
+from ..inference.tiles import Tiles, Tiling
+from ..inference.windows import frames_of_clip, restore_frames, restore_windows
 from ..io.color import Color, convert_clip, to_image
 from ..io.saved_frames import SavedFrames
 from ..utils.distributed import gather

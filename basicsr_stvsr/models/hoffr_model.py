@@ -11,7 +11,7 @@ from ..archs.arch_util import train_alone
 from ..archs.hoffr_arch import neighbours
 from ..config import Loss, Positive, TrainOptions
 from ..config.block import refuse_field
-from ..inference.windows import pad_to_multiple
+from ..inference.tiles import pad_to_multiple
 from ..losses.flow_loss import PyramidWarpLoss
 from .stvsr_model import STVSRModel
 

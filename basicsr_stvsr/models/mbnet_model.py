@@ -15,7 +15,7 @@ from ..archs.mbnet_arch import MBNetAux
 from ..config import Loss, TrainOptions
 from ..config.block import refuse_field
 from ..data.clip_options import TrainSampleOptions
-from ..inference.windows import pad_to_multiple
+from ..inference.tiles import pad_to_multiple
 from .stvsr_model import STVSRModel
 
 

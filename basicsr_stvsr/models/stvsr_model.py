@@ -19,12 +19,11 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.data import Dataset, default_collate
 
 from ..archs.arch_util import compile_network, to_channels_last
-from ..archs.spec import spec_of
+from ..archs.spec import check_color, spec_of
 from ..archs.weights import check_hash, load_weights, read_block
 from ..config import TrainOptions
 from ..data.sampling import SeededDataset, SeededIndex
 from ..inference.precision import computes_bf16, prefers_channels_last
-from ..inference.windows import check_color
 from ..utils.atomic_files import write_whole
 from ..utils.distributed import any_rank, gather, on_first_rank
 from ..utils.random_state import rng_state

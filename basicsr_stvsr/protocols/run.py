@@ -13,7 +13,7 @@ import yaml
 
 from ..archs.weights import read_block, sha256_of
 from ..config.loading import load_options
-from ..data.advice import advice
+from ..data.hints import hint
 from ..test import test_pipeline
 from ..version import __version__
 from . import protocol_of
@@ -63,7 +63,7 @@ def options_of(name: str, data: Path, chosen: Collection[str] = ()) -> dict[str,
                     others = ' '.join(other for other in known if other != dataset['name'])
                     rest = f'\n--datasets {others} measures the others.' if others else ''
                     raise FileNotFoundError(f'protocol {name} needs the data set {dataset["name"]} at {root}, which '
-                                            f'does not exist.{advice(key, root, None, opt["scale"])}{rest}')
+                                            f'does not exist.{hint(key, root, None, opt["scale"])}{rest}')
                 dataset[key] = str(root)
     return opt
 

@@ -71,13 +71,13 @@ def check_state(path: Path, opt: Mapping[str, Any]) -> None:
         label = network.replace('network_', 'net_')
         weights = Path(opt['path']['models']) / f'{label}_{state["iter"]}.pth'
         if not weights.is_file():
-            raise FileNotFoundError(f'{path} belongs to {weights}, which does not exist{advice(path, opt)}')
+            raise FileNotFoundError(f'{path} belongs to {weights}, which does not exist{hint(path, opt)}')
         saved = state.get('networks', {}).get(label)  # BasicSR's own states have none
         if saved and sha256_of(weights) != saved:
-            raise ValueError(f'{weights} is damaged, or not the file that was saved with {path}{advice(path, opt)}')
+            raise ValueError(f'{weights} is damaged, or not the file that was saved with {path}{hint(path, opt)}')
 
 
-def advice(path: Path, opt: Mapping[str, Any]) -> str:
+def hint(path: Path, opt: Mapping[str, Any]) -> str:
     if path.parent.resolve() == Path(opt['path']['training_states']).resolve():
         return ''
     return (f'. The state lies outside of this experiment, {opt["path"]["experiments_root"]}: to go on with another '

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..archs.spec import spec_of
+from ..archs.spec import State, spec_of
 from ..inference.precision import fastest_precision
-from ..inference.windows import Carry, State, device_of
+from ..inference.tiles import device_of
+from ..inference.windows import Carry
 from ..io.encoding import Encoding, OutputSpec
 from ..io.frame_folder import FolderSource
 from ..io.frame_source import Source

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..inference.windows import Carry, State
+from ..archs.spec import State
+from ..inference.windows import Carry
 from ..io.encoding import Encoding, OutputSpec, default_threads
 from ..io.frame_source import Source, TimedFrame
 from ..io.video_info import VideoError

@@ -7,7 +7,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..archs.spec import NetSpec, spec_of
-from ..inference.windows import Tiles, device_of, frames_of_clip, restore_windows
+from ..inference.tiles import Tiles, device_of
+from ..inference.windows import frames_of_clip, restore_windows
 from ..io.frame_source import Source
 
 MEASURED_SIZE = 64, 64  # of the frames for which multiplications are counted

@@ -38,7 +38,8 @@ from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
 from basicsr_stvsr.data.lq_flow import LQFlow
 from basicsr_stvsr.flow import build_flow
-from basicsr_stvsr.inference.windows import Tiling, restore_clip, restore_frames
+from basicsr_stvsr.inference.tiles import Tiling
+from basicsr_stvsr.inference.windows import restore_clip, restore_frames
 from basicsr_stvsr.models.fisr_model import NUM_WINDOWS, FISRModel
 from basicsr_stvsr.utils.cpu_memory import keep_freed_memory
 

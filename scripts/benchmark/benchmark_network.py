@@ -35,7 +35,8 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from basicsr_stvsr.archs.arch_util import to_channels_last
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS
 from basicsr_stvsr.config.loading import load_options
-from basicsr_stvsr.inference.windows import StreamFrame, Tiles, restore_stream
+from basicsr_stvsr.inference.tiles import Tiles
+from basicsr_stvsr.inference.windows import StreamFrame, restore_stream
 from basicsr_stvsr.utils.cpu_memory import keep_freed_memory
 from basicsr_stvsr.zoo.table import load_network
 

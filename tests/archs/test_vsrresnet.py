@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from basicsr_stvsr.archs.resize import upscale_bicubic
 from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.archs.vsrresnet_arch import ResBlock, VSRResDiscriminator, VSRResNet
-from basicsr_stvsr.inference.windows import Tiling, restore_clip
+from basicsr_stvsr.inference.tiles import Tiling
+from basicsr_stvsr.inference.windows import restore_clip
 
 pytestmark = pytest.mark.numeric
 

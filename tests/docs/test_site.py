@@ -14,6 +14,7 @@ import yaml
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from conftest import ROOT
 
+import basicsr_stvsr
 from basicsr_stvsr.flow import FLOW_REGISTRY
 
 pytest.importorskip('mkdocs', reason="the site needs pip install 'basicsr_stvsr[docs]'")
@@ -123,6 +124,12 @@ def test_links_lead_to_pages_and_anchors(site, pages):
 def test_the_reference_has_every_registered_class(pages, name):
     """With its docstring, of which the reference is made."""
     assert OURS[name].__doc__ and any(name in page.ids for file, page in pages.items() if file.startswith('reference/'))
+
+
+@pytest.mark.parametrize('name', [name for name in basicsr_stvsr.__all__ if name != '__version__'])
+def test_the_reference_has_what_the_package_offers(pages, name):
+    assert getattr(basicsr_stvsr, name).__doc__
+    assert any(place.endswith(f'.{name}') for place in pages['reference/index.html'].ids)
 
 
 def test_the_reference_tells_shapes_and_errors(pages):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from basicsr_stvsr import restore
 from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.inference import precision
 from basicsr_stvsr.inference.precision import computes_bf16, fastest_precision, onednn_may_use_bf16
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer
-from basicsr_stvsr.zoo.restore import restore
 from basicsr_stvsr.zoo.table import ZOO, load
 
 LEAST_PSNR = 50  # dB, of frames in bfloat16 against those in float32

@@ -8,19 +8,15 @@ from torch import nn
 from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.archs.vsrresnet_arch import VSRResNet
+from basicsr_stvsr.inference.tiles import Tiles, Tiling, halved, pad_to_multiple, spans
 from basicsr_stvsr.inference.windows import (
     Carry,
     StreamFrame,
-    Tiles,
-    Tiling,
     frames_of_clip,
-    halved,
-    pad_to_multiple,
     restore_clip,
     restore_frames,
     restore_stream,
     restore_windows,
-    spans,
 )
 
 

@@ -21,7 +21,8 @@ from basicsr_stvsr.archs.hoffr_arch import HRFlowNet
 from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.config import check_options
 from basicsr_stvsr.config.loading import complete_datasets, complete_paths, load_options
-from basicsr_stvsr.inference.windows import StreamFrame, Tiling, restore_clip, restore_stream
+from basicsr_stvsr.inference.tiles import Tiling
+from basicsr_stvsr.inference.windows import StreamFrame, restore_clip, restore_stream
 from basicsr_stvsr.losses.flow_loss import PyramidWarpLoss, total_variation
 from basicsr_stvsr.models.batch import NonFiniteError
 from basicsr_stvsr.models.hoffr_model import HOFFRModel

@@ -9,6 +9,7 @@ from basicsr.archs import build_network
 from torch import nn
 
 import basicsr_stvsr
+from basicsr_stvsr import restore
 from basicsr_stvsr.archs.resize import upscale_bicubic
 from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.flow import build_flow
@@ -16,7 +17,6 @@ from basicsr_stvsr.inference.windows import Carry, restore_clip
 from basicsr_stvsr.io.color import convert_clip
 from basicsr_stvsr.io.frame_source import TimedFrame
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer
-from basicsr_stvsr.zoo.restore import restore
 
 FILM = Fraction(1001, 24000)  # seconds of a frame
 

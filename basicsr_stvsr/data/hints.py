@@ -32,7 +32,7 @@ _DATASETS = {  # pattern of the name of an LMDB -> which data set it is
 }
 
 
-def advice(option: str, path: Path, gt: Path | None, scale: int) -> str:
+def hint(option: str, path: Path, gt: Path | None, scale: int) -> str:
     """How to make clips that are missing, to go behind a message; empty where they are a video, a list or flows.
 
     Args:

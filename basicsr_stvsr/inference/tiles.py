@@ -1,0 +1,258 @@
+"""Runs a network on one window of frames, whole or tile by tile.
+
+Shapes: B clips, T frames in, H x W pixels of the LR grid, s = scale.
+"""
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from itertools import pairwise, product
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..archs.spec import State, spec_of
+
+# What runs on the tile of each input, with the tile of the state: what it makes, and what that leaves
+Run = Callable[[list[Tensor], State | None], tuple[Tensor, State]]
+DEFAULT_OVERLAP = 32, 8  # and feather, of tiles that nobody asked for
+logger = logging.getLogger('basicsr')
+
+
+def device_of(net: nn.Module) -> torch.device | None:
+    """Where a network runs; None: it has no weights, and runs anywhere."""
+    return next((parameter.device for parameter in net.parameters()), None)
+
+
+class Tiling(NamedTuple):
+    """How a frame is cut up where the network cannot take it whole."""
+
+    grid: tuple[int, int]  # rows and columns of tiles
+    # LR pixels that a tile sees beyond its own, on sides where another begins; rounded up to the network's
+    # size_multiple, so that tiles lie on the grid on which it pools and sub-samples
+    overlap: int
+    # LR pixels on either side of where two tiles meet, over which one fades into the other; less where tiles are
+    # smaller than twice that. At most `overlap`; half of it leaves as much around what is used.
+    feather: int = 0
+
+
+class Span(NamedTuple):
+    """One side of a tile, in LR pixels."""
+
+    start: int
+    end: int
+    seen_start: int  # what the tile is given: more, where another begins
+    seen_end: int
+    fade_start: int  # how far, on either side of where it begins and ends, it fades into the other
+    fade_end: int
+
+    def part_of(self, x: Tensor, dim: int, length: int) -> Tensor:
+        """What the tile is given of a side, of whole frames of `length`, or of enlarged ones."""
+        ratio = x.shape[dim] // length
+        return x.narrow(dim, ratio * self.seen_start, ratio * (self.seen_end - self.seen_start))
+
+
+class Tile(NamedTuple):
+    rows: Span
+    columns: Span
+
+    def part_of(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """What the tile is given of (..., H, W), or of an enlarged frame.
+
+        Args:
+            size: H and W.
+        """
+        return self.columns.part_of(self.rows.part_of(x, -2, size[0]), -1, size[1])
+
+
+class TileGrid:
+    """Puts tiles together to a frame, or to an enlarged one.
+
+    Args:
+        size: H and W of the frame.
+        like: a tensor where the grid is to lie, and of its type.
+        feather: whether tiles fade into each other.
+    """
+
+    def __init__(self, size: Sequence[int], like: Tensor, *, feather: bool):
+        self.size, self.like, self.feather = size, like, feather
+        self.whole: Tensor | None = None
+
+    def add(self, tile: Tile, part: Tensor) -> None:
+        """Adds what was made of what a tile was given."""
+        ratio = part.shape[-1] // (tile.columns.seen_end - tile.columns.seen_start)
+        if self.whole is None:
+            self.whole = self.like.new_zeros(*part.shape[:-2], *(ratio * side for side in self.size))
+        place = self.whole
+        for dim, span in ((-2, tile.rows), (-1, tile.columns)):
+            before, after = (span.fade_start, span.fade_end) if self.feather else (0, 0)
+            start, length = ratio * (span.start - before), ratio * (span.end + after - span.start + before)
+            place = place.narrow(dim, start, length)
+            part = part.narrow(dim, start - ratio * span.seen_start, length)
+            if before or after:
+                weight = fade(length, 2 * ratio * before, 2 * ratio * after).to(part)
+                part = part * (weight if dim == -1 else weight[:, None])
+        place += part.to(place)
+
+
+def fade(length: int, before: int, after: int) -> Tensor:
+    """Weights that rise over the first `before` places, and fall over the last `after`."""
+    weight = torch.ones(length)
+    weight[:before] = (torch.arange(before) + 0.5) / before
+    weight[length - after:] *= 1 - (torch.arange(after) + 0.5) / after
+    return weight
+
+
+def cut_into_tiles(size: Sequence[int], tiling: Tiling, multiple: int) -> list[Tile]:
+    """Tiles of a frame of `size`, H and W, which are divisible by `multiple`."""
+    overlap = -(-tiling.overlap // multiple) * multiple
+    sides = []
+    for length, parts in zip(size, tiling.grid, strict=True):
+        parts = spans(length, parts, multiple)
+        feather = min(tiling.feather, *((end - start) // 2 for start, end in parts))
+        sides.append([Span(start, end, max(0, start - overlap), min(length, end + overlap),
+                           feather * (start > 0), feather * (end < length)) for start, end in parts])
+    return [Tile(*sides) for sides in product(*sides)]
+
+
+def spans(length: int, parts: int, multiple: int) -> list[tuple[int, int]]:
+    """Start and end of at most `parts` parts of a length, about as long as each other, at multiples of `multiple`."""
+    edges = [min(length, multiple * round(part * length / parts / multiple)) for part in range(parts)] + [length]
+    return [(start, end) for start, end in pairwise(edges) if start < end]
+
+
+def pad_to_multiple(lq: Tensor, multiple: int) -> Tensor:
+    """Repeats the last row and column until height and width of (..., H, W) are divisible by `multiple`."""
+    h, w = lq.shape[-2:]
+    if h % multiple == w % multiple == 0:
+        return lq
+    padded = F.pad(lq.flatten(0, -3), (0, -w % multiple, 0, -h % multiple), mode='replicate')
+    return padded.unflatten(0, lq.shape[:-2])
+
+
+class Tiles:
+    """Runs a network on whole frames, or tile by tile.
+
+    Args:
+        net: a network that states its needs.
+        tiling: how to cut up frames; default: not at all.
+        dtype: in which convolutions are computed, by autocast; default: that of the frames.
+        may_halve: whether tiles are halved, for good, when the memory of the GPU does not suffice; else torch's error
+            is raised. Frames in smaller tiles are not quite the same.
+
+    Raises:
+        ValueError: the network has no spec, or the feather of the tiling is wider than its overlap.
+    """
+
+    def __init__(self, net: nn.Module, tiling: Tiling | None = None, *, dtype: torch.dtype | None = None,
+                 may_halve: bool = False):
+        self.net, self.spec = net, spec_of(net)
+        self.tiling, self.dtype, self.may_halve = tiling or Tiling((1, 1), 0), dtype, may_halve
+        if not 0 <= self.tiling.feather <= self.tiling.overlap:
+            raise ValueError(f'feather must be from 0 to overlap {self.tiling.overlap}, but is {self.tiling.feather}')
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Restores one window.
+
+        Args:
+            inputs: what the network takes, each (B, ..., H, W), with any H and W.
+
+        Returns:
+            (B, V, C, sH, sW), where the inputs lie.
+        """
+        return self._run(inputs, None, lambda tiles, _: (self.net(*tiles), ()))[0]
+
+    def window(self, frames: Sequence[tuple[int, Tensor]], features: dict[int, Any]) -> Tensor:
+        """Restores one window; what the network makes of each frame alone is made once for all windows that it is in.
+
+        That holds for whole frames: the features of tiles would take more memory than tiles save.
+
+        Args:
+            frames: numbers and frames, each (B, C, H, W).
+            features: by number, what was made of the frames of the window before; holds this one's afterwards.
+
+        Returns:
+            (B, V, C, sH, sW), where the frames lie.
+        """
+        def run(parts: list[Tensor], _: State | None) -> tuple[Tensor, State]:
+            if self.tiling.grid != (1, 1) or self.spec.sharing != 'features':
+                features.clear()
+                return self.net(parts[0].unsqueeze(1) if len(parts) == 1 else torch.stack(parts, dim=1)), ()
+            numbers = [number for number, _ in frames]
+            for number in features.keys() - set(numbers):
+                del features[number]
+            for number, part in zip(numbers, parts, strict=True):
+                if number not in features:
+                    features[number] = self.net.features(part)
+            return self.net([features[number] for number in numbers]), ()
+
+        return self._run([frame for _, frame in frames], None, run)[0]
+
+    def step(self, frame: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Restores the next frame of a stream by a recurrent network.
+
+        Args:
+            frame: (B, C, H, W), any H and W.
+            state: what the last frame left, of the whole frame: each tile sees what its neighbours became.
+
+        Returns:
+            the frame, (B, C, sH, sW), where it lies, and what it leaves.
+        """
+        return self._run((frame,), state, lambda tiles, state: self.net.step(*tiles, state))
+
+    def next_window(self, frames: Tensor, state: State | None) -> tuple[Tensor, State | None]:
+        """Restores the next window of a stream by a network that uses what the window before left.
+
+        Args:
+            frames: (B, T, C, H, W), any H and W.
+            state: of whole frames; None at the beginning of a scene.
+
+        Returns:
+            the frames, (B, V, C, sH, sW), where they lie, and the state for the next window.
+        """
+        return self._run((frames,), state, lambda tiles, state: self.net.next_window(*tiles, state))
+
+    def _run(self, inputs: Sequence[Tensor], state: State | None, run: Run) -> tuple[Tensor, State]:
+        inputs, (h, w) = [pad_to_multiple(x, self.spec.size_multiple) for x in inputs], inputs[0].shape[-2:]
+        device = device_of(self.net) or inputs[0].device
+        while True:
+            try:
+                with torch.autocast(device.type, self.dtype) if self.dtype else nullcontext():
+                    output, left = self._run_padded(inputs, state, run, device)
+                return output[..., :self.spec.scale * h, :self.spec.scale * w], left
+            except torch.OutOfMemoryError:
+                smaller = halved(self.tiling, inputs[0].shape[-2:], self.spec.size_multiple)
+                if not self.may_halve or smaller is None:
+                    raise
+                self.tiling = smaller
+            torch.cuda.empty_cache()  # outside of the handler, which keeps alive what the failed call held
+            logger.warning('The memory of the GPU does not suffice: frames are cut into %d x %d tiles from here on.',
+                           *smaller.grid)
+
+    def _run_padded(self, inputs: list[Tensor], state: State | None, run: Run, device: torch.device) -> (
+            tuple[Tensor, State]):
+        like, multiple, size = inputs[0], self.spec.size_multiple, inputs[0].shape[-2:]
+        tiles = cut_into_tiles(size, self.tiling, multiple)
+        if len(tiles) == 1:
+            output, left = run([x.to(device) for x in inputs], state)
+            return output.to(like), left
+        grid, states = TileGrid(size, like, feather=True), []
+        for tile in tiles:
+            part, left = run([tile.part_of(x, size).to(device) for x in inputs],
+                             state and type(state)(*(tile.part_of(x, size) for x in state)))
+            grid.add(tile, part)
+            states = states or [TileGrid(size, x, feather=False) for x in left or ()]
+            for whole, x in zip(states, left or (), strict=True):
+                whole.add(tile, x)
+        return grid.whole, type(left)(*(each.whole for each in states)) if states else left
+
+
+def halved(tiling: Tiling, size: Sequence[int], multiple: int) -> Tiling | None:
+    """Tiles of half the size; None where that would hardly be less than what they see beyond their own."""
+    sides = [length / parts for length, parts in zip(size, tiling.grid, strict=True)]
+    longer = sides.index(max(sides))
+    overlap, feather = (tiling.overlap, tiling.feather) if max(tiling.grid) > 1 else DEFAULT_OVERLAP
+    if sides[longer] / 2 < max(multiple, overlap):
+        return None
+    return Tiling(tuple(parts * (1 + (side == longer)) for side, parts in enumerate(tiling.grid)), overlap, feather)
