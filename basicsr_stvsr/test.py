@@ -2,15 +2,19 @@
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from os import path as osp
 
 import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.models import build_model
-from basicsr.utils import get_env_info, get_time_str, make_exp_dirs
+from basicsr.models.base_model import BaseModel
+from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_dirs
 from basicsr.utils.options import dict2str
+from torch.utils.data import DataLoader
 
-from .config.loading import parse_options, user_errors
+from .config.loading import user_errors
+from .config.run_options import RunOptions, read_command, start_run
 from .models.stvsr_model import STVSRModel
 from .training.log_file import details_to_file, log_to_file, open_log_file
 from .training.run_summary import summarize_test
@@ -18,46 +22,72 @@ from .utils.cpu_memory import keep_freed_memory
 from .utils.distributed import leave_dist
 
 
-def test_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:
-    """Tests as the option file on the command line says; results/ goes under `root_path`.
+def prepare(run: RunOptions) -> tuple[BaseModel, list[DataLoader]]:
+    """Open the data and build the model. The folder of results is made last, so that an error moves nothing away."""
+    opt = start_run(run)
+    torch.backends.cudnn.benchmark = True
+    if opt['num_gpu'] == 0:
+        keep_freed_memory()
+    logger, memory = log_to_file(opt, logging.INFO)
+    with details_to_file(logger):
+        logger.info(get_env_info())
+        logger.info(dict2str(opt))
 
-    Args:
-        argv: command line; None: this process's.
-    """
-    with user_errors():
-        opt, _ = parse_options(root_path, is_train=False, argv=argv)
-        torch.backends.cudnn.benchmark = True
-        if opt['num_gpu'] == 0:
-            keep_freed_memory()
-        logger, memory = log_to_file(opt, logging.INFO)
-        with details_to_file(logger):
-            logger.info(get_env_info())
-            logger.info(dict2str(opt))
+        loaders = []
+        for _, dataset_opt in sorted(opt['datasets'].items()):
+            dataset = build_dataset(dataset_opt)
+            loaders.append(build_dataloader(
+                dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=None,
+                seed=opt['manual_seed']))
+            logger.info(f'Number of clips in {dataset_opt["name"]}: {len(dataset)}')
+        model = build_model(opt)
+        if isinstance(model, STVSRModel):
+            for loader in loaders:
+                model.check_clips(loader.dataset)
+        make_exp_dirs(opt)
+        if opt['rank'] == 0:
+            open_log_file(logger, memory, osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log'))
+    logger.info(summarize_test(opt, model, loaders))
+    return model, loaders
 
-            loaders = []
-            for _, dataset_opt in sorted(opt['datasets'].items()):
-                dataset = build_dataset(dataset_opt)
-                loaders.append(build_dataloader(
-                    dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=None,
-                    seed=opt['manual_seed']))
-                logger.info(f'Number of clips in {dataset_opt["name"]}: {len(dataset)}')
-            model = build_model(opt)
-            if isinstance(model, STVSRModel):
-                for loader in loaders:
-                    model.check_clips(loader.dataset)
-            # Only now: what cannot be tested must not move older results away.
-            make_exp_dirs(opt)
-            if opt['rank'] == 0:
-                open_log_file(logger, memory, osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log'))
-        logger.info(summarize_test(opt, model, loaders))
 
+def score(model: BaseModel, loaders: list[DataLoader]) -> None:
+    """Score all test sets, and write the results."""
+    opt = model.opt
     for loader in loaders:
-        logger.info(f'Testing {loader.dataset.opt["name"]}...')
+        get_root_logger().info(f'Testing {loader.dataset.opt["name"]}...')
         model.validation(loader, current_iter=opt['name'], tb_logger=None, save_img=opt['val'].get('save_img', False))
     if isinstance(model, STVSRModel):
         model.scorer.close()
-    del model
+
+
+def test(run: RunOptions, *, report_errors: bool = False) -> None:
+    """Test a network on data sets, and write the scores.
+
+    Args:
+        report_errors: whether wrong options and missing data end the process with a message and status 2, instead of
+            an exception.
+
+    Raises:
+        ValueError, OSError: an option is wrong, data are missing, or they do not fit the network.
+    """
+    with user_errors() if report_errors else nullcontext():
+        prepared = prepare(run)
+    score(*prepared)
+    del prepared  # the model goes before the process group
     leave_dist()
+
+
+def test_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:
+    """Test as the command line says.
+
+    Args:
+        root_path: folder of results/.
+        argv: the command line; default: that of this process.
+    """
+    with user_errors():
+        run = read_command('test', root_path, argv)
+    test(run, report_errors=True)
 
 
 if __name__ == '__main__':

@@ -7,11 +7,11 @@ import resource
 import signal
 import sys
 import time
-from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from os import path as osp
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from basicsr.data import build_dataloader, build_dataset
@@ -22,7 +22,8 @@ from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_
 from basicsr.utils.options import dict2str
 from torch.utils.data import DataLoader, Dataset
 
-from .config.loading import parse_options, save_options, user_errors
+from .config.loading import user_errors
+from .config.run_options import RunOptions, read_command, save_options, start_run
 from .data.sampling import SampleStream
 from .models.batch import NonFiniteError
 from .models.stvsr_model import STVSRModel
@@ -101,16 +102,17 @@ def open_data(opt: dict[str, Any]) -> tuple[Dataset, list[DataLoader]]:
     return train_set, val_loaders
 
 
-def make_folders(opt: dict[str, Any], args: Namespace, is_new: bool) -> None:
-    """Makes the folders of the experiment, of which a new run moves older ones of the same name away."""
-    folder, file = Path(opt['path']['experiments_root']), Path(args.opt)
-    text = file.read_text()  # before the folder that it may lie in is moved
+def make_folders(opt: dict[str, Any], run: RunOptions, is_new: bool) -> None:
+    """Make the folders of the experiment. A new run moves older ones of the same name away."""
+    folder = Path(opt['path']['experiments_root'])
+    text = run.file.read_text() if run.file else None  # before the folder that it may be in is moved
     if is_new:
         make_exp_dirs(opt)
         if opt['logger'].get('use_tb_logger') and 'debug' not in opt['name']:
             mkdir_and_rename(osp.join(opt['root_path'], 'tb_logger', opt['name']))
-    (folder / file.name).write_text(text)
-    save_options(args.given, str(folder / 'options.yml'))
+    if run.file:
+        (folder / run.file.name).write_text(text)
+    save_options(run, folder / 'options.yml')
 
 
 # ---------------------------------------------------------------- the loop
@@ -198,48 +200,95 @@ class Training:
         self.log.validation(self.position.iter, getattr(self.model, 'validation_results', {}))  # BasicSR's have none
 
 
-def train_pipeline(root_path: str) -> None:
-    """Trains as the option file on the command line says; experiments/ goes under `root_path`."""
-    with user_errors():
-        opt, args = parse_options(root_path, is_train=True)
-        opt['root_path'] = root_path
-        torch.backends.cudnn.benchmark = True
-        if opt['num_gpu'] == 0:
-            keep_freed_memory()
-        logger, memory = log_to_file(opt, logging.WARNING if args.check else logging.INFO)
-        with details_to_file(logger):
-            logger.info(get_env_info())
-            logger.info(dict2str(opt))
+class Prepared(NamedTuple):
+    """A training that is about to start."""
 
-            # Data and network before any folder: a mistyped path must not move an older experiment away.
-            resume_state = find_resume_state(opt)
-            train_set, val_loaders = open_data(opt)
-            model = build_model(opt)
-            if isinstance(model, STVSRModel):
-                model.check_data(train_set, [loader.dataset for loader in val_loaders])
-            if resume_state:
-                take_over(opt, model, resume_state)
-            loader = make_train_loader(opt, train_set, start=resume_state['samples'] if resume_state else 0)
-            position = Position(opt, loader.batch_sampler, resume_state)
-            if args.check:
-                with open_batches(loader, opt) as batches:
-                    check(opt, model, batches, position)
-                del model
-                leave_dist()
-                return
+    opt: dict[str, Any]
+    model: BaseModel
+    loader: DataLoader
+    val_loaders: list[DataLoader]
+    position: Position
+    resume_state: dict[str, Any] | None
+    log: TrainingLog
+    tb_logger: Any  # SummaryWriter, or None
 
-            summary = summarize_training(
-                opt, model, train_set, val_loaders, start_iter=position.iter, last_iter=position.last_iter,
-                global_batch=position.batches.global_batch, epoch_length=position.batches.epoch_length)
-            on_first_rank(lambda: make_folders(opt, args, is_new=resume_state is None))
-            if opt['rank'] == 0:
-                open_log_file(logger, memory, osp.join(opt['path']['log'], f'train_{opt["name"]}_{get_time_str()}.log'))
-            tb_logger = init_tb_loggers(opt)
-            log = TrainingLog(opt, start_iter=position.iter, total_iter=position.last_iter, tb_logger=tb_logger)
-        logger.info(summary)
+
+def prepare(run: RunOptions) -> Prepared | None:
+    """Open the data and build the model; make the experiment's folder last, so that an error moves nothing away.
+
+    Returns:
+        the training; None where the run only takes a trial step (`check`).
+    """
+    opt = start_run(run)
+    opt['root_path'] = str(run.root)
+    torch.backends.cudnn.benchmark = True
+    if opt['num_gpu'] == 0:
+        keep_freed_memory()
+    logger, memory = log_to_file(opt, logging.WARNING if run.check else logging.INFO)
+    with details_to_file(logger):
+        logger.info(get_env_info())
+        logger.info(dict2str(opt))
+
+        resume_state = find_resume_state(opt)
+        train_set, val_loaders = open_data(opt)
+        model = build_model(opt)
+        if isinstance(model, STVSRModel):
+            model.check_data(train_set, [loader.dataset for loader in val_loaders])
         if resume_state:
-            logger.info(f'Resuming training from epoch: {resume_state["epoch"]}, iter: {resume_state["iter"]}.')
+            take_over(opt, model, resume_state)
+        loader = make_train_loader(opt, train_set, start=resume_state['samples'] if resume_state else 0)
+        position = Position(opt, loader.batch_sampler, resume_state)
+        if run.check:
+            with open_batches(loader, opt) as batches:
+                check(opt, model, batches, position)
+            del model
+            leave_dist()
+            return None
 
+        summary = summarize_training(
+            opt, model, train_set, val_loaders, start_iter=position.iter, last_iter=position.last_iter,
+            global_batch=position.batches.global_batch, epoch_length=position.batches.epoch_length)
+        on_first_rank(lambda: make_folders(opt, run, is_new=resume_state is None))
+        if opt['rank'] == 0:
+            open_log_file(logger, memory, osp.join(opt['path']['log'], f'train_{opt["name"]}_{get_time_str()}.log'))
+        tb_logger = init_tb_loggers(opt)
+        log = TrainingLog(opt, start_iter=position.iter, total_iter=position.last_iter, tb_logger=tb_logger)
+    logger.info(summary)
+    if resume_state:
+        logger.info(f'Resuming training from epoch: {resume_state["epoch"]}, iter: {resume_state["iter"]}.')
+    return Prepared(opt, model, loader, val_loaders, position, resume_state, log, tb_logger)
+
+
+def train(run: RunOptions, *, report_errors: bool = False) -> None:
+    """Train as the options say.
+
+    Args:
+        report_errors: whether wrong options and missing data end the process with a message and status 2, instead of
+            an exception.
+
+    Raises:
+        ValueError, OSError: an option is wrong, or data or weights are missing; nothing was written.
+        SystemExit: status 1: the training diverged, or a checkpoint could not be written; 75: a signal stopped it,
+            and `auto_resume` continues from there.
+    """
+    with user_errors() if report_errors else nullcontext():
+        prepared = prepare(run)
+    if prepared is None:
+        return
+    opt, position = prepared.opt, prepared.position
+    stopped_by = run_to_the_end(prepared)
+    del prepared  # the model goes before the process group
+    leave_dist()
+    if stopped_by:
+        if opt['rank'] == 0:
+            print(f'Stopped by {stopped_by.name} after iteration {position.iter} of {position.last_iter}, and saved; '
+                  '--auto_resume goes on from there.', file=sys.stderr)
+        sys.exit(EXIT_STOPPED)
+
+
+def run_to_the_end(prepared: Prepared) -> signal.Signals | None:
+    """Run the loop; return the signal that stopped it, the same on all ranks."""
+    opt, model, loader, val_loaders, position, resume_state, log, tb_logger = prepared
     try:
         with StopRequest() as stop, log, open_batches(loader, opt) as batches:
             training = Training(opt, model, batches, position, val_loaders, log, tb_logger)
@@ -247,21 +296,26 @@ def train_pipeline(root_path: str) -> None:
                 restore_rng_of_rank(resume_state['rng'])
             is_stopped = training.run(stop)
     except (CheckpointError, NonFiniteError) as error:
-        logger.error(str(error))
+        get_root_logger().error(str(error))
         sys.exit(1)
     finally:
         if tb_logger:
             tb_logger.close()
     if isinstance(model, STVSRModel):
         model.scorer.close()
-    signals = set(filter(None, gather(stop.received))) if is_stopped else set()
-    del model, training
-    leave_dist()
-    if is_stopped:
-        if opt['rank'] == 0:
-            print(f'Stopped by {min(signals).name} after iteration {position.iter} of {position.last_iter}, and saved; '
-                  '--auto_resume goes on from there.', file=sys.stderr)
-        sys.exit(EXIT_STOPPED)
+    return min(filter(None, gather(stop.received))) if is_stopped else None
+
+
+def train_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:
+    """Train as the command line says.
+
+    Args:
+        root_path: folder of experiments/.
+        argv: the command line; default: that of this process.
+    """
+    with user_errors():
+        run = read_command('train', root_path, argv)
+    train(run, report_errors=True)
 
 
 def take_over(opt: dict[str, Any], model: BaseModel, resume_state: dict[str, Any]) -> None:

@@ -3,8 +3,8 @@
 Exit codes: 0, done; 1, it failed on the way, and what was done is kept; 2, what was asked for cannot be done, and
 nothing was begun; 130, interrupted.
 """
+import importlib
 import os
-import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     # Their options are those of BasicSR, but for `test --protocol`
     if arguments[:1] == ['train'] or arguments[:1] == ['test'] and not {'--protocol', '-h', '--help'} & set(arguments):
-        sys.argv = [f'stvsr {arguments[0]}', *arguments[1:]]
-        make_pipeline_parser(arguments[0]).parse_args()  # help and usage errors, before seconds of imports
-        runpy.run_module(f'basicsr_stvsr.{arguments[0]}', run_name='__main__')
+        action, *rest = arguments
+        make_pipeline_parser(action, f'stvsr {action}').parse_args(rest)  # help and usage errors, before the imports
+        pipeline = importlib.import_module(f'basicsr_stvsr.{action}')
+        getattr(pipeline, f'{action}_pipeline')(os.getcwd(), rest)
         return 0
     parser = make_parser()
     args, others = parser.parse_known_args(arguments)

@@ -3,9 +3,14 @@ import argparse
 import os
 
 
-def make_pipeline_parser(action: str) -> argparse.ArgumentParser:
-    """The parser of `train` or `test`."""
+def make_pipeline_parser(action: str, prog: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of `train` or `test`.
+
+    Args:
+        prog: name of the program in its help; default: that of this process.
+    """
     parser = argparse.ArgumentParser(
+        prog=prog,
         description=f'{action.capitalize()} with BasicSR.',
         epilog=f'example:\n  stvsr {action} -opt options/{action}_mbnet_small.yml\n'
         f'  python basicsr/{action}.py -opt options/{action}_mbnet_small.yml',

@@ -128,8 +128,7 @@ def train_here(monkeypatch, tmp_path):
         for handler in get_root_logger().handlers:  # made for an earlier test, whose stderr is closed
             if type(handler) is logging.StreamHandler:
                 handler.stream = sys.stderr
-        monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(options), *flags])
-        train_pipeline(str(tmp_path))
+        train_pipeline(str(tmp_path), ['-opt', str(options), *flags])
         return tmp_path / 'experiments' / opt['name']
 
     yield train

@@ -3,28 +3,16 @@
 BasicSR's own parser loads YAML with a loader that runs code named in the file, takes `2e-4` for text and evaluates what
 `--force_yml` is given. This one does not.
 """
-import argparse
-import random
 import re
-import shlex
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from os import path as osp
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from basicsr.utils.dist_util import get_dist_info
-from basicsr.utils.misc import set_random_seed
 
-from stvsr.pipeline_parser import make_pipeline_parser
-
-from ..utils.distributed import gather, init_dist
-from . import check_options, has_schema
 from .block import nearest, shown
 
 
@@ -174,51 +162,6 @@ def set_option(opt: dict[str, Any], assignment: str, new_blocks: bool = False) -
     opt[name] = load_yaml(value, f'--force_yml {assignment}')
 
 
-def parse_options(root_path: str, is_train: bool, argv: Sequence[str] | None = None) -> tuple[
-        dict[str, Any], argparse.Namespace]:
-    """Reads the command line and the option file it names, and sets up processes, seeds and paths as BasicSR does.
-
-    Args:
-        root_path: folder under which experiments/ or results/ are written.
-        is_train: whether to train or to test.
-        argv: command line; None: this process's.
-    """
-    args = make_pipeline_parser('train' if is_train else 'test').parse_args(argv)
-
-    opt = load_options(args.opt)
-    for assignment in args.force_yml:
-        set_option(opt, assignment, new_blocks=has_schema(opt))
-    args.given = deepcopy(opt)  # what `save_options` keeps
-    opt = check_options(opt, is_train)
-
-    if opt.setdefault('num_gpu', 'auto') == 'auto':
-        opt['num_gpu'] = torch.cuda.device_count()
-    opt['dist'] = args.launcher != 'none'
-    if opt['dist']:
-        # Without GPUs in use, tensors are in main memory, where nccl does not reach, which BasicSR's files always name.
-        backend = {} if opt['num_gpu'] else {'backend': 'gloo'}
-        init_dist(args.launcher, **{**(opt.get('dist_params') or {}), **backend})
-    opt['rank'], opt['world_size'] = get_dist_info()
-    if opt.get('manual_seed') is None:
-        opt['manual_seed'] = gather(random.randint(1, 10000))[0]  # the same for all, who share the samples
-    set_random_seed(opt['manual_seed'] + opt['rank'])
-
-    opt['is_train'], opt['auto_resume'] = is_train, args.auto_resume
-    if args.debug and not opt['name'].startswith('debug'):
-        opt['name'] = f'debug_{opt["name"]}'
-    complete_datasets(opt)
-    complete_paths(opt, root_path)
-    if not is_train:
-        opt['val'] = opt.get('val') or {}
-    metrics = (opt.get('val') or {}).get('metrics')
-    if metrics:  # `niqe: ~` turns a metric off
-        opt['val']['metrics'] = {name: metric for name, metric in metrics.items() if metric}
-    if is_train and 'debug' in opt['name']:
-        opt['logger'].update(print_freq=1, save_checkpoint_freq=8)
-        (opt.get('val') or {}).update(val_freq=8)
-    return opt, args
-
-
 def complete_datasets(opt: dict[str, Any]) -> None:
     """Gives every data set its name in the file, its phase ('val' of 'val_2'), the scale, and paths without '~'.
 
@@ -257,10 +200,3 @@ def complete_paths(opt: dict[str, Any], root_path: str) -> None:
 def folder_of(path: str) -> str:
     """Without '~', and without a slash at the end, behind which BasicSR would look for the name to move it to."""
     return osp.normpath(osp.expanduser(path))
-
-
-def save_options(given: dict[str, Any], path: str) -> None:
-    """Writes the options of a run as one file: with what it took from `base`, and what --force_yml changed."""
-    with open(path, 'w', encoding='utf-8') as file:
-        file.write(f'# {time.asctime()}: {shlex.join(sys.argv)}\n')
-        yaml.safe_dump(given, file, sort_keys=False, allow_unicode=True)

@@ -6,15 +6,15 @@ from collections.abc import Collection, Mapping
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
 from ..archs.weights import read_block, sha256_of
 from ..config.loading import load_options
+from ..config.run_options import RunOptions
 from ..data.hints import hint
-from ..test import test_pipeline
+from ..test import test
 from ..version import __version__
 from . import protocol_of
 from .report import write_report
@@ -89,8 +89,7 @@ def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: P
         the folder of the results.
 
     Raises:
-        ValueError, FileNotFoundError: as `options_of`, or a file is missing. Where the network does not fit the
-            protocol, SystemExit, as of `test_pipeline`.
+        ValueError, FileNotFoundError: as `options_of`, a file is missing, or the network does not fit the protocol.
     """
     opt = options_of(name, data, chosen)
     opt['network_g'] = dict(deepcopy(network or baseline(label, opt)))
@@ -116,8 +115,9 @@ def measure_frames(name: str, label: str, frames: Path, *, data: Path = Path(_DA
         the folder of the results.
 
     Raises:
-        ValueError, FileNotFoundError: as `options_of`, or the frames of a data set are missing. Where frames of a clip
-            do not fit, SystemExit, as of `test_pipeline`, or FrameReadError.
+        ValueError, FileNotFoundError: as `options_of`, the frames of a data set are missing, or those of a clip do not
+            fit.
+        FrameReadError: a frame cannot be read.
     """
     opt = options_of(name, data, chosen)
     for dataset in opt['datasets'].values():
@@ -140,12 +140,8 @@ def run(name: str, label: str, opt: dict[str, Any], made: Mapping[str, Any], int
     opt = {'name': folder.name, 'model_type': 'STVSRModel', 'num_gpu': 'auto', 'manual_seed': 0, **opt}
     opt['path'] = {**opt['path'], 'results_root': str(folder)}
     opt['val'] = {'pbar': True, **opt['val'], 'num_worker': num_worker}
-    text = yaml.safe_dump(opt, sort_keys=False, allow_unicode=True)
-    with TemporaryDirectory() as temporary:
-        file = Path(temporary) / f'{folder.name}.yml'
-        file.write_text(text)
-        test_pipeline(str(into.parent), ['-opt', str(file)])
-    (folder / 'options.yml').write_text(text)
+    test(RunOptions(action='test', options=opt, root=into.parent))
+    (folder / 'options.yml').write_text(yaml.safe_dump(opt, sort_keys=False, allow_unicode=True))
     made = {
         'protocol': name, 'model': label, **made,
         'metrics': {metric: options for metric, options in opt['val']['metrics'].items() if options},

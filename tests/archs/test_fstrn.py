@@ -17,7 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from basicsr_stvsr.archs.fstrn_arch import FSTRN, C3DResBlock, FastResBlock, FrameConv, FrameDeconv, enlarge
-from basicsr_stvsr.config.loading import complete_datasets, complete_paths, load_options, parse_options
+from basicsr_stvsr.config.loading import complete_datasets, complete_paths, load_options
+from basicsr_stvsr.config.run_options import read_command, start_run
 from basicsr_stvsr.inference.windows import restore_clip
 from basicsr_stvsr.models.stvsr_model import STVSRModel
 
@@ -353,7 +354,7 @@ def test_sizes_of_the_test_clips():
 
 
 def test_the_test_file_is_taken(tmp_path):
-    opt, _ = parse_options(str(tmp_path), False, ['-opt', str(OPTIONS / 'test_fstrn.yml')])
+    opt = start_run(read_command('test', tmp_path, ['-opt', str(OPTIONS / 'test_fstrn.yml')]))
     assert count(build_network(opt['network_g'])) == 802_241
 
 

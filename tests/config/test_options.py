@@ -1,11 +1,11 @@
 """Option files and the command line, up to the options that training and testing get."""
-import sys
 
 import pytest
 import yaml
 from conftest import ROOT
 
-from basicsr_stvsr.config.loading import load_options, load_yaml, merge_options, parse_options, save_options, set_option
+from basicsr_stvsr.config.loading import load_options, load_yaml, merge_options, set_option
+from basicsr_stvsr.config.run_options import read_command, save_options, start_run
 from basicsr_stvsr.test import test_pipeline as run_test_pipeline
 from basicsr_stvsr.train import train_pipeline
 
@@ -164,22 +164,23 @@ def test_set_option_refuses(assignment, message):
 def test_what_is_forced_is_checked(tmp_path, assignments, message):
     path = write(tmp_path / 'a.yml', TRAINING)
     with pytest.raises(ValueError, match=message):
-        parse_options(str(tmp_path), True, ['-opt', path, '--force_yml', *assignments])
+        start_run(read_command('train', tmp_path, ['-opt', path, '--force_yml', *assignments]))
 
 
 def test_a_block_may_be_forced_that_the_file_lacks(tmp_path):
     path = write(tmp_path / 'a.yml', TRAINING)
-    opt, _ = parse_options(str(tmp_path), True, [
+    opt = start_run(read_command('train', tmp_path, [
         '-opt', path, '--force_yml', 'network_g:type=MBNet', 'train:lr_mul:flow_net=0.25', 'dist_params:port=29501',
-        'path:resume_state=~'])
+        'path:resume_state=~']))
     assert opt['train']['lr_mul'] == {'flow_net': 0.25} and opt['dist_params'] == {'port': 29501}
 
 
-# ---------------------------------------------------------------- parse_options
+# ---------------------------------------------------------------- starting a run
 
-def test_parse_options_fills_in_what_basicsr_expects(tmp_path):
+def test_start_run_fills_in_what_basicsr_expects(tmp_path):
     path = write(tmp_path / 'a.yml', TRAINING)
-    opt, args = parse_options(str(tmp_path), True, ['-opt', path, '--force_yml', 'logger:print_freq=3'])
+    run = read_command('train', tmp_path, ['-opt', path, '--force_yml', 'logger:print_freq=3'])
+    opt = start_run(run)
     assert (opt['dist'], opt['rank'], opt['world_size'], opt['is_train']) == (False, 0, 1, True)
     assert list(opt['datasets']) == ['train', 'val_2']
     assert opt['datasets']['val_2']['phase'] == 'val' and opt['datasets']['train']['scale'] == 4
@@ -192,18 +193,19 @@ def test_parse_options_fills_in_what_basicsr_expects(tmp_path):
     assert opt['val']['average'] == 'clips' and opt['train']['accumulate'] == 1
     assert opt['datasets']['train']['batch_size_per_gpu'] == 1 and 'prefetch_mode' not in opt['datasets']['train']
 
-    save_options(args.given, tmp_path / 'options.yml')
+    save_options(run, tmp_path / 'options.yml')
     given = yaml.safe_load(TRAINING)
     given['logger']['print_freq'], given['train']['optim_g']['lr'] = 3, 2e-4
     assert load_options(tmp_path / 'options.yml') == given
 
-    opt, _ = parse_options(str(tmp_path), True, ['-opt', path, '--debug', '--force_yml', 'path:experiments_root=/e'])
+    changes = ['--force_yml', 'path:experiments_root=/e']
+    opt = start_run(read_command('train', tmp_path, ['-opt', path, '--debug', *changes]))
     assert opt['name'] == 'debug_x' and opt['logger']['print_freq'] == 1 and opt['path']['models'] == '/e/models'
 
 
 def test_a_test_needs_little(tmp_path):
     path = write(tmp_path / 'a.yml', BASELINE.replace('num_gpu: 0', 'path: ~'))
-    opt, _ = parse_options(str(tmp_path), False, ['-opt', path])
+    opt = start_run(read_command('test', tmp_path, ['-opt', path]))
     assert opt['val'] == {} and isinstance(opt['num_gpu'], int)
     assert opt['path']['results_root'] == str(tmp_path / 'results' / 'x')
 
@@ -307,7 +309,7 @@ dist_params:
 def test_files_of_basicsr_pass_as_they_are(tmp_path):
     """Also keys and values that our own schema has not, such as an enlarge ratio of 1.5."""
     path = write(tmp_path / 'a.yml', BASICSR_FILE)
-    opt, _ = parse_options(str(tmp_path), True, ['-opt', path])
+    opt = start_run(read_command('train', tmp_path, ['-opt', path]))
     plain = yaml.safe_load(BASICSR_FILE)
     assert {name: opt[name] for name in ('train', 'val', 'network_g', 'logger', 'manual_seed', 'dist_params')} == {
         name: plain[name] for name in ('train', 'val', 'network_g', 'logger', 'manual_seed', 'dist_params')}
@@ -322,7 +324,7 @@ def test_without_gpus_several_processes_talk_by_gloo(tmp_path, monkeypatch):
     asked = {}
     monkeypatch.setattr('basicsr_stvsr.config.loading.init_dist', lambda launcher, **how: asked.update(how))
     path = write(tmp_path / 'a.yml', BASICSR_FILE)
-    parse_options(str(tmp_path), True, ['-opt', path, '--launcher', 'pytorch'])
+    start_run(read_command('train', tmp_path, ['-opt', path, '--launcher', 'pytorch']))
     assert asked == {'backend': 'gloo', 'port': 29500}
 
 
@@ -334,18 +336,17 @@ def test_without_gpus_several_processes_talk_by_gloo(tmp_path, monkeypatch):
 def test_what_is_wrong_for_basicsr_too(tmp_path, assignment, message):
     path = write(tmp_path / 'a.yml', BASICSR_FILE)
     with pytest.raises(ValueError, match=message):
-        parse_options(str(tmp_path), True, ['-opt', path, '--force_yml', assignment])
+        start_run(read_command('train', tmp_path, ['-opt', path, '--force_yml', assignment]))
 
 
 @pytest.mark.parametrize('pipeline, text', [(train_pipeline, TRAINING), (run_test_pipeline, BASELINE)])
-def test_wrong_options_end_with_code_2_and_leave_nothing(tmp_path, pipeline, text, monkeypatch, capsys):
+def test_wrong_options_end_with_code_2_and_leave_nothing(tmp_path, pipeline, text, capsys):
     """All problems at once, and before the data, which do not exist either."""
     path = write(tmp_path / 'a.yml', text)
     root = tmp_path / 'root'
     root.mkdir()
-    monkeypatch.setattr(sys, 'argv', ['x', '-opt', path, '--force_yml', 'network_g:scal=4', 'scale=four'])
     with pytest.raises(SystemExit) as end:
-        pipeline(str(root))
+        pipeline(str(root), ['-opt', path, '--force_yml', 'network_g:scal=4', 'scale=four'])
     assert end.value.code == 2 and not list(root.iterdir())
     assert capsys.readouterr().err.splitlines()[-2:] == [
         "error: scale must be a whole number, but is 'four'",
@@ -356,7 +357,7 @@ def test_wrong_options_end_with_code_2_and_leave_nothing(tmp_path, pipeline, tex
 @pytest.mark.parametrize('path', sorted((ROOT / 'options').rglob('*.yml')), ids=lambda path: path.stem)
 def test_every_option_file_passes(path, tmp_path):
     is_train = 'train' in load_options(str(path)) and not path.stem.startswith('test_')
-    opt, _ = parse_options(str(tmp_path), is_train, ['-opt', str(path)])
+    opt = start_run(read_command('train' if is_train else 'test', tmp_path, ['-opt', str(path)]))
     assert opt['is_train'] == is_train
 
 

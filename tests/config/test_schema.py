@@ -22,7 +22,7 @@ from torch import nn
 from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.config import Block, Count, Loss, Options, Positive, TrainOptions, check_options
 from basicsr_stvsr.config.json_schema import json_schema, reference
-from basicsr_stvsr.config.loading import load_options, load_yaml, parse_options, set_option
+from basicsr_stvsr.config.loading import load_options, load_yaml, set_option
 from basicsr_stvsr.config.options import (
     CosineOptions,
     DistOptions,
@@ -32,6 +32,7 @@ from basicsr_stvsr.config.options import (
     ValOptions,
     WandbOptions,
 )
+from basicsr_stvsr.config.run_options import RunOptions, read_command, start_run
 from basicsr_stvsr.data.clip_options import (
     ClipSource,
     ClipTestOptions,
@@ -49,9 +50,9 @@ TRAIN, TEST = ROOT / 'options' / 'train_mbnet.yml', ROOT / 'options' / 'test_mbn
 
 def problems(root: Path, *changes: str, file: Path = TRAIN) -> list[str]:
     """The lines with which parse_options refuses an option file with some changes; none where it takes them."""
-    is_train = file.stem.startswith('train')
     try:
-        parse_options(str(root), is_train, ['-opt', str(file), *(['--force_yml', *changes] if changes else [])])
+        action = file.stem.partition('_')[0]
+        start_run(RunOptions.from_file(action, file, root=root, changes=changes))
     except ValueError as error:
         return str(error).splitlines()
     return []
@@ -404,7 +405,7 @@ def test_the_examples_of_the_docs(tmp_path, scratch_registries):
     short, command, errors, code = blocks[:4]
     (tmp_path / 'options').symlink_to(ROOT / 'options')
     (tmp_path / 'short.yml').write_text(short)
-    opt, _ = parse_options(str(tmp_path), True, ['-opt', str(tmp_path / 'short.yml')])
+    opt = start_run(read_command('train', tmp_path, ['-opt', str(tmp_path / 'short.yml')]))
     assert opt['train']['optim_g'] == {'type': 'Adam', 'lr': 5e-5, 'weight_decay': 0, 'betas': [0.9, 0.999]}
     assert opt['train']['scheduler']['periods'] == [100000] and 'lq_flow_opt' not in opt['train']
 

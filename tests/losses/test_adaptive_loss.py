@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from basicsr_stvsr.archs import vgg_features
 from basicsr_stvsr.archs.vgg_features import VGGFeatures
-from basicsr_stvsr.config.loading import load_options, parse_options
+from basicsr_stvsr.config.loading import load_options
+from basicsr_stvsr.config.run_options import read_command, start_run
 from basicsr_stvsr.io.color import convert_clip
 from basicsr_stvsr.losses.adaptive_loss import (
     SpatiallyAdaptiveCharbonnierLoss,
@@ -437,7 +438,7 @@ def test_the_option_file_has_the_ratio_of_the_slide():
 def test_an_option_file_is_checked_before_anything_is_read(tmp_path, change, message):
     path = ROOT / 'options' / 'train_adaptive_gan_x4.yml'
     with pytest.raises(ValueError, match=message):
-        parse_options(str(tmp_path), True, ['-opt', str(path), '--force_yml', f'train:{change}'])
+        start_run(read_command('train', tmp_path, ['-opt', str(path), '--force_yml', f'train:{change}']))
 
 
 # ---------------------------------------------------------------- bad input
