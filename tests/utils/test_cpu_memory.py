@@ -11,7 +11,7 @@ import resource
 import sys
 import numpy as np
 
-sys.path.insert(0, 'basicsr_stvsr')
+sys.path.insert(0, 'basicsr_stvsr/utils')
 from cpu_memory import keep_freed_memory
 
 def faults():
@@ -29,7 +29,7 @@ import sys
 from pathlib import Path
 import numpy as np
 
-sys.path.insert(0, 'basicsr_stvsr')
+sys.path.insert(0, 'basicsr_stvsr/utils')
 from cpu_memory import return_freed_memory
 
 def resident():
