@@ -41,8 +41,9 @@ def warp_loss(image: Tensor, target: Tensor, flow: Tensor, smooth_weight: float 
 
 @LOSS_REGISTRY.register()
 class MultiScaleWarpLoss(nn.Module):
-    """The LR part of L^flow (eq. 8): `warp_loss` at every level of a coarse-to-fine flow, averaged over both
-    directions.
+    """The LR part of L^flow (eq. 8): `warp_loss` at every level of a coarse-to-fine flow.
+
+    The loss is averaged over both directions.
 
     Args:
         loss_weight: lambda_2 of eq. 8, times lambda_a of eq. 11.

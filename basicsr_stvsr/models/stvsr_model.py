@@ -305,9 +305,7 @@ class STVSRModel(ClipModel):
 
     @staticmethod
     def without_sync(net: nn.Module, wanted: bool) -> AbstractContextManager:
-        """Return a context without gradient synchronisation, so that processes share gradients once a step, not once
-        a part.
-        """
+        """Return a context without gradient synchronisation: processes share gradients once a step, not once a part."""
         return net.no_sync() if wanted and isinstance(net, DistributedDataParallel) else nullcontext()
 
     def step(self, optimizer: torch.optim.Optimizer, losses: BatchLosses, current_iter: int, *,
