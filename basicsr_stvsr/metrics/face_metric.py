@@ -224,7 +224,7 @@ def _check(*frames: np.ndarray) -> None:
 def calculate_face_identity(img: np.ndarray, img2: np.ndarray, *, weights: str | Path,
                             detector: DetectorName = 'resnet50', confidence: float = 0.97,
                             min_size: int = 32) -> float:
-    """Identity of faces: cosine of ArcFace's embeddings of the result and of the truth.
+    """Return the identity of faces: the cosine of ArcFace's embeddings of the result and of the truth.
 
     Args:
         img: the result, (H, W, 3), uint8, B, G, R.
@@ -250,7 +250,7 @@ def calculate_face_identity(img: np.ndarray, img2: np.ndarray, *, weights: str |
 def calculate_face_stability(img: np.ndarray, img2: np.ndarray, last_img: np.ndarray, last_img2: np.ndarray, *,
                              weights: str | Path, detector: DetectorName = 'resnet50', confidence: float = 0.97,
                              min_size: int = 32) -> float:
-    """Stability of identity: |cos(result, last result) - cos(truth, last truth)| of ArcFace's embeddings of a face.
+    """Return the stability of identity: |cos(result, last result) - cos(truth, last truth)| of ArcFace's embeddings.
 
     Args:
         img, img2: a frame of the result and of the ground truth, see `calculate_face_identity`.
@@ -271,7 +271,7 @@ def calculate_face_stability(img: np.ndarray, img2: np.ndarray, last_img: np.nda
 def calculate_face_psnr(img: np.ndarray, img2: np.ndarray, *, weights: str | Path,
                         detector: DetectorName = 'resnet50', confidence: float = 0.97, min_size: int = 32,
                         test_y_channel: bool = False) -> float:
-    """PSNR of the boxes of the truth's faces; needs no ArcFace.
+    """Return the PSNR in the boxes of the truth's faces; needs no ArcFace.
 
     Args:
         img, img2, weights, detector, confidence, min_size: see `calculate_face_identity`.
@@ -290,7 +290,7 @@ def calculate_face_psnr(img: np.ndarray, img2: np.ndarray, *, weights: str | Pat
 def calculate_face_ssim(img: np.ndarray, img2: np.ndarray, *, weights: str | Path,
                         detector: DetectorName = 'resnet50', confidence: float = 0.97, min_size: int = 32,
                         test_y_channel: bool = False) -> float:
-    """SSIM of the boxes of the truth's faces; needs no ArcFace.
+    """Return the SSIM in the boxes of the truth's faces; needs no ArcFace.
 
     Args:
         img, img2, weights, detector, confidence, min_size, test_y_channel: see `calculate_face_psnr`.

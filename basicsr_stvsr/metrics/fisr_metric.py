@@ -26,7 +26,7 @@ _C1, _C2 = (0.01 * 255)**2, (0.03 * 255)**2
 
 @METRIC_REGISTRY.register()
 def calculate_fisr_psnr(img: np.ndarray, img2: np.ndarray) -> float:
-    """PSNR from one mean squared error over Y, U and V.
+    """Return the PSNR from one mean squared error over Y, U and V.
 
     The chroma planes of video are smooth, so values are well above those of RGB or Y alone.
 
@@ -47,7 +47,7 @@ def calculate_fisr_psnr(img: np.ndarray, img2: np.ndarray) -> float:
 
 @METRIC_REGISTRY.register()
 def calculate_fisr_ssim(img: np.ndarray, img2: np.ndarray) -> float:
-    """SSIM over non-overlapping tiles of 7x7 pixels, averaged over Y, U and V.
+    """Return the SSIM over non-overlapping tiles of 7x7 pixels, averaged over Y, U and V.
 
     This differs from the usual SSIM, which slides a Gaussian window of 11x11 over every pixel. Float frames are first
     quantised to 256 levels, by truncation. Variances are population variances. Remaining pixels at the right and bottom

@@ -21,7 +21,7 @@ _WINDOW = 7  # pixels, side of the windows for SSIM
 
 @METRIC_REGISTRY.register()
 def calculate_float_psnr(img: np.ndarray, img2: np.ndarray, *, crop_border: int = 0) -> float:
-    """PSNR of unrounded luminance, by scikit-image.
+    """Return the PSNR of unrounded luminance, by scikit-image.
 
     Args:
         img: the result, (H, W, 1), float, or (H, W, 3), uint8 BGR, see the module docstring.
@@ -45,7 +45,7 @@ def calculate_float_psnr(img: np.ndarray, img2: np.ndarray, *, crop_border: int 
 
 @METRIC_REGISTRY.register()
 def calculate_float_ssim(img: np.ndarray, img2: np.ndarray, *, crop_border: int = 0) -> float:
-    """SSIM of unrounded luminance, by scikit-image.
+    """Return the SSIM of unrounded luminance, by scikit-image.
 
     As in the protocol, it uses scikit-image's defaults: uniform windows of 7x7 pixels with sample variances, around
     every pixel where such a window fits. BasicSR's SSIM has Gaussian windows of 11x11.

@@ -48,7 +48,7 @@ BACKBONES = {
 @METRIC_REGISTRY.register()
 def calculate_lpips(img: np.ndarray, img2: np.ndarray, *, backbone: str | Path, net: Net = 'alex',
                     sha256: str | None = None, crop_border: int = 0) -> float:
-    """LPIPS (PercepDist): distance of two frames by the features of AlexNet, VGG-16 or SqueezeNet.
+    """Return LPIPS (PercepDist), the distance of two frames by the features of AlexNet, VGG-16 or SqueezeNet.
 
     Frames are not resized. Distances by different backbones are not comparable.
 

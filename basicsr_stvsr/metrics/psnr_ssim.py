@@ -17,7 +17,7 @@ _C1, _C2 = (0.01 * 255)**2, (0.03 * 255)**2
 
 def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int, input_order: str = 'HWC',
                    test_y_channel: bool = False) -> float:
-    """PSNR of images of 0-255.
+    """Return the PSNR of images of 0-255.
 
     Args:
         img: the result, (H, W, 3), BGR, or (H, W).
@@ -42,7 +42,7 @@ def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int, input_or
 
 def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int, input_order: str = 'HWC',
                    test_y_channel: bool = False) -> float:
-    """SSIM of images of 0-255, by Gaussian windows of 11x11 pixels that are entirely within the image.
+    """Return the SSIM of images of 0-255, by Gaussian windows of 11x11 pixels that are entirely within the image.
 
     Paper: Image Quality Assessment: From Error Visibility to Structural Similarity (IEEE TIP 2004).
 

@@ -15,7 +15,7 @@ _NO_SUCH_PIXEL = 1e-9  # mean weight; rounding leaves a frame of one colour a sm
 @METRIC_REGISTRY.register()
 def calculate_region_error(img: np.ndarray, img2: np.ndarray, *, region: Literal['flat', 'edge'],
                            crop_border: int = 0, theta: float = 500, window: int = 5) -> float:
-    """Mean squared error of luminance over the flat or the edge pixels of the ground truth.
+    """Return the mean squared error of luminance over the flat or the edge pixels of the ground truth.
 
     The split is soft. With the local activity W, 0 to 1, which also weights the spatially adaptive losses, and e = 255
     (img - img2), the error is

@@ -13,7 +13,7 @@ _NIQE_BLOCK = 96  # pixels
 
 
 def calculate_niqe(img: np.ndarray, crop_border: int, input_order: str = 'HWC', convert_to: str = 'y') -> float:
-    """BasicSR's NIQE; NaN for flat frames and for frames smaller than its block of 96x96 pixels.
+    """Return BasicSR's NIQE, or NaN for flat frames and for frames smaller than its block of 96x96 pixels.
 
     Args:
         img: the result, uint8, BGR, in `input_order`: 'HWC', 'CHW' or 'HW'.

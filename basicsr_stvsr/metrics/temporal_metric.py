@@ -26,7 +26,7 @@ _FARNEBACK = {'pyr_scale': 0.5, 'levels': 3, 'winsize': 15, 'iterations': 3, 'po
 @METRIC_REGISTRY.register()
 def calculate_tof(img: np.ndarray, img2: np.ndarray, last_img: np.ndarray, last_img2: np.ndarray, *,
                   crop_border: int = 0) -> float:
-    """tOF: difference between the motion in the result and in the ground truth, both by OpenCV's Farneback method.
+    """Return tOF: the difference of the motion in the result and in the ground truth, by OpenCV's Farneback method.
 
     Args:
         img, img2: a frame of the result and of the ground truth, (H, W, 3), uint8, BGR.
@@ -49,7 +49,7 @@ def calculate_tof(img: np.ndarray, img2: np.ndarray, last_img: np.ndarray, last_
 @METRIC_REGISTRY.register()
 def calculate_warp_error(img: np.ndarray, img2: np.ndarray, last_img: np.ndarray, last_img2: np.ndarray, *,
                          crop_border: int = 0) -> float:
-    """Warping error: difference of a result frame and the previous one, warped along the true motion.
+    """Return the warping error: the difference of a result frame and the previous one, warped along the true motion.
 
     OpenCV's DIS estimates the motion in the ground truth. Occluded pixels and those at motion boundaries do not count.
     A still or blurred result also has small errors, so read this metric together with PSNR.
@@ -77,7 +77,7 @@ def calculate_warp_error(img: np.ndarray, img2: np.ndarray, last_img: np.ndarray
 @METRIC_REGISTRY.register()
 def calculate_temporal_difference(img: np.ndarray, img2: np.ndarray, last_img: np.ndarray, last_img2: np.ndarray, *,
                                   crop_border: int = 0) -> float:
-    """Temporal difference error of two frames, see `flicker`; FISR's loss minimises it.
+    """Return the temporal difference error of two frames, see `flicker`; FISR's loss minimises it.
 
     Args:
         img, img2, last_img, last_img2: see `calculate_tof`; or float (H, W, C).

@@ -23,7 +23,7 @@ _LOG = 'vmaf.json'
 @METRIC_REGISTRY.register()
 def calculate_vmaf(pairs: Iterable[tuple[np.ndarray, np.ndarray]], *, model: str = 'vmaf_v0.6.1',
                    crop_border: int = 0) -> list[float]:
-    """VMAF of each frame of a clip, with at most one frame in memory.
+    """Return VMAF for each frame of a clip, with at most one frame in memory.
 
     Args:
         pairs: frames of the result and of the ground truth, each (H, W, 3), uint8, BGR; all of one size. They are
