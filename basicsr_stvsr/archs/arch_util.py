@@ -110,7 +110,7 @@ def compiler_problem(device: torch.device) -> str | None:
 
 
 def compile_network(net: nn.Module, device: torch.device) -> str | None:
-    """Compile a network's forward pass, or return the reason why there is no compiler on this machine."""
+    """Compile a network's forward pass, or return the reason why it cannot be compiled on this machine."""
     if problem := compiler_problem(device):
         return problem
     torch._dynamo.config.suppress_errors = True  # parts that cannot be compiled run uncompiled, with a warning
