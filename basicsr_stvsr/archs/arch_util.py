@@ -1,4 +1,4 @@
-"""Pieces that several networks share.
+"""Helpers shared by several networks.
 
 Shapes: B images, C channels, H x W pixels, s = scale.
 """
@@ -15,28 +15,28 @@ from torch.utils.checkpoint import checkpoint
 SCALES = (2, 3, 4)
 COLORS = {1: 'y', 3: 'rgb'}  # by the number of channels
 
-# For torch.compile. With its own choice of layouts for convolutions, PyTorch 2.13 computes wrong gradients of networks
-# that refine from coarse to fine and put out every level, without a word; seen on OFRNet, on a CPU.
+# For torch.compile. With its default layouts for convolutions, PyTorch 2.13 silently computes wrong gradients of
+# networks that refine from coarse to fine and output every level; seen on OFRNet, on a CPU.
 COMPILE_OPTIONS = {'layout_optimization': False}
 
 
 def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border', mode: str = 'bilinear') -> Tensor:
-    """Samples `image` along `flow`, with align_corners=True.
+    """Warp `image` along `flow`, with align_corners=True.
 
     With flow = flow_{p->q}, defined on q's grid, `warp(p, flow)` looks like q.
 
     Args:
         image: (B, C, H, W).
         flow: (B, 2, H, W), x then y, in pixels of this grid.
-        padding_mode: what lies outside the image: 'border' (its nearest pixel) or 'zeros'.
-        mode: 'bilinear', or 'bicubic', which is sharper and may go beyond the range of the image.
+        padding_mode: values outside the image: 'border' (its nearest pixel) or 'zeros'.
+        mode: 'bilinear', or 'bicubic', which is sharper and may exceed the range of the image.
 
     Returns:
         (B, C, H, W) in the image's dtype. Pixels whose flow is NaN or infinite are NaN. Positions are computed in
-        float32 at least, since bfloat16 cannot tell neighbouring pixels of a large frame apart.
+            float32 at least, since bfloat16 cannot separate neighbouring pixels of a large frame.
 
     Raises:
-        ValueError: the flow does not lie on the image's grid.
+        ValueError: the flow is not on the image's grid.
     """
     b, _, h, w = image.shape
     if flow.shape != (b, 2, h, w):
@@ -50,8 +50,8 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border', mode: str = 
         (x + flow[:, 0]) * (2 / max(w - 1, 1)) - 1,
         (y + flow[:, 1]) * (2 / max(h - 1, 1)) - 1,
     ), dim=3)
-    # On a CPU the backward pass of PyTorch's grid_sample writes out of bounds where a position is NaN, and the process
-    # dies. In place and without a gradient of its own, this costs the backward pass nothing.
+    # On a CPU, the backward pass of PyTorch's grid_sample writes out of bounds at NaN positions and crashes the
+    # process. This replacement in place, without a gradient, costs the backward pass nothing.
     with torch.no_grad():
         grid.nan_to_num_()
     warped = F.grid_sample(image, grid, mode=mode, padding_mode=padding_mode, align_corners=True)
@@ -61,31 +61,34 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border', mode: str = 
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Brings half precision to float32, and leaves wider types alone."""
+    """Convert half precision to float32, and keep wider types."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
-    """A block in which nothing is cast; the meta device, on which networks are only counted, knows no autocast."""
+    """Return a context without autocast.
+
+    The meta device, used to count parameters and operations, has no autocast.
+    """
     is_known = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if is_known else nullcontext()
 
 
 def upsample(image: Tensor, factor: int) -> Tensor:
-    """Bilinear upsampling with pixel centres kept in place (align_corners=False): (B, C, H, W) -> (B, C, fH, fW)."""
+    """Upsample bilinearly with align_corners=False: (B, C, H, W) -> (B, C, fH, fW); pixel centres stay in place."""
     return F.interpolate(image, scale_factor=factor, mode='bilinear', align_corners=False)
 
 
 def upsample_flow(flow: Tensor, factor: int) -> Tensor:
-    """Brings a flow to a grid `factor` times finer, its values in pixels of that grid."""
+    """Upsample a flow to a grid `factor` times finer, with values in pixels of that grid."""
     return upsample(flow, factor) * factor
 
 
 def to_channels_last(net: nn.Module) -> nn.Module:
-    """Store the weights of convolutions, 2D and 3D, in channels_last; their outputs then follow.
+    """Store the weights of convolutions, 2D and 3D, in channels_last; their outputs then have the same layout.
 
-    PyTorch's `net.to(memory_format=...)` refuses networks that have both, and does not change the strides of weights
-    with one input channel, whose convolutions would return contiguous features.
+    PyTorch's `net.to(memory_format=...)` rejects networks with both. It also keeps the strides of weights with one
+    input channel, and their convolutions would return contiguous features.
     """
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in net.parameters():
@@ -97,7 +100,7 @@ def to_channels_last(net: nn.Module) -> nn.Module:
 
 @cache
 def compiler_problem(device: torch.device) -> str | None:
-    """Why torch.compile does not work here; None: it does."""
+    """Return why torch.compile does not work here, or None if it does."""
     try:
         torch.compile(torch.sin, options=COMPILE_OPTIONS)(torch.zeros(8, device=device))
     except Exception as error:  # of the compiler, of Triton, of the system: anything
@@ -107,29 +110,29 @@ def compiler_problem(device: torch.device) -> str | None:
 
 
 def compile_network(net: nn.Module, device: torch.device) -> str | None:
-    """Compiles a network's forward pass, or leaves it and tells why: no compiler on this machine."""
+    """Compile a network's forward pass, or return the reason why it cannot be compiled on this machine."""
     if problem := compiler_problem(device):
         return problem
-    torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is, with a warning
+    torch._dynamo.config.suppress_errors = True  # parts that cannot be compiled run uncompiled, with a warning
     net.compile(options=COMPILE_OPTIONS)
     return None
 
 
 def compile_parts(net: nn.Module, **arguments: Any) -> None:
-    """Compiles each child of a network that runs them several times over, instead of the unrolled whole.
+    """Compile each child of a network that runs its children several times, instead of the unrolled whole.
 
     Args:
-        arguments: those of torch.compile; by default, options with which the gradients come out right.
+        arguments: those of torch.compile; by default, options that give correct gradients.
     """
     for part in net.children():
         part.compile(**(arguments or {'options': COMPILE_OPTIONS}))
 
 
 def fuse(conv: nn.Conv2d, feats: Sequence[Tensor]) -> Tensor:
-    """A 1x1 convolution of features side by side: `conv(torch.cat(feats, dim=1))`.
+    """Apply a 1x1 convolution to concatenated features: `conv(torch.cat(feats, dim=1))`.
 
-    On a CPU in channels_last, it is a sum of matrix products, and nothing is copied. On one thread, ten features of 48
-    channels take half the time of concatenation and convolution.
+    On a CPU in channels_last, it is computed as a sum of matrix products without copies. On one thread, ten features of
+    48 channels take half the time of concatenation and convolution.
 
     Args:
         conv: 1x1.
@@ -153,20 +156,20 @@ def last_conv(net: nn.Module) -> nn.Conv2d:
 
 
 def train_alone(net: nn.Module, part: str) -> None:
-    """Take gradients of one part of a network only, such as 'flow_net'."""
+    """Restrict gradients to one part of a network, such as 'flow_net'."""
     net.requires_grad_(False)
     getattr(net, part).requires_grad_(True)
 
 
 def check_counts(**counts: int) -> None:
-    """Raises ValueError unless each of these arguments is at least 1."""
+    """Raise ValueError unless each of these arguments is at least 1."""
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f'{name} must be at least 1, but got {count}')
 
 
 def check_size_multiple(lq: Tensor, multiple: int, name: str) -> None:
-    """Raises ValueError unless height and width of (..., H, W) are divisible by `multiple`."""
+    """Raise ValueError unless height and width of (..., H, W) are divisible by `multiple`."""
     h, w = lq.shape[-2:]
     if h % multiple or w % multiple:
         raise ValueError(f'{name} needs a height and width divisible by {multiple}, but got {h}x{w}; '
@@ -174,21 +177,20 @@ def check_size_multiple(lq: Tensor, multiple: int, name: str) -> None:
 
 
 def run_part(part: Callable[..., Any], *inputs: Any, recompute: bool) -> Any:
-    """Calls `part(*inputs)`; with `recompute`, by gradient checkpointing.
+    """Call `part(*inputs)`, with gradient checkpointing if `recompute` is True.
 
-    Then nothing that is made within the part is kept for the backward pass, which runs the part once more instead,
-    with the random numbers and the autocast of the first time. Outputs and gradients stay the same, provided that the
-    part's outputs depend on its inputs and weights alone. Without gradients there is nothing to keep, and the part
-    runs as it is.
+    Gradient checkpointing keeps no intermediate results of the part for the backward pass. The backward pass runs the
+    part once more, with the same random numbers and autocast. Outputs and gradients stay the same if the part's outputs
+    depend only on its inputs and weights. Without gradients, `recompute` has no effect.
     """
     return run_twice(part, *inputs) if recompute and torch.is_grad_enabled() else part(*inputs)
 
 
-# Out of torch.compile's sight: within one compiled graph the second run takes other kernels than the first, and with
-# PyTorch 2.13 the gradients of OFRNet came out wrong. A part that is compiled by itself stays compiled.
+# Hidden from torch.compile: within one compiled graph the second run uses other kernels than the first, and with
+# PyTorch 2.13 the gradients of OFRNet came out wrong. A part that is compiled separately stays compiled.
 # torch.compiler.disable does the same, but imports the compiler at once, which takes as long as importing torch.
 @torch._disable_dynamo
 def run_twice(part: Callable[..., Any], *inputs: Any) -> Any:
-    # The reentrant form refuses inputs without a gradient, as LR frames are, and weights that serve in two rounds of a
-    # distributed training.
+    # The reentrant form fails for inputs without a gradient, such as LR frames, and for weights that are used in two
+    # rounds of distributed training.
     return checkpoint(part, *inputs, use_reentrant=False)

@@ -1,4 +1,4 @@
-"""What every network must beat: MATLAB-like bicubic; between two frames their mean, the first one, or optical flow."""
+"""Baselines: MATLAB-like bicubic upscaling, with the mean, a repeated frame or optical flow in between."""
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, pairwise
@@ -21,14 +21,14 @@ BETWEEN = ('mean', 'repeat')
 
 @ARCH_REGISTRY.register()
 class BicubicAverage(nn.Module):
-    """Upsamples a clip by bicubic interpolation; with temporal_scale 2, also gives the frame between every two.
+    """Upscale a clip by bicubic interpolation; with temporal_scale 2, also interpolate the frame between every two.
 
     Frames are rounded to 8 bits before they are averaged, as if they came from files.
 
     Args:
-        scale, temporal_scale: how many times larger frames, and how many times more of them; see above.
-        first_output: leave out so many frames at both ends, as a network does that it is compared with.
-        between: what stands between two frames: their 'mean', or the first one once more, 'repeat'.
+        scale, temporal_scale: factors by which frame size and frame rate grow.
+        first_output: number of frames to leave out at both ends, to match a network in a comparison.
+        between: the frame between two others: their 'mean', or 'repeat', the first one again.
     """
 
     def __init__(self, *, scale: int = 4, temporal_scale: int = 2, first_output: int = 0,
@@ -39,16 +39,16 @@ class BicubicAverage(nn.Module):
         if temporal_scale not in (1, 2):
             raise ValueError(f'temporal_scale must be 1 or 2, but got {temporal_scale}')
         self.scale, self.between = scale, between
-        # the shortest windows that leave out no other frame when each starts one frame after the last one
+        # the shortest windows that leave out no other frames if each starts one frame after the previous one
         num_frames = 2 * first_output + 1 if temporal_scale == 1 else first_output + 2
         self.spec = NetSpec(scale=scale, temporal_scale=temporal_scale, num_frames=num_frames,
                             first_output=first_output, sharing='features')
 
     def forward(self, lq: Tensor | Sequence[Tensor]) -> Tensor:
-        """Enlarges a clip.
+        """Upscale a clip.
 
         Args:
-            lq: (B, T, C, H, W), 0-1, of any length; or what `features` made of each frame.
+            lq: (B, T, C, H, W), 0-1, of any length; or a list of the `features` of each frame.
 
         Returns:
             (B, U, C, sH, sW).
@@ -61,30 +61,30 @@ class BicubicAverage(nn.Module):
         return torch.stack(frames[first:len(frames) - first], dim=1)
 
     def features(self, frame: Tensor) -> Tensor:
-        """The enlarged frame, which neighbouring windows share; (B, C, H, W) -> (B, C, sH, sW)."""
+        """Return the upscaled frame, which neighbouring windows share; (B, C, H, W) -> (B, C, sH, sW)."""
         with without_autocast(torch.device('cpu')):
             frames = torch.stack([imresize(each.float().cpu(), self.scale) for each in frame])
         return frames.mul(255).round().clamp(0, 255).div(255).to(frame)
 
     def frame_between(self, first: Tensor, second: Tensor) -> Tensor:
-        """The frame halfway between two enlarged ones, all (B, C, sH, sW)."""
+        """Interpolate the frame halfway between two upscaled ones, all (B, C, sH, sW)."""
         return (first + second) / 2 if self.between == 'mean' else first
 
 
 @ARCH_REGISTRY.register()
 class BicubicDIS(BicubicAverage):
-    """Upsamples a clip by bicubic interpolation; with temporal_scale 2, the frame between two follows the motion.
+    """Upscale a clip by bicubic interpolation; with temporal_scale 2, interpolate frames by optical flow.
 
-    OpenCV's DIS estimates the flow between the enlarged frames in both directions. Both frames are sampled along the
-    flows to the time halfway that Super SloMo makes of them (CVPR 2018, eq. 4), and averaged.
+    OpenCV's DIS estimates the flow between the upscaled frames in both directions. Both frames are warped halfway along
+    flows interpolated as in Super SloMo (CVPR 2018, eq. 4), and averaged.
 
     Args:
         scale, temporal_scale, first_output: see `BicubicAverage`.
-        color: colour space of the clips, 'rgb', 'yuv' or 'y', of which DIS makes grey frames.
+        color: colour space of the clips, 'rgb', 'yuv' or 'y'; DIS converts them to grey.
         preset: of `DISFlow`. 'medium' takes a third of the time of 'fine' and loses up to 0.01 dB.
 
     Raises:
-        ValueError: an argument with another value.
+        ValueError: an argument has an invalid value.
     """
 
     def __init__(self, *, scale: int = 4, temporal_scale: int = 2, first_output: int = 0, color: Color = 'rgb',
@@ -103,7 +103,7 @@ class BicubicDIS(BicubicAverage):
         return (sampled[0] + sampled[1]).div(2).clamp(0, 1)
 
     def estimate(self, first: Tensor, second: Tensor) -> Tensor:
-        """The flow from each frame to another, (B, C, H, W) twice -> (B, 2, H, W), pixels, on first's grid."""
+        """Estimate the flow from `first` to `second`, (B, C, H, W) each -> (B, 2, H, W), pixels, on first's grid."""
         images = (map(to_image, convert_clip(frames.float(), self.color, 'rgb')) for frames in (first, second))
         flows = np.stack([dis_flow(*pair, self.preset) for pair in zip(*images, strict=True)])
         return torch.from_numpy(flows).permute(0, 3, 1, 2).to(first.device)

@@ -1,4 +1,4 @@
-"""A context feature from the frames alone, instead of one from the VSR network (MBNet, Table 1, row 2).
+"""A context feature from the frames alone, in place of one from the VSR network (MBNet, Table 1, row 2).
 
 MBNet says 'a pre-trained ResNet'; the extractor here is that of Depth-Aware Video Frame Interpolation (DAIN, CVPR
 2019), https://arxiv.org/abs/1904.00830, official code https://github.com/baowenbo/DAIN, MIT.
@@ -13,7 +13,7 @@ from .weights import load_weights, read_state_dict
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions around an identity, without normalisation; only the first is dilated (official code)."""
+    """Residual block of two convolutions without normalisation; only the first is dilated (official code)."""
 
     def __init__(self, num_feat: int, dilation: int):
         super().__init__()
@@ -25,7 +25,7 @@ class BasicBlock(nn.Module):
 
 
 class ContextExtractor(nn.Module):
-    """A frame (B, 3, h, w) -> (B, 195, h, w): the frame itself and three stages of features."""
+    """A frame (B, 3, h, w) -> (B, 195, h, w): the frame and three stages of features."""
 
     out_channels = 3 + 3 * 64
 
@@ -42,7 +42,7 @@ class ContextExtractor(nn.Module):
         return torch.cat([frame, feat1, feat2, feat3], dim=1)
 
 
-# Names of the extractor's weights in DAIN's checkpoint, which holds the whole of DAIN.
+# Names of the extractor's weights in DAIN's checkpoint, which contains all of DAIN.
 DAIN_NAMES = {
     'ctxNet.block1.0.weight': 'stem.weight',
     'ctxNet.block2.conv1.weight': 'block1.conv1.weight',
@@ -54,12 +54,12 @@ DAIN_NAMES = {
 
 @ARCH_REGISTRY.register()
 class ContextResNet(nn.Module):
-    """Context of both LR frames in one feature; how the two are joined is our choice.
+    """Extract one context feature from both LR frames; how the two are fused is our choice.
 
     Args:
         num_feat: channels of the feature.
-        pretrained: file with weights to start from, as saved from this class, or as published by DAIN's authors
-            (best.pth; only the extractor is taken from it, the fusion of the frames starts anew).
+        pretrained: file with initial weights, saved from this class or published by DAIN's authors (best.pth; only the
+            extractor is loaded from it, the fusion is initialised randomly).
 
     Raises:
         FileNotFoundError: `pretrained` does not exist.
@@ -83,7 +83,7 @@ class ContextResNet(nn.Module):
             load_weights(self, state, path=path, what='ContextResNet')
 
     def forward(self, lq_pair: Tensor) -> Tensor:
-        """Extracts the feature: (B, 6, h, w), two RGB frames in 0-1 -> (B, num_feat, h, w)."""
+        """Extract the feature: (B, 6, h, w), two RGB frames in 0-1 -> (B, num_feat, h, w)."""
         if lq_pair.shape[1] != 6:
             raise ValueError(f'ContextResNet needs two RGB frames (B, 6, h, w), but got {tuple(lq_pair.shape)}')
         contexts = [self.extractor(frame) for frame in lq_pair.chunk(2, dim=1)]

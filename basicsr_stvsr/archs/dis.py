@@ -1,4 +1,4 @@
-"""OpenCV's dense inverse search (DIS), optical flow that needs no weights.
+"""OpenCV's dense inverse search (DIS), optical flow without weights.
 
 Paper: Fast Optical Flow using Dense Inverse Search (ECCV 2016), https://arxiv.org/abs/1603.03590.
 """
@@ -15,26 +15,26 @@ _PRESETS = {
     'ultrafast': cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
     'fast': cv2.DISOPTICAL_FLOW_PRESET_FAST,
     'medium': cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
-    'fine': cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,  # ours: down to the frame's own pixels, where the others stop at half
+    'fine': cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,  # ours: refines down to full resolution; the others stop at half
 }
 _PATCH_SIZE = 8  # of all presets
-_SMALLEST_SIDE = 12  # OpenCV refuses frames whose sides are both shorter
+_SMALLEST_SIDE = 12  # OpenCV fails if both sides are shorter
 
 
 def check_preset(preset: str) -> None:
-    """Raises ValueError where there is no such preset."""
+    """Raise ValueError if the preset is unknown."""
     if preset not in _PRESETS:
         raise ValueError(f'preset must be one of {", ".join(_PRESETS)}, got {preset!r}')
 
 
 def dis_flow(first: np.ndarray, second: np.ndarray, preset: Preset = 'medium') -> np.ndarray:
-    """The flow from `first` to `second`.
+    """Estimate the flow from `first` to `second`.
 
-    In DataLoader workers OpenCV is kept to one thread, as torch is there.
+    In DataLoader workers OpenCV uses one thread, like torch.
 
     Args:
         first, second: uint8 (h, w, 3), BGR, of any size.
-        preset: with less detail and faster 'fast' and 'ultrafast', with more detail and slower 'fine'.
+        preset: from fast to detailed: 'ultrafast', 'fast', 'medium', 'fine'.
 
     Returns:
         float32 (h, w, 2), x then y, pixels.
@@ -43,11 +43,10 @@ def dis_flow(first: np.ndarray, second: np.ndarray, preset: Preset = 'medium') -
     height, width = first.shape[:2]
     padding = max(0, _SMALLEST_SIDE - height), max(0, _SMALLEST_SIDE - width)
     grey = [_to_grey(frame, padding) for frame in (first, second)]
-    # A new one each time, as one that has seen a small frame keeps the scales that it chose for it.
+    # Create a new object each time: after a small frame, it keeps the scales chosen for that frame.
     search = cv2.DISOpticalFlow_create(_PRESETS[preset])
     if preset == 'fine' or _coarsest_scale(*grey[0].shape) < search.getFinestScale():
-        # In the second case OpenCV chooses the scales by the width alone, and reads beyond the memory of low, wide
-        # frames.
+        # In the second case OpenCV chooses the scales by the width alone, and reads out of bounds for low, wide frames.
         search.setFinestScale(0)
     return search.calc(*grey, None)[:height, :width]
 
@@ -58,7 +57,7 @@ def _to_grey(frame: np.ndarray, padding: tuple[int, int]) -> np.ndarray:
 
 
 def _coarsest_scale(height: int, width: int) -> int:
-    """The level of the pyramid, with sides halved so often, at which OpenCV begins (calc in dis_flow.cpp)."""
+    """Return the pyramid level, as the number of halvings, where OpenCV begins (calc in dis_flow.cpp)."""
     by_motion = int(math.log2(max(height, width) / (4 * _PATCH_SIZE)) + 0.5)  # motion of up to a quarter of the frame
-    by_patch = int(math.log2(min(height, width) / _PATCH_SIZE))  # a patch must fit in
+    by_patch = int(math.log2(min(height, width) / _PATCH_SIZE))  # a patch must fit
     return min(by_motion, by_patch)

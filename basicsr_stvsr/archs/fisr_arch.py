@@ -1,6 +1,6 @@
 """FISR: Deep Joint Frame Interpolation and Super-Resolution with a Multi-Scale Temporal Loss (AAAI 2020), x2 and x2.
 
-The authors' TensorFlow code resizes as TensorFlow 1 did, which `legacy_subsample` and `legacy_bilinear` do exactly.
+The authors' TensorFlow code resizes like TensorFlow 1; `legacy_subsample` and `legacy_bilinear` reproduce this exactly.
 Shapes: B windows of three frames, F features, H x W pixels of the LR grid. Frames are YUV.
 """
 import math
@@ -24,12 +24,18 @@ FLOW_UNIT = 192  # pixels; the width of the authors' HR crops, for frames of any
 
 
 def legacy_subsample(x: Tensor, factor: int) -> Tensor:  # (B, C, H, W) -> (B, C, H / factor, W / factor)
-    """TensorFlow 1's bicubic resize by a whole factor: its samples fall on pixels, so it takes every factor-th one."""
+    """Downscale like TensorFlow 1's bicubic resize by an integer factor.
+
+    Its samples fall on pixels, so it takes every factor-th pixel.
+    """
     return x[..., ::factor, ::factor]
 
 
 def conv(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """3x3 with the official start: normal up to two sigma, by the mean of both fans, no bias."""
+    """Return a 3x3 convolution with the official initialisation.
+
+    Weights are normal up to two sigma, scaled by the mean of fan-in and fan-out; biases are 0.
+    """
     layer = nn.Conv2d(in_channels, out_channels, 3, padding=1)
     sigma = math.sqrt(1.3 / (9 * (in_channels + out_channels) / 2))
     nn.init.trunc_normal_(layer.weight, std=sigma, a=-2 * sigma, b=2 * sigma)
@@ -38,7 +44,7 @@ def conv(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 class ResBlock(nn.Sequential):
-    """Activations before convolutions, no normalisation."""
+    """Residual block with activations before convolutions and without normalisation."""
 
     def __init__(self, channels: int):
         super().__init__(nn.ReLU(), conv(channels, channels), nn.ReLU(), conv(channels, channels))
@@ -48,7 +54,7 @@ class ResBlock(nn.Sequential):
 
 
 class DecoderStage(nn.Module):
-    """Doubles the size, and joins what the encoder had at that size."""
+    """Double the size, and fuse the result with the encoder's features of that size."""
 
     def __init__(self, in_channels: int, channels: int):
         super().__init__()
@@ -62,10 +68,10 @@ class DecoderStage(nn.Module):
 
 
 class FISRLevel(nn.Module):
-    """A U-Net with two heads at twice the size, one for the new frames (FI-SR) and one for the given one (SR).
+    """A U-Net with two heads at twice the size: one for the new frames (FI-SR), one for the given frame (SR).
 
     Args:
-        in_channels: 29, and 9 more where a coarser level has been before.
+        in_channels: 29, and 9 more if there is a coarser level.
         num_feat: F, doubled at each of three smaller sizes.
         upscale: how the heads double the size, see `FISRNet`.
     """
@@ -101,35 +107,36 @@ class FISRLevel(nn.Module):
 
 
 class FISRAux(NamedTuple):
-    """What FISR's loss needs besides the frames."""
+    """Additional outputs for FISR's loss."""
 
-    levels: list[Tensor]  # what each level makes, (B, 3, 3, ...) of H/2 x W/2, H x W, 2H x 2W; the last is the output
+    levels: list[Tensor]  # outputs of all levels, (B, 3, 3, ...) of H/2 x W/2, H x W, 2H x 2W; the last is the output
 
 
 @ARCH_REGISTRY.register()
 class FISRNet(nn.Module):
-    """Three U-Nets from coarse to fine; each sees what the one before it has made.
+    """Three U-Nets from coarse to fine; each takes the output of the previous one as input.
 
-    Of three LR frames a, b, c it makes b, and the frames halfway between a and b and between b and c. It is told the
-    flows between neighbours, which any estimator may have made (see `basicsr_stvsr.flow`).
+    From three LR frames a, b, c the network restores b, and the frames halfway between a and b and between b and c. Its
+    inputs include the flows between neighbours, from any estimator (see `basicsr_stvsr.flow`).
 
     48,316,251 parameters at the published width, as in the authors' log.
 
     Args:
-        num_feat: F, of all levels; or of each, from coarse to fine, which is ours, for small networks.
-        checkpoint: while gradients are on, keep only the inputs of the levels for the backward pass, which runs each
+        num_feat: F of all levels; or one F for each level, from coarse to fine (ours, for small networks).
+        checkpoint: with gradients enabled, keep only the inputs of the levels for the backward pass, and run each level
             once more (gradient checkpointing). Not one of the paper's options; the results are the same.
-        residual: make corrections to plain estimates, see `plain_frames`, and none at first. Not one of the paper's
-            options either: for small networks, whose hour of training goes into detail then.
-        upscale: what the pixel shuffle of a head makes: 'features', which a convolution turns into frames (the paper),
-            or 'frames' (ours, for small networks).
+        residual: add the output to plain estimates, see `plain_frames`; it starts at 0. Not one of the paper's options:
+            with it, the hour of training of a small network goes into detail.
+        upscale: output of a head's pixel shuffle: 'features', which a convolution turns into frames (the paper), or
+            'frames' (ours, for small networks).
 
     Raises:
         ValueError: an option has an unknown value.
     """
 
-    # The first output is the frame between a and b; a itself is not made. The coarsest level has a quarter of the size,
-    # and halves it three times. Of two windows that make a frame, the later wins, as in the authors' test and videos.
+    # The first output is the frame between a and b; a itself is not restored. The coarsest level has a quarter of the
+    # size, and halves it three times. If two windows restore a frame, the later one is used, as in the authors' test
+    # and videos.
     spec = NetSpec(scale=2, temporal_scale=2, num_frames=3, first_output=1, size_multiple=32, color='yuv',
                    needs_flow=True, overlap='last')
 
@@ -152,21 +159,21 @@ class FISRNet(nn.Module):
 
     def forward(self, lq: Tensor, flow: Tensor, warped: Tensor | None = None, return_aux: bool = False) -> (
             Tensor | tuple[Tensor, FISRAux]):
-        """Restores one window of three frames.
+        """Restore one window of three frames.
 
         Args:
             lq: (B, 3, 3, H, W), YUV, 0-1; H and W divisible by 32.
-            flow: (B, 2, 2, 2, H, W), LR pixels, x then y: of each pair of neighbours the textbook flows from the first
+            flow: (B, 2, 2, 2, H, W), LR pixels, x then y: for each pair of neighbours the textbook flows from the first
                 to the second, on the first's grid, and back: a->b, b->a; b->c, c->b.
             warped: (B, 2, 2, 3, H, W), each flow's second frame halfway along it; default: `warp_halfway`.
-            return_aux: also return what the loss needs.
+            return_aux: also return additional outputs for the loss.
 
         Returns:
             (B, 3, 3, 2H, 2W), the frame between a and b, b, the frame between b and c; with `return_aux`, a pair of it
-            and FISRAux.
+                and FISRAux.
 
         Raises:
-            ValueError: the input has another shape.
+            ValueError: the input has a wrong shape.
         """
         if lq.dim() != 5 or lq.shape[1:3] != (3, 3):
             raise ValueError(f'FISRNet takes three YUV frames, (B, 3, 3, H, W), but got {tuple(lq.shape)}')
@@ -178,7 +185,7 @@ class FISRNet(nn.Module):
         if warped is None:
             warped = self.warp_halfway(lq, flow)
         flow = flow.to(lq.dtype) / FLOW_UNIT
-        if not self.training:  # as the authors' code has it
+        if not self.training:  # as in the authors' code
             lq, flow, warped = lq.clamp(0, 1), flow.clamp(-1, 1), warped.clamp(0, 1)
         x = torch.cat((lq.flatten(1, 2), flow.flatten(1, 3), warped.flatten(1, 3)), dim=1)
 
@@ -194,19 +201,22 @@ class FISRNet(nn.Module):
 
     @staticmethod
     def plain_frames(lq: Tensor, warped: Tensor) -> Tensor:  # -> (B, 9, 2H, 2W)
-        """Bicubic enlargements of the middle frame, and of the means of the two guesses at each frame beside it."""
+        """Upscale plain estimates of the output frames by bicubic interpolation.
+
+        These are the middle frame, and for each frame beside it the mean of its two warped frames.
+        """
         before, after = warped.mean(dim=2).unbind(1)
         frames = torch.cat((before, lq[:, 1], after), dim=1)
         return F.interpolate(frames.float(), scale_factor=2, mode='bicubic', align_corners=False).to(lq.dtype)
 
     @staticmethod
     def warp_halfway(lq: Tensor, flow: Tensor) -> Tensor:
-        """The second frame of each flow, sampled along half of it: four guesses at the frames between, two for each.
+        """Warp the second frame of each flow along half of it: two estimates of each frame in between.
 
-        Colour conversion and bilinear sampling commute, so that it makes no difference that the authors warp in RGB.
+        Colour conversion and bilinear sampling commute, so warping in RGB, as the authors do, gives the same.
 
         Args:
-            lq, flow: as `forward` takes them.
+            lq, flow: see `forward`.
 
         Returns:
             (B, 2, 2, 3, H, W).
@@ -216,9 +226,9 @@ class FISRNet(nn.Module):
         return warp(seconds.flatten(0, 1), flow.flatten(0, 2) / 2).view(lq.shape[0], 2, 2, *lq.shape[2:])
 
     def inputs(self, lq: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What `forward` takes, with frames warped while they are whole: what moves far leaves the tile that it is in.
+        """Return the inputs of `forward`, with whole frames warped, since large motion would leave a tile.
 
         Args:
-            lq, flow: as `forward` takes them.
+            lq, flow: see `forward`.
         """
         return lq, flow, self.warp_halfway(lq, flow)

@@ -1,4 +1,4 @@
-"""Brings weights of FISR's TensorFlow code into the form of `FISRNet`."""
+"""Convert weights of FISR's TensorFlow code for `FISRNet`."""
 import re
 from collections.abc import Iterable, Mapping
 
@@ -8,46 +8,49 @@ from torch import Tensor
 
 from .fisr_arch import FISRNet
 
-# How many names an error lists of each kind
+# Number of names of each kind in an error message
 LISTED = 5
 
 
 def tensorflow_name(name: str) -> str:
-    """'levels.0.encoder.1.2.3.weight' -> 'FISRnet/level_1/enc/level_1/res_block/1/conv/1/w'."""
+    """Return TensorFlow's name of a weight.
+
+    For example, 'levels.0.encoder.1.2.3.weight' becomes 'FISRnet/level_1/enc/level_1/res_block/1/conv/1/w'.
+    """
     level, module, place, kind = re.fullmatch(
         r'levels\.(\d)\.(encoder\.\d|bottleneck|decoder\.\d|fi_sr|sr)\.(.+)\.(weight|bias)', name).groups()
     part, _, number = module.partition('.')
     scope = {
         'encoder': f'enc/level_{number}', 'bottleneck': 'bottleneck', 'fi_sr': 'FI-SR', 'sr': 'SR',
-        'decoder': f'dec/level_{2 - int(number or 0)}'}[part]  # theirs counts sizes, from the largest on
+        'decoder': f'dec/level_{2 - int(number or 0)}'}[part]  # TensorFlow's code counts sizes from the largest
     if place == 'resize':
         layer = 'resize'
     else:
         first, _, second = place.removeprefix('fuse.').partition('.')
-        # Within a residual block the convolutions are 1 and 3; within a head, 0, 3 and 6.
+        # In a residual block the convolutions have the indices 1 and 3; in a head, 0, 3 and 6.
         layer = f'res_block/{int(first) - 1}/conv/{int(second) // 2}' if second else f'conv/{int(first) // 3}'
     return f'FISRnet/level_{int(level) + 1}/{scope}/{layer}/{kind[0]}'
 
 
 def tensorflow_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Out, in, height, width of a kernel -> height, width, in, out; a bias has one dimension."""
+    """Convert the shape of a kernel from (out, in, height, width) to (height, width, in, out); keep that of a bias."""
     return (*shape[2:], shape[1], shape[0]) if len(shape) == 4 else tuple(shape)
 
 
 def is_weight(name: str) -> bool:
-    """Whether a variable is one of the network's: not the step counter, nor what Adam keeps of each weight."""
+    """Return whether a variable is a weight of the network, and not the step counter or a moment of Adam."""
     return name.startswith('FISRnet/') and name.rpartition('/')[2] in ('w', 'b')
 
 
 def from_tensorflow(arrays: Mapping[str, np.ndarray], net: FISRNet) -> dict[str, Tensor]:
-    """The weights of a network, from TensorFlow's variables by name; others, as Adam's, are passed over.
+    """Return the weights of a network from TensorFlow's variables by name; other variables are ignored.
 
     Args:
         arrays: float32; kernels are (height, width, in, out).
         net: for names and shapes; it may be on `torch.device('meta')`.
 
     Raises:
-        ValueError: a weight is missing, unknown, or of another shape or type; tells which.
+        ValueError: a weight is missing, unknown, or has a wrong shape or type; the message names it.
     """
     expected = {tensorflow_name(name): tensorflow_shape(own.shape) for name, own in net.state_dict().items()}
     weights = {name: np.asarray(arrays[name]) for name in arrays if is_weight(name)}
@@ -69,14 +72,14 @@ def from_tensorflow(arrays: Mapping[str, np.ndarray], net: FISRNet) -> dict[str,
         value = torch.from_numpy(weights[tensorflow_name(name)])
         if value.dim() == 4:
             value = value.permute(3, 2, 0, 1)  # height, width, in, out -> out, in, height, width
-        if re.search(r'\.(fi_sr|sr)\.3\.', name):  # in front of the pixel shuffle, which TensorFlow orders otherwise
+        if re.search(r'\.(fi_sr|sr)\.3\.', name):  # before the pixel shuffle, whose channel order differs in TensorFlow
             value = value.unflatten(0, (4, -1)).transpose(0, 1).flatten(0, 1)
         state[name] = value.contiguous()
     return state
 
 
 def shortened(names: Iterable[str]) -> str:
-    """The first few of a list that may have hundreds."""
+    """Join the first few names of a list that may have hundreds."""
     names = list(names)
     more = f', and {len(names) - LISTED} more' if len(names) > LISTED else ''
     return ', '.join(names[:LISTED]) + more

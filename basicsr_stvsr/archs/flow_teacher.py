@@ -1,4 +1,4 @@
-"""A trained flow network that supervises others: torchvision's RAFT, from a local weights file."""
+"""A trained flow network as teacher: torchvision's RAFT, with weights from a local file."""
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ class RAFTTeacher(nn.Module):
         weights: path to a state dict of torchvision's `raft_large`.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or it holds something else.
+        FileNotFoundError, ValueError: the file does not exist, or holds something else.
     """
 
     def __init__(self, weights: str | Path):
@@ -29,11 +29,11 @@ class RAFTTeacher(nn.Module):
         self.net.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> 'RAFTTeacher':
-        return self  # its batch norm must keep its statistics
+        return self  # keep the statistics of batch norm
 
     @torch.no_grad()
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """The textbook flow from `first` to `second` on first's grid, which is our flow_{second->first}.
+        """Return the textbook flow from `first` to `second` on first's grid, which is our flow_{second->first}.
 
         Args:
             first, second: (B, 3, H, W), RGB, 0-1; at least 128 pixels high and wide, divisible by 8.

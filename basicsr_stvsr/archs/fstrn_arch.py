@@ -1,8 +1,8 @@
 """FSTRN: Fast Spatio-Temporal Residual Network for Video Super-Resolution (CVPR 2019), five LR frames, centre one x4.
 
-Equations are numbered as in the paper, https://arxiv.org/abs/1904.02870. What it leaves open is taken from 'the
-release', https://github.com/lsmale/FSTRN: TensorFlow code, probably an author's, which does not run as it is. Where the
-two differ, the paper's form is the default and the release's an option.
+Equations are numbered as in the paper, https://arxiv.org/abs/1904.02870. Details that it leaves open come from 'the
+release', https://github.com/lsmale/FSTRN: TensorFlow code, probably an author's, which does not run unmodified. If the
+two differ, the paper's version is the default and the release's is an option.
 Shapes: B clips, T = 5 frames, C channels, H x W pixels of the LR grid, s = scale.
 """
 import torch
@@ -24,28 +24,28 @@ OUTPUTS = ('center', 'all')
 
 
 def enlarge(frames: Tensor, scale: int, mode: str = 'bilinear') -> Tensor:  # (N, C, H, W) -> (N, C, sH, sW)
-    """SRmapping: makes frames larger by interpolation.
+    """SRmapping: upscale frames by interpolation.
 
     Args:
-        mode: 'bilinear' or 'bicubic' (MATLAB's), which keep the centres of pixels in place, or 'legacy_bilinear',
-            TensorFlow 1's, which does not.
+        mode: 'bilinear' or 'bicubic' (MATLAB's), which keep pixel centres in place, or 'legacy_bilinear', TensorFlow
+            1's, which does not.
     """
     return ENLARGE[mode](frames, scale)
 
 
 def as_frames(x: Tensor) -> Tensor:
-    """Puts the frames of clips into one batch, (B, C, T, H, W) -> (B T, C, H, W); channels_last_3d is not copied."""
+    """Flatten clips into a batch of frames, (B, C, T, H, W) -> (B T, C, H, W); channels_last_3d is not copied."""
     return x.permute(0, 2, 3, 4, 1).flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def as_clips(frames: Tensor, num_clip: int) -> Tensor:
-    """The reverse of `as_frames`: (B T, C, H, W) -> (B, C, T, H, W), in channels_last_3d."""
+    """Invert `as_frames`: (B T, C, H, W) -> (B, C, T, H, W), in channels_last_3d."""
     frames = frames.contiguous(memory_format=torch.channels_last)
     return frames.unflatten(0, (num_clip, -1)).transpose(1, 2)
 
 
 def stack_neighbours(x: Tensor, size: int, padding: int) -> Tensor:
-    """Stacks every `size` consecutive frames along channels, the earliest first.
+    """Stack every `size` consecutive frames along channels, the earliest first.
 
     Args:
         x: (B, C, T, H, W).
@@ -64,11 +64,11 @@ def stack_neighbours(x: Tensor, size: int, padding: int) -> Tensor:
     return stacked.flatten(0, 1).permute(0, 3, 1, 2)
 
 
-# PyTorch's 3D convolutions reach a seventh of a CPU's speed in single precision. The layers below have their weights
-# and give the same, but compute 2D convolutions in channels_last. Clips are (B, C, T, H, W) between them, in the memory
-# order of channels_last_3d: that of their frames in channels_last, so that nothing is copied.
+# PyTorch's 3D convolutions reach a seventh of a CPU's speed in single precision. The layers below have the same weights
+# and results, but compute 2D convolutions in channels_last. Between them, clips are (B, C, T, H, W) in
+# channels_last_3d. This is the memory order of their frames in channels_last, so nothing is copied.
 class FrameConv(nn.Conv3d):
-    """A Conv3d computed as a 2D convolution of frames, with their neighbours as further channels."""
+    """A Conv3d computed as a 2D convolution of frames, with neighbouring frames as additional channels."""
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, T, H, W) -> (B, O, U, H, W)
         size, padding = self.kernel_size[0], self.padding[0]
@@ -83,13 +83,13 @@ class FrameDeconv(nn.ConvTranspose3d):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, T, H, W) -> (B, O, U, sH, sW)
         size = self.kernel_size[0]
         frames = stack_neighbours(x, size, size - 1 - self.padding[0])
-        weight = self.weight.flip(2).permute(2, 0, 1, 3, 4).flatten(0, 1)  # a transposed convolution looks back
+        weight = self.weight.flip(2).permute(2, 0, 1, 3, 4).flatten(0, 1)  # a transposed convolution flips its kernel
         return as_clips(F.conv_transpose2d(frames, weight, self.bias, self.stride[1:], self.padding[1:],
                                            self.output_padding[1:]), x.shape[0])
 
 
 class TemporalConv(nn.Conv2d):
-    """Convolution along time, kx1x1, of (B, C, T, H, W): the pixels of a frame become one row of an image."""
+    """Convolve along time, kx1x1, (B, C, T, H, W); the pixels of a frame become one row of an image."""
 
     def __init__(self, num_feat: int, kernel: int):
         super().__init__(num_feat, num_feat, (kernel, 1), padding=(kernel // 2, 0))
@@ -101,9 +101,9 @@ class TemporalConv(nn.Conv2d):
 
 
 class FastResBlock(nn.Sequential):
-    """FRB: a space-time convolution as one in space, 1xkxk, and one in time, kx1x1 (eq. 3.6).
+    """FRB: a space-time convolution split into one in space, 1xkxk, and one in time, kx1x1 (eq. 3.6).
 
-    No activation stands between the two, so that they are a kxkxk convolution of fewer weights.
+    There is no activation between the two, so together they are a kxkxk convolution with fewer weights.
     """
 
     def __init__(self, num_feat: int, kernel: int, act: str):
@@ -117,7 +117,10 @@ class FastResBlock(nn.Sequential):
 
 
 class C3DResBlock(nn.Sequential):
-    """What the FRB replaces: one kxkxk convolution; with `act` relu it is the block of the paper's Fig. 1b."""
+    """The block that the FRB replaces, with one kxkxk convolution.
+
+    With `act` relu it is the block of the paper's Fig. 1b.
+    """
 
     def __init__(self, num_feat: int, kernel: int, act: str):
         super().__init__(
@@ -131,7 +134,7 @@ BLOCKS = {'frb': FastResBlock, 'c3d': C3DResBlock}
 
 
 class PixelShuffle3d(nn.Module):
-    """Channels become pixels, frame by frame: (B, s^2 C, T, H, W) -> (B, C, T, sH, sW)."""
+    """Apply pixel shuffle to every frame: (B, s^2 C, T, H, W) -> (B, C, T, sH, sW)."""
 
     def __init__(self, scale: int):
         super().__init__()
@@ -142,10 +145,10 @@ class PixelShuffle3d(nn.Module):
 
 
 def deconv(in_channels: int, out_channels: int, size: int, scale: int, time_padding: int) -> FrameDeconv:
-    """Transposed convolution of 3 x size x size that makes frames `scale` times larger.
+    """Return a transposed convolution of 3 x size x size that upscales frames by `scale`.
 
     Args:
-        time_padding: zero frames at both ends, of which a transposed convolution of three leaves out two.
+        time_padding: zero frames at both ends. Without them, a transposed convolution of three drops two frames.
     """
     padding = max(0, -((scale - size) // 2))
     rest = scale - size + 2 * padding
@@ -155,7 +158,7 @@ def deconv(in_channels: int, out_channels: int, size: int, scale: int, time_padd
 
 
 def init_weights(module: nn.Module) -> None:
-    """As in the release: Xavier, or normal up to two sigma for transposed convolutions; no bias."""
+    """Initialise as in the release: Xavier, or normal up to two sigma for transposed convolutions; biases are 0."""
     if isinstance(module, nn.ConvTranspose3d):
         nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
     elif isinstance(module, (nn.Conv2d, nn.Conv3d)):
@@ -167,34 +170,35 @@ def init_weights(module: nn.Module) -> None:
 
 @ARCH_REGISTRY.register()
 class FSTRN(nn.Module):
-    """A trunk of factorised 3D blocks on LR frames, whose output is added to frames enlarged by interpolation.
+    """A trunk of factorised 3D blocks on LR frames; its output is added to frames upscaled by interpolation.
 
     802,241 parameters on Y, 806,563 on RGB.
 
     Args:
         num_in_ch: 1, Y (the release), or 3, RGB.
-        num_feat: features of the trunk; four times as many are brought together before they become frames of a quarter
-            as many channels.
+        num_feat: features of the trunk, a multiple of 4; they are fused into four times as many, and upscaled to a
+            quarter as many.
         num_frb: D, number of blocks.
         kernel: k of the blocks, odd.
         block: 'frb', or 'c3d' with full kxkxk convolutions.
         scale: 4 (the paper), or 2 or 3.
-        use_lrl: LR-space residual learning: add the first features to what the last block makes (eq. 3.7). Its
-            activation and dropout stay without it.
-        use_crl: cross-space residual learning: make a correction to enlarged frames (eq. 3.5), not whole frames.
-        crl_mode: how those are enlarged, see `enlarge`; the release has 'legacy_bilinear'.
-        dropout: share of features that are set to 0 in training. The release has 0.7, as its `keep=0.3` says.
-        act: 'prelu', with a slope for each channel that starts at 0, or 'relu'.
-        lfe_act, tail_act: what follows the first and the last convolution: 'none', or the release's 'lrelu', with 0.2.
-        up_kernel: 'deconv3', a transposed convolution of 3x3x3, which with scale 4 leaves 7 of 16 pixels to the
-            convolution behind it; 'deconv8', 3x8x8, which leaves none; or 'pixelshuffle', which has no weights.
-        output: 'center', the centre frame, or 'all', all five; the weights are the same. Whole clips come out alike by
-            both, as of the copies of a frame that one counts which has most frames around it.
-        checkpoint: while gradients are on, keep only the inputs of the blocks, and of what makes frames of features,
-            for the backward pass, which runs each once more (gradient checkpointing). The results are the same.
+        use_lrl: LR-space residual learning: add the first features to the output of the last block (eq. 3.7). Without
+            it, its activation and dropout remain.
+        use_crl: cross-space residual learning: add the output to upscaled frames (eq. 3.5).
+        crl_mode: how these frames are upscaled, see `enlarge`; the release has 'legacy_bilinear'.
+        dropout: share of features set to 0 in training. The release has 0.7, as its `keep=0.3` says.
+        act: 'prelu', with one slope for each channel, starting at 0, or 'relu'.
+        lfe_act, tail_act: activation after the first and the last convolution: 'none', or the release's 'lrelu', with
+            0.2.
+        up_kernel: 'deconv3', a transposed convolution of 3x3x3; at scale 4 it leaves 7 of 16 pixels to the next
+            convolution. 'deconv8', 3x8x8, fills all pixels. 'pixelshuffle' has no weights.
+        output: 'center', the centre frame, or 'all', all five; the weights are the same. Both restore whole clips
+            equally: of several copies of a frame, the one with the most frames around it is used.
+        checkpoint: with gradients enabled, keep only the inputs of the blocks and of the upscaling part for the
+            backward pass, and run each once more (gradient checkpointing). The results are the same.
 
     Raises:
-        ValueError: an option has an unknown value, or the channels cannot be divided as the options ask.
+        ValueError: an option has an unknown value, or the channels cannot be divided as the options require.
     """
 
     def __init__(self, *, num_in_ch: int = 1, num_feat: int = 64, num_frb: int = 5, kernel: int = 3,
@@ -226,8 +230,8 @@ class FSTRN(nn.Module):
         self.spec = NetSpec(scale=scale, num_frames=NUM_FRAMES, first_output=first_output, pads_ends=True,
                             overlap='middle', color=COLORS[num_in_ch])
 
-        # The centre frame alone depends on three frames before the last convolution of three, and on five before the
-        # last but one: without padding in time, these two make nothing else, and five frames become three and one.
+        # The centre frame depends on only three frames before the last convolution of three, and on five before the
+        # last but one. Without padding in time, these two compute nothing else: five frames become three, then one.
         time_padding = 0 if output == 'center' else 1
         self.lfe = nn.Sequential(FrameConv(num_in_ch, num_feat, 3, padding=1), END_ACTIVATIONS[lfe_act]())
         self.blocks = nn.ModuleList(BLOCKS[block](num_feat, kernel, act) for _ in range(num_frb))
@@ -244,7 +248,7 @@ class FSTRN(nn.Module):
         self.apply(init_weights)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Super-resolves one window.
+        """Upscale one window.
 
         Args:
             lq: (B, 5, C, H, W), Y or RGB, 0-1.

@@ -1,6 +1,6 @@
-"""GridNet: MBNet's NET_FI, which makes the middle frame from two warped frames and a feature of the VSR net.
+"""GridNet: MBNet's NET_FI, which interpolates the middle frame from two warped frames and a feature of the VSR net.
 
-Papers: MBNet (ACM MM 2021) section 3.4; the grid is of Fourure et al., Residual Conv-Deconv Grid Network (BMVC 2017).
+Papers: MBNet (ACM MM 2021) section 3.4; the grid is from Fourure et al., Residual Conv-Deconv Grid Network (BMVC 2017).
 Shapes: B pairs, H x W pixels of the LR grid, s = scale = 4; row r of the grid has (4, 2, 1)[r] times H x W pixels.
 """
 from collections.abc import Sequence
@@ -34,38 +34,38 @@ class UpBlock(nn.Module):
 
 
 def head(num_feat: int, out_channels: int = 3) -> nn.Sequential:
-    """Features to a frame."""
+    """Return layers that convert features to a frame."""
     return nn.Sequential(
         nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.ReLU(inplace=True),
         nn.Conv2d(num_feat, out_channels, 3, padding=1))
 
 
 def resize_feature(feature: Tensor, ratio: float) -> Tensor:  # (B, C, H, W) -> (B, C / ratio^2 or C, ratio H, ratio W)
-    """Bring the LR feature to the grid of a row: depth to space to enlarge it, means to reduce it."""
+    """Resize the LR feature to the grid of a row: depth to space to enlarge it, averages to reduce it."""
     return F.pixel_shuffle(feature, int(ratio)) if ratio >= 1 else F.avg_pool2d(feature, int(1 / ratio))
 
 
 @ARCH_REGISTRY.register()
 class GridNet(nn.Module):
-    """Three rows of columns: information flows down in the first half of the columns and up in the second half.
+    """A grid of three rows: information flows down in the first half of the columns and up in the second half.
 
-    The paper's network has six columns and the default values of `unshuffle`, `residual` and `blend`; the others are
+    The paper's network has six columns and the default values of `unshuffle`, `residual` and `blend`; other values are
     ours, for small networks.
 
     Args:
         scale: only 4, as in the paper: without `unshuffle` the rows have 4, 2 and 1 times the LR resolution.
-        feature_channels: channels of the LR feature, divisible by (4 / unshuffle)^2, as it enters the rows by depth to
-            space; 0: none.
+        feature_channels: channels of the LR feature, divisible by (4 / unshuffle)^2, since depth to space brings it to
+            the rows; 0: none.
         channels: width of each row. Not published; (32, 96, 192) with RDN D16C8 gives the printed 30.8 M (our choice).
         num_columns: even; 6 in the paper.
-        unshuffle: 1, 2 or 4: the grid works on frames so many times smaller, whose pixels become channels, and its
-            output becomes pixels again. With 4 the first row has the LR resolution.
+        unshuffle: 1, 2 or 4: apply pixel unshuffle by this factor before the grid, and pixel shuffle after it. With 4
+            the first row has the LR resolution.
         residual: add the mean of the two warped frames to the output (the paper's output is direct).
-        blend: with `residual`, weigh the two warped frames pixel by pixel instead of averaging them, so that a frame
-            in which something is hidden can be left out.
+        blend: with `residual`, blend the two warped frames with weights for each pixel instead of averaging them. So
+            the network can ignore a frame where something is occluded.
 
     Raises:
-        ValueError: an option has an unknown value, or the channels cannot be divided as the options ask.
+        ValueError: an option has an unknown value, or the channels cannot be divided as the options require.
     """
 
     def __init__(self, *, scale: int = 4, feature_channels: int = 64, channels: Sequence[int] = (32, 96, 192),
@@ -75,7 +75,7 @@ class GridNet(nn.Module):
             raise ValueError(f'GridNet is built for scale 4, but got {scale}')
         if unshuffle not in (1, 2, 4):
             raise ValueError(f'unshuffle must be 1, 2 or 4, but got {unshuffle}')
-        # Resolution of each row, in LR resolutions; at least 1/4, which MBNet's size_multiple of 4 allows for
+        # Resolution of each row relative to LR; at least 1/4, which MBNet's size_multiple of 4 allows
         self.ratios = [scale / unshuffle / 2**row for row in range(3)]
         if feature_channels % int(self.ratios[0])**2:
             raise ValueError(f'feature_channels must be divisible by {int(self.ratios[0])**2}, but got '
@@ -100,11 +100,11 @@ class GridNet(nn.Module):
         self.head = head(channels[0], (4 if blend else 3) * unshuffle**2)
 
     def forward(self, warped_pair: Tensor, feature: Tensor | None) -> Tensor:
-        """Make the middle frame.
+        """Interpolate the middle frame.
 
         Args:
             warped_pair: (B, 6, sH, sW), the two SR frames warped to the middle, 0-1, the earlier one first.
-            feature: (B, feature_channels, H, W), or None where the net was built with feature_channels = 0.
+            feature: (B, feature_channels, H, W), or None if feature_channels is 0.
 
         Returns:
             (B, 3, sH, sW).
@@ -135,7 +135,10 @@ class GridNet(nn.Module):
         return [x + lateral(x) for lateral, x in zip(self.laterals[column - 1], rows, strict=True)]
 
     def row_inputs(self, warped_pair: Tensor, feature: Tensor | None) -> list[Tensor]:
-        """The inputs of the rows 'are multi-scale from LR to HR' (paper); how the feature is split is our choice."""
+        """Return the inputs of the rows, which 'are multi-scale from LR to HR' (paper).
+
+        How the feature is split is our choice.
+        """
         images = [warped_pair, F.avg_pool2d(warped_pair, 2), F.avg_pool2d(warped_pair, 4)]
         if self.unshuffle > 1:
             images = [F.pixel_unshuffle(image, self.unshuffle) for image in images]

@@ -1,8 +1,8 @@
 """HOFFR: high-resolution optical flow and frame-recurrent network for video super-resolution and deblurring.
 
 Paper: Fang and Zhan, Neurocomputing 489 (2022), 128-138. There is no public code.
-Known of it are the parts and what joins them; layer counts are not, and are those that this package chose, with the
-nearest relatives as models: SOF-VSR (ACCV) for the flow network, FRVSR for the recurrence, RCAN for the attention.
+The parts and their connections are known; the layer counts are not, and are our choice. They follow the closest related
+networks: SOF-VSR (ACCV) for the flow network, FRVSR for the recurrence, RCAN for the attention.
 Shapes: B clips, T frames, H x W pixels of the LR grid, s = scale.
 """
 from typing import Any, NamedTuple
@@ -32,19 +32,19 @@ INIT_STATES = ('zeros', 'bicubic')
 
 
 class HOFFRState(NamedTuple):
-    """What one frame leaves to the next."""
+    """State that one frame passes to the next."""
 
-    lq: Tensor  # (B, 3, H, W), the frame as it was given
-    hr: Tensor  # (B, 3, sH, sW), what was made of it
+    lq: Tensor  # (B, 3, H, W), the input frame
+    hr: Tensor  # (B, 3, sH, sW), the restored frame
 
 
 class HOFFRFrame(NamedTuple):
-    """What the network makes of one frame."""
+    """Outputs of the network for one frame."""
 
     hr: Tensor  # (B, 3, sH, sW), the sharp frame
     deblurred: Tensor | None  # (B, 3, H, W), the sharp LR frame; None without the deblurring branch
     # (B, 2, H/2, W/2), (B, 2, H, W), (B, 2, sH, sW): flows at which `warp(last frame, flow)` looks like this one, each
-    # in pixels of its own grid
+    # in pixels of its grid
     flows: tuple[Tensor, Tensor, Tensor]
 
 
@@ -68,18 +68,18 @@ class FlowLevel(nn.Module):
 
 
 class HRFlowNet(nn.Module):
-    """POF: the flow between two LR frames at half their size, at their size, and at that of HR frames.
+    """POF: the flow between two LR frames at three sizes: half LR, LR and HR.
 
     623,532 parameters at scale 4 on RGB, 617,772 on luma.
 
     Args:
         in_channels: channels of a frame.
         num_feat: features of a level.
-        scale: HR pixels in an LR pixel, along one side.
-        to_hr: whether the third level makes details of the HR flow; else that is the LR flow made larger.
-        flow_unit: pixels in one unit of what the levels give. SOF-VSR has 15.5, as it measures motion in halves of a
+        scale: ratio of HR to LR size.
+        to_hr: whether the third level adds detail to the HR flow; otherwise the LR flow is upsampled.
+        flow_unit: pixels in one unit of the levels' raw output. SOF-VSR has 15.5, as it measures motion in halves of a
             patch of 32 pixels.
-        rescale: whether a flow that is brought to a finer grid counts that grid's pixels. In SOF-VSR it does not.
+        rescale: whether to rescale a flow to pixels of the finer grid when upsampling it. SOF-VSR does not.
     """
 
     def __init__(self, in_channels: int = 3, num_feat: int = 32, scale: int = 4, *, to_hr: bool = True,
@@ -87,20 +87,20 @@ class HRFlowNet(nn.Module):
         super().__init__()
         self.scale, self.flow_unit = scale, flow_unit
         self.bring_up = upsample_flow if rescale else upsample
-        refined_channels = 4 * in_channels + 2  # both frames, the first one warped, what that leaves, the flow so far
+        refined_channels = 4 * in_channels + 2  # both frames, the first one warped, its error, the flow so far
         self.coarse = FlowLevel(2 * in_channels, 2, num_feat)
         self.fine = FlowLevel(refined_channels, 2, num_feat)
         self.hr = FlowLevel(refined_channels, 2 * scale**2, num_feat) if to_hr else None
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Estimates the flow at which `warp(first, flow)` looks like `second`.
+        """Estimate the flow at which `warp(first, flow)` looks like `second`.
 
         Args:
             first, second: (B, C, H, W), 0-1, H and W even.
 
         Returns:
-            Flows on the grids of half, LR and HR size, each (B, 2, ...) in pixels of its own grid; float32 also where
-            the images are of half precision.
+            Flows on the grids of half, LR and HR size, each (B, 2, ...) in pixels of its grid; float32 even if the
+                images have half precision.
         """
         pair = torch.cat((first, second), dim=1)
         coarse = at_least_float32(self.coarse(F.avg_pool2d(pair, 2)))
@@ -112,13 +112,13 @@ class HRFlowNet(nn.Module):
         return coarse * self.flow_unit, flow * self.flow_unit, hr_flow * self.flow_unit
 
     def refined(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
-        """What a level sees that corrects a flow."""
+        """Return the input of a level that corrects a flow."""
         warped = warp(first, flow * self.flow_unit)
         return torch.cat((first, second, warped, second - warped, flow.to(first.dtype)), dim=1)
 
 
 class ChannelAttention(nn.Sequential):
-    """Weighs each channel by what all of them are on average over the frame, as in RCAN."""
+    """Weight each channel by attention over the frame averages of all channels, as in RCAN."""
 
     def __init__(self, num_feat: int, reduction: int):
         super().__init__(
@@ -130,7 +130,7 @@ class ChannelAttention(nn.Sequential):
 
 
 class ChannelAttentionBlock(nn.Sequential):
-    """RCAB: a residual block whose channels are weighed by attention, as in RCAN."""
+    """RCAB: a residual block with channel attention, as in RCAN."""
 
     def __init__(self, num_feat: int, reduction: int = 16):
         super().__init__(
@@ -142,12 +142,12 @@ class ChannelAttentionBlock(nn.Sequential):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions around an identity, without normalisation; it begins close to the identity."""
+    """Residual block of two convolutions without normalisation; it starts close to the identity."""
 
     def __init__(self, num_feat: int):
         super().__init__()
         self.conv1, self.conv2 = (nn.Conv2d(num_feat, num_feat, 3, padding=1) for _ in range(2))
-        for conv in (self.conv1, self.conv2):  # as BasicSR's ResidualBlockNoBN
+        for conv in (self.conv1, self.conv2):  # as in BasicSR's ResidualBlockNoBN
             nn.init.kaiming_normal_(conv.weight)
             nn.init.zeros_(conv.bias)
             conv.weight.data *= 0.1
@@ -157,7 +157,7 @@ class ResBlock(nn.Module):
 
 
 class Branch(nn.Module):
-    """Residual blocks whose outputs are all brought together, (B, in_channels, H, W) -> (B, num_feat, H, W)."""
+    """Residual blocks whose outputs are fused, (B, in_channels, H, W) -> (B, num_feat, H, W)."""
 
     def __init__(self, in_channels: int, num_feat: int, num_block: int):
         super().__init__()
@@ -173,7 +173,7 @@ class Branch(nn.Module):
 
 
 class Reconstruction(nn.Sequential):
-    """Features of the LR grid -> a frame four times as large."""
+    """Convert features of the LR grid to a frame four times as large."""
 
     def __init__(self, num_feat: int):
         super().__init__(
@@ -184,7 +184,7 @@ class Reconstruction(nn.Sequential):
 
 
 class DirectReconstruction(nn.Sequential):
-    """The same with all convolutions on the LR grid: the 16 pixels of an LR pixel are made at once."""
+    """Like `Reconstruction`, but with all convolutions on the LR grid and one pixel shuffle of x4."""
 
     def __init__(self, num_feat: int):
         super().__init__(
@@ -199,27 +199,27 @@ RECONSTRUCTIONS = {'steps': Reconstruction, 'direct': DirectReconstruction}
 
 @ARCH_REGISTRY.register()
 class HOFFR(nn.Module):
-    """Blurred LR frames -> sharp HR frames, one after another: the last estimate comes along an HR flow.
+    """Restore sharp HR frames from blurred LR frames one by one, with the previous output warped along an HR flow.
 
-    3,543,242 parameters, of which the flow network has 623,532.
+    3,543,242 parameters, including 623,532 of the flow network.
 
     Args:
         scale: only 4, for which we chose the layers.
         num_feat: features of the branches.
         num_block: residual blocks of a branch.
-        num_rcab: attention blocks that bring the branches together; there are none with `fusion` 'concat'.
-        reduction: of an attention block: so many times fewer channels between its two convolutions of 1x1.
+        num_rcab: attention blocks that fuse the branches; unused if `fusion` is 'concat'.
+        reduction: channel reduction between the two 1x1 convolutions of an attention block.
         num_flow_feat: features of the flow network.
-        deblur_branch: whether there is the branch that is trained to deblur LR frames.
-        fusion: 'attention', or 'concat', where one convolution stands for the attention blocks and itself.
-        hr_flow: whether flow is estimated at HR; else the LR flow is made larger.
-        recurrent: whether the last estimate is carried on; else the last LR frame, bilinearly enlarged, stands for it.
-        init_state: what stands for the estimate before the first frame: 'zeros', black, our choice, or 'bicubic', the
-            first frame enlarged as MATLAB does.
+        deblur_branch: whether to use the branch that is trained to deblur LR frames.
+        fusion: 'attention', or 'concat', one convolution in place of the attention blocks and their convolution.
+        hr_flow: whether to estimate flow at HR; otherwise the LR flow is upsampled.
+        recurrent: whether to use the previous output; otherwise the previous LR frame is used, upsampled bilinearly.
+        init_state: the previous output at the first frame: 'zeros', black (our choice), or 'bicubic', the first frame
+            upscaled like MATLAB.
         upscale: 'steps', x2 twice, or 'direct', one pixel shuffle of x4, for small networks: on a CPU the two steps
             take longer than a small branch.
-        checkpoint: while gradients are on, keep only what a frame leaves to the next for the backward pass, which runs
-            each frame once more (gradient checkpointing). The results are the same.
+        checkpoint: with gradients enabled, keep only the state between frames for the backward pass, and run each frame
+            once more (gradient checkpointing). The results are the same.
 
     Raises:
         ValueError: an option has an unknown value.
@@ -242,7 +242,7 @@ class HOFFR(nn.Module):
             if reduction < 1 or num_feat < reduction:
                 raise ValueError(f'reduction must be from 1 to num_feat {num_feat}, but got {reduction}')
         self.scale, self.recurrent, self.init_state, self.checkpoint = scale, recurrent, init_state, checkpoint
-        # The flow network's coarse level halves the size.
+        # The coarse level of the flow network halves the size.
         self.spec = NetSpec(scale=scale, num_frames=None, size_multiple=2, color='rgb', state=HOFFRState)
 
         self.flow_net = HRFlowNet(3, num_flow_feat, scale, to_hr=hr_flow)
@@ -259,21 +259,21 @@ class HOFFR(nn.Module):
 
     def forward(self, lq: Tensor, return_parts: bool = False, truncate: int | None = None, flow_only: bool = False) -> (
             Tensor | tuple[Tensor, list[HOFFRFrame]] | tuple[Tensor, Tensor, Tensor]):
-        """Restores a clip, frame after frame.
+        """Restore a clip, frame by frame.
 
         Args:
             lq: (B, T, 3, H, W), RGB, 0-1; at least one frame, H and W even.
-            return_parts: also return what the losses need.
-            truncate: gradients go back over no more than so many frames (truncated back-propagation through time);
-                None: over all.
-            flow_only: restore nothing, but estimate the flow between neighbours, on which frames do not depend.
+            return_parts: also return additional outputs for the losses.
+            truncate: propagate gradients over at most this many frames (truncated back-propagation through time); None:
+                over all.
+            flow_only: estimate only the flow between neighbours, without restoring frames.
 
         Returns:
-            (B, T, 3, sH, sW); with `return_parts`, a pair of it and the frames with what else was made of each; with
-            `flow_only`, the flows of each frame but the first, see `HOFFRFrame`, frame by frame: ((T - 1) B, 2, ...).
+            (B, T, 3, sH, sW); with `return_parts`, a pair of it and the HOFFRFrame of each frame; with `flow_only`, the
+                flows of each frame but the first, see `HOFFRFrame`, frame by frame: ((T - 1) B, 2, ...).
 
         Raises:
-            ValueError: the input has another shape.
+            ValueError: the input has a wrong shape.
         """
         if lq.dim() != 5 or lq.shape[1] < 1 + flow_only or lq.shape[2] != 3:
             raise ValueError(f'HOFFR takes clips of RGB frames, (B, T, 3, H, W) with T >= {1 + flow_only}, but got '
@@ -291,27 +291,27 @@ class HOFFR(nn.Module):
         return (hr, frames) if return_parts else hr
 
     def step(self, frame: Tensor, state: HOFFRState | None = None) -> tuple[Tensor, HOFFRState]:
-        """Restores the next frame of a stream, which may be of any length.
+        """Restore the next frame of a stream of any length.
 
         Args:
             frame: (B, 3, H, W), RGB, 0-1; H and W even.
-            state: what the last frame left; None: there was none, or a scene begins.
+            state: state after the previous frame; None at the start of a scene.
 
         Returns:
-            the frame, (B, 3, sH, sW), and what it leaves to the next.
+            the frame, (B, 3, sH, sW), and the new state.
 
         Raises:
             TypeError: the state is no HOFFRState.
-            ValueError: the frame has another shape, or the state is of frames of another size.
+            ValueError: the frame has a wrong shape, or the state is of frames of another size.
         """
         hr = self.restore(frame, state).hr
         return hr, HOFFRState(frame, hr)
 
     def compile(self, **arguments: Any) -> None:
-        """Compiles each part instead of the whole, which would be unrolled over the frames of a clip.
+        """Compile each part instead of the whole, which would be unrolled over the frames of a clip.
 
         Args:
-            arguments: those of torch.compile; by default, options with which the gradients come out right.
+            arguments: those of torch.compile; by default, options that give correct gradients.
         """
         compile_parts(self, **arguments)
 
@@ -335,7 +335,7 @@ class HOFFR(nn.Module):
     def restore_parts(self, frame: Tensor, last_lq: Tensor, last_hr: Tensor) -> (
             tuple[Tensor, Tensor | None, tuple[Tensor, Tensor, Tensor]]):
         flows = self.flow_net(last_lq, frame)
-        # The last estimate, as it looks now: each of its s x s pixels of an LR pixel is a channel.
+        # The previous output, warped to this frame: each of the s x s pixels of an LR pixel is a channel.
         carried = F.pixel_unshuffle(warp(last_hr if self.recurrent else upsample(last_lq, self.scale), flows[2]),
                                     self.scale)
         given = torch.cat((frame, carried), dim=1)
@@ -348,7 +348,7 @@ class HOFFR(nn.Module):
         return hr, deblurred, flows
 
     def first_state(self, frame: Tensor) -> HOFFRState:
-        """What stands before the first frame: itself once more, and what `init_state` says for its estimate."""
+        """Return the state before the first frame: the frame itself, and an HR estimate as `init_state` says."""
         if self.init_state == 'bicubic':
             return HOFFRState(frame, upscale_bicubic(frame, self.scale))
         b, _, h, w = frame.shape
@@ -356,6 +356,6 @@ class HOFFR(nn.Module):
 
 
 def neighbours(clip: Tensor) -> tuple[Tensor, Tensor]:  # (B, T, ...) -> 2 x ((T - 1) B, ...)
-    """Each frame but the last, and each but the first, frame by frame."""
+    """Return all frames but the last, and all but the first, frame by frame."""
     frames = clip.transpose(0, 1)
     return frames[:-1].flatten(0, 1), frames[1:].flatten(0, 1)

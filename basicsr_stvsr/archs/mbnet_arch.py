@@ -1,10 +1,10 @@
 """MBNet: video super-resolution and frame interpolation feed each other, x4 in space and x2 in time.
 
 Paper: How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021),
-https://doi.org/10.1145/3474085.3475672.  No official code exists; what the paper leaves open is an option here, and the
-docstrings tell our choices from what was published.
+https://doi.org/10.1145/3474085.3475672.  No official code exists. Details that the paper leaves open are options here,
+and the docstrings mark our choices.
 Shapes: B clips, H x W pixels of the LR grid, s = scale. a and b are the two given frames, t the one halfway between.
-flow_{p->q} lies on q's grid and says where to sample p: warp(p, flow) looks like q.
+flow_{p->q} is defined on q's grid and gives the positions at which to sample p: warp(p, flow) looks like q.
 """
 import math
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from .arch_util import at_least_float32, check_size_multiple, compile_parts, run_part, upsample, upsample_flow, warp
 from .spec import NetSpec
 
-# Named sizes; options/train_mbnet*.yml spell out the same. 'headline' is our reading of Table 3: of the sizes in
-# Table 2, D = 16, C = 8 is the one that leads to the printed 30.8 M.
+# Named sizes; options/train_mbnet*.yml contain the same. 'headline' is our reading of Table 3: of the sizes in Table 2,
+# D = 16, C = 8 gives the printed 30.8 M.
 MBNET_PRESETS: dict[str, dict[str, Any]] = {
     'headline': {
         'vsr_net': {'type': 'RDN', 'num_blocks': 16, 'num_layers': 8},
@@ -46,7 +46,7 @@ MBNET_PRESETS: dict[str, dict[str, Any]] = {
 
 
 class MBNetAux(NamedTuple):
-    """What MBNet's losses need besides the frames."""
+    """Additional outputs for MBNet's losses."""
 
     # The three SR frames after each round, (B, 3, 3, sH, sW); the last is the net's output. Empty with `flow_only`.
     rounds: list[Tensor]
@@ -55,12 +55,12 @@ class MBNetAux(NamedTuple):
     # flow_{a->t} of the last round, (B, 2, sH, sW), HR pixels; with `flow_only` (B, 2, H, W), LR pixels
     hr_flow_a: Tensor
     hr_flow_b: Tensor  # flow_{b->t}
-    # What the VSR net gives the VFI net in the last round, (B, feature_channels, H, W); None with `flow_only`
+    # Feature from the VSR net for the VFI net in the last round, (B, feature_channels, H, W); None with `flow_only`
     feature: Tensor | None = None
 
 
 class SuperResolved(NamedTuple):
-    """A given frame that the VSR net has restored, for the next pair, of which it is the first."""
+    """A frame restored by the VSR net, kept as the first frame of the next pair."""
 
     sr: Tensor  # (B, 3, sH, sW)
     feature: Tensor  # (B, feature_channels / 2, H, W)
@@ -68,10 +68,10 @@ class SuperResolved(NamedTuple):
 
 def interpolate_flow(flow_ab: Tensor, flow_ba: Tensor, t: float = 0.5, form: str = 'superslomo') -> tuple[
         Tensor, Tensor]:
-    """Flows from both frames to time t, by a weighting quadratic in t (eqs. 2 and 3).
+    """Interpolate flows from both frames to time t, by a weighting quadratic in t (eqs. 2 and 3).
 
-    Under the sampling convention that makes the rest of the paper consistent, its printed pair has t and 1 - t
-    swapped; at t = 0.5 the two forms coincide.
+    Under the sampling convention that makes the rest of the paper consistent, its printed pair has t and 1 - t swapped.
+    At t = 0.5 the two forms are equal.
 
     Args:
         flow_ab, flow_ba: (B, 2, H, W), flow_{a->b} and flow_{b->a}.
@@ -88,27 +88,29 @@ def interpolate_flow(flow_ab: Tensor, flow_ba: Tensor, t: float = 0.5, form: str
 
 @ARCH_REGISTRY.register()
 class MBNet(nn.Module):
-    """Two LR frames -> three HR frames; each round the VSR net sees what the VFI net made in the round before.
+    """Restore three HR frames from two LR frames.
 
-    The parts are chosen by name from BasicSR's ARCH_REGISTRY; docs/own_network.md shows how to plug in one's own.
-    The defaults are the paper's baseline with 14.85 M parameters (D = 8, C = 8).
+    In each round the VSR net sees the output of the VFI net from the previous round.
+
+    The parts are chosen by name from BasicSR's ARCH_REGISTRY; docs/own_network.md shows how to plug in your own. The
+    defaults are the paper's baseline with 14.85 M parameters (D = 8, C = 8).
 
     Args:
         scale: only 4, as in the paper.
-        num_iters: rounds of interaction, with shared weights. The paper uses 2 and sees no gain from more; 1 is
-            Table 2's 'w/o interaction'.
-        feedback: what a round hands to the next one besides its SR frames: 'vfi', the middle frame warped back to both
-            ends (the paper), or 'vsr', each SR frame warped to the other end (Table 1, row 4); 'none' goes with
+        num_iters: rounds of interaction, with shared weights. The paper uses 2 and sees no gain from more; 1 is Table
+            2's 'w/o interaction'.
+        feedback: input of the next round, in addition to the SR frames: 'vfi', the middle frame warped back to both
+            ends (the paper), or 'vsr', each SR frame warped to the other end (Table 1, row 4); 'none' requires
             num_iters = 1.
-        vfi_feature: context for the VFI net: 'vsr', a feature of the VSR net (the paper), 'resnet', a net of its own
+        vfi_feature: context for the VFI net: 'vsr', a feature of the VSR net (the paper), 'resnet', a separate net
             (`context_net`), or 'none' (Table 1, rows 1 to 3).
         interp: reading of eqs. 2 and 3, see `interpolate_flow`.
-        init_feedback: what takes the place of the feedback in the first round, which the paper leaves open: 'warped',
-            the neighbouring LR frame warped onto this one and upsampled; 'warped_hr', the same frame upsampled first
-            and then warped along the enlarged flow; 'reference', this frame upsampled; 'zeros'.
-        checkpoint: while gradients are on, keep only the inputs of the parts for the backward pass, which runs each
-            part once more (gradient checkpointing). On a CPU a step of batch 4 of 'headline' took 0.4 of the memory and
-            1.2 times the time. Not one of the paper's options; the results are the same.
+        init_feedback: feedback in the first round, which the paper leaves open: 'warped', the neighbouring LR frame
+            warped onto this one and upsampled; 'warped_hr', the same frame upsampled first and then warped along the
+            upsampled flow; 'reference', this frame upsampled; 'zeros'.
+        checkpoint: with gradients enabled, keep only the inputs of the parts for the backward pass, and run each part
+            once more (gradient checkpointing). On a CPU a step of batch 4 of 'headline' took 0.4 of the memory and 1.2
+            times the time. Not one of the paper's options; the results are the same.
         flow_net, refine_net, vsr_net, vfi_net, context_net: {'type': name in ARCH_REGISTRY, and its arguments}.
     """
 
@@ -143,9 +145,10 @@ class MBNet(nn.Module):
         self.vfi_net = build_part(
             vfi_net or {'type': 'GridNet', 'channels': [32, 64, 96]}, scale=scale,
             feature_channels=feature_source.feature_channels if feature_source else 0)
-        # 4: the grid of the VFI net, and the flow levels at 1/4, 1/2 and 1 of the LR size; a part may ask for more.
+        # 4: the grid of the VFI net, and the flow levels at 1/4, 1/2 and 1 of the LR size; a part may need a larger
+        # multiple.
         size_multiple = math.lcm(4, *(getattr(part, 'size_multiple', 1) for part in self.children()))
-        # The paper restores each pair by itself. With one round and a VSR net that takes frames one by one, a frame of
+        # The paper restores each pair separately. With one round and a VSR net that takes frames one by one, a frame of
         # two pairs is super-resolved once.
         shares = num_iters == 1 and not getattr(self.vsr_net, 'joint', True)
         self.spec = NetSpec(scale=scale, temporal_scale=2, num_frames=2, size_multiple=size_multiple, color='rgb',
@@ -157,17 +160,18 @@ class MBNet(nn.Module):
 
         Args:
             lq: (B, 2, 3, H, W), RGB, 0-1; H and W divisible by `spec.size_multiple`.
-            return_aux: also return what the losses need.
-            flow_only: restore nothing, but estimate the LR flow, for a training of the flow net alone.
-            vsr_only: stop at the given frames of the first round, for a training of the VSR net alone.
-            earlier: a, as the pair before restored it; only b then goes through the VSR net. See `next_window`.
+            return_aux: also return additional outputs for the losses.
+            flow_only: estimate only the LR flow, to train the flow net alone.
+            vsr_only: stop at the given frames of the first round, to train the VSR net alone.
+            earlier: frame a as restored with the previous pair; only b then goes through the VSR net. See
+                `next_window`.
 
         Returns:
             (B, 3, 3, sH, sW): SR_a, SR_t, SR_b; with `return_aux`, a pair of it and MBNetAux; with `flow_only`,
-            MBNetAux without rounds; with `vsr_only`, SR_a and SR_b, (B, 2, 3, sH, sW).
+                MBNetAux without rounds; with `vsr_only`, SR_a and SR_b, (B, 2, 3, sH, sW).
 
         Raises:
-            ValueError: the input has another shape.
+            ValueError: the input has a wrong shape.
         """
         if lq.dim() != 5 or lq.shape[1:3] != (2, 3):
             raise ValueError(f'MBNet takes two RGB frames, (B, 2, 3, H, W), but got {tuple(lq.shape)}')
@@ -176,7 +180,7 @@ class MBNet(nn.Module):
         run = partial(run_part, recompute=self.checkpoint)
 
         # LR flow (eq. 1), both directions in one batch, and the flows to the middle (eqs. 2, 3)
-        # Flows stay in float32 whatever the frames are: bfloat16 rounds a motion of 20 pixels to eighths of one.
+        # Flows stay in float32 for frames of any dtype: bfloat16 rounds a motion of 20 pixels to eighths of one.
         both = run(self.flow_net, torch.cat((a, b)), torch.cat((b, a)))
         flows = [at_least_float32(flow).unflatten(0, (2, -1)).unbind() for flow in both]
         flows_ab, flows_ba = (list(direction) for direction in zip(*flows, strict=True))
@@ -220,30 +224,30 @@ class MBNet(nn.Module):
         return rounds[-1]
 
     def next_window(self, lq: Tensor, earlier: SuperResolved | None) -> tuple[Tensor, SuperResolved]:
-        """Restore the next pair of a stream; its first frame was super-resolved with the pair before.
+        """Restore the next pair of a stream; its first frame was super-resolved with the previous pair.
 
-        Only with one round and a VSR net that takes frames one by one.
+        This requires one round and a VSR net that takes frames one by one.
 
         Args:
-            lq: as `forward` takes it.
-            earlier: the first frame of the pair, as the pair before left it; None at the beginning of a scene.
+            lq: see `forward`.
+            earlier: the first frame of the pair, as restored with the previous pair; None at the start of a scene.
 
         Returns:
-            (B, 3, 3, sH, sW) as `forward` gives it, and what the next pair takes as `earlier`.
+            (B, 3, 3, sH, sW), the output of `forward`, and `earlier` for the next pair.
         """
         frames, aux = self(lq, return_aux=True, earlier=earlier)
         return frames, SuperResolved(frames[:, 2], aux.feature.chunk(2, dim=1)[1])
 
     def compile(self, **arguments: Any) -> None:
-        """Compiles each part instead of the whole: it serves all rounds then, and stays compiled with `checkpoint`.
+        """Compile each part instead of the whole, so that it serves all rounds, and stays compiled with `checkpoint`.
 
         Args:
-            arguments: those of torch.compile; by default, options with which the gradients come out right.
+            arguments: those of torch.compile; by default, options that give correct gradients.
         """
         compile_parts(self, **arguments)
 
     def first_feedback(self, upsampled_pair: Tensor, warped_lq: Tensor, flow_ab: Tensor, flow_ba: Tensor) -> Tensor:
-        """What takes the place of the feedback in the first round, (B, 6, sH, sW)."""
+        """Return the feedback of the first round, (B, 6, sH, sW)."""
         if self.init_feedback == 'warped':
             return upsample(warped_lq, self.scale)
         if self.init_feedback == 'warped_hr':
@@ -255,16 +259,17 @@ class MBNet(nn.Module):
     def next_feedback(self, frames: Tensor, hr_flow_a: Tensor, hr_flow_b: Tensor) -> Tensor:  # -> (B, 6, sH, sW)
         sr_a, sr_t, sr_b = frames.unbind(1)
         if self.feedback == 'vfi':
-            # 'Reverse the direction of HR flow' (paper 3.5): the middle frame brought back to a's and to b's time.
+            # 'Reverse the direction of HR flow' (paper 3.5): warp the middle frame back to a's and to b's time.
             pair = warp(sr_t, -hr_flow_a), warp(sr_t, -hr_flow_b)
         else:
-            # Each frame brought to the other's time by the two half flows end to end (our reading of Table 1, row 4).
+            # Warp each frame to the other's time by the concatenation of both half flows (our reading of Table 1, row
+            # 4).
             pair = warp(sr_b, hr_flow_b - hr_flow_a), warp(sr_a, hr_flow_a - hr_flow_b)
         return torch.cat(pair, dim=1)
 
 
 def build_part(opt: Mapping[str, Any], **given: Any) -> nn.Module:
-    """Builds {'type': name, arguments} from ARCH_REGISTRY; `given` are arguments that MBNet itself decides."""
+    """Build {'type': name, arguments} from ARCH_REGISTRY; MBNet itself sets the arguments in `given`."""
     arguments = deepcopy(dict(opt))
     part_type = arguments.pop('type')
     if part_type not in ARCH_REGISTRY:

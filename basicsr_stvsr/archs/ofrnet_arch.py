@@ -1,8 +1,8 @@
 """OFRNet: coarse-to-fine optical flow with one small unit shared by all levels.
 
-Paper: Deep Video Super-Resolution using HR Optical Flow Estimation (TIP 2020), the network that MBNet names as its
-NET_flow.  Official code: github.com/LongguangWang/SOF-VSR (MIT).  Written from the paper; checked against
-numeric outputs of the official network.
+Paper: Deep Video Super-Resolution using HR Optical Flow Estimation (TIP 2020). MBNet names this network as its
+NET_flow.  Official code: github.com/LongguangWang/SOF-VSR (MIT).  Written from the paper; checked against numeric
+outputs of the official network.
 Shapes: B pairs, C channels of an image, F features, H x W pixels.
 """
 import torch
@@ -14,7 +14,7 @@ from .arch_util import at_least_float32, check_size_multiple, upsample, warp
 
 
 class ShuffleResBlock(nn.Module):
-    """Half of the channels pass through a separable convolution, the other half unchanged; then they are shuffled."""
+    """Pass half of the channels through a separable convolution, keep the other half, and shuffle the channels."""
 
     def __init__(self, num_feat: int):
         super().__init__()
@@ -33,7 +33,7 @@ class ShuffleResBlock(nn.Module):
 
 
 class FlowUnit(nn.Module):
-    """The recurrent unit: two images and the flow so far -> a correction of that flow, (B, 2, H, W)."""
+    """The recurrent unit: two images and the current flow -> a correction of that flow, (B, 2, H, W)."""
 
     def __init__(self, in_channels: int, num_feat: int, num_res: int):
         super().__init__()
@@ -48,16 +48,16 @@ class FlowUnit(nn.Module):
 
 @ARCH_REGISTRY.register()
 class OFRNet(nn.Module):
-    """Flow at `num_level` scales, each level refining the upsampled flow of the level before.
+    """Estimate flow at `num_level` scales; each level refines the upsampled flow of the previous one.
 
     Args:
         in_channels: channels of one image. The source works on luma; MBNet never says so, hence RGB (our choice).
         num_feat: width of the unit (SOF-VSR, TIP version).
         num_res: residual blocks of the unit. The source has 3; 14 gives 765,760 parameters, the 0.76 M that MBNet
             prints, and is our reading of it.
-        num_level: levels, each twice as fine as the one before; the finest is the input's own.
+        num_level: number of levels, each twice as fine as the previous one; the finest has the input's size.
         flow_unit: pixels in one unit of the network's raw output. The source normalises its flow by 31 / (size - 1),
-            which is 15.5 pixels whatever the size.
+            which is 15.5 pixels for any size.
     """
 
     def __init__(self, *, in_channels: int = 3, num_feat: int = 320, num_res: int = 14, num_level: int = 3,
@@ -68,14 +68,14 @@ class OFRNet(nn.Module):
         self.unit = FlowUnit(in_channels, num_feat, num_res)
 
     def forward(self, first: Tensor, second: Tensor) -> list[Tensor]:
-        """Estimates flow_{first->second}, the field that makes `warp(first, flow)` look like `second`.
+        """Estimate flow_{first->second}, at which `warp(first, flow)` looks like `second`.
 
         Args:
             first, second: (B, C, H, W), 0-1.
 
         Returns:
-            Flows from coarse to fine, each (B, 2, H / 2^k, W / 2^k) in pixels of its own grid; float32 also where the
-            images are of half precision.
+            Flows from coarse to fine, each (B, 2, H / 2^k, W / 2^k) in pixels of its grid; float32 even if the images
+                have half precision.
         """
         check_size_multiple(first, self.size_multiple, 'OFRNet')
         b, _, h, w = first.shape
@@ -86,7 +86,7 @@ class OFRNet(nn.Module):
                 zero = first.new_zeros(b, 2, h // 2**level, w // 2**level)
                 flow = at_least_float32(self.unit(image, target, zero))
             else:
-                # Between levels the flow stays in the network's own unit, as the unit's input expects it.
+                # Between levels the flow stays in the network's raw unit, as the unit's input expects.
                 flow = 2 * upsample(flow, 2)
                 image = warp(image, flow * self.flow_unit)
                 flow = flow + self.unit(image, target, flow.to(image.dtype))

@@ -1,12 +1,12 @@
-"""Pixel-adaptive convolution, and MBNet's NET_re built of it: LR flows -> HR flows, guided by the SR frames.
+"""Pixel-adaptive convolution, and MBNet's NET_re built from it: LR flows -> HR flows, guided by the SR frames.
 
 Papers: Pixel-Adaptive Convolutional Neural Networks (CVPR 2019), https://arxiv.org/abs/1904.05373; MBNet (ACM MM 2021)
 section 3.3.  Derived from the formulas of the paper; checked against numeric outputs of the official operators.
 
     K_ij = exp(-1/2 |g_j - g_i|^2),    out_i = sum_{j in window(i)} K_ij W_{j-i} x_j + b
 
-The usual formulation unfolds guide and x into k*k shifted copies each, which autograd then keeps. Here both passes
-unfold a few rows at a time, which stay in the cache, and keep none of them.
+The usual implementation unfolds guide and x into k*k shifted copies each, and autograd keeps them. Here both passes
+unfold a few rows at a time, which fit into the cache, and keep none of them.
 Shapes: B clips, C channels in, O channels out, G guide channels, k kernel size, H x W pixels, s = stride; R x S of the
 k x k taps.
 """
@@ -29,15 +29,15 @@ STRIP_NUMEL = {'cpu': 2**21, 'cuda': 2**24}
 
 
 def _strips(padded: Tensor, kernel: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Cuts a plain convolution into strips of rows that are small enough to be unfolded.
+    """Split a plain convolution into strips of rows that are small enough to unfold.
 
     Args:
         padded: (B, C, H + R - 1, W + S - 1).
         kernel: (B, R, S, H, W).
 
     Yields:
-        The rows of a strip; the pixels under each tap, (B, C, R, S, rows, W), and the kernel there,
-        (B, 1, R, S, rows, W), both as views.
+        The rows of a strip; the pixels under each tap, (B, C, R, S, rows, W), and the kernel there, (B, 1, R, S, rows,
+            W), both as views.
     """
     b, r, s, h, w = kernel.shape
     limit = STRIP_NUMEL.get(padded.device.type, STRIP_NUMEL['cuda'])
@@ -49,29 +49,29 @@ def _strips(padded: Tensor, kernel: Tensor) -> Iterator[tuple[slice, Tensor, Ten
 
 
 def _columns(windows: Tensor) -> Tensor:
-    """Windows as a matrix for each clip, (B, C, R, S, rows, W) -> (B, C R S, rows W)."""
+    """Reshape windows to a matrix for each clip, (B, C, R, S, rows, W) -> (B, C R S, rows W)."""
     return windows.flatten(4).flatten(1, 3)
 
 
 def _add_windows(padded: Tensor, rows: slice, windows: Tensor) -> None:
-    """The adjoint of unfolding a strip: adds to each pixel of `padded` what the windows that saw it hold."""
+    """Apply the adjoint of unfolding a strip: add the values of all windows to their pixels in `padded`."""
     r, s = windows.shape[2:4]
     strip = padded[:, :, rows.start:rows.stop + r - 1]
     strip += F.fold(_columns(windows), strip.shape[2:], (r, s))
 
 
 def _dense(op: Callable[..., Tensor], windows: Tensor, other: Tensor) -> Tensor:
-    """op(windows, other) in the order of its dimensions; left alone, PyTorch keeps that of the views, which is slow."""
+    """Compute op(windows, other) with a contiguous result; by default PyTorch keeps the slow layout of the views."""
     return op(windows, other, out=windows.new_empty(windows.shape))
 
 
-# Both passes of both are PyTorch operators of their own, so that torch.compile takes each as one step of its graph and
-# does not unroll the strips into thousands.
+# Forward and backward passes of both functions are custom PyTorch operators. So torch.compile takes each as one step of
+# its graph, and does not unroll the strips into thousands.
 _operator = partial(torch.library.custom_op, mutates_args=())
 
 
 def _needs_operator(x: Tensor) -> bool:
-    """Whether gradients, a compiler or a tracer need the operators.
+    """Return whether gradients, a compiler or a tracer need the operators.
 
     If not, their functions are called directly. An operator imports the compiler, which takes as long as torch itself.
     """
@@ -79,7 +79,7 @@ def _needs_operator(x: Tensor) -> bool:
 
 
 def _compute_pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
-    """K of the formula above, (B, G, H, W) -> (B, k*k, H, W)."""
+    """Compute K of the formula above, (B, G, H, W) -> (B, k*k, H, W)."""
     b, _, h, w = guide.shape
     padded = F.pad(guide, [kernel_size // 2] * 4)
     kernel = guide.new_empty(b, kernel_size, kernel_size, h, w)
@@ -123,7 +123,7 @@ _pac_kernel.register_autograd(
 
 
 class _Phase(NamedTuple):
-    """Indices of what belongs together in one phase of the output grid, see `_phases`."""
+    """Indices of one phase of the output grid, see `_phases`."""
 
     output: tuple  # of (B, O, sH, sW) -> (B, O, H, W)
     weight: tuple  # of (O, C, k, k) -> (O, C, R, S), the taps that meet input pixels
@@ -132,11 +132,11 @@ class _Phase(NamedTuple):
 
 
 def _phases(kernel_size: int, stride: int, height: int, width: int) -> Iterator[_Phase]:
-    """Cuts a transposed convolution into stride^2 plain ones.
+    """Split a transposed convolution into stride^2 plain ones.
 
-    It sees its input on every `stride`-th pixel of the output grid, and zeros between. All output pixels of one phase
-    (the same remainder of y and of x by `stride`) meet input pixels under the same taps; under the others they meet
-    zeros, which are left out. At stride 1 there is one phase, with all taps.
+    The transposed convolution sees its input on every `stride`-th pixel of the output grid, and zeros in between. All
+    output pixels of one phase have the same remainders of y and x by `stride`, and see input pixels under the same
+    taps. The other taps see only zeros and are left out. At stride 1 there is one phase with all taps.
     """
     pad = kernel_size // 2
 
@@ -153,7 +153,7 @@ def _phases(kernel_size: int, stride: int, height: int, width: int) -> Iterator[
 
 
 def _compute_pac_conv(x: Tensor, kernel: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """sum_j K_ij W_{j-i} x_j without the unfolded x; the weight is (O, C, k, k) and never flipped."""
+    """Compute sum_j K_ij W_{j-i} x_j without unfolding all of x; the weight is (O, C, k, k) and never flipped."""
     (b, _, h, w), (o, _, k, _) = x.shape, weight.shape
     padded, kernel = F.pad(x, [k // 2] * 4), kernel.unflatten(1, (k, k))
     out = x.new_empty(b, o, stride * h, stride * w)
@@ -176,7 +176,7 @@ def _pac_conv_backward(x: Tensor, kernel: Tensor, weight: Tensor, stride: int,
     pad = k // 2
     padded, kernel = F.pad(x, [pad] * 4), kernel.unflatten(1, (k, k))
     grad_padded, grad_kernel = torch.zeros_like(padded), torch.zeros_like(kernel)
-    # Many strips add up in it, which bfloat16 would not survive.
+    # Many strips are summed here, for which bfloat16 is too coarse.
     grad_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
     for phase in _phases(k, stride, h, w):
         taps = weight[phase.weight]
@@ -189,7 +189,7 @@ def _pac_conv_backward(x: Tensor, kernel: Tensor, weight: Tensor, stride: int,
             grad_weighted = torch.bmm(matrix, grad).view(windows.shape)
             phase_grad_kernel[..., rows, :] = torch.mul(grad_weighted, windows, out=weighted).sum(1)
             _add_windows(phase_grad_padded, rows, grad_weighted.mul_(factor))
-    # In one layout whatever the inputs', as the operator promises below.
+    # Contiguous for inputs in any layout, as the fake operator below promises.
     grads = grad_padded[:, :, pad:pad + h, pad:pad + w], grad_kernel.flatten(1, 2), grad_weight.to(weight.dtype)
     return tuple(grad.contiguous() for grad in grads)
 
@@ -207,7 +207,7 @@ def _(x: Tensor, kernel: Tensor, weight: Tensor, stride: int, grad_out: Tensor) 
 
 @register_flop_formula(torch.ops.basicsr_stvsr.pac_conv)
 def _(x: Sequence[int], kernel: Sequence[int], weight: Sequence[int], stride: int, *, out_shape: Sequence[int]) -> int:
-    """What the matrix products of the operator count, from shapes, as torch's FlopCounterMode asks."""
+    """Return the operations of the operator's matrix products, from shapes, for torch's FlopCounterMode."""
     b, _, h, w = x
     return 2 * b * h * w * math.prod(weight)
 
@@ -223,7 +223,7 @@ _pac_conv.register_autograd(
 
 
 def pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
-    """The adaptive kernel K, not normalised; a neighbour outside the image has a guide of zeros.
+    """Return the adaptive kernel K, not normalised; pixels outside the image have a guide of zeros.
 
     Args:
         guide: (B, G, H, W).
@@ -237,21 +237,21 @@ def pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
 
 
 def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
-    """Pixel-adaptive convolution (stride 1) or transposed convolution (stride > 1) with 'same' geometry.
+    """Apply a pixel-adaptive convolution (stride 1) or transposed convolution (stride > 1) with 'same' geometry.
 
     Args:
         x: (B, C, H, W).
         kernel: (B, k*k, sH, sW), K at OUTPUT resolution, see `pac_kernel`.
-        weight: (O, C, k, k), applied as a correlation, also where stride > 1 (on the zero-stuffed input).
+        weight: (O, C, k, k), applied as a correlation, also for stride > 1 (on the zero-stuffed input).
         bias: (O,).
-        stride: how many times larger the output is than the input.
+        stride: ratio of output to input size.
 
     Returns:
         (B, O, sH, sW).
 
     Raises:
-        ValueError: the kernel does not fit the input, the stride or the weight; the stride exceeds the kernel size, so
-            that output pixels between would see no input at all.
+        ValueError: the kernel does not fit the input, the stride or the weight; or the stride exceeds the kernel size,
+            so that some output pixels would see no input at all.
     """
     b, _, h, w = x.shape
     expected = (b, weight.shape[2] * weight.shape[3], stride * h, stride * w)
@@ -260,7 +260,7 @@ def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = 
     if stride > min(weight.shape[2:]):
         raise ValueError(f'a stride of at most the kernel size is needed, but got stride {stride} with a weight of '
                          f'shape {tuple(weight.shape)}')
-    # One dtype for the whole walk, also under autocast, whose state does not reach the backward pass.
+    # One dtype for both passes, also under autocast, whose state does not reach the backward pass.
     with without_autocast(x.device):
         compute = _pac_conv if _needs_operator(x) else _compute_pac_conv
         out = compute(x, kernel.to(x.dtype), weight.to(x.dtype), stride)
@@ -268,7 +268,7 @@ def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = 
 
 
 class PACConvTranspose2d(nn.Module):
-    """`stride` times upsampling under a guide at output resolution. The weight is (C, O, k, k), as in the source."""
+    """Upsample by `stride` under a guide at output resolution. The weight is (C, O, k, k), as in the source."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 5, stride: int = 2):
         super().__init__()
@@ -286,19 +286,19 @@ class PACConvTranspose2d(nn.Module):
 
 @ARCH_REGISTRY.register()
 class PACFlowNet(nn.Module):
-    """NET_re: the two LR flows to the middle become HR flows, guided by the two SR frames (MBNet eq. 4, Fig. 4).
+    """NET_re: refine the two LR flows to the middle to HR, guided by the two SR frames (MBNet eq. 4, Fig. 4).
 
-    PAC's joint upsampling network, its target branch as the paper's encoder and its PAC layers as the decoder. The
-    figure was not available to us, so the layer table is our reconstruction; 190,692 parameters by default.
+    This is PAC's joint upsampling network, with its target branch as the paper's encoder and its PAC layers as the
+    decoder. We could not obtain the figure, so the layer table is our reconstruction; 190,692 parameters by default.
 
     Args:
         scale: only 4: two PAC layers of x2.
         num_feat: width of encoder, guide branch and decoder.
         guide_channels: channels by which one PAC layer compares pixels.
         kernel_size: of the convolutions that are not pixel-adaptive, odd.
-        unshuffle: 1, or 2 (ours, for small networks): the guide is half as large, its pixels become channels, one PAC
-            layer of x2 is left, and interpolation makes the last step to HR.
-        residual: add the bilinearly upsampled flows, so that training starts from them (the last layer is zero then).
+        unshuffle: 1, or 2 (ours, for small networks): apply pixel unshuffle by 2 to the guide, use one PAC layer of x2,
+            and interpolate for the last step to HR.
+        residual: add the bilinearly upsampled flows; training starts from them, as the last layer is then zero.
 
     Raises:
         ValueError: an option has an unknown value.
@@ -335,8 +335,8 @@ class PACFlowNet(nn.Module):
         """Refine the flows.
 
         Args:
-            flows: (B, 4, H, W), the flows of the earlier and of the later frame to the middle, in LR pixels; float32
-                also where the frames are of half precision, and so is the result then.
+            flows: (B, 4, H, W), the flows of the earlier and of the later frame to the middle, in LR pixels. With
+                float32, as used even for frames of half precision, the result is float32 too.
             sr_pair: (B, 6, sH, sW), the guide.
 
         Returns:

@@ -3,7 +3,7 @@
 Paper: PWC-Net: CNNs for Optical Flow Using Pyramid, Warping, and Cost Volume (CVPR 2018),
 https://arxiv.org/abs/1709.02371.  Official code: https://github.com/NVlabs/PWC-Net, CC BY-NC-SA 4.0, so not reused.
 Written from the paper, in the widely used layout (dense decoders, context network at the finest level).
-Shapes: B pairs, C features, h x w input, H x W the grid at hand, D the largest displacement of the cost volume.
+Shapes: B pairs, C features, h x w input, H x W the current grid, D the largest displacement of the cost volume.
 """
 import math
 from itertools import pairwise
@@ -22,29 +22,29 @@ DECODER_CHANNELS = (128, 128, 96, 64, 32)
 CONTEXT_CHANNELS = (128, 128, 128, 96, 64, 32)
 CONTEXT_DILATIONS = (1, 2, 4, 8, 16, 1)
 FINEST_LEVEL = 2
-# The network speaks in units of 20 pixels of the full-size image at every level (paper, section 4).
+# Flow values inside the network are in units of 20 pixels of the full-size image, at every level (paper, section 4).
 FLOW_UNIT = 20
 
 
 def cost_volume(first: Tensor, second: Tensor, max_displacement: int = MAX_DISPLACEMENT) -> Tensor:
-    """Correlates every pixel of `first` with the square of pixels around the same place in `second` (paper, eq. 2).
+    """Correlate every pixel of `first` with the square of pixels around the same position in `second` (paper, eq. 2).
 
     Args:
         first, second: (B, C, H, W).
-        max_displacement: D, half the side of the square.
+        max_displacement: D; the square has 2D + 1 pixels per side.
 
     Returns:
-        (B, (2D + 1)^2, H, W); channel (dy + D) * (2D + 1) + (dx + D) holds the mean over the features of
-        first[y, x] * second[y + dy, x + dx], with zeros outside of `second`.
+        (B, (2D + 1)^2, H, W); channel (dy + D) * (2D + 1) + (dx + D) holds the mean over the features of first[y, x] *
+            second[y + dy, x + dx], with zeros outside of `second`.
     """
     side = 2 * max_displacement + 1
     height, width = first.shape[-2:]
     padded = F.pad(second, [max_displacement] * 4)
     rows = []
     for dy in range(side):
-        # A row of displacements at a time: the windows are views, so that no more than `side` products exist at once.
+        # One row of displacements at a time: the windows are views, so at most `side` products exist at once.
         row = padded[:, :, dy:dy + height]
-        if torch.compiler.is_exporting():  # which would take the width for a constant
+        if torch.compiler.is_exporting():  # which would treat the width as a constant
             windows = torch.stack([row[..., dx:dx + width] for dx in range(side)], dim=3)
         else:
             windows = row.unfold(3, width, 1)  # (B, C, H, side, W)
@@ -53,10 +53,10 @@ def cost_volume(first: Tensor, second: Tensor, max_displacement: int = MAX_DISPL
 
 
 def warp_or_zero(feat: Tensor, flow: Tensor) -> Tensor:
-    """Warps, with zeros wherever the flow points (even partly) out of the image.
+    """Warp, with zeros wherever the flow points (even partly) out of the image.
 
-    Zeros have no cost in favour of any displacement, whereas repeated border features look like a match; the published
-    weights were trained with zeros.
+    Zeros favour no displacement, whereas repeated border features look like a match. The published weights were trained
+    with zeros.
     """
     inside = warp(torch.ones_like(flow[:, :1], dtype=torch.float32), flow, padding_mode='zeros') > 0.999
     return warp(feat, flow, padding_mode='zeros') * inside
@@ -68,12 +68,12 @@ def conv_lrelu(in_channels: int, out_channels: int, stride: int = 1, dilation: i
 
 
 def upsampler(in_channels: int) -> nn.ConvTranspose2d:
-    """(B, in, H, W) -> (B, 2, 2H, 2W)."""
+    """Return a layer (B, in, H, W) -> (B, 2, 2H, 2W)."""
     return nn.ConvTranspose2d(in_channels, 2, 4, stride=2, padding=1)
 
 
 class FlowDecoder(nn.Module):
-    """Flow of one level; densely connected, every layer sees the outputs of all before it (paper, section 3)."""
+    """Decode the flow of one level; each layer sees the outputs of all previous ones (paper, section 3)."""
 
     def __init__(self, in_channels: int):
         super().__init__()
@@ -94,13 +94,13 @@ class FlowDecoder(nn.Module):
 class PWCNet(nn.Module):
     """PWC-Net with the interface of MBNet's flow networks: pairs in any multiple of 4, flows at 1/4, 1/2 and 1/1.
 
-    Inputs are resized to the next multiples of 64, as the pyramid needs them, and flows are scaled back. The flow is
-    estimated at 1/4; the two finer ones are its bilinear upsampling.
+    Inputs are resized to the next multiples of 64 for the pyramid, and flows are scaled back. The flow is estimated at
+    1/4; the two finer ones are its bilinear upsampling.
 
     Args:
-        pretrained: file with weights to start from, as saved from this class or as published by the authors
-            (NVlabs/PWC-Net, PyTorch/pwc_net.pth.tar). Those were trained on images in 0-1 with their channels in the
-            order blue, green, red; `forward` takes RGB and reorders it.
+        pretrained: file with initial weights, saved from this class or published by the authors (NVlabs/PWC-Net,
+            PyTorch/pwc_net.pth.tar). The authors trained on images in 0-1 with channels in the order blue, green, red;
+            `forward` takes RGB and reorders it.
 
     Raises:
         FileNotFoundError: `pretrained` does not exist.
@@ -117,8 +117,8 @@ class PWCNet(nn.Module):
             for width_in, width in pairwise((3, *PYRAMID_CHANNELS))
         )
         costs = (2 * MAX_DISPLACEMENT + 1)**2
-        # Below the coarsest level a decoder also sees its frame's features, the upsampled flow, and two channels that
-        # sum up what the level above has found.
+        # Below the coarsest level, a decoder also sees the features of its image, the upsampled flow, and two channels
+        # that summarise the features of the level above.
         extra = [0] + [PYRAMID_CHANNELS[level - 1] + 4 for level in levels[1:]]
         self.decoders = nn.ModuleList(FlowDecoder(costs + channels) for channels in extra)
         self.up_flow = nn.ModuleList(upsampler(2) for _ in levels[1:])
@@ -140,18 +140,18 @@ class PWCNet(nn.Module):
         state = read_state_dict(path, what=what, published='PyTorch/pwc_net.pth.tar in NVlabs/PWC-Net on GitHub')
         if 'conv1a.0.weight' in state:
             names = published_names()
-            # deconv2 would upsample the finest flow once more; the authors' network has it but never uses it.
+            # deconv2 would upsample the finest flow once more; the authors' network contains it but never uses it.
             state = {names.get(key, key): value for key, value in state.items() if not key.startswith('deconv2.')}
         load_weights(self, state, path=path, what=what)
 
     def forward(self, first: Tensor, second: Tensor) -> list[Tensor]:
-        """Estimates flow_{first->second}: `warp(first, flow)` looks like `second`.
+        """Estimate flow_{first->second}: `warp(first, flow)` looks like `second`.
 
         Args:
             first, second: (B, 3, h, w) RGB, 0-1; h and w are multiples of 4.
 
         Returns:
-            Flows (B, 2, h/4, w/4), (B, 2, h/2, w/2), (B, 2, h, w), each on `second`'s grid, in pixels of its own grid.
+            Flows (B, 2, h/4, w/4), (B, 2, h/2, w/2), (B, 2, h, w), each on `second`'s grid, in pixels of its grid.
 
         Raises:
             ValueError: the images differ in shape, are not RGB, or not a multiple of 4 in size.
@@ -168,13 +168,13 @@ class PWCNet(nn.Module):
         # The sampling field of `first` onto `second` is what the literature calls the flow from second to first.
         flow = self.flow_between(images[1], images[0])
         flow = F.interpolate(flow, size=(height // 4, width // 4), mode='bilinear', align_corners=False)
-        # Not by a tensor of both ratios, which an export to ONNX would take for constants
+        # Not with a tensor of both ratios, which an export to ONNX would treat as constants
         flow = torch.stack((flow[:, 0] * (width / size[1]), flow[:, 1] * (height / size[0])), dim=1)
         half = upsample_flow(flow, 2)
         return [flow, half, upsample_flow(half, 2)]
 
     def flow_between(self, first: Tensor, second: Tensor) -> Tensor:
-        """The network of the paper: where the pixels of `first` have gone in `second`.
+        """Run the network of the paper: estimate where the pixels of `first` have moved in `second`.
 
         Args:
             first, second: (B, 3, H, W) BGR, 0-1; H and W are multiples of 64.
@@ -196,7 +196,7 @@ class PWCNet(nn.Module):
         return (flow + self.context(feat)) * (FLOW_UNIT / 2**FINEST_LEVEL)
 
     def extract(self, image: Tensor) -> list[Tensor]:
-        """The pyramid of an image (B, 3, H, W): (B, 16, H/2, W/2) to (B, 196, H/64, W/64)."""
+        """Return the pyramid of an image (B, 3, H, W): (B, 16, H/2, W/2) to (B, 196, H/64, W/64)."""
         features = []
         for stage in self.pyramid:
             image = stage(image)
@@ -205,10 +205,10 @@ class PWCNet(nn.Module):
 
 
 def published_names() -> dict[str, str]:
-    """Names of the weights in the authors' checkpoint -> ours."""
+    """Map names of the weights in the authors' checkpoint to ours."""
     modules = {}
     for level in range(1, 7):
-        # The coarsest stage was named in another order than the rest.
+        # The coarsest stage has another order of names than the rest.
         for i, letters in enumerate(('aa', 'a', 'b') if level == 6 else ('a', 'aa', 'b')):
             modules[f'conv{level}{letters}.0'] = f'pyramid.{level - 1}.{i}.0'
     for level in range(6, 1, -1):

@@ -1,7 +1,7 @@
 """RBPN, recurrent back-projection, as the video super-resolution part of MBNet (Table 1, rows 6 and 7).
 
 Paper: Recurrent Back-Projection Network for Video Super-Resolution (CVPR 2019), https://arxiv.org/abs/1903.10128.
-Official code: https://github.com/alterzero/RBPN-PyTorch, MIT; where it says more than the paper, it is followed.
+Official code: https://github.com/alterzero/RBPN-PyTorch, MIT; we follow it where the paper gives less detail.
 Shapes: B clips, h x w low resolution, s = scale, D = base_filter (LR features), F = num_feat (HR features).
 """
 import torch
@@ -24,7 +24,7 @@ def down_prelu(in_channels: int, out_channels: int, scale: int) -> nn.Sequential
 
 
 class UpBlock(nn.Module):
-    """Up-projection: upsamples, and corrects by what the way back to low resolution has lost (DBPN, eqs. 1 to 5)."""
+    """Up-projection: upsample, then correct by the error of projecting back to low resolution (DBPN, eqs. 1 to 5)."""
 
     def __init__(self, num_feat: int, scale: int):
         super().__init__()
@@ -85,14 +85,14 @@ class DBPNS(nn.Module):
 
 
 class RecurrentBackProjection(nn.Module):
-    """The recurrence of RBPN: a single-image estimate, corrected by one neighbour a step (section 3, Figs. 2 to 4).
+    """The recurrence of RBPN: a single-image estimate, corrected by one neighbour per step (section 3, Figs. 2 to 4).
 
     Args:
         base_filter: D, channels of the LR features.
         num_feat: F, channels of the HR features.
         num_resblock: residual blocks in each of the three residual branches.
-        num_step: length of the recurrence; the way back to LR features exists only where a step follows.
-        scale: magnification.
+        num_step: number of recurrence steps; the projection back to LR features exists only if another step follows.
+        scale: upscaling factor.
     """
 
     def __init__(self, *, base_filter: int, num_feat: int, num_resblock: int, num_step: int, scale: int):
@@ -111,11 +111,11 @@ class RecurrentBackProjection(nn.Module):
             self.back = nn.Sequential(*residual(num_feat), down_prelu(num_feat, base_filter, scale))
 
     def forward(self, feat: Tensor, neighbours: list[Tensor]) -> Tensor:
-        """Returns the HR features of every step side by side.
+        """Return the concatenated HR features of all steps.
 
         Args:
             feat: (B, D, h, w) features of the frame to restore.
-            neighbours: one (B, D, h, w) a step: features of the frame together with a neighbour.
+            neighbours: one (B, D, h, w) per step: features of the frame together with a neighbour.
 
         Returns:
             (B, num_step * F, sh, sw).
@@ -135,13 +135,13 @@ class RecurrentBackProjection(nn.Module):
 class RBPN(nn.Module):
     """RBPN with MBNet's inputs: both LR frames are super-resolved together, helped by warped and fed-back frames.
 
-    MBNet does not say how RBPN takes its inputs. Here the LR pair and its last super-resolved estimate stand for the
-    frame to restore, the warped LR frames, the warped interpolated frames and the LR flows for the neighbour, and
-    every recurrence uses the same neighbour. Weights start as PyTorch's layers do, not by He's rule as in RBPN: there
-    the output starts near 100 instead of 1, and MBNet feeds it back.
+    MBNet does not describe the inputs of RBPN. Here the LR pair and its previous super-resolved estimate form the frame
+    to restore. The warped LR frames, the warped interpolated frames and the LR flows form the neighbour. Every
+    recurrence uses the same neighbour. Weights are initialised like PyTorch's layers and not by He's rule as in RBPN:
+    with that rule the output starts near 100 instead of 1, and MBNet feeds it back.
 
     Args:
-        scale: magnification s.
+        scale: upscaling factor s.
         base_filter: D, channels of the LR features.
         num_feat: F, channels of the HR features and of the feature for the interpolation network.
         num_resblock: residual blocks in each residual branch.
@@ -171,17 +171,17 @@ class RBPN(nn.Module):
             base_filter=base_filter, num_feat=num_feat, num_resblock=num_resblock, num_step=num_recurrence, scale=scale
         )
         self.output = nn.Conv2d(num_recurrence * num_feat, pair, 3, padding=1)
-        # MBNet hands over 'the output of the second convolution layer', which is D wide in RBPN.
+        # MBNet's feature is 'the output of the second convolution layer', which has width D in RBPN.
         self.to_feature = nn.Conv2d(base_filter, num_feat, 1)
 
     def forward(
         self, lq_pair: Tensor, prev_sr: Tensor, warped_lq: Tensor, feedback: Tensor, flows: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Super-resolves both frames of a pair.
+        """Super-resolve both frames of a pair.
 
         Args:
             lq_pair: (B, 6, h, w) the frames at t-1 and t+1, RGB, 0-1.
-            prev_sr: (B, 6 s^2, h, w) their last estimate, space to depth.
+            prev_sr: (B, 6 s^2, h, w) their previous estimate, space to depth.
             warped_lq: (B, 6, h, w) the frames at t+1 and t-1, warped to t-1 and t+1.
             feedback: (B, 6 s^2, h, w) the interpolated frame, warped to t-1 and t+1, space to depth.
             flows: (B, 4, h, w) the two LR flows in pixels.
@@ -190,7 +190,7 @@ class RBPN(nn.Module):
             The super-resolved pair (B, 6, sh, sw) and a feature (B, F, h, w).
 
         Raises:
-            ValueError: an input has not the channels it should have, or the sizes differ.
+            ValueError: an input has a wrong number of channels, or the sizes differ.
         """
         inputs = {
             'lq_pair': lq_pair, 'prev_sr': prev_sr, 'warped_lq': warped_lq, 'feedback': feedback, 'flows': flows

@@ -15,9 +15,9 @@ from .arch_util import fuse, last_conv, upsample
 
 
 class ResidualDenseBlock(nn.Module):
-    """C convolutions, each seeing the outputs of all before it, fused by 1x1 and added to the input (paper 3.2).
+    """C convolutions on the outputs of all previous ones, fused by 1x1 and added to the input (paper 3.2).
 
-    Relatives of RDN leave out the `bias`, or have a leaky ReLU, with the `slope` of negative values.
+    Relatives of RDN leave out the `bias`, or use a leaky ReLU with this `slope` for negative values.
     """
 
     def __init__(self, num_feat: int, num_grow: int, num_layers: int, *, bias: bool = True, slope: float = 0.0):
@@ -36,11 +36,11 @@ class ResidualDenseBlock(nn.Module):
 
 
 class ResidualDenseNet(nn.Module):
-    """The whole of RDN at x4, (B, in, H, W) -> (B, out, 4H, 4W), with the feature that MBNet hands to its VFI net.
+    """All of RDN at x4, (B, in, H, W) -> (B, out, 4H, 4W), with the feature that MBNet passes to its VFI net.
 
     Args:
-        direct: make the 16 pixels of each LR pixel at once, by one convolution on the LR grid, instead of doubling the
-            size twice. On a CPU the two doublings take longer than a small trunk.
+        direct: compute the 16 pixels of each LR pixel at once, by one convolution on the LR grid, instead of doubling
+            the size twice. On a CPU the two doublings take longer than a small trunk.
     """
 
     def __init__(self, in_channels: int, out_channels: int, num_feat: int, num_grow: int, num_blocks: int,
@@ -73,23 +73,23 @@ class ResidualDenseNet(nn.Module):
 
 @ARCH_REGISTRY.register()
 class RDN(nn.Module):
-    """Super-resolve a pair of frames from everything that MBNet knows about it (MBNet eq. 5).
+    """Super-resolve a pair of frames from all of MBNet's inputs (MBNet eq. 5).
 
-    The two frames go in together, and come out together: 'two LR frames as input and two HR frames as output'. With
-    the defaults D = 8, C = 8 it has 11,439,494 parameters; with D = 16, C = 8, 22,388,614.
+    Both frames are processed together: 'two LR frames as input and two HR frames as output'. With the defaults D = 8, C
+    = 8 it has 11,439,494 parameters; with D = 16, C = 8, 22,388,614.
 
-    The paper's network has the default values of `joint`, `upscale` and `residual`; the others are ours, for small
+    The paper's network has the default values of `joint`, `upscale` and `residual`; other values are ours, for small
     networks.
 
     Args:
         scale: only 4, as in the paper.
         num_feat, num_grow: G0 and G of RDN.
         num_blocks, num_layers: D and C of RDN (MBNet Table 2).
-        joint: True: one pass for the pair (the paper). False: one pass for each frame, with the same weights; a frame
-            is accompanied by its warped neighbour.
+        joint: True: one pass for the pair (the paper). False: one pass for each frame and its warped neighbour, with
+            the same weights.
         upscale: 'steps', x2 twice as in RDN, or 'direct', one pixel shuffle of x4.
-        residual: what the output is added to: nothing (False, as in RDN), the bilinearly upsampled frames (True), or
-            'last', the frames of the last round; the first round starts from the upsampled frames.
+        residual: image to which the output is added: none (False, as in RDN), the bilinearly upsampled frames (True),
+            or 'last', the frames of the previous round; the first round starts from the upsampled frames.
 
     Raises:
         ValueError: an option has an unknown value.
@@ -108,23 +108,24 @@ class RDN(nn.Module):
         self.scale, self.residual, self.joint = scale, residual, joint
         num_together = 2 if joint else 1
         self.feature_channels = 2 // num_together * num_feat
-        # of each frame: itself, its warped neighbour, and two HR frames, space to depth
+        # for each frame: itself, its warped neighbour, and two HR frames, space to depth
         in_channels = num_together * (2 * 3 + 2 * 3 * scale**2)
         self.net = ResidualDenseNet(in_channels, num_together * 3, num_feat, num_grow, num_blocks, num_layers,
                                     direct=upscale == 'direct')
-        if residual == 'last':  # a round starts from the frames of the last one
+        if residual == 'last':  # a round starts from the frames of the previous one
             layer = last_conv(self.net.output)
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, lq_pair: Tensor, prev_sr: Tensor, warped_lq: Tensor, feedback: Tensor,
                 flows: Tensor) -> tuple[Tensor, Tensor]:
-        """One round of super-resolution. Pairs are stacked along channels, the earlier frame first. Without `joint`,
-        a single frame may take the place of the pair.
+        """Run one round of super-resolution.
+
+        Pairs are stacked along channels, the earlier frame first. Without `joint`, a single frame may replace the pair.
 
         Args:
             lq_pair: (B, 6, H, W), the LR frames.
-            prev_sr: (B, 6 s^2, H, W), the SR frames of the last round, space to depth.
+            prev_sr: (B, 6 s^2, H, W), the SR frames of the previous round, space to depth.
             warped_lq: (B, 6, H, W), each LR frame's neighbour warped onto it.
             feedback: (B, 6 s^2, H, W), the frames fed back by the VFI net, space to depth.
             flows: (B, 4, H, W), LR flows; RDN does not use them, other VSR nets do.

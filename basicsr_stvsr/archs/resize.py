@@ -1,7 +1,7 @@
-"""Enlarging within a network as other programs do: MATLAB's bicubic and TensorFlow 1's bilinear interpolation.
+"""Upscaling inside networks that matches MATLAB's bicubic and TensorFlow 1's bilinear interpolation.
 
-Of whole batches, on any device, with gradients. BasicSR's `imresize`, which gives the same as the first, takes one
-image at a time, on a CPU.
+The functions work on whole batches, on any device, with gradients. BasicSR's `imresize` gives the same as MATLAB's, but
+takes one image at a time, on a CPU.
 """
 import torch
 from torch import Tensor
@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 from .arch_util import at_least_float32
 
-REACH = 2  # pixels on either side that a new one is made of
+REACH = 2  # input pixels on each side that contribute to an output pixel
 
 
 def cubic(distance: float) -> float:
-    """Keys' kernel, a = -0.5, as MATLAB has it."""
+    """Evaluate Keys' kernel with a = -0.5, as in MATLAB."""
     x = abs(distance)
     if x <= 1:
         return 1.5 * x**3 - 2.5 * x**2 + 1
@@ -21,9 +21,9 @@ def cubic(distance: float) -> float:
 
 
 def legacy_bilinear(x: Tensor, scale: int) -> Tensor:  # (B, C, H, W) -> (B, C, sH, sW)
-    """TensorFlow 1's bilinear resize by a whole factor: pixel i lies on pixel s i, and the last one is repeated.
+    """Resize like TensorFlow 1's bilinear resize by an integer factor.
 
-    So the picture moves by (s - 1) / 2 of the new pixels.
+    Pixel i is mapped to pixel s i, and the last one is repeated. So the image shifts by (s - 1) / 2 output pixels.
     """
     h, w = x.shape[-2:]
     padded = F.pad(x, (0, 1, 0, 1), mode='replicate')
@@ -32,9 +32,10 @@ def legacy_bilinear(x: Tensor, scale: int) -> Tensor:  # (B, C, H, W) -> (B, C, 
 
 
 def upscale_bicubic(x: Tensor, scale: int) -> Tensor:  # (..., H, W) -> (..., sH, sW)
-    """MATLAB's `imresize(x, scale, 'bicubic')` by a whole factor; frames are mirrored with their border pixel.
+    """Upscale like MATLAB's `imresize(x, scale, 'bicubic')`, by an integer factor.
 
-    Computed in float32 at least, whatever autocast says, and given in the type of `x`.
+    Frames are mirrored at the border, including the border pixel. The result is computed in float32 at least, even
+    under autocast, and returned in the dtype of `x`.
     """
     enlarged = at_least_float32(x)
     for dim in (-2, -1):
@@ -45,11 +46,11 @@ def upscale_bicubic(x: Tensor, scale: int) -> Tensor:  # (..., H, W) -> (..., sH
 def _upscale_along(x: Tensor, scale: int, dim: int) -> Tensor:
     length = x.shape[dim]
     places = torch.arange(-REACH, length + REACH, device=x.device)
-    places = torch.maximum(places, -1 - places)  # mirrored, without a remainder, which ONNX's exporter lacks here
-    padded = x.index_select(dim, torch.minimum(places, 2 * length - 1 - places).clamp(min=0))  # 0: of a single pixel
+    places = torch.maximum(places, -1 - places)  # mirrored, without remainder, which ONNX's exporter lacks here
+    padded = x.index_select(dim, torch.minimum(places, 2 * length - 1 - places).clamp(min=0))  # 0: for a single pixel
     neighbours = [padded.narrow(dim, start, length) for start in range(2 * REACH + 1)]
     phases = []
-    for phase in range(scale):  # of every pixel, where its s new ones lie relative to its centre
+    for phase in range(scale):  # offset of each of the s new pixels from the centre of the old one
         offset = (phase + 0.5) / scale - 0.5
         taps = [cubic(offset - step) for step in range(-REACH, REACH + 1)]
         phases.append(sum(tap * neighbour for tap, neighbour in zip(taps, neighbours, strict=True) if tap))

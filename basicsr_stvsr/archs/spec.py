@@ -1,4 +1,4 @@
-"""What a network needs and what it gives: all that the code which runs networks knows about them.
+"""The requirements and outputs of a network; code that runs networks relies only on these.
 
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale.
 """
@@ -10,37 +10,38 @@ from torch import Tensor, nn
 Overlap = Literal['first', 'last', 'middle', 'mean']
 SpecColor = Literal['rgb', 'y', 'yuv']
 Sharing = Literal['nothing', 'features', 'windows']
-State = tuple[Tensor, ...]  # a NamedTuple of tensors, whose height and width are whole multiples of the frame's
+State = tuple[Tensor, ...]  # a NamedTuple of tensors; height and width are integer multiples of the frame's
 METHOD_OF_SHARING = {'features': 'features', 'windows': 'next_window'}
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetSpec:
-    """The contract of a network, which every network has as its attribute `spec`.
+    """The contract of a network, available as the attribute `spec` of every network.
 
-    A network is called with a window, (B, T, C, H, W), 0-1, and returns (B, U, C, sH, sW). Frames are numbered in
-    steps of half a frame where it doubles the frame rate.
+    A network is called with a window, (B, T, C, H, W), 0-1, and returns (B, U, C, sH, sW). If it doubles the frame
+    rate, frames are numbered in steps of half a frame.
 
     Attributes:
-        scale: how many times larger frames become.
+        scale: upscaling factor.
         num_frames: frames of a window, T; None: any number.
-        temporal_scale: 1, or 2 where it makes the frame between two.
+        temporal_scale: 1, or 2 if the network interpolates the frame between two.
         size_multiple: H and W must be multiples of it.
         color: colour space of frames; None: any.
-        first_output: number of the first frame that a window gives. As many are missing at its end.
-        pads_ends: whether the first and the last frame of a clip are repeated, so that none is missing.
-        overlap: which copy of a frame that several windows make is used: the 'first', the 'last', the one nearest the
+        first_output: number of the first output frame of a window. As many are missing at its end.
+        pads_ends: whether the first and the last frame of a clip are repeated, so that no output is missing.
+        overlap: which copy to use of a frame that several windows restore: the 'first', the 'last', the one nearest the
             'middle' of its window, or their 'mean'.
-        needs_flow: whether it takes what its method `inputs(lq, flow)` makes, with the flow between the frames.
+        needs_flow: whether the network needs the flow between frames; its inputs are then the result of its method
+            `inputs(lq, flow)`.
         needs_float32: whether bfloat16 changes its frames too much (less than 50 dB of PSNR between both).
-        sharing: what windows share: 'nothing'; 'features', what the method `features(frame)` makes of each frame, of
-            which the network takes a list in place of a window; or 'windows', by the method
-            `next_window(lq, state) -> (frames, state)`, which uses what the window before made of common frames.
-        state: of a recurrent network, the class of what a frame leaves to the next one. It restores clips by the
-            method `step(frame, state) -> (frame, state)`.
+        sharing: what windows share. 'nothing'; 'features', the results of the method `features(frame)`, a list of which
+            the network accepts in place of a window; or 'windows', through the method `next_window(lq, state) ->
+            (frames, state)`, which reuses results of the previous window for common frames.
+        state: for a recurrent network, the class of the state between frames. The network restores clips by the method
+            `step(frame, state) -> (frame, state)`.
 
     Raises:
-        ValueError: a value that does not fit.
+        ValueError: a value is invalid.
     """
     scale: int
     num_frames: int | None
@@ -83,25 +84,25 @@ class NetSpec:
 
     @property
     def first_of_clip(self) -> int:
-        """Number of the first frame that comes out of a clip. As many are missing at its end."""
+        """Number of the first output frame of a clip. As many are missing at its end."""
         return 0 if self.pads_ends else self.first_output
 
     def padding(self, *, complete: bool = False) -> int:
-        """How often the first and the last frame of a clip are repeated.
+        """Return how often the first and the last frame of a clip are repeated.
 
         Args:
-            complete: so that no frame is missing, also of networks that leave out those at the ends.
+            complete: repeat them until no output frame is missing, even for networks that leave out frames at the ends.
         """
         if self.pads_ends:  # until they are the middle one of a window
             return (self.num_frames or 1) // 2
         return -(-self.first_output // self.temporal_scale) if complete else 0
 
     def length_of_window(self, num_frames: int) -> int:
-        """How many frames a window of so many gives."""
+        """Return the number of output frames for a window of `num_frames`."""
         return self.temporal_scale * (num_frames - 1) + 1 - 2 * self.first_output
 
     def length_of_clip(self, num_frames: int) -> int:
-        """How many frames a clip of so many becomes."""
+        """Return the number of output frames for a clip of `num_frames`."""
         return self.temporal_scale * (num_frames - 1) + 1 - 2 * self.first_of_clip
 
 
@@ -109,7 +110,7 @@ def spec_of(net: nn.Module) -> NetSpec:
     """Return the contract of a network.
 
     Raises:
-        ValueError: it has none, or lacks a method that its contract speaks of.
+        ValueError: it has none, or lacks a method that its contract requires.
     """
     spec = getattr(net, 'spec', None)
     if not isinstance(spec, NetSpec):
@@ -124,7 +125,7 @@ def spec_of(net: nn.Module) -> NetSpec:
 
 
 def check_color(net: nn.Module, color: str) -> None:
-    """Raises ValueError where a network takes clips of another colour space."""
+    """Raise ValueError if a network takes clips of another colour space."""
     expected = spec_of(net).color
     if expected not in (None, color):
         raise ValueError(f'{type(net).__name__} takes {expected} clips, but this one is {color}; set color: {expected} '

@@ -1,7 +1,7 @@
-"""A U-Net of three levels, which stands in for GridNet in MBNet's ablation (Table 1, row 8).
+"""A U-Net of three levels, in place of GridNet in MBNet's ablation (Table 1, row 8).
 
-Paper: How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021), section 3.4, which names the
-U-Net but not its layers: those are our choice, made of GridNet's blocks, inputs and widths.
+Paper: How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021), section 3.4. It names the
+U-Net but not its layers: those are our choice, with GridNet's blocks, inputs and widths.
 Shapes: B clips, h x w low resolution, s = scale.
 """
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from .gridnet_arch import ConvBlock, head
 
 @ARCH_REGISTRY.register()
 class UNet(nn.Module):
-    """Interpolates the middle frame from two frames that are warped to it, and a feature of the VSR network.
+    """Interpolate the middle frame from two frames warped to it and a feature of the VSR network.
 
     Args:
-        scale: magnification s between the feature and the frames.
-        feature_channels: channels of the feature, a multiple of s^2 (it is brought to the frames' size by depth to
-            space); 0 for none.
+        scale: ratio s of the frames' size to the feature's.
+        feature_channels: channels of the feature, a multiple of s^2 (depth to space brings it to the frames' size); 0
+            for none.
         channels: width of the three levels, fine to coarse.
-        residual: adds the mean of the two warped frames to the output (our option; the paper's output is direct).
+        residual: add the mean of the two warped frames to the output (our option; the paper's output is direct).
     """
 
     size_multiple = 4  # of the HR frames: two halvings
@@ -52,17 +52,17 @@ class UNet(nn.Module):
         self.head = head(fine)
 
     def forward(self, warped_pair: Tensor, feature: Tensor | None) -> Tensor:
-        """Makes the middle frame.
+        """Interpolate the middle frame.
 
         Args:
             warped_pair: (B, 6, sh, sw) the two SR frames, warped to the middle, 0-1.
-            feature: (B, feature_channels, h, w), not used if the network was built for none.
+            feature: (B, feature_channels, h, w), ignored if feature_channels is 0.
 
         Returns:
             (B, 3, sh, sw).
 
         Raises:
-            ValueError: sh or sw is not a multiple of 4, or the feature is not the one the network was built for.
+            ValueError: sh or sw is not a multiple of 4, or the feature does not fit feature_channels.
         """
         check_size_multiple(warped_pair, self.size_multiple, 'UNet')
         x = warped_pair

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from .weights import check_sha256, check_sha256_option, read_state_dict
 
-# Convolutions by their numbers in torchvision's `vgg16().features`: channels in and out
+# Input and output channels of convolutions, by their index in torchvision's `vgg16().features`
 CONVS = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}
-POOLED = (5, 10)  # those in front of which the size is halved
-LATER_CONVS = (17, 19, 21, 24, 26, 28)  # not needed, but without them a file is of another network, such as VGG-19
+POOLED = (5, 10)  # convolutions after a pooling
+LATER_CONVS = (17, 19, 21, 24, 26, 28)  # unused, but a file without them is of another network, such as VGG-19
 RANDOM = 'random'
 RANDOM_SEED = 0
 WHAT = "torchvision's VGG-16"
@@ -22,10 +22,10 @@ PUBLISHED = 'https://download.pytorch.org/models/vgg16-397923af.pth'
 
 
 def read_vgg16(path: str | Path) -> dict[str, Tensor]:
-    """The weights that `VGGFeatures` needs, from a state dict of torchvision's `vgg16`.
+    """Read the weights for `VGGFeatures` from a state dict of torchvision's `vgg16`.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: it does not hold these weights.
     """
     state = read_state_dict(path, what=WHAT, published=PUBLISHED)
@@ -43,7 +43,10 @@ def read_vgg16(path: str | Path) -> dict[str, Tensor]:
 
 
 def random_vgg16() -> dict[str, Tensor]:
-    """Weights of the same shapes, always the same, that keep the size of what goes through (He's normal)."""
+    """Return random weights of the same shapes, with a fixed seed.
+
+    He's normal initialisation preserves the scale of activations.
+    """
     generator = torch.Generator().manual_seed(RANDOM_SEED)
     state = {}
     for number, (into, out) in CONVS.items():
@@ -60,12 +63,12 @@ class VGGFeatures(nn.Module):
 
     Args:
         weights: path to a state dict of torchvision's `vgg16`; or 'random', for tests and trials: fixed random weights,
-            of which the log warns.
-        sha256: of that file, or its first digits, eight at least; None: it is not checked.
+            with a warning in the log.
+        sha256: sha256 of that file, or its first digits, at least eight; None: it is not checked.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file has another sha256, or holds something else; or `sha256` is not what it must be.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file has another sha256, or holds something else; or `sha256` is malformed.
     """
 
     def __init__(self, weights: str | Path, sha256: str | None = None):
@@ -74,8 +77,8 @@ class VGGFeatures(nn.Module):
             check_sha256_option(sha256)
         if sha256 is not None and weights == RANDOM:
             raise ValueError(f'sha256 is given, but the weights are {RANDOM!r}, not a file')
-        # Options are checked by building what they name on the meta device, for which half a gigabyte need not be read:
-        # what is wrong with the file is told when the loss is really built.
+        # Options are checked by building their objects on the meta device, without reading half a gigabyte. Errors in
+        # the file are raised when the loss is actually built.
         is_trial = torch.get_default_device().type == 'meta'
         if weights == RANDOM and not is_trial:
             get_root_logger().warning(
@@ -94,17 +97,17 @@ class VGGFeatures(nn.Module):
             self.register_buffer(name, torch.tensor(values, device='cpu').view(3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor, normalize: bool = True) -> Tensor:
-        """Features of images, none of them negative.
+        """Return non-negative features of images.
 
         Args:
-            x: (B, 3, H, W), RGB, 0-1; or (B, 1, H, W), which stands for all three channels.
-            normalize: whether to take off ImageNet's mean and divide by its deviation, as VGG was trained.
+            x: (B, 3, H, W), RGB, 0-1; or (B, 1, H, W), which is repeated for all three channels.
+            normalize: whether to subtract ImageNet's mean and divide by its standard deviation, as in VGG's training.
 
         Returns:
             (B, 256, H // 4, W // 4).
 
         Raises:
-            ValueError: the input has another shape, or is smaller than 4 x 4.
+            ValueError: the input has a wrong shape, or is smaller than 4 x 4.
         """
         if x.dim() != 4 or x.shape[1] not in (1, 3) or min(x.shape[-2:]) < 4:
             raise ValueError(f'VGG-16 takes images of one or three channels, (B, C, H, W), 4 x 4 or larger, but got '

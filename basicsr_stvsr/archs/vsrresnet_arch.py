@@ -1,11 +1,12 @@
 """VSRResNet and its discriminator, x2, x3 or x4, five LR frames to the middle HR one.
 
 They come from 'Generative Adversarial Networks and Perceptual Losses for Video Super-Resolution' (Lucas, Lopez-Tapia,
-Molina, Katsaggelos; TIP 28(7), 2019, https://doi.org/10.1109/TIP.2019.2895768); 'Spatially Adaptive Losses for Video
+Molina, Katsaggelos; TIP 28(7), 2019, https://doi.org/10.1109/TIP.2019.2895768). 'Spatially Adaptive Losses for Video
 Super-resolution with GANs' (Wang, Lucas, Lopez-Tapia, Wu, Molina, Katsaggelos) trains the same network with other
-losses. There is no official code, and the full text was not at hand: the layers are those that a survey of the field
-names (five bicubically enlarged frames, a convolution of each, their fusion, residual blocks of two convolutions, a
-last one), and the 15 blocks are the abstract's. What these leave open is an option, or is said to be our choice.
+losses. There is no official code, and we could not obtain the full text. The layers are those that a survey of the
+field names: five bicubically upscaled frames, a convolution of each, their fusion, residual blocks of two convolutions,
+and a last convolution. The abstract gives the 15 blocks. Details that these sources leave open are options, or are
+marked as our choice.
 Shapes: B clips or frames, C channels of a frame, F features, H x W pixels of the LR grid, s = scale.
 """
 from collections.abc import Sequence
@@ -28,12 +29,12 @@ def conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 class ResBlock(nn.Module):
-    """Two convolutions, each followed by ReLU, around an identity.
+    """Residual block of two convolutions, each followed by ReLU.
 
     Args:
         num_feat: F.
-        relu: where the second ReLU stands, which the sources do not tell: 'after_sum', as in the first ResNet, or
-            'before_sum', by which a block can only add.
+        relu: position of the second ReLU, which the sources do not give: 'after_sum', as in the first ResNet, or
+            'before_sum', with which a block can only add.
     """
 
     def __init__(self, num_feat: int, relu: Literal['after_sum', 'before_sum']):
@@ -47,14 +48,14 @@ class ResBlock(nn.Module):
 
 
 class FrameFeatures(NamedTuple):
-    """What is made of one frame alone, and serves every window that it is in."""
+    """Results that depend on one frame only, and are shared by all its windows."""
 
     enlarged: Tensor  # (B, C, sH, sW)
-    found: Tensor  # (B, F, sH, sW) by a convolution that frames share, else the enlarged frame
+    found: Tensor  # (B, F, sH, sW) if frames share the first convolution, else the upscaled frame
 
 
 class SharedFirstConv(nn.Module):
-    """The same convolution of every frame, then the fusion of what it finds."""
+    """Apply the same convolution to every frame, then fuse the results."""
 
     def __init__(self, num_in_ch: int, num_feat: int):
         super().__init__()
@@ -69,7 +70,7 @@ class SharedFirstConv(nn.Module):
 
 
 class SeparateFirstConvs(nn.Module):
-    """A convolution for each of the five frames, then the fusion of what they find."""
+    """Apply a separate convolution to each of the five frames, then fuse the results."""
 
     def __init__(self, num_in_ch: int, num_feat: int):
         super().__init__()
@@ -85,7 +86,7 @@ class SeparateFirstConvs(nn.Module):
 
 
 class EarlyConcatenation(nn.Module):
-    """One convolution of all frames at once."""
+    """Apply one convolution to all frames at once."""
 
     def __init__(self, num_in_ch: int, num_feat: int):
         super().__init__()
@@ -103,26 +104,26 @@ FIRST_CONVS = {'shared': SharedFirstConv, 'separate': SeparateFirstConvs, 'early
 
 @ARCH_REGISTRY.register()
 class VSRResNet(nn.Module):
-    """Enlarges five LR frames by bicubic interpolation, and makes the HR frame of the middle one.
+    """Upscale five LR frames by bicubic interpolation, and restore the HR frame of the middle one.
 
-    1,293,441 parameters on luma, 1,295,747 on RGB. A clip's first and last two frames get the neighbours that they lack
-    by repetition (`pads_ends`; our choice).
+    1,293,441 parameters on luma, 1,295,747 on RGB. For the first and last two frames of a clip, missing neighbours are
+    repeated frames (`pads_ends`; our choice).
 
     Args:
-        scale: 2, 3 or 4; the weights do not depend on it, but the published networks are one for each scale.
-        num_in_ch: C; 1: luma, 3: RGB. The source does not tell which.
-        num_feat: F; 64, as a figure has it.
+        scale: 2, 3 or 4; the weights do not depend on it, but the published networks are trained for one scale each.
+        num_in_ch: C; 1: luma, 3: RGB. The source does not say which.
+        num_feat: F; 64, as in a figure.
         num_block: residual blocks.
-        first_conv: how the frames come together: 'shared', the same convolution of each and then a fusion; 'separate',
-            five of them; 'early', one convolution of all frames.
+        first_conv: how the frames are combined: 'shared', the same convolution for each, then fusion; 'separate', five
+            convolutions; 'early', one convolution of all frames.
         block_relu: 'after_sum' or 'before_sum', see `ResBlock`.
-        add_center: make corrections to the enlarged middle frame, and none at first. Not one of the paper's options:
-            for short trainings, which need not learn first to copy it.
-        checkpoint: while gradients are on, keep only the inputs of the blocks for the backward pass, which runs each
-            once more (gradient checkpointing). Not one of the paper's options either; the results are the same.
+        add_center: add the output to the upscaled middle frame; it starts at 0. Not one of the paper's options: for
+            short trainings, which then need not learn to copy that frame.
+        checkpoint: with gradients enabled, keep only the inputs of the blocks for the backward pass, and run each block
+            once more (gradient checkpointing). Not one of the paper's options; the results are the same.
 
     Raises:
-        ValueError: an argument has none of these values.
+        ValueError: an argument has an invalid value.
     """
 
     def __init__(self, *, scale: int = 4, num_in_ch: int = 1, num_feat: int = 64, num_block: int = 15,
@@ -148,16 +149,16 @@ class VSRResNet(nn.Module):
             nn.init.zeros_(self.last.bias)
 
     def forward(self, lq: Tensor | Sequence[FrameFeatures]) -> Tensor:
-        """Restores the middle one of five frames.
+        """Restore the middle one of five frames.
 
         Args:
-            lq: (B, 5, C, H, W), 0-1, of any size; or what `features` made of each frame.
+            lq: (B, 5, C, H, W), 0-1, of any size; or a list of the `features` of each frame.
 
         Returns:
             (B, 1, C, sH, sW).
 
         Raises:
-            ValueError: the input has another shape.
+            ValueError: the input has a wrong shape.
         """
         if isinstance(lq, Tensor):
             if lq.dim() != 5 or lq.shape[1:3] != (NUM_FRAMES, self.num_in_ch):
@@ -175,23 +176,24 @@ class VSRResNet(nn.Module):
         return output.unsqueeze(1)
 
     def features(self, frame: Tensor) -> FrameFeatures:
-        """What neighbouring windows share of a frame, (B, C, H, W), 0-1."""
+        """Return the results for a frame, (B, C, H, W), 0-1, that neighbouring windows share."""
         enlarged = upscale_bicubic(frame, self.scale)
         return FrameFeatures(enlarged, self.first.of_frame(enlarged))
 
 
 @ARCH_REGISTRY.register()
 class VSRResDiscriminator(nn.Module):
-    """Tells true frames from made ones: three times convolution, batch normalisation and leaky ReLU, then one layer.
+    """Distinguish true frames from generated ones.
 
-    The survey gives this order; widths, strides and slope are our choice. 386,945 parameters for a patch of 64 x 64 of
-    luma, 376,961 for one of 36 x 36, the size of the group's earlier work. The convolutions keep the biases, which the
-    normalisation makes idle, as these numbers count them.
+    The layers are three times convolution, batch normalisation and leaky ReLU, then one linear layer. The survey gives
+    this order; widths, strides and slope are our choice. 386,945 parameters for a patch of 64 x 64 of luma; 376,961 for
+    one of 36 x 36, the size of the group's earlier work. These numbers include the biases of the convolutions, which
+    the normalisation makes redundant.
 
     Args:
         num_in_ch: C; 1: luma, 3: RGB.
         num_feat: channels of the first convolution; the next two double them.
-        patch_size: height and width of the frames that it judges, `gt_size` of the data set.
+        patch_size: height and width of the input frames, `gt_size` of the data set.
 
     Raises:
         ValueError: `num_in_ch` is neither 1 nor 3, or `patch_size` is too small for three halvings.
@@ -209,11 +211,11 @@ class VSRResDiscriminator(nn.Module):
         self.body = nn.Sequential(*[
             nn.Sequential(conv(before, width, stride=2), nn.BatchNorm2d(width), nn.LeakyReLU(0.2))
             for before, width in zip([num_in_ch, *widths], widths, strict=False)])
-        side = -(-patch_size // 8)  # each convolution halves it, and rounds up
+        side = -(-patch_size // 8)  # each convolution halves it, rounding up
         self.score = nn.Linear(widths[-1] * side**2, 1)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Scores frames; the sigmoid of a score is the probability that the frame is a true one.
+        """Score frames; the sigmoid of a score is the probability that the frame is a true one.
 
         Args:
             frames: (B, C, patch_size, patch_size), 0-1.
@@ -222,7 +224,7 @@ class VSRResDiscriminator(nn.Module):
             (B, 1).
 
         Raises:
-            ValueError: the frames have another shape.
+            ValueError: the frames have a wrong shape.
         """
         expected = (self.num_in_ch, self.patch_size, self.patch_size)
         if frames.dim() != 4 or frames.shape[1:] != expected:

@@ -1,6 +1,7 @@
-"""Loads published weights from a local file; whatever is wrong with the file is told in one error.
+"""Load published weights from local files, with one error message for anything wrong with a file.
 
-No code of a file is ever run: of pickles torch.load takes tensors and plain values alone; safetensors holds no more.
+No code from a file is ever run: torch.load reads only tensors and plain values from pickles, and safetensors contains
+nothing else.
 """
 import hashlib
 import re
@@ -13,9 +14,9 @@ import torch
 from basicsr.utils.logger import get_root_logger
 from torch import Tensor, nn
 
-# The blocks under which trainings keep weights, the best first
+# Keys of the weights in training checkpoints, in order of preference
 LAYOUTS = 'params_ema', 'params', 'state_dict'
-# What DataParallel puts before every name
+# DataParallel's prefix of every name
 WRAPPER = 'module.'
 
 
@@ -25,13 +26,13 @@ def sha256_of(path: str | Path) -> str:
 
 
 def check_sha256_option(sha256: str) -> None:
-    """Raises ValueError where it is not what options call a sha256."""
+    """Raise ValueError unless `sha256` has the format that options expect."""
     if not re.fullmatch('[0-9a-f]{8,64}', sha256):
         raise ValueError(f'sha256 must be the first 8 to 64 hex digits, in lower case, but is {sha256!r}')
 
 
 def check_sha256(path: str | Path, sha256: str, expected: str) -> None:
-    """Compares a file with the first digits of its sha256.
+    """Compare a file with the first digits of its sha256.
 
     Args:
         path: local file, which exists.
@@ -48,15 +49,15 @@ def check_sha256(path: str | Path, sha256: str, expected: str) -> None:
 
 
 def check_hash(path: str | Path) -> None:
-    """Compares a published file, `<Method>_<train set>_x<scale>-<8 hex digits>.pth` or .safetensors, with its sha256.
+    """Compare a published file, `<Method>_<train set>_x<scale>-<8 hex digits>.pth` or .safetensors, with its sha256.
 
-    The digits are the first ones of the sha256, as in BasicSR's zoo; a file that is not named so passes.
+    The digits are the first ones of the sha256, as in BasicSR's zoo. Files with other names pass.
 
     Raises:
-        ValueError: the file is not the one that was given this name.
+        ValueError: the file is not the one that was published under this name.
     """
     match = re.search(r'_x\d+-([0-9a-f]{8})\.(pth|safetensors)$', str(path))
-    if match is None or not Path(path).is_file():  # whoever reads a missing file says so, and what was expected
+    if match is None or not Path(path).is_file():  # the code that reads the file reports a missing one
         return
     digest = sha256_of(path)
     if not digest.startswith(match[1]):
@@ -64,15 +65,15 @@ def check_hash(path: str | Path) -> None:
 
 
 def load_file(path: str | Path, expected: str) -> Any:
-    """`torch.load` of tensors and plain values, without running code from the file; reads .safetensors as well.
+    """Load tensors and plain values by `torch.load`, without running code from the file; reads .safetensors as well.
 
     Args:
         path: local file.
         expected: what the file should hold, for messages.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no such file; one line says what it is instead. Or safetensors is not installed.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file has another format; the message describes it in one line. Or safetensors is not installed.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -82,15 +83,15 @@ def load_file(path: str | Path, expected: str) -> Any:
         return load_safetensors(path, expected)
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # what torch.load raises depends on the byte at which it stumbles
+    except Exception as error:  # the error of torch.load depends on the byte where it fails
         raise ValueError(f'{path} {describe(path)}; expected {expected}') from error
 
 
 def load_safetensors(path: Path, expected: str) -> dict[str, Tensor]:
-    """The tensors of such a file, by name.
+    """Load the tensors of a .safetensors file, by name.
 
     Raises:
-        ValueError: it is none, or is damaged; or safetensors is not installed.
+        ValueError: it is not such a file, or is damaged; or safetensors is not installed.
     """
     torch_side, error_class = import_safetensors()
     try:
@@ -100,7 +101,7 @@ def load_safetensors(path: Path, expected: str) -> dict[str, Tensor]:
 
 
 def import_safetensors() -> tuple[Any, type[Exception]]:
-    """The part of safetensors that reads and writes PyTorch's tensors, and its error.
+    """Return the part of safetensors that reads and writes PyTorch's tensors, and its error class.
 
     Raises:
         ValueError: it is not installed.
@@ -115,7 +116,7 @@ def import_safetensors() -> tuple[Any, type[Exception]]:
 
 
 def describe(path: Path) -> str:
-    """What a file is that torch.load refuses, as far as its first bytes tell."""
+    """Describe a file that torch.load rejects, based on its first bytes."""
     with open(path, 'rb') as file:
         head = file.read(200)
     size = path.stat().st_size
@@ -135,18 +136,18 @@ def describe(path: Path) -> str:
 
 def read_state_dict(path: str | Path, *, what: str, published: str | None = None,
                     keys: Sequence[str] = LAYOUTS) -> dict[str, Tensor]:
-    """Reads the weights in a checkpoint: what it holds under the first of `keys` or `LAYOUTS` that it has, else all.
+    """Read the weights in a checkpoint: the first of the blocks `keys` or `LAYOUTS` that it has, or the whole file.
 
-    Where the file is laid out otherwise than those of BasicSR, a line in the log says what was done.
+    If the layout differs from BasicSR's, a line in the log explains what was read.
 
     Args:
         path: local file.
-        what: whose weights they are, for messages.
-        published: where the file can be had, for messages; its layout is known, and nothing is logged.
+        what: the network whose weights they are, for messages.
+        published: where the file is published, for messages; its layout is known, so nothing is logged.
         keys: the blocks to look for first; () expects the weights alone.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: the file is not a checkpoint of tensors by name.
     """
     return read_block(path, what=what, published=published, keys=keys)[0]
@@ -154,7 +155,7 @@ def read_state_dict(path: str | Path, *, what: str, published: str | None = None
 
 def read_block(path: str | Path, *, what: str, published: str | None = None,
                keys: Sequence[str] = LAYOUTS) -> tuple[dict[str, Tensor], str | None]:
-    """`read_state_dict`, and the name of the block that was taken; None: all of the file."""
+    """Like `read_state_dict`, and return the name of the block, or None for the whole file."""
     expected = f'the weights of {what}' + (f', published as {published}' if published else '')
     content = load_file(path, expected)
     key = next((key for key in (*keys, *LAYOUTS) if has_block(content, key)), None)
@@ -169,10 +170,10 @@ def read_block(path: str | Path, *, what: str, published: str | None = None,
 
 
 def read_params(path: str | Path, *, what: str) -> dict[str, dict[str, Tensor]]:
-    """Reads `params` and `params_ema` of a checkpoint, those of them that it has; of another layout: as `params`.
+    """Read `params` and `params_ema` of a checkpoint, if present; other layouts are read as `params`.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_state_dict`.
+        FileNotFoundError, ValueError: see `read_state_dict`.
     """
     expected = f'the weights of {what}'
     content = load_file(path, expected)
@@ -187,7 +188,7 @@ def has_block(content: Any, key: str) -> bool:
 
 
 def tensors_by_name(state: Any, path: str | Path, expected: str) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of a block, without what DataParallel puts before their names; and what was done, in words.
+    """Return the tensors of a block without DataParallel's prefix, and a description of the changes.
 
     Raises:
         ValueError: it holds none, or something else.
@@ -204,14 +205,14 @@ def tensors_by_name(state: Any, path: str | Path, expected: str) -> tuple[dict[s
 
 def load_weights(module: nn.Module, state: dict[str, Tensor], *, path: str | Path, what: str,
                  strict: bool = True) -> None:
-    """Loads `state`, read from `path`, where it fits to the name and to the shape.
+    """Load those of `state`, read from `path`, whose name and shape match.
 
     Args:
-        strict: False: weights that do not fit are left as they are, with a warning.
+        strict: False: skip weights that do not fit, with a warning.
 
     Raises:
-        ValueError: a weight is missing, unknown, or of another shape; tells the first of each kind. If not strict, only
-            where nothing fits.
+        ValueError: a weight is missing, unknown, or has a wrong shape; the message names the first of each kind. If not
+            strict, only if nothing fits.
     """
     own = module.state_dict()
     shared = own.keys() & state.keys()

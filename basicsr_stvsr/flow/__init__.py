@@ -1,4 +1,4 @@
-"""Where optical flow comes from: estimators and files, by name in FLOW_REGISTRY."""
+"""Sources of optical flow, estimators and files, registered by name in FLOW_REGISTRY."""
 from ..discovery import import_modules
 from .archive_flow import WarpArchive, read_flow_archive, read_warp_archive
 from .base import FLOW_REGISTRY, FlowEstimator, StoredFlow, build_flow

@@ -1,4 +1,4 @@
-"""The files with flows and warped frames of many samples that the authors of FISR publish.
+"""Read the files in which FISR's authors publish the flows and warped frames of many samples.
 
 Official code: https://github.com/JihyongOh/FISR.  Shapes: N samples, S flows of each, h x w pixels of the LR frames.
 """
@@ -18,13 +18,15 @@ _HEADER = np.dtype([('magic', 'S4'), ('shape', '<i4', 4)])
 
 
 def read_flow_archive(path: str | Path) -> np.memmap:
-    """Opens a .flo file of many samples: Middlebury's magic number, N, S, h and w as int32, then the flows as float32.
+    """Open a .flo file of many samples.
+
+    The file holds Middlebury's magic number, N, S, h and w as int32, then the flows as float32.
 
     Returns:
-        (N, S, h, w, 2) float32, x then y, pixels; mapped into memory, so that only what is looked at is read.
+        (N, S, h, w, 2) float32, x then y, pixels; memory-mapped, so only the parts accessed are read.
 
     Raises:
-        FrameReadError: there is no such file, or it has another magic number, or a size that does not fit its header.
+        FrameReadError: the file does not exist, or it has another magic number, or a size that does not fit its header.
     """
     path = Path(path)
     if not path.is_file():
@@ -37,7 +39,7 @@ def read_flow_archive(path: str | Path) -> np.memmap:
     shape = (*header['shape'].tolist(), 2)
     actual, expected = path.stat().st_size, _HEADER.itemsize + 4 * int(np.prod(shape, dtype=np.float64))
     if min(shape) < 1 or actual != expected:
-        width, height = shape[:2]  # that is where Middlebury's files have them
+        width, height = shape[:2]  # Middlebury's files have width and height at this position
         reason = 'it is a file of one flow, as FlowFiles reads it' if actual == 12 + 8 * width * height else (
             'it is truncated or holds something else')
         raise FrameReadError(f'{path} has {actual} bytes and should have {expected}, as its header says {shape[:4]} '
@@ -46,7 +48,7 @@ def read_flow_archive(path: str | Path) -> np.memmap:
 
 
 class WarpArchive:
-    """Frames warped along half of a flow, in a file that hdf5storage wrote: an array with its axes in reverse order.
+    """Frames warped along half of a flow, from an hdf5storage file, whose arrays have their axes in reverse order.
 
     Args:
         path: a MATLAB file (-v7.3).
@@ -56,7 +58,7 @@ class WarpArchive:
         dtype: of the numbers, YUV of 0-255.
 
     Raises:
-        FrameReadError: it is no such file, or holds neither 'pred' nor a single other array of that shape.
+        FrameReadError: it is not such a file, or holds neither 'pred' nor a single other array of that shape.
     """
 
     def __init__(self, path: str | Path):
@@ -74,29 +76,29 @@ class WarpArchive:
         return self.shape[0]
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """The frames of a sample, (S, h, w, 3), as they are stored."""
+        """Return the frames of a sample, (S, h, w, 3), as stored."""
         return self._array[..., number].T
 
 
 def read_warp_archive(path: str | Path) -> WarpArchive:
-    """Opens a file of warped frames without reading them; see `WarpArchive`."""
+    """Open a file of warped frames without reading them; see `WarpArchive`."""
     return WarpArchive(path)
 
 
 @FLOW_REGISTRY.register()
 class FlowArchive(StoredFlow):
-    """Flows of a .flo file of many samples, which are clips of one length, in the natural order of their names.
+    """Flows from a .flo file of many samples.
 
-    A clip of T LR frames has S = 2 * (T - 1) flows: from each frame to the next, and back. The authors' test set has
-    ten clips of five frames: (10, 8, 1080, 1920, 2).
+    The samples are clips of one length, in the natural order of their names. A clip of T LR frames has S = 2 * (T - 1)
+    flows: from each frame to the next, and back. The authors' test set has ten clips of five frames: (10, 8, 1080,
+    1920, 2).
 
     Args:
         path: the file.
-        frames: the LR frames (folder, LMDB or videos), which tell what clips and frames are called.
+        frames: the LR frames (folder, LMDB or videos), for the names of clips and frames.
 
     Raises:
-        FrameReadError: a path is missing or its content damaged, or the clips are not as many or as long as the file
-            has flows for.
+        FrameReadError: a path is missing or damaged, or the number or length of the clips does not match the file.
     """
 
     def __init__(self, path: str | Path, frames: str | Path):
@@ -128,7 +130,7 @@ class FlowArchive(StoredFlow):
         return read_flow_archive(self.path)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != '_flows'}  # would be copied as a whole
+        return {name: value for name, value in self.__dict__.items() if name != '_flows'}  # copies the map
 
 
 def _frame_numbers(reader: FrameReader, clip: str) -> dict[str, int]:

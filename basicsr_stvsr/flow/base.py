@@ -1,7 +1,8 @@
-"""What every source of optical flow is: an estimator of the flow between two frames, or a store of flows made before.
+"""Base classes of optical flow sources: flow estimators, and stores of precomputed flows.
 
-The flow from `first` to `second` is the textbook one: it lies on first's grid, (h, w, 2), x then y, in pixels, and says
-where first's pixels have gone to. Sampled along it, `warp(second, flow)`, the second frame looks like the first.
+The flow from `first` to `second` follows the textbook definition. It is on first's grid, (h, w, 2), x then y, in
+pixels, and points to where first's pixels have moved. Sampled along it, `warp(second, flow)`, the second frame looks
+like the first.
 """
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -14,13 +15,14 @@ from ..config.registered import FLOW_REGISTRY
 
 
 class FlowEstimator(ABC):
-    """Estimates the flow between two frames; the same frames always give the same flow.
+    """Estimate the flow between two frames, deterministically.
 
     Estimators may be pickled and forked (DataLoader workers).
 
     Args:
-        upscale: the flow is estimated on frames enlarged so many times, and brought back; 2 is what FISR's authors did.
-            Small motion and thin things are found better, at `upscale`² times the cost.
+        upscale: factor by which frames are enlarged for the estimate; the flow is then reduced to the original size.
+            FISR's authors used 2. A larger value captures small motion and thin objects better, at `upscale`² times the
+            cost.
 
     Raises:
         ValueError: `upscale` is less than 1.
@@ -32,7 +34,7 @@ class FlowEstimator(ABC):
         self.upscale = upscale
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """The flow from `first` to `second`.
+        """Return the flow from `first` to `second`.
 
         Args:
             first, second: uint8 (h, w, 3), BGR, of any size.
@@ -41,7 +43,7 @@ class FlowEstimator(ABC):
             float32 (h, w, 2), x then y, pixels.
 
         Raises:
-            ValueError: the frames are no two such arrays of one shape.
+            ValueError: the frames are not two such arrays of one shape.
         """
         for frame in (first, second):
             if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
@@ -57,40 +59,40 @@ class FlowEstimator(ABC):
 
     @abstractmethod
     def estimate(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """What the call does, of frames that are checked and enlarged already."""
+        """Estimate the flow of frames that are already checked and enlarged."""
 
 
 class StoredFlow(ABC):
-    """Flows that were made before, by the names of clip and frames; may be pickled and forked (DataLoader workers)."""
+    """Precomputed flows, addressed by clip and frame names; may be pickled and forked (DataLoader workers)."""
 
     @abstractmethod
     def read(self, clip: str, first: str, second: str, size: tuple[int, int]) -> np.ndarray:
-        """The flow from one frame to another.
+        """Return the flow from one frame to another.
 
         Args:
-            clip: as the reader of the frames names it.
-            first, second: the frames, as `FrameReader.frame_name` names them.
+            clip: its name in the reader of the frames.
+            first, second: the frames, named as by `FrameReader.frame_name`.
             size: height and width of the frames.
 
         Returns:
-            float32 (h, w, 2), x then y, pixels; the caller may not write to it.
+            float32 (h, w, 2), x then y, pixels; read-only for the caller.
 
         Raises:
-            FrameReadError: there is no such flow, it is damaged, of another size, or has values that are no motion.
+            FrameReadError: the flow is missing, damaged, of another size, or has values that are no motion.
         """
 
 
 def build_flow(opt: Mapping[str, Any]) -> FlowEstimator | StoredFlow:
-    """Builds the source of flow that the options ask for.
+    """Build the flow source that the options describe.
 
     Args:
-        opt: `{type: NAME, arguments}`, such as `{type: DISFlow, preset: fast}`; checked by `config.Flow` where it comes
+        opt: `{type: NAME, arguments}`, such as `{type: DISFlow, preset: fast}`; checked by `config.Flow` if it comes
             from an option file.
 
     Raises:
-        ValueError: nothing of this name is registered, or a value is wrong.
+        ValueError: nothing is registered under this name, or a value is wrong.
         TypeError: an argument is unknown or missing.
-        OSError: a file that an argument names is missing or damaged.
+        OSError: a file named by an argument is missing or damaged.
     """
     arguments = dict(opt)
     name = arguments.pop('type', None)
@@ -101,16 +103,22 @@ def build_flow(opt: Mapping[str, Any]) -> FlowEstimator | StoredFlow:
 
 
 def enlarge(frame: np.ndarray, scale: int) -> np.ndarray:
-    """`skimage.transform.resize`, bilinear, which FISR's authors used: uint8 (h, w, C) -> uint8 (s * h, s * w, C)."""
+    """Upscale like bilinear `skimage.transform.resize`: uint8 (h, w, C) -> uint8 (s * h, s * w, C).
+
+    FISR's authors used that function.
+    """
     height, width = frame.shape[:2]
-    # Outside of a frame skimage sees it mirrored, OpenCV its last pixels.
+    # Beyond the border, skimage mirrors the frame; OpenCV repeats the last pixels.
     mirrored = cv2.copyMakeBorder(frame.astype(np.float32), *[1] * 4, cv2.BORDER_REFLECT_101)
     large = cv2.resize(mirrored, (scale * (width + 2), scale * (height + 2)), interpolation=cv2.INTER_LINEAR)
     return np.rint(large[scale:-scale, scale:-scale]).astype(np.uint8)
 
 
 def shrink_flow(flow: np.ndarray, scale: int) -> np.ndarray:
-    """The same with `anti_aliasing`: a flow (s * h, s * w, 2) -> (h, w, 2), in pixels of that size."""
+    """Downscale a flow (s * h, s * w, 2) -> (h, w, 2), in pixels of the new grid.
+
+    It works like `resize` with `anti_aliasing`.
+    """
     sigma = (scale - 1) / 2
     reach = round(4 * sigma)
     smooth = cv2.GaussianBlur(flow, [2 * reach + 1] * 2, sigma, borderType=cv2.BORDER_REFLECT_101)

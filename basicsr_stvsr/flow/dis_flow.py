@@ -7,16 +7,16 @@ from .base import FLOW_REGISTRY, FlowEstimator
 
 @FLOW_REGISTRY.register()
 class DISFlow(FlowEstimator):
-    """OpenCV's dense inverse search, on grey frames of any size.
+    """Estimate flow by OpenCV's dense inverse search on grey frames of any size.
 
-    In DataLoader workers OpenCV is kept to one thread, as torch is there.
+    In DataLoader workers OpenCV uses one thread, like torch.
 
     Args:
-        preset: 'medium'; with less detail and faster 'fast' and 'ultrafast', with more detail and slower 'fine'.
+        preset: from fast to detailed: 'ultrafast', 'fast', 'medium', 'fine'.
         upscale: see `FlowEstimator`.
 
     Raises:
-        ValueError: another preset, or an `upscale` less than 1.
+        ValueError: the preset is unknown, or `upscale` is less than 1.
     """
 
     def __init__(self, *, preset: Preset = 'medium', upscale: int = 1):

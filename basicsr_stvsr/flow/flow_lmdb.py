@@ -1,4 +1,4 @@
-"""Writes the LMDB of flows that `FlowFiles` reads; a run that was stopped goes on where it was."""
+"""Write the LMDB of flows that `FlowFiles` reads; an interrupted run can be continued."""
 import json
 import os
 import shutil
@@ -14,19 +14,19 @@ from ..io.lmdb_files import META_INFO, LmdbWriter
 from .stored_flow import SETTINGS_FILE, encode_flow, flow_shape
 
 _COMMIT_BYTES = 16 * 2**20
-_COMMIT_SECONDS = 10  # a slow network makes few bytes
+_COMMIT_SECONDS = 10  # a slow network writes few bytes
 
 
 class FlowLmdbWriter(LmdbWriter):
-    """Context manager that writes an LMDB of flows in half precision, which appears under its name when it is complete.
+    """Context manager that writes an LMDB of flows in half precision.
 
-    Until then it is `<path>.part`, which stays when the run ends early. What was committed to it is whole at any
-    moment, and a writer with the same settings adds what is missing.
+    The LMDB gets its final name when it is complete. Until then it is `<path>.part`, which stays if the run ends early.
+    Committed flows are intact at any moment, and a writer with the same settings adds the missing ones.
 
     Args:
         path: `<name>.lmdb`.
-        settings: what the flows depend on, in words of JSON; lies beside them as `flow_settings.json`.
-        overwrite: begin from the start, and replace an LMDB of this name once the new one is complete.
+        settings: JSON-serialisable description of what the flows depend on; saved inside as `flow_settings.json`.
+        overwrite: start over, and replace an LMDB of this name once the new one is complete.
 
     Raises:
         ValueError: the name does not end in '.lmdb'.
@@ -35,13 +35,14 @@ class FlowLmdbWriter(LmdbWriter):
 
     def __init__(self, path: str | os.PathLike, settings: Mapping[str, Any], *, overwrite: bool = False):
         super().__init__(path, overwrite=overwrite)
-        self.settings = json.loads(json.dumps(settings))  # tuples become lists, as they will be when read again
+        self.settings = json.loads(json.dumps(settings))  # turn tuples into lists, as reading the file would
 
     def __enter__(self) -> 'FlowLmdbWriter':
-        """Opens what an earlier run has left, or begins.
+        """Continue an earlier run, or start a new LMDB.
 
         Raises:
-            FileExistsError: another run is writing the same target; or what was left is of other settings, or damaged.
+            FileExistsError: another run is writing the same target; or the partial LMDB has other settings, or is
+                damaged.
         """
         self._take_lock()
         try:
@@ -59,7 +60,7 @@ class FlowLmdbWriter(LmdbWriter):
         return self
 
     def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
-        """Makes the LMDB complete, or keeps the flows that there are when the `with` block ended by an error."""
+        """Complete the LMDB; after an error in the `with` block, keep the partial LMDB."""
         try:
             self._commit()
             is_empty = not len(self)
@@ -76,16 +77,16 @@ class FlowLmdbWriter(LmdbWriter):
             self._lock.release()
 
     def __contains__(self, key: str) -> bool:
-        """Whether a flow has been committed already."""
+        """Return whether a flow has been committed."""
         with self._env.begin() as transaction:
             return transaction.get(key.encode()) is not None
 
     def __len__(self) -> int:
-        """Number of flows that have been committed."""
+        """Return the number of committed flows."""
         return self._env.stat()['entries']
 
     def put(self, key: str, flow: np.ndarray) -> None:
-        """Adds a flow, (h, w, 2).
+        """Add a flow, (h, w, 2).
 
         Raises:
             ValueError: the key is too long, or the flow has values that half precision cannot hold.
@@ -106,7 +107,7 @@ class FlowLmdbWriter(LmdbWriter):
         return ValueError(f'two flows have the key {key!r}; rename the clips')
 
     def _check_part(self) -> None:
-        """Raises FileExistsError where something is in the way that cannot be gone on with."""
+        """Raise FileExistsError if the partial target exists and cannot be continued."""
         data = self.part / 'data.mdb'
         if not data.exists():
             return
@@ -119,17 +120,20 @@ class FlowLmdbWriter(LmdbWriter):
                 raise FileExistsError(f'{self.part} was begun with {name} {old}, not {new}')
         with lmdb.open(str(self.part), readonly=True, lock=False) as env:
             expected = (env.info()['last_pgno'] + 1) * env.stat()['psize']
-        if data.stat().st_size < expected:  # to read what is missing would kill the process
+        if data.stat().st_size < expected:  # reading the missing part would kill the process
             raise FileExistsError(f'{data} is truncated, it has {data.stat().st_size} of {expected} bytes')
 
     def _meta_info(self) -> str:
-        """A line for each flow as BasicSR has it for images, by which readers see that the LMDB is whole."""
+        """Return one line for each flow, like BasicSR's for images.
+
+        Readers use it to check that the LMDB is complete.
+        """
         with self._env.begin(buffers=True) as transaction:
             return ''.join('{}.npy ({},{},{}) 0\n'.format(bytes(key).decode(), *flow_shape(data))
                            for key, data in transaction.cursor())
 
     def _write_text(self, name: str, text: str) -> None:
-        """Writes a file of the folder, whole or not at all."""
+        """Write a file of the folder atomically."""
         temporary = self.part / f'{name}.tmp'
         with open(temporary, 'w', encoding='utf-8', newline='\n') as file:
             file.write(text)
@@ -139,6 +143,6 @@ class FlowLmdbWriter(LmdbWriter):
 
 
 def read_settings(path: Path) -> Any:
-    """The settings of a complete LMDB of flows; None where there is none."""
+    """Return the settings of a complete LMDB of flows, or None if there is none."""
     file = path / SETTINGS_FILE
     return json.loads(file.read_text(encoding='utf-8')) if file.is_file() else None

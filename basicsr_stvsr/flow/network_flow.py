@@ -1,4 +1,4 @@
-"""Optical flow by trained networks, from local weights files."""
+"""Optical flow by trained networks, with weights from local files."""
 from abc import abstractmethod
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from .base import FLOW_REGISTRY, FlowEstimator
 
 
 class NetworkFlow(FlowEstimator):
-    """A network on frames that are extended at the right and the bottom, by their last pixels, to a size that it takes.
+    """Estimate flow with a network; frames are padded at the right and bottom to a size that it accepts.
+
+    The padding repeats the last pixels.
 
     Args:
         upscale: see `FlowEstimator`.
-        device: where the network runs. DataLoader workers that are forked cannot use a GPU.
+        device: device of the network. Forked DataLoader workers cannot use a GPU.
     """
 
     size_multiple: int
@@ -36,7 +38,7 @@ class NetworkFlow(FlowEstimator):
 
     @abstractmethod
     def network_flow(self, first: Tensor, second: Tensor) -> Tensor:
-        """(1, 3, H, W) BGR, 0-1 -> the flow from `first` to `second`, (1, 2, H, W), pixels."""
+        """Estimate the flow from `first` to `second`: (1, 3, H, W) BGR, 0-1 -> (1, 2, H, W), pixels."""
 
     def _to_input(self, frame: np.ndarray) -> Tensor:
         image = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1).unsqueeze(0) / 255
@@ -50,12 +52,12 @@ class PWCFlow(NetworkFlow):
 
     Args:
         weights: file of `PWCNet`, or as published by the authors of PWC-Net (PyTorch/pwc_net.pth.tar of NVlabs/PWC-Net
-            on GitHub). Those that the authors of FISR used are of another implementation, in TensorFlow.
-        upscale: see `FlowEstimator`; 2, the default, is what they did.
-        device: where the network runs; 'cpu' in DataLoader workers.
+            on GitHub). FISR's authors used weights of another implementation, in TensorFlow.
+        upscale: see `FlowEstimator`; FISR's authors used 2, the default.
+        device: device of the network; 'cpu' in DataLoader workers.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: it holds something else, or `upscale` is less than 1.
     """
 
@@ -76,10 +78,10 @@ class RAFTFlow(NetworkFlow):
     Args:
         weights: file of torchvision's `raft_large` (raft_large_C_T_SKHT_V2-ff5fadd5.pth).
         upscale: see `FlowEstimator`.
-        device: where the network runs; 'cpu' in DataLoader workers.
+        device: device of the network; 'cpu' in DataLoader workers.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: it holds something else, or `upscale` is less than 1.
     """
 

@@ -1,4 +1,4 @@
-"""Flows in files: a folder of them, or the LMDB that scripts/data_preparation/precompute_flow.py writes."""
+"""Flows in files: a folder, or the LMDB that scripts/data_preparation/precompute_flow.py writes."""
 import io
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,21 @@ from ..io.lmdb_reader import LmdbEnvironments, LmdbReader
 from .base import FLOW_REGISTRY, StoredFlow
 
 SUFFIXES = ('.flo', '.npy')
-SETTINGS_FILE = 'flow_settings.json'  # tells an LMDB of flows from one of frames
+SETTINGS_FILE = 'flow_settings.json'  # distinguishes an LMDB of flows from one of frames
 MAGIC, _HEADER_BYTES = b'PIEH', 12
-_UNKNOWN = 1e9  # Middlebury's files mark pixels whose motion is not known by larger numbers
+_UNKNOWN = 1e9  # Middlebury's files mark unknown motion by larger numbers
 
 
 @FLOW_REGISTRY.register()
 class FlowFiles(StoredFlow):
-    """Flows of a folder or an LMDB, `<clip>/<first>_to_<second>`.
+    """Flows from a folder or an LMDB, `<clip>/<first>_to_<second>`.
 
     Args:
-        root: the folder, of `.flo` files (Middlebury's format) or `.npy` files (any float type), or the LMDB as
-            precompute_flow.py writes it.
+        root: a folder of `.flo` files (Middlebury's format) or `.npy` files (any float type), or an LMDB written by
+            precompute_flow.py.
 
     Raises:
-        FrameReadError: there is no such folder, or an LMDB that is unfinished, truncated, or not one of flows.
+        FrameReadError: the folder does not exist, or the LMDB is unfinished, truncated, or not one of flows.
     """
 
     def __init__(self, root: str | Path):
@@ -37,7 +37,7 @@ class FlowFiles(StoredFlow):
             if not (self.root / SETTINGS_FILE).is_file():
                 raise FrameReadError(f'{self.root}: no {SETTINGS_FILE}, so this is no LMDB of flows as '
                                      'scripts/data_preparation/precompute_flow.py writes it')
-            LmdbReader(self.root).close()  # which looks whether it is whole
+            LmdbReader(self.root).close()  # checks that it is complete
 
     def read(self, clip: str, first: str, second: str, size: tuple[int, int]) -> np.ndarray:
         what = f'flow from frame {first!r} to {second!r} of clip {clip!r}'
@@ -58,19 +58,19 @@ class FlowFiles(StoredFlow):
 
 
 def flow_key(clip: str, first: str, second: str) -> str:
-    """Where a flow lies in an LMDB, and without suffix in a folder."""
+    """Return the key of a flow in an LMDB, which is also its path without suffix in a folder."""
     return f'{clip}/{first}_to_{second}'
 
 
 def encode_flow(flow: np.ndarray) -> bytes:
-    """A flow in half precision as the bytes of an .npy file, as they lie in the LMDB."""
+    """Encode a flow in half precision as the bytes of an .npy file, for the LMDB."""
     file = io.BytesIO()
     np.save(file, flow.astype(np.float16))
     return file.getvalue()
 
 
 def decode_flow(data: bytes) -> np.ndarray:
-    """Raises ValueError if these are not the bytes of an .npy file."""
+    """Decode the bytes of an .npy file; raise ValueError if they are not such."""
     try:
         return np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
@@ -78,23 +78,23 @@ def decode_flow(data: bytes) -> np.ndarray:
 
 
 def flow_shape(data: bytes | memoryview) -> tuple[int, ...]:
-    """Shape of an encoded flow, from its first bytes."""
+    """Return the shape of an encoded flow from its first bytes."""
     header = io.BytesIO(data[:128])
     np.lib.format.read_magic(header)
     return np.lib.format.read_array_header_1_0(header)[0]
 
 
 def read_flow_file(stem: Path, what: str) -> np.ndarray:
-    """Reads `<stem>.flo` or `<stem>.npy`.
+    """Read `<stem>.flo` or `<stem>.npy`.
 
     Args:
         stem: path without suffix.
-        what: which flow it is, for messages.
+        what: name of the flow for error messages.
 
     Raises:
-        FrameReadError: neither is there, or it cannot be read.
+        FrameReadError: neither file exists, or it cannot be read.
     """
-    # The name may hold dots, so with_suffix is of no use.
+    # The name may contain dots, so with_suffix does not work.
     path = next((path for suffix in SUFFIXES if (path := Path(f'{stem}{suffix}')).is_file()), None)
     if path is None:
         raise FrameReadError(f'no {what}: neither {stem}.flo nor {stem}.npy')
@@ -108,7 +108,7 @@ def read_flow_file(stem: Path, what: str) -> np.ndarray:
 
 
 def _check_middlebury(path: Path) -> None:
-    """Raises ValueError where a file is not of Middlebury's format, or not as long as it should be."""
+    """Raise ValueError if a file is not in Middlebury's format or has the wrong length."""
     with open(path, 'rb') as file:
         header = file.read(_HEADER_BYTES)
     if header[:4] != MAGIC:
@@ -121,22 +121,22 @@ def _check_middlebury(path: Path) -> None:
 
 
 def describe_magic(header: bytes) -> str:
-    """What a .flo file begins with in place of its magic number, in bytes and as the number that it is."""
+    """Describe the number at the start of a .flo file that lacks the magic number, as bytes and as a value."""
     start = header[:4]
     number = f' (the number {np.frombuffer(start, "<f4")[0]:g})' if len(start) == 4 else ''
     return f'it begins with {start!r}{number}, not with {MAGIC!r} (the number 202021.25)'
 
 
 def checked_flow(flow: Any, size: tuple[int, int], where: str) -> np.ndarray:
-    """A flow as float32.
+    """Return a flow as float32.
 
     Args:
-        flow: what was read.
-        size: height and width that it should have.
-        where: what begins the message of an error.
+        flow: the array read from a file.
+        size: expected height and width.
+        where: prefix of the error message.
 
     Raises:
-        FrameReadError: it is none, of another size than the frames, or has values that are no motion.
+        FrameReadError: it is not a flow, has another size than the frames, or has values that are no motion.
     """
     if not isinstance(flow, np.ndarray) or not np.issubdtype(flow.dtype, np.floating):
         raise FrameReadError(f'{where} holds {getattr(flow, "dtype", type(flow).__name__)}, expected floats')

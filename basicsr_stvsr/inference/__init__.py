@@ -1,4 +1,4 @@
-"""Any network over any clip: windows and tiles, scene cuts, precision."""
+"""Run any network on any clip: windows, tiles, scene cuts and precision."""
 from .windows import Tiling, restore_clip, restore_frames, restore_stream
 
 __all__ = ['Tiling', 'restore_clip', 'restore_frames', 'restore_stream']

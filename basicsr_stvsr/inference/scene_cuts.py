@@ -1,9 +1,11 @@
-"""Finds hard cuts in a video, frame by frame, with a handful of frames in memory.
+"""Detect hard cuts in a video, frame by frame, with only a few frames in memory.
 
-A cut changes the colours, and leaves no place in the frame before it where the blocks of the frame after it come from;
-the product of both is the change. (Fast motion alone changes the second, a lamp or a shadow the first.) A cut is a
-change that lasts, as a flash does not, and that stands out from the changes around it, so that a shaky clip needs a
-stronger one than a calm clip.
+The change between two frames is a product of two factors. The first is the distance of their colour histograms. The
+second is the share of the new frame that blocks of the old frame cannot explain. Fast motion raises only the second
+factor; a lamp or a shadow raises only the first.
+
+A cut is a change that lasts, unlike a flash, and that is large compared with the changes around it. So a shaky clip
+needs a stronger change than a calm clip.
 """
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,35 +13,38 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 
-# In 580 pairs of frames of real clips without a cut the strongest change reaches 1.7 (a motorbike ride); the weaker of
-# two cuts between similar shots of one room reaches 3.7, and cuts between different places begin at 7.
+# In 580 pairs of frames of real clips without a cut, the strongest change reaches 1.7 (a motorbike ride). The weaker of
+# two cuts between similar shots of one room reaches 3.7. Cuts between different places start at 7.
 THRESHOLD = 2.5
 
-_THUMBNAIL_WIDTH = 96  # pixels; the sizes below are in pixels of the thumbnail
+_THUMBNAIL_WIDTH = 96  # pixels; all sizes below are in thumbnail pixels
 _BLOCK = 16
-_SEARCH = 12  # farthest motion
-_REACH = 6  # changes on either side that a change is compared with
-CONTEXT = _REACH + 3  # frames before one that decide whether it begins a scene
-_CALM = 0.02  # the least to compare with, or noise would stand out from a still picture
-_BLACK = 24  # grey level up to which a border is that of a letterbox
+_SEARCH = 12  # largest motion
+_REACH = 6  # changes on each side to compare a change with
+CONTEXT = _REACH + 3  # number of preceding frames that decide whether a frame starts a scene
+_CALM = 0.02  # lower bound of the reference change, so that noise in a still picture is no cut
+_BLACK = 24  # largest grey level of a letterbox border
 
 
 def find_cuts(frames: Iterable[np.ndarray], *, threshold: float = THRESHOLD) -> list[int]:
-    """Indices of the frames with which a new scene begins, without the first one.
+    """Return the indices of the frames that start a new scene, without the first frame.
 
     Args:
         frames: uint8 `(H, W, 3)` BGR, all of one size.
-        threshold: how many times larger than around it a change must be; see `mark_cuts`.
+        threshold: minimum ratio of a change to the changes around it; see `mark_cuts`.
     """
     return [index for index, (_, is_cut) in enumerate(mark_cuts(frames, threshold=threshold)) if is_cut]
 
 
 def mark_cuts(frames: Iterable[np.ndarray], *, threshold: float = THRESHOLD) -> Iterator[tuple[np.ndarray, bool]]:
-    """Gives every frame back with whether a new scene begins with it, about eight frames later.
+    """Yield every frame with a flag that is True if it starts a new scene.
+
+    The output lags about eight frames behind the input.
 
     Args:
         frames: uint8 `(H, W, 3)` BGR, all of one size.
-        threshold: a cut is a change at least this many times the median of those before it, and of those after it.
+        threshold: a change is a cut if it is at least this many times the median of the changes before it, and the
+            median of those after it.
     """
     frames = iter(frames)
     first = next(frames, None)
@@ -53,7 +58,7 @@ def mark_cuts(frames: Iterable[np.ndarray], *, threshold: float = THRESHOLD) -> 
     def decide() -> tuple[np.ndarray, bool]:
         frame, change = undecided.popleft()
         after = [later for _, later in undecided]
-        # The two sides stay apart, because behind a cut there may be a clip that moves more, or less.
+        # Use one median for each side, because the clip after a cut may move more or less than the clip before it.
         usual = max([_CALM] + [np.median(side) for side in (before, after) if side])
         before.append(change)
         return frame, bool(change >= threshold * usual)
@@ -67,7 +72,10 @@ def mark_cuts(frames: Iterable[np.ndarray], *, threshold: float = THRESHOLD) -> 
 
 
 def _lasting_changes(first: np.ndarray, frames: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, float]]:
-    """Each frame after the first with its change, the least of those from i-1 to i, from i-2 to i, from i-1 to i+1."""
+    """Yield each frame after the first with its change.
+
+    The change is the minimum of those from i-1 to i, from i-2 to i, and from i-1 to i+1.
+    """
     thumbnails = deque([_thumbnail(first)], maxlen=2)
     waiting: tuple[np.ndarray, float] | None = None
     for frame in frames:
@@ -89,7 +97,10 @@ def _thumbnail(frame: np.ndarray) -> np.ndarray:
 
 
 def _change(a: np.ndarray, b: np.ndarray) -> float:
-    """Change from thumbnail a to b, 0 to 1: distance of the colour histograms times what motion does not explain."""
+    """Return the change from thumbnail a to b, 0 to 1.
+
+    It is the distance of the colour histograms times the part that motion does not explain.
+    """
     a, b = _without_letterbox(a, b)
     return _colour_distance(a, b) * _unexplained(a, b)
 
@@ -106,16 +117,17 @@ def _without_letterbox(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _colour_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Half the L1 distance of two HSV histograms, 0 to 1."""
+    """Return half the L1 distance of two HSV histograms, 0 to 1."""
     histograms = [cv2.calcHist([cv2.cvtColor(frame, cv2.COLOR_BGR2HSV)], [0, 1, 2], None, [8, 4, 8],
                                [0, 180, 0, 256, 0, 256]) for frame in (a, b)]
     return float(np.abs(histograms[0] - histograms[1]).sum() / (2 * a.shape[0] * a.shape[1]))
 
 
 def _unexplained(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared error of b put together from the best blocks of a, over the variance within the blocks, 0 to 1.
+    """Return the error of predicting b from the best blocks of a, 0 to 1.
 
-    It is 0 if a moved into b, and 1 if the blocks of a are no better than flat grey ones.
+    It is the squared error divided by the variance within the blocks. It is 0 if a moved into b, and 1 if the blocks of
+    a are no better than flat grey ones.
     """
     a, b = (cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in (a, b))
     padded = cv2.copyMakeBorder(a, *[_SEARCH] * 4, cv2.BORDER_REPLICATE)

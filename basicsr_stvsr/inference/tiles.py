@@ -1,4 +1,4 @@
-"""Runs a network on one window of frames, whole or tile by tile.
+"""Run a network on one window of frames, whole or tile by tile.
 
 Shapes: B clips, T frames in, H x W pixels of the LR grid, s = scale.
 """
@@ -14,41 +14,41 @@ from torch.nn import functional as F
 
 from ..archs.spec import State, spec_of
 
-# What runs on the tile of each input, with the tile of the state: what it makes, and what that leaves
+# Runs the network on one tile of each input and of the state; returns the output and the new state.
 Run = Callable[[list[Tensor], State | None], tuple[Tensor, State]]
-DEFAULT_OVERLAP = 32, 8  # and feather, of tiles that nobody asked for
+DEFAULT_OVERLAP = 32, 8  # default overlap and feather, used when no tiling was requested
 logger = logging.getLogger('basicsr')
 
 
 def device_of(net: nn.Module) -> torch.device | None:
-    """Where a network runs; None: it has no weights, and runs anywhere."""
+    """Return the device of a network, or None if it has no weights and runs anywhere."""
     return next((parameter.device for parameter in net.parameters()), None)
 
 
 class Tiling(NamedTuple):
-    """How a frame is cut up where the network cannot take it whole."""
+    """How to split a frame that is too large for the network."""
 
     grid: tuple[int, int]  # rows and columns of tiles
-    # LR pixels that a tile sees beyond its own, on sides where another begins; rounded up to the network's
-    # size_multiple, so that tiles lie on the grid on which it pools and sub-samples
+    # LR pixels of context that a tile sees beyond its area, on sides with a neighbouring tile. Rounded up to the
+    # network's size_multiple, so that tiles are aligned with its pooling and subsampling grid.
     overlap: int
-    # LR pixels on either side of where two tiles meet, over which one fades into the other; less where tiles are
-    # smaller than twice that. At most `overlap`; half of it leaves as much around what is used.
+    # LR pixels on each side of a seam over which two tiles are blended; less if tiles are smaller than twice that. At
+    # most `overlap`; half of it leaves the other half as context.
     feather: int = 0
 
 
 class Span(NamedTuple):
-    """One side of a tile, in LR pixels."""
+    """The extent of a tile along one dimension, in LR pixels."""
 
     start: int
     end: int
-    seen_start: int  # what the tile is given: more, where another begins
+    seen_start: int  # tile input: includes the overlap with neighbouring tiles
     seen_end: int
-    fade_start: int  # how far, on either side of where it begins and ends, it fades into the other
+    fade_start: int  # width of the blend on each side of `start` and `end`
     fade_end: int
 
     def part_of(self, x: Tensor, dim: int, length: int) -> Tensor:
-        """What the tile is given of a side, of whole frames of `length`, or of enlarged ones."""
+        """Return the tile's input along one dimension of frames of `length`, or of upscaled frames."""
         ratio = x.shape[dim] // length
         return x.narrow(dim, ratio * self.seen_start, ratio * (self.seen_end - self.seen_start))
 
@@ -58,7 +58,7 @@ class Tile(NamedTuple):
     columns: Span
 
     def part_of(self, x: Tensor, size: Sequence[int]) -> Tensor:
-        """What the tile is given of (..., H, W), or of an enlarged frame.
+        """Return the tile's input from (..., H, W), or from an upscaled frame.
 
         Args:
             size: H and W.
@@ -67,12 +67,12 @@ class Tile(NamedTuple):
 
 
 class TileGrid:
-    """Puts tiles together to a frame, or to an enlarged one.
+    """Assemble tiles into a frame or an upscaled frame.
 
     Args:
         size: H and W of the frame.
-        like: a tensor where the grid is to lie, and of its type.
-        feather: whether tiles fade into each other.
+        like: a tensor with the device and dtype of the result.
+        feather: whether to blend tiles into each other.
     """
 
     def __init__(self, size: Sequence[int], like: Tensor, *, feather: bool):
@@ -80,7 +80,7 @@ class TileGrid:
         self.whole: Tensor | None = None
 
     def add(self, tile: Tile, part: Tensor) -> None:
-        """Adds what was made of what a tile was given."""
+        """Add the output of a tile."""
         ratio = part.shape[-1] // (tile.columns.seen_end - tile.columns.seen_start)
         if self.whole is None:
             self.whole = self.like.new_zeros(*part.shape[:-2], *(ratio * side for side in self.size))
@@ -97,7 +97,7 @@ class TileGrid:
 
 
 def fade(length: int, before: int, after: int) -> Tensor:
-    """Weights that rise over the first `before` places, and fall over the last `after`."""
+    """Return weights that rise over the first `before` positions and fall over the last `after`."""
     weight = torch.ones(length)
     weight[:before] = (torch.arange(before) + 0.5) / before
     weight[length - after:] *= 1 - (torch.arange(after) + 0.5) / after
@@ -105,7 +105,7 @@ def fade(length: int, before: int, after: int) -> Tensor:
 
 
 def cut_into_tiles(size: Sequence[int], tiling: Tiling, multiple: int) -> list[Tile]:
-    """Tiles of a frame of `size`, H and W, which are divisible by `multiple`."""
+    """Return the tiles of a frame of `size`, H and W, both divisible by `multiple`."""
     overlap = -(-tiling.overlap // multiple) * multiple
     sides = []
     for length, parts in zip(size, tiling.grid, strict=True):
@@ -117,13 +117,16 @@ def cut_into_tiles(size: Sequence[int], tiling: Tiling, multiple: int) -> list[T
 
 
 def spans(length: int, parts: int, multiple: int) -> list[tuple[int, int]]:
-    """Start and end of at most `parts` parts of a length, about as long as each other, at multiples of `multiple`."""
+    """Return start and end of at most `parts` parts of a length.
+
+    The parts have about equal lengths and start at multiples of `multiple`.
+    """
     edges = [min(length, multiple * round(part * length / parts / multiple)) for part in range(parts)] + [length]
     return [(start, end) for start, end in pairwise(edges) if start < end]
 
 
 def pad_to_multiple(lq: Tensor, multiple: int) -> Tensor:
-    """Repeats the last row and column until height and width of (..., H, W) are divisible by `multiple`."""
+    """Repeat the last row and column until height and width of (..., H, W) are divisible by `multiple`."""
     h, w = lq.shape[-2:]
     if h % multiple == w % multiple == 0:
         return lq
@@ -132,14 +135,14 @@ def pad_to_multiple(lq: Tensor, multiple: int) -> Tensor:
 
 
 class Tiles:
-    """Runs a network on whole frames, or tile by tile.
+    """Run a network on whole frames or tile by tile.
 
     Args:
-        net: a network that states its needs.
-        tiling: how to cut up frames; default: not at all.
-        dtype: in which convolutions are computed, by autocast; default: that of the frames.
-        may_halve: whether tiles are halved, for good, when the memory of the GPU does not suffice; else torch's error
-            is raised. Frames in smaller tiles are not quite the same.
+        net: a network with a `spec`.
+        tiling: how to split frames; default: whole frames.
+        dtype: dtype of convolutions, by autocast; default: the dtype of the frames.
+        may_halve: whether to halve the tiles, for good, when the GPU runs out of memory; otherwise torch's error is
+            raised. Smaller tiles change the output slightly.
 
     Raises:
         ValueError: the network has no spec, or the feather of the tiling is wider than its overlap.
@@ -153,27 +156,27 @@ class Tiles:
             raise ValueError(f'feather must be from 0 to overlap {self.tiling.overlap}, but is {self.tiling.feather}')
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """Restores one window.
+        """Restore one window.
 
         Args:
-            inputs: what the network takes, each (B, ..., H, W), with any H and W.
+            inputs: the network's inputs, each (B, ..., H, W), with any H and W.
 
         Returns:
-            (B, V, C, sH, sW), where the inputs lie.
+            (B, V, C, sH, sW), on the device of the inputs.
         """
         return self._run(inputs, None, lambda tiles, _: (self.net(*tiles), ()))[0]
 
     def window(self, frames: Sequence[tuple[int, Tensor]], features: dict[int, Any]) -> Tensor:
-        """Restores one window; what the network makes of each frame alone is made once for all windows that it is in.
+        """Restore one window, and share the features of each frame between windows.
 
-        That holds for whole frames: the features of tiles would take more memory than tiles save.
+        Features are shared only with whole frames: the features of tiles would take more memory than tiles save.
 
         Args:
             frames: numbers and frames, each (B, C, H, W).
-            features: by number, what was made of the frames of the window before; holds this one's afterwards.
+            features: frame number -> features from the previous window; updated in place to those of this window.
 
         Returns:
-            (B, V, C, sH, sW), where the frames lie.
+            (B, V, C, sH, sW), on the device of the frames.
         """
         def run(parts: list[Tensor], _: State | None) -> tuple[Tensor, State]:
             if self.tiling.grid != (1, 1) or self.spec.sharing != 'features':
@@ -190,26 +193,26 @@ class Tiles:
         return self._run([frame for _, frame in frames], None, run)[0]
 
     def step(self, frame: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Restores the next frame of a stream by a recurrent network.
+        """Restore the next frame of a stream with a recurrent network.
 
         Args:
             frame: (B, C, H, W), any H and W.
-            state: what the last frame left, of the whole frame: each tile sees what its neighbours became.
+            state: state after the previous frame, for the whole frame; each tile also sees its neighbours' part of it.
 
         Returns:
-            the frame, (B, C, sH, sW), where it lies, and what it leaves.
+            the frame, (B, C, sH, sW), on the device of the input, and the new state.
         """
         return self._run((frame,), state, lambda tiles, state: self.net.step(*tiles, state))
 
     def next_window(self, frames: Tensor, state: State | None) -> tuple[Tensor, State | None]:
-        """Restores the next window of a stream by a network that uses what the window before left.
+        """Restore the next window of a stream with a network that reuses results of the previous window.
 
         Args:
             frames: (B, T, C, H, W), any H and W.
-            state: of whole frames; None at the beginning of a scene.
+            state: for whole frames; None at the start of a scene.
 
         Returns:
-            the frames, (B, V, C, sH, sW), where they lie, and the state for the next window.
+            the frames, (B, V, C, sH, sW), on the device of the input, and the state for the next window.
         """
         return self._run((frames,), state, lambda tiles, state: self.net.next_window(*tiles, state))
 
@@ -226,7 +229,7 @@ class Tiles:
                 if not self.may_halve or smaller is None:
                     raise
                 self.tiling = smaller
-            torch.cuda.empty_cache()  # outside of the handler, which keeps alive what the failed call held
+            torch.cuda.empty_cache()  # outside the handler, which keeps the tensors of the failed call alive
             logger.warning('The memory of the GPU does not suffice: frames are cut into %d x %d tiles from here on.',
                            *smaller.grid)
 
@@ -249,7 +252,7 @@ class Tiles:
 
 
 def halved(tiling: Tiling, size: Sequence[int], multiple: int) -> Tiling | None:
-    """Tiles of half the size; None where that would hardly be less than what they see beyond their own."""
+    """Return tiles of half the size, or None if that would hardly be smaller than their overlap."""
     sides = [length / parts for length, parts in zip(size, tiling.grid, strict=True)]
     longer = sides.index(max(sides))
     overlap, feather = (tiling.overlap, tiling.feather) if max(tiling.grid) > 1 else DEFAULT_OVERLAP

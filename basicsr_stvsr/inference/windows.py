@@ -1,8 +1,8 @@
-"""Runs a network over a clip or a stream of frames, of any size and length.
+"""Run a network over a clip or a stream of frames of any size and length.
 
-What a network needs it states by its `spec`, see `basicsr_stvsr.archs.spec`.
-Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale. Frames out are numbered from the
-first frame in, in steps of half a frame where the network doubles the frame rate.
+Each network states its requirements in `spec`, see `basicsr_stvsr.archs.spec`.
+Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale. Output frames are numbered from the
+first input frame, in steps of half a frame where the network doubles the frame rate.
 """
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
@@ -20,68 +20,67 @@ from .tiles import Tiles, Tiling
 
 
 class StreamFrame(NamedTuple):
-    """A frame that is given."""
+    """An input frame."""
 
     lq: Tensor  # (B, C, H, W), 0-1, any H and W
-    # (B, 2, 2, H, W), LR pixels: from the frame before to this one, on that one's grid, and back; only for a network
-    # with `needs_flow`, and not of the first frame
+    # (B, 2, 2, H, W), LR pixels: from the previous frame to this one, on the previous frame's grid, and back. Only for
+    # a network with `needs_flow`; the first frame has none.
     flow: Tensor | None = None
     begins_scene: bool = False
 
 
 @dataclass
 class Carry:
-    """What a recurrent network leaves to the frames that come next; None at the beginning of a scene."""
+    """State that a recurrent network passes to the next frames; None at the start of a scene."""
 
     state: State | None = None
 
 
 class RestoredWindow(NamedTuple):
-    """What a network makes of one window."""
+    """Output of a network for one window."""
 
-    start: int  # number, in the clip, of the first frame; below 0 where that belongs to a repeated one
-    end: int  # number of the last frame that the clip has; those behind it were made of repeated frames alone
-    frames: Tensor  # (B, V, C, sH, sW), as the network gives them, where the clip lies
+    start: int  # number of the first frame in the clip; negative if it belongs to a repeated frame
+    end: int  # number of the clip's last frame; later ones come from repeated frames only
+    frames: Tensor  # (B, V, C, sH, sW), the network's output, on the device of the clip
 
 
 def restore_clip(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None,
                  overlap: str | None = None, cuts: Collection[int] = ()) -> Tensor:
-    """Restores a clip of any size and length, (B, T, C, H, W) -> (B, U, C, sH, sW); see `restore_frames`."""
+    """Restore a clip of any size and length, (B, T, C, H, W) -> (B, U, C, sH, sW); see `restore_frames`."""
     return torch.stack([frame for _, frame in restore_frames(net, lq, flow, tiling, overlap, cuts)], dim=1)
 
 
 def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tiling: Tiling | None = None,
                    overlap: str | None = None, cuts: Collection[int] = (),
                    dtype: torch.dtype | None = None) -> Iterator[tuple[int, Tensor]]:
-    """Restores a clip frame by frame; what has been handed out is not kept.
+    """Restore a clip frame by frame, without keeping the frames already yielded.
 
-    The clip may lie in main memory while the network is on a GPU: only one window at a time, or one tile of it, is
-    brought there.
+    The clip may be in main memory while the network is on a GPU. Only one window or one tile at a time is moved there.
 
     Args:
-        net: a network that states its needs.
+        net: a network with a `spec`.
         lq: (B, T, C, H, W), 0-1, any H and W.
-        flow: (B, T - 1, 2, 2, H, W), LR pixels, for a network with `needs_flow`, and passed over by others: of each
-            pair of neighbours the flow from the first to the second, on the first's grid, and back.
-        tiling: how to cut up frames; default: not at all.
-        overlap: which copy of a frame that several windows make is given: the 'first', the 'last', the one nearest the
-            'middle' of its window, or their 'mean'; 'all' gives every copy, window after window, as scoring by triplets
-            counts them; default: the network's.
-        cuts: numbers of the frames with which a new scene begins; each scene is restored as if it were alone.
+        flow: (B, T - 1, 2, 2, H, W), LR pixels: for each pair of neighbours the flow from the first to the second, on
+            the first's grid, and back. Only networks with `needs_flow` use it.
+        tiling: how to split frames; default: whole frames.
+        overlap: which copy to yield of a frame that several windows restore: the 'first', the 'last', the one nearest
+            the 'middle' of its window, or their 'mean'. 'all' yields every copy, window after window, as scoring by
+            triplets counts them. Default: the network's.
+        cuts: numbers of the frames that start a new scene; each scene is restored separately.
         dtype: see `Tiles`.
 
     Yields:
-        number of the frame in the clip, and the frame, (B, C, sH, sW); in rising order, but for 'all'.
+        number of the frame in the clip, and the frame, (B, C, sH, sW); in ascending order, except with 'all'.
 
     Raises:
-        ValueError: a scene is shorter than the network's window, or comes without the flow that it needs; or an
-            unknown `overlap`.
+        ValueError: a scene is shorter than the network's window or lacks the flow that the network needs; or `overlap`
+            is unknown.
     """
     return restore_stream(Tiles(net, tiling, dtype=dtype), frames_of_clip(lq, flow, cuts), overlap)
 
 
 def frames_of_clip(lq: Tensor, flow: Tensor | None = None, cuts: Collection[int] = ()) -> Iterator[StreamFrame]:
-    """The frames of a clip; see `restore_frames`."""
+    """Yield the frames of a clip; see `restore_frames`."""
     flows = [None] * lq.shape[1] if flow is None else [None, *flow.unbind(1)]
     for number, (frame, frame_flow) in enumerate(zip(lq.unbind(1), flows, strict=True)):
         yield StreamFrame(frame, frame_flow, number in cuts)
@@ -90,18 +89,18 @@ def frames_of_clip(lq: Tensor, flow: Tensor | None = None, cuts: Collection[int]
 def restore_stream(net: nn.Module | Tiles, frames: Iterable[StreamFrame], overlap: str | None = None, *,
                    complete: bool = False, carry: Carry | None = None, clamp: bool = True) -> Iterator[
                        tuple[int, Tensor]]:
-    """Restores a stream of any length, with no more of it in memory than a window; see `restore_frames`.
+    """Restore a stream of any length with at most one window in memory; see `restore_frames`.
 
     Args:
-        net: a network that states its needs, or `Tiles` of it.
-        carry: for a recurrent network, what an earlier part of the stream left, and where this one leaves it.
-        complete: give every frame from the first given one to the last, whatever the network does without: scenes
-            shorter than its window are filled up, by repeating their ends. Only the frame halfway between the last of
-            a scene and the first of the next is not made.
-        clamp: cut what comes out to 0-1; else who takes it does.
+        net: a network with a `spec`, or `Tiles` of it.
+        carry: for a recurrent network, the state from an earlier part of the stream; updated in place.
+        complete: yield every frame from the first input frame to the last, including those the network leaves out at
+            the ends of a scene. Scenes shorter than its window are filled up by repeating their ends. Only the frame
+            between the last of a scene and the first of the next is left out.
+        clamp: clamp the output to 0-1; otherwise the caller does.
 
     Yields:
-        number of the frame in the stream, and the frame, (B, C, sH, sW), where it lies.
+        number of the frame in the stream, and the frame, (B, C, sH, sW), on the device of the input.
     """
     tiles = net if isinstance(net, Tiles) else Tiles(net)
     overlap = overlap or tiles.spec.overlap
@@ -134,15 +133,17 @@ def _restore_scenes(tiles: Tiles, frames: Iterable[StreamFrame], overlap: str, c
 @torch.no_grad()
 def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bool = False,
                     carry: Carry | None = None, share: bool = True) -> Iterator[RestoredWindow]:
-    """Restores a scene window by window; by a recurrent network, frame by frame. Windows start one frame apart.
+    """Restore a scene window by window, or frame by frame with a recurrent network.
+
+    Windows start one frame apart.
 
     Args:
-        frames, complete, carry: as `restore_stream` takes them.
-        share: whether a window may use what the one before made of their common frames; else each is restored by
-            itself, and may give another copy of such a frame.
+        frames, complete, carry: see `restore_stream`.
+        share: whether a window may reuse the previous window's results for their common frames. Otherwise each window
+            is restored independently, and may give another copy of such a frame.
 
     Raises:
-        ValueError: as `restore_frames`.
+        ValueError: see `restore_frames`.
     """
     net, spec = tiles.net, tiles.spec
     if spec.recurrent:
@@ -174,7 +175,7 @@ def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bo
 
 def windows_of(net: nn.Module, spec: NetSpec, frames: Iterable[StreamFrame], *, complete: bool) -> Iterator[
         list[tuple[int, StreamFrame]]]:
-    """Windows of a scene: its frames with their numbers, at the ends repeated as the network needs it.
+    """Yield the windows of a scene as numbered frames, with the ends repeated as the network needs it.
 
     Raises:
         ValueError: the scene is shorter than a window.
@@ -194,7 +195,7 @@ def windows_of(net: nn.Module, spec: NetSpec, frames: Iterable[StreamFrame], *, 
 
 
 def pad_ends(frames: Iterable[StreamFrame], times: int, *, least: int = 0) -> Iterator[tuple[int, StreamFrame]]:
-    """Frames with their numbers, the first and the last repeated so many times, until there are `least`."""
+    """Yield numbered frames, with the first and the last repeated `times` times, and at least `least` frames."""
     last, count = None, 0
     for number, frame in enumerate(frames):
         if number == 0:
@@ -210,24 +211,24 @@ def pad_ends(frames: Iterable[StreamFrame], times: int, *, least: int = 0) -> It
 
 
 def without_motion(frame: StreamFrame) -> StreamFrame:
-    """The same frame with zero flow."""
+    """Return the same frame with zero flow."""
     lq = frame.lq
     return frame._replace(flow=lq.new_zeros(lq.shape[0], 2, 2, *lq.shape[-2:]))
 
 
 def join_windows(windows: Iterable[RestoredWindow], overlap: str, step: int) -> Iterator[tuple[int, Tensor]]:
-    """The frames of overlapping windows, each once, as soon as no window makes it again; see `restore_frames`.
+    """Yield each frame of overlapping windows once, as soon as no later window contains it; see `restore_frames`.
 
     Args:
-        step: how many frames out after one window the next one starts.
+        step: distance of the starts of two consecutive windows, in output frames.
     """
-    held: dict[int, list[Tensor]] = {}  # number -> the copies that count so far
-    nearest: dict[int, float] = {}  # number -> how far the last of them is from the middle of its window
+    held: dict[int, list[Tensor]] = {}  # number -> copies selected so far
+    nearest: dict[int, float] = {}  # number -> distance of the selected copy from the middle of its window
     for start, end, frames in windows:
         middle = (frames.shape[1] - 1) / 2
         for place, frame in enumerate(frames.unbind(1)):
             number, distance = start + place, abs(place - middle)
-            if not 0 <= number <= end:  # made of repeated frames alone
+            if not 0 <= number <= end:  # comes from repeated frames only
                 continue
             if overlap == 'all':
                 yield number, frame
@@ -236,7 +237,7 @@ def join_windows(windows: Iterable[RestoredWindow], overlap: str, step: int) -> 
                 nearest[number] = distance
             elif overlap == 'last' or overlap == 'middle' and distance < nearest[number]:
                 held[number], nearest[number] = [frame], distance
-        for number in [number for number in held if number < start + step]:  # no window makes it any more
+        for number in [number for number in held if number < start + step]:  # no later window contains it
             del nearest[number]
             yield number, mean_frame(held.pop(number))
     for number, copies in held.items():

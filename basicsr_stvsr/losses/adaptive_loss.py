@@ -1,11 +1,11 @@
-"""Losses that weigh pixels by the activity around them.
+"""Losses that weight pixels by the local activity.
 
-They are those of 'Spatially Adaptive Losses for Video Super-resolution with GANs' (Wang, Lucas, Lopez-Tapia, Wu,
-Molina, Katsaggelos), whose eq. 13 is
+They follow 'Spatially Adaptive Losses for Video Super-resolution with GANs' (Wang, Lucas, Lopez-Tapia, Wu, Molina,
+Katsaggelos). Its eq. 13 is
 
     alpha_1 L_gen + gamma_w(x, G, alpha_2 + beta_2 W(x)) + gamma_w(VGG(x), VGG(G), alpha_3 + beta_3 VGG(W(x)))
 
-with x the true frame and G the one that is made. The second term is SpatiallyAdaptiveCharbonnierLoss, the third
+with the true frame x and the generated frame G. The second term is SpatiallyAdaptiveCharbonnierLoss, the third
 SpatiallyAdaptiveFeatureLoss, and L_gen is BasicSR's GANLoss of type vanilla. With both betas at zero it is the loss of
 the baseline, VSRResFeatGAN.
 Shapes: B clips, T frames, C channels (1: luma, 3: RGB), H x W pixels.
@@ -30,24 +30,24 @@ ACTIVITY_OPTIONS = ('mode', 'window', 'theta')
 
 @torch.no_grad()
 def local_activity(x: Tensor, mode: str = 'activity', window: int = 5, theta: float = 500) -> Tensor:
-    """W(x), by which pixels are weighted: near 0 where x is flat, near 1 on edges and texture.
+    """Return the pixel weight W(x): near 0 where x is flat, near 1 on edges and texture.
 
-    With v the variance of luma in the window around a pixel, W = theta v / (1 + theta v). The paper's own formula was
-    not at hand, only its name, 'visibility function', and that edges are to weigh a hundred times as much as flat
-    pixels. 'visibility' is what that name stands for in the older literature, 1 - W = 1 / (1 + theta v), which is high
-    where x is flat. W depends on x alone and has no gradient.
+    With v the variance of luma in the window around a pixel, W = theta v / (1 + theta v). We could not obtain the
+    paper's own formula. We know only its name, 'visibility function', and that edges weigh a hundred times as much as
+    flat pixels. In the older literature that name stands for 1 - W = 1 / (1 + theta v), which is high where x is flat;
+    this is the mode 'visibility'. W depends only on x and has no gradient.
 
     Args:
-        x: (..., C, H, W), 0-1; luma, or RGB, whose luma counts (BT.601, studio swing, as in clips of luma alone).
+        x: (..., C, H, W), 0-1; luma, or RGB, which is converted to luma (BT.601, studio swing, as in luma clips).
         mode: 'activity' or 'visibility'.
-        window: side of the window, odd; behind the border frames are reflected.
-        theta: at the variance 1 / theta, W is one half.
+        window: side of the window, odd; frames are reflected at the border.
+        theta: W is one half at a variance of 1 / theta.
 
     Returns:
         (..., 1, H, W), 0-1, float32 at least.
 
     Raises:
-        ValueError: an argument is none of these, or the frames are no larger than half the window.
+        ValueError: an argument has an invalid value, or the frames are no larger than half the window.
     """
     check_activity(mode, window, theta)
     if x.dim() < 3 or x.shape[-3] not in (1, 3):
@@ -58,10 +58,10 @@ def local_activity(x: Tensor, mode: str = 'activity', window: int = 5, theta: fl
                          f'got {tuple(x.shape)}')
     x = at_least_float32(x)
     if x.shape[-3] == 3:
-        x = (x * x.new_tensor(TO_YUV[0]).view(3, 1, 1)).sum(dim=-3, keepdim=True)  # less the offset of 16 levels
+        x = (x * x.new_tensor(TO_YUV[0]).view(3, 1, 1)).sum(dim=-3, keepdim=True)  # without the offset of 16 levels
     padded = F.pad(x.flatten(0, -4) if x.dim() > 3 else x[None], 4 * [radius], mode='reflect')
     mean = F.avg_pool2d(padded, window, stride=1)
-    # Not E[x^2] - E[x]^2, which of a bright flat frame leaves rounding errors, times theta
+    # Not E[x^2] - E[x]^2: in bright flat frames its rounding errors, times theta, would dominate.
     h, w = x.shape[-2:]
     variance = sum((padded[..., top:top + h, left:left + w] - mean).square()
                    for top in range(window) for left in range(window)).view(x.shape) / window**2
@@ -70,7 +70,7 @@ def local_activity(x: Tensor, mode: str = 'activity', window: int = 5, theta: fl
 
 
 def check_activity(mode: str, window: int, theta: float) -> None:
-    """Raises ValueError where these are no arguments of `local_activity`."""
+    """Raise ValueError unless these are valid arguments of `local_activity`."""
     if mode not in MODES:
         raise ValueError(f'mode must be one of {", ".join(MODES)}, but is {mode!r}')
     if not isinstance(window, int) or window < 3 or window % 2 == 0:
@@ -81,15 +81,15 @@ def check_activity(mode: str, window: int, theta: float) -> None:
 
 def weighted_charbonnier(pred: Tensor, target: Tensor, weight: Tensor | float = 1.0, *, eps: float = 1e-3,
                          reduction: str = 'mean') -> Tensor:
-    """gamma_w: weight * sqrt((pred - target)^2 + eps^2), summed, or averaged over all values.
+    """Return gamma_w: weight * sqrt((pred - target)^2 + eps^2), summed, or averaged over all values.
 
-    The paper sums; a mean does not change with the size of patches. It is a mean over values, not over weights, so that
-    weights twice as large give twice the loss.
+    The paper sums; a mean does not depend on the patch size. The mean divides by the number of values, not by the sum
+    of the weights, so doubled weights double the loss.
 
     Args:
         pred, target: of one shape.
         weight: a number, or weights that broadcast to that shape.
-        eps: as the formula has it; BasicSR's CharbonnierLoss takes its square.
+        eps: as in the formula; BasicSR's CharbonnierLoss takes its square.
         reduction: 'mean' or 'sum'.
     """
     difference = at_least_float32(pred) - at_least_float32(target)
@@ -100,7 +100,7 @@ def weighted_charbonnier(pred: Tensor, target: Tensor, weight: Tensor | float = 
 # ---------------------------------------------------------------- the terms of eq. 13
 
 class SpatiallyAdaptiveLoss(nn.Module):
-    """What the two terms have in common: the weight alpha + beta W, and how distances are added up."""
+    """Base class of the two terms: the weight alpha + beta W, and the reduction of distances."""
 
     def __init__(self, loss_weight: float, alpha: float, beta: float, eps: float, reduction: str,
                  activity: dict[str, Any] | None):
@@ -126,18 +126,18 @@ class SpatiallyAdaptiveLoss(nn.Module):
 class SpatiallyAdaptiveCharbonnierLoss(SpatiallyAdaptiveLoss):
     """The pixel term: gamma_w(x, G, alpha + beta W(x)).
 
-    The numbers of the paper are not known. With these defaults, which are our choice, flat pixels weigh 1 to an edge's
-    100, as on the slide that motivates the paper.
+    The paper's weights are not known. With these defaults (our choice), an edge weighs 100 times as much as a flat
+    pixel, as on the slide that motivates the paper.
 
     Args:
-        loss_weight: of the whole term.
-        alpha, beta: of every pixel, and more on edges; beta 0: the pixel term of the baseline.
+        loss_weight: weight of the whole term.
+        alpha, beta: weight of every pixel, and additional weight on edges; beta 0: the pixel term of the baseline.
         eps: of the Charbonnier distance.
         reduction: 'mean' or 'sum', see `weighted_charbonnier`.
         activity: {mode, window, theta} of `local_activity`.
 
     Raises:
-        ValueError: an argument makes no sense.
+        ValueError: an argument has an invalid value.
     """
 
     def __init__(self, loss_weight: float = 1.0, alpha: float = 0.001, beta: float = 0.099, eps: float = 1e-3,
@@ -145,10 +145,10 @@ class SpatiallyAdaptiveCharbonnierLoss(SpatiallyAdaptiveLoss):
         super().__init__(loss_weight, alpha, beta, eps, reduction, activity)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        """`pred`, `target`: frames or clips, (..., C, H, W), 0-1.
+        """Compare `pred` with `target`: frames or clips, (..., C, H, W), 0-1.
 
         Raises:
-            ValueError: they are not of one shape.
+            ValueError: their shapes differ.
         """
         check_shapes(pred, target)
         weight = self.alpha + self.beta * local_activity(target, **self.activity) if self.beta else self.alpha
@@ -159,25 +159,26 @@ class SpatiallyAdaptiveCharbonnierLoss(SpatiallyAdaptiveLoss):
 class SpatiallyAdaptiveFeatureLoss(SpatiallyAdaptiveLoss):
     """The feature term: gamma_w(VGG(x), VGG(G), alpha + beta VGG(W(x))), on relu3_3 of VGG-16.
 
-    Neither the layer nor the numbers of the paper are known; these are our choice. The map must be one after a ReLU,
-    since VGG(W) is a weight.
+    Neither the layer nor the weights of the paper are known; these are our choice. The layer must follow a ReLU, since
+    VGG(W) is a weight.
 
     Args:
         feature_net: path to torchvision's weights of VGG-16 (vgg16-397923af.pth), or 'random', see `VGGFeatures`.
-        sha256: of that file, or its first digits; None: it is not checked.
-        loss_weight: of the whole term.
-        alpha, beta: of every feature, and more where VGG(W) is high; beta 0: the feature term of the baseline.
+        sha256: sha256 of that file, or its first digits; None: it is not checked.
+        loss_weight: weight of the whole term.
+        alpha, beta: weight of every feature, and additional weight where VGG(W) is high; beta 0: the feature term of
+            the baseline.
         eps: of the Charbonnier distance.
         reduction: 'mean' or 'sum', see `weighted_charbonnier`.
-        weights_from: what weighs the features: 'vgg', VGG(W), a weight for each of them; 'resize', W itself, averaged
-            down to their grid.
-        normalize: divide that by its mean over the batch, so that beta is a mean weight too, as the scale of VGG(W) is
-            that of VGG's weights.
+        weights_from: source of the feature weights: 'vgg', VGG(W), one weight for each feature; 'resize', W itself,
+            averaged down to the grid of the features.
+        normalize: divide these weights by their mean over the batch. The scale of VGG(W) is that of VGG's weights; the
+            division makes beta a mean weight too.
         activity: {mode, window, theta} of `local_activity`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file holds something else, or an argument makes no sense.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file holds something else, or an argument has an invalid value.
     """
 
     def __init__(self, feature_net: str, sha256: str | None = None, loss_weight: float = 1.0, alpha: float = 0.998,
@@ -191,10 +192,12 @@ class SpatiallyAdaptiveFeatureLoss(SpatiallyAdaptiveLoss):
         self.vgg = VGGFeatures(feature_net, sha256)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        """`pred`, `target`: frames or clips, (..., C, H, W), 0-1; luma stands for all three channels of VGG.
+        """Compare `pred` with `target`: frames or clips, (..., C, H, W), 0-1.
+
+        Luma is repeated for the three channels of VGG.
 
         Raises:
-            ValueError: they are not of one shape, or smaller than VGG takes.
+            ValueError: their shapes differ, or they are smaller than VGG's minimum.
         """
         check_shapes(pred, target)
         pred, target = pred.flatten(0, -4), target.flatten(0, -4)
@@ -209,13 +212,13 @@ class SpatiallyAdaptiveFeatureLoss(SpatiallyAdaptiveLoss):
             weight = at_least_float32(self.vgg(activity, normalize=False))
         else:
             weight = F.adaptive_avg_pool2d(activity, [side // 4 for side in target.shape[-2:]])
-        if self.normalize:  # a batch without any activity has no mean to divide by
+        if self.normalize:  # without any activity, the mean of a batch is 0
             weight = weight / weight.mean().clamp(min=torch.finfo(weight.dtype).tiny)
         return weight
 
 
 def check_shapes(pred: Tensor, target: Tensor) -> None:
-    """Raises ValueError unless both are frames or clips of one shape; else one would be broadcast to the other."""
+    """Raise ValueError unless both are frames or clips of one shape; otherwise one would be broadcast to the other."""
     if pred.shape != target.shape or pred.dim() < 4:
         raise ValueError('spatially adaptive losses compare frames or clips of one shape, (..., C, H, W), but got '
                          f'{tuple(pred.shape)} and {tuple(target.shape)}')

@@ -1,9 +1,9 @@
-"""Losses on optical flow, as MBNet trains its flow and refinement nets, and HOFFR its flow net.
+"""Losses on optical flow, for MBNet's flow and refinement nets and HOFFR's flow net.
 
 Papers: How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021), section 3.6; its unsupervised
 term is that of SOF-VSR (TIP 2020). High-resolution optical flow and frame-recurrent network for video super-resolution
-and deblurring (Neurocomputing 2022), whose flow net is that of SOF-VSR's first version (ACCV 2018).
-flow_{p->q} lies on q's grid and makes warp(p, flow) look like q; flows are (B, 2, H, W), in pixels of their own grid.
+and deblurring (Neurocomputing 2022); its flow net is that of SOF-VSR's first version (ACCV 2018).
+flow_{p->q} is defined on q's grid, and warp(p, flow) looks like q; flows are (B, 2, H, W), in pixels of their grid.
 """
 from collections.abc import Callable, Sequence
 
@@ -15,7 +15,11 @@ from ..archs.arch_util import warp
 
 
 def total_variation(flow: Tensor) -> Tensor:
-    """Sum over both components of |difference to the right| + |difference downwards|, averaged over B (H-1) (W-1)."""
+    """Return the total variation of a flow.
+
+    It is the sum over both components of |difference to the right| + |difference downwards|, averaged over B (H-1)
+    (W-1).
+    """
     right = flow[:, :, :-1, 1:] - flow[:, :, :-1, :-1]
     down = flow[:, :, 1:, :-1] - flow[:, :, :-1, :-1]
     return (right.abs() + down.abs()).sum(dim=1).mean()
@@ -23,21 +27,23 @@ def total_variation(flow: Tensor) -> Tensor:
 
 def warp_loss(image: Tensor, target: Tensor, flow: Tensor, smooth_weight: float = 0.1, smooth_unit: float = 15.5,
               distance: Callable[[Tensor, Tensor], Tensor] = F.l1_loss) -> Tensor:
-    """How badly `image`, sampled along `flow`, matches `target`, plus the flow's total variation.
+    """Return the distance of `image`, warped along `flow`, to `target`, plus the flow's weighted total variation.
 
     Args:
         image, target: (B, C, H, W).
         flow: flow_{image->target}.
         smooth_weight: weight of the total variation (SOF-VSR: 0.1).
-        smooth_unit: pixels in the unit in which the total variation is measured; SOF-VSR's is 15.5.
-        distance: of the sampled image from the target.
+        smooth_unit: unit of the total variation, in pixels (SOF-VSR: 15.5).
+        distance: distance of the warped image to the target.
     """
     return distance(warp(image, flow), target) + smooth_weight * total_variation(flow) / smooth_unit
 
 
 @LOSS_REGISTRY.register()
 class MultiScaleWarpLoss(nn.Module):
-    """The LR part of L^flow (eq. 8): `warp_loss` at every level of a coarse-to-fine flow, both directions averaged.
+    """The LR part of L^flow (eq. 8): `warp_loss` at every level of a coarse-to-fine flow.
+
+    The loss is averaged over both directions.
 
     Args:
         loss_weight: lambda_2 of eq. 8, times lambda_a of eq. 11.
@@ -52,7 +58,9 @@ class MultiScaleWarpLoss(nn.Module):
         self.smooth_weight, self.smooth_unit = smooth_weight, smooth_unit
 
     def forward(self, a: Tensor, b: Tensor, flows_ab: Sequence[Tensor], flows_ba: Sequence[Tensor]) -> Tensor:
-        """`a`, `b` (B, C, H, W); flow_{a->b} and flow_{b->a}, coarse to fine, each at H / 2^k x W / 2^k.
+        """Evaluate both flows on frames `a` and `b`, (B, C, H, W).
+
+        `flows_ab` and `flows_ba` hold flow_{a->b} and flow_{b->a}, coarse to fine, each at H / 2^k x W / 2^k.
 
         Raises:
             ValueError: there are not as many flows as level weights.
@@ -72,11 +80,11 @@ class MultiScaleWarpLoss(nn.Module):
 
 @LOSS_REGISTRY.register()
 class MiddleFlowLoss(nn.Module):
-    """The HR part of L^flow (eq. 8): the flows to the middle frame, judged on the frames.
+    """The HR part of L^flow (eq. 8): the flows to the middle frame, evaluated on the frames.
 
-    The paper's formula needs a flow from end to end that its network never makes. Two readings (both ours):
-    'adjacent' warps each end to the middle frame; 'compose' takes the difference of the two half flows for the flow
-    from end to end, which keeps the printed frames and is exact for uniform motion only.
+    The paper's formula needs a flow from end to end, but its network never computes one. Two readings (both ours):
+    'adjacent' warps each end to the middle frame. 'compose' uses the difference of the two half flows as the flow from
+    end to end; this keeps the printed frames, but is exact only for uniform motion.
 
     Args:
         loss_weight: lambda_1 of eq. 8, times lambda_a of eq. 11.
@@ -93,7 +101,10 @@ class MiddleFlowLoss(nn.Module):
         self.smooth_weight, self.smooth_unit = smooth_weight, smooth_unit
 
     def forward(self, frames: Tensor, flow_a: Tensor, flow_b: Tensor) -> Tensor:
-        """`frames` (B, 3, C, H, W): a, t, b; `flow_a`, `flow_b`: flow_{a->t} and flow_{b->t}, (B, 2, H, W)."""
+        """Evaluate the flows on `frames` (B, 3, C, H, W): a, t, b.
+
+        `flow_a` and `flow_b` are flow_{a->t} and flow_{b->t}, (B, 2, H, W).
+        """
         a, middle, b = frames.unbind(1)
         if self.mode == 'adjacent':
             terms = [(a, middle, flow_a), (b, middle, flow_b)]
@@ -116,23 +127,24 @@ class FlowSupervisionLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, flow_a: Tensor, flow_b: Tensor, target_a: Tensor, target_b: Tensor) -> Tensor:
-        """All (B, 2, H, W): flow_{a->t}, flow_{b->t}, and the teacher's."""
+        """Compare flow_{a->t} and flow_{b->t} with the teacher's; all are (B, 2, H, W)."""
         return self.loss_weight * (F.l1_loss(flow_a, target_a) + F.l1_loss(flow_b, target_b))
 
 
 @LOSS_REGISTRY.register()
 class PyramidWarpLoss(nn.Module):
-    """L_OF of HOFFR: squared error of the last sharp frame, warped onto this one, at half LR size, LR and HR.
+    """L_OF of HOFFR: squared error of the previous sharp frame, warped onto the current one, at three sizes.
 
-    The paper has the term for sharp LR frames at several scales; that HR frames are among them is our reading.
+    The sizes are half LR size, LR and HR. The paper has the term for sharp LR frames at several scales; that HR frames
+    are among them is our reading.
 
     Args:
-        loss_weight: of the sum. HOFFR's is not known; SOF-VSR's is 0.01.
-        level_weights: of half size, LR and HR; SOF-VSR's (ACCV).
-        distance: 'l2', the paper's, or 'l1', which finds the motion in far fewer steps.
-        smooth_weight: of the total variation of each flow; SOF-VSR's. 0 leaves it out. Squared errors of frames are
-            small: a much larger weight keeps flows far too short.
-        smooth_unit: pixels in the unit in which the total variation is measured; SOF-VSR's is 15.5.
+        loss_weight: weight of the sum. HOFFR's is not known; SOF-VSR's is 0.01.
+        level_weights: weights of half size, LR and HR; SOF-VSR's (ACCV).
+        distance: 'l2' (the paper), or 'l1', which finds the motion in far fewer steps.
+        smooth_weight: weight of the total variation of each flow; SOF-VSR's. 0 leaves it out. Squared errors of frames
+            are small: a much larger weight keeps flows far too short.
+        smooth_unit: unit of the total variation, in pixels (SOF-VSR: 15.5).
     """
 
     LEVELS = ('half', 'lr', 'hr')
@@ -151,15 +163,15 @@ class PyramidWarpLoss(nn.Module):
 
     def forward(self, lq: tuple[Tensor, Tensor], gt: tuple[Tensor, Tensor], flows: Sequence[Tensor]) -> (
             dict[str, Tensor]):
-        """Judges flows on sharp frames.
+        """Evaluate flows on sharp frames.
 
         Args:
-            lq: the last LR frame and this one, (B, C, H, W).
+            lq: the previous LR frame and the current one, (B, C, H, W).
             gt: the same at HR, (B, C, sH, sW).
             flows: flow_{last->this}, (B, 2, H/2, W/2), (B, 2, H, W) and (B, 2, sH, sW).
 
         Returns:
-            the weighted terms of 'half', 'lr' and 'hr', whose sum is the loss.
+            the weighted terms 'half', 'lr' and 'hr'; their sum is the loss.
         """
         frames = (tuple(F.avg_pool2d(frame, 2) for frame in lq), lq, gt)
         options = self.smooth_weight, self.smooth_unit, self.DISTANCES[self.distance]

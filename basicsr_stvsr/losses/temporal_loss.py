@@ -1,7 +1,7 @@
-"""The multi-scale temporal loss of FISR (AAAI 2020); forms and weights are those of the authors' code.
+"""The multi-scale temporal loss of FISR (AAAI 2020), with the formulas and weights of the authors' code.
 
-Shapes: B samples, C channels, H x W pixels of a level's output. Three windows of stride 1, P_0, P_1, P_2, make frames
-2w, 2w + 1, 2w + 2 of the seven true ones; the window of stride 2, Q, makes frames 1, 3, 5.
+Shapes: B samples, C channels, H x W pixels of a level's output. Three windows of stride 1, P_0, P_1, P_2, output frames
+2w, 2w + 1, 2w + 2 of the seven true ones; the window of stride 2, Q, outputs frames 1, 3, 5.
 """
 from collections.abc import Sequence
 
@@ -16,20 +16,20 @@ NUM_LEVELS = 3
 
 def temporal_terms(windows: Tensor, strided: Tensor | None, gt: Tensor, td_mode: str = 'official') -> dict[
         str, Tensor]:
-    """The seven terms on one level, without weights.
+    """Return the seven unweighted terms for one level.
 
     Args:
         windows: (B, 3, 3, C, H, W), P_w's frame k at [:, w, k].
         strided: (B, 3, C, H, W), Q; None leaves out its terms.
         gt: (B, 7, C, H, W).
-        td_mode: what the first temporal difference is taken of: 'official', the sequence of seven frames in which the
-            two that are made twice are averaged; 'paper', each window by itself.
+        td_mode: input of the first temporal difference: 'official', the sequence of seven frames, with the average of
+            the two frames that are restored twice; 'paper', each window separately.
 
     Returns:
         recn, tm1, tmm, td1 of the windows; recn2, td2, tm2 of the strided one; each a sum of means over pixels.
     """
     p, y = windows.unbind(1), gt.unbind(1)
-    twice = [(p[w][:, 2], p[w + 1][:, 0]) for w in (0, 1)]  # made by two windows
+    twice = [(p[w][:, 2], p[w + 1][:, 0]) for w in (0, 1)]  # frames restored by two windows
     sequence = torch.stack((p[0][:, 0], p[0][:, 1], sum(twice[0]) / 2, p[1][:, 1], sum(twice[1]) / 2, p[2][:, 1],
                             p[2][:, 2]), dim=1)
     if td_mode == 'official':
@@ -54,13 +54,13 @@ def temporal_terms(windows: Tensor, strided: Tensor | None, gt: Tensor, td_mode:
 
 @LOSS_REGISTRY.register()
 class MultiScaleTemporalLoss(nn.Module):
-    """`temporal_terms` on all levels, weighted and summed over the levels.
+    """Compute `temporal_terms` on all levels, and sum them with weights.
 
     Args:
         lambda_r, lambda_tm1, lambda_tmm, lambda_td: weights of recn, tm1, tmm, td1.
         lambda_tm2: weight of tm2.
-        lambda_stride2: of all that the strided window takes part in, times lambda_r, lambda_td, lambda_tm2.
-        level_weights: of the levels, from coarse to fine.
+        lambda_stride2: weight of all terms with the strided window, times lambda_r, lambda_td, lambda_tm2.
+        level_weights: weights of the levels, from coarse to fine.
         td_mode: see `temporal_terms`.
 
     Attributes:
@@ -89,11 +89,11 @@ class MultiScaleTemporalLoss(nn.Module):
         self.needs_strided = any(self.weights[name] for name in ('recn2', 'td2', 'tm2'))
 
     def forward(self, windows: Sequence[Tensor], strided: Sequence[Tensor | None], gt: Tensor) -> dict[str, Tensor]:
-        """Weighted terms by name; those of weight 0 are left out.
+        """Return the weighted terms by name, without those of weight 0.
 
         Args:
-            windows, strided: a level each, from coarse to fine, as `temporal_terms` takes them.
-            gt: (B, 7, C, H, W), of the size of the finest level; coarser ones take every second pixel of it, and so on.
+            windows, strided: one entry for each level, from coarse to fine, see `temporal_terms`.
+            gt: (B, 7, C, H, W), of the size of the finest level; each coarser level takes every second pixel.
         """
         totals: dict[str, Tensor] = {}
         for level, weight in enumerate(self.level_weights):

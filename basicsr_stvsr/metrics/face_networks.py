@@ -1,10 +1,11 @@
-"""Networks that find faces and that tell people apart: facexlib's RetinaFace and ArcFace, on the CPU.
+"""Networks that detect and recognise faces: facexlib's RetinaFace and ArcFace, on the CPU.
 
 Papers: RetinaFace: Single-shot Multi-level Face Localisation in the Wild (CVPR 2020), https://arxiv.org/abs/1905.00641,
 and ArcFace: Additive Angular Margin Loss for Deep Face Recognition (CVPR 2019), https://arxiv.org/abs/1801.07698.
-Code: https://github.com/xinntao/facexlib, the optional package facexlib, whose networks are taken here. It would
-download their weights and run ArcFace on a GPU alone; here weights come from a local folder, and of pickles tensors
-alone are read.  Shapes: N faces; frames and crops are uint8, B, G, R, as OpenCV has them.
+Code: https://github.com/xinntao/facexlib. The networks come from the optional package facexlib. facexlib itself
+downloads the weights and runs ArcFace only on a GPU. Here weights are read from a local folder, and only tensors are
+loaded from pickles.
+Shapes: N faces; frames and crops are uint8, B, G, R, as in OpenCV.
 """
 import importlib
 import warnings
@@ -23,18 +24,17 @@ from ..archs.weights import load_weights, read_state_dict
 DetectorName = Literal['resnet50', 'mobile0.25']
 
 _RELEASE = 'https://github.com/xinntao/facexlib/releases/download/v0.1.0/'
-_OVERLAP = 0.4  # boxes that overlap by more show one face; facexlib's number
-_BATCH = 16  # crops that are in memory at once: a crowd is embedded in parts
+_OVERLAP = 0.4  # boxes with a larger overlap show one face; facexlib's value
+_BATCH = 16  # crops in memory at once; more are embedded in parts
 
 
 class Face(NamedTuple):
     """A face in a frame.
 
     Attributes:
-        box: left, top, right, bottom, pixels; it may reach beyond the frame.
-        score: 0 to 1, how sure the detector is.
-        points: (5, 2), x and y in pixels: the eyes, the nose, the corners of the mouth, those on the left of the
-            picture first.
+        box: left, top, right, bottom, in pixels; may extend beyond the frame.
+        score: confidence of the detector, 0 to 1.
+        points: (5, 2), x and y in pixels: eyes, nose, corners of the mouth; those on the left of the picture first.
     """
 
     box: np.ndarray
@@ -46,8 +46,8 @@ class WeightsFile(NamedTuple):
     """A file of facexlib's release.
 
     Attributes:
-        name: of the file.
-        what: whose weights it holds, for messages.
+        name: name of the file.
+        what: the network whose weights it holds, for messages.
     """
 
     name: str
@@ -66,17 +66,17 @@ ARCFACE = WeightsFile('recognition_arcface_ir_se50.pth', "facexlib's ArcFace (IR
 
 
 class RetinaFaceDetector:
-    """Finds the faces of a frame, the surest first.
+    """Detect the faces of a frame, the most confident first.
 
-    Frames are neither resized nor normalised but for ImageNet's mean colour, B, G, R, as facexlib has it.
+    Frames are not resized. As in facexlib, only ImageNet's mean colour, B, G, R, is subtracted.
 
     Args:
-        folder: where the weights lie under facexlib's names, see `DETECTORS`; they are read when they are needed.
-        network: which one.
-        confidence: 0 to 1; of less sure ones none are given. facexlib's own scripts take 0.97.
+        folder: folder with the weights under facexlib's names, see `DETECTORS`; they are read on first use.
+        network: the backbone.
+        confidence: 0 to 1; faces with a lower score are left out. facexlib's own scripts use 0.97.
 
     Raises:
-        ValueError: there is no such network, or the confidence is not between 0 and 1.
+        ValueError: the network is unknown, or the confidence is not between 0 and 1.
     """
 
     def __init__(self, folder: str | Path, network: DetectorName = 'resnet50', confidence: float = 0.97):
@@ -89,35 +89,35 @@ class RetinaFaceDetector:
 
     @torch.no_grad()
     def __call__(self, frame: np.ndarray) -> list[Face]:
-        """The faces of a frame.
+        """Return the faces of a frame.
 
         Args:
             frame: (H, W, 3), uint8, BGR.
 
         Raises:
-            ModuleNotFoundError, FileNotFoundError, ValueError: as `load_detector`.
+            ModuleNotFoundError, FileNotFoundError, ValueError: see `load_detector`.
         """
         net = load_detector(self.path, self.network)
         height, width = frame.shape[:2]
         boxes, scores, points = (values[0] for values in net(_to_tensor(frame[None]) - net.mean_tensor))
-        sure = scores[:, 1] > self.confidence  # the other one is that of no face
+        sure = scores[:, 1] > self.confidence  # the other class is 'no face'
         boxes, scores, points = boxes[sure], scores[sure, 1], points[sure]
         anchors, variance = _anchors(self.network, height, width)[sure], net.cfg['variance']
         utils = _import('facexlib.detection.retinaface_utils')
-        size = torch.tensor([width, height])  # the network's unit is the frame
+        size = torch.tensor([width, height])  # coordinates are fractions of the frame
         boxes = (utils.decode(boxes, anchors, variance).view(-1, 2, 2) * size).view(-1, 4).numpy()
         points = (utils.decode_landm(points, anchors, variance).view(-1, 5, 2) * size).numpy()
         return [Face(boxes[i], float(scores[i]), points[i]) for i in _distinct(boxes, scores.numpy())]
 
 
 class ArcFaceEmbedder:
-    """Embeds aligned faces, so that those of one person have a large cosine.
+    """Embed aligned faces, so that faces of one person have a large cosine.
 
-    Channels stay in the order B, G, R, levels become -1 to 1: so the network was trained and validated by its authors,
-    https://github.com/TreB1eN/InsightFace_Pytorch. facexlib has no code of its own that calls it.
+    Channels stay in the order B, G, R, and levels are scaled to -1 to 1. The network's authors trained and validated it
+    like this, https://github.com/TreB1eN/InsightFace_Pytorch. facexlib itself contains no code that calls the network.
 
     Args:
-        folder: where the weights lie under facexlib's name, `ARCFACE`; they are read when they are needed.
+        folder: folder with the weights under facexlib's name, `ARCFACE`; they are read on first use.
     """
 
     def __init__(self, folder: str | Path):
@@ -125,7 +125,7 @@ class ArcFaceEmbedder:
 
     @torch.no_grad()
     def __call__(self, crops: np.ndarray) -> np.ndarray:
-        """The embeddings of faces.
+        """Return the embeddings of faces.
 
         Args:
             crops: (N, 112, 112, 3), uint8, BGR, aligned to ArcFace's points.
@@ -134,7 +134,7 @@ class ArcFaceEmbedder:
             (N, 512), float32, of length 1.
 
         Raises:
-            ModuleNotFoundError, FileNotFoundError, ValueError: as `load_arcface`.
+            ModuleNotFoundError, FileNotFoundError, ValueError: see `load_arcface`.
         """
         net = load_arcface(self.path)
         return torch.cat([net(batch) for batch in (_to_tensor(crops) / 127.5 - 1).split(_BATCH)]).numpy()
@@ -142,11 +142,11 @@ class ArcFaceEmbedder:
 
 @cache
 def load_detector(path: Path, network: DetectorName) -> nn.Module:
-    """facexlib's RetinaFace with the weights of a local file.
+    """Load facexlib's RetinaFace with weights from a local file.
 
     Raises:
         ModuleNotFoundError: facexlib is not installed.
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: it is damaged, or of another network.
     """
     module = _import('facexlib.detection.retinaface')
@@ -156,7 +156,7 @@ def load_detector(path: Path, network: DetectorName) -> nn.Module:
 
 @cache
 def load_arcface(path: Path) -> nn.Module:
-    """facexlib's ArcFace with the weights of a local file.
+    """Load facexlib's ArcFace with weights from a local file.
 
     Raises:
         ModuleNotFoundError, FileNotFoundError, ValueError: see `load_detector`.
@@ -167,19 +167,19 @@ def load_arcface(path: Path) -> nn.Module:
 
 def _loaded(build: Callable[[], nn.Module], path: Path, file: WeightsFile) -> nn.Module:
     state = read_state_dict(path, what=file.what, published=file.published, keys=())
-    # Random weights are drawn first. A training, whose chance is restored when it is resumed, must not see that; and
-    # torchvision warns of the way in which facexlib asks for a network.
+    # The constructor draws random weights first. This must not change the random state of a training, which is restored
+    # on resume. Also, torchvision warns about the arguments that facexlib passes.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         net = build()
-    # Files of before PyTorch 0.4.1 lack these counters, which nobody reads once a network is trained
+    # Files from before PyTorch 0.4.1 lack these counters. A trained network does not use them.
     counters = {name: value for name, value in net.state_dict().items() if name.endswith('num_batches_tracked')}
     load_weights(net, counters | state, path=path, what=file.what)
     return net.eval().requires_grad_(False)
 
 
 def _import(name: str) -> Any:
-    """A module of facexlib.
+    """Import a module of facexlib.
 
     Raises:
         ModuleNotFoundError: facexlib is not installed.
@@ -193,13 +193,16 @@ def _import(name: str) -> Any:
 
 @lru_cache(4)
 def _anchors(network: DetectorName, height: int, width: int) -> Tensor:
-    """The boxes that the network corrects, (number, 4): centre and size; facexlib makes them one by one."""
+    """Return the anchor boxes of the network, (number, 4): centre and size; facexlib computes them one by one."""
     config = _import('facexlib.detection.retinaface').generate_config(network)
     return _import('facexlib.detection.retinaface_utils').PriorBox(config, image_size=(height, width)).forward()
 
 
 def _distinct(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
-    """Numbers of the boxes that show a face each, the surest first; torchvision's operator for it may be missing."""
+    """Return the indices of boxes after non-maximum suppression, the most confident first.
+
+    torchvision's operator for it may be missing.
+    """
     if not len(boxes):
         return []
     corners = boxes.astype(np.float64)
@@ -208,5 +211,5 @@ def _distinct(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
 
 
 def _to_tensor(images: np.ndarray) -> Tensor:  # (N, H, W, 3), uint8 -> (N, 3, H, W), float, 0-255
-    # A copy: facexlib's networks flatten by `view`, which needs the channels to lie apart
+    # A copy: facexlib's networks flatten by `view`, which needs contiguous (N, C, H, W)
     return torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32, order='C'))

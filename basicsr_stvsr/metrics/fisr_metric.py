@@ -1,17 +1,17 @@
-"""PSNR and SSIM as the paper FISR scores frames: on all three planes of YUV.
+"""PSNR and SSIM over all three planes of YUV, as in the FISR paper.
 
 Paper: Deep Joint Frame Interpolation and Super-Resolution with a Multi-Scale Temporal Loss (AAAI 2020),
-https://arxiv.org/abs/1912.07213.  Official code: https://github.com/JihyongOh/FISR, whose SSIM is that of the library
+https://arxiv.org/abs/1912.07213.  Official code: https://github.com/JihyongOh/FISR; its SSIM is that of the library
 SSIM-PIL.
 
 Both metrics take two frames (H, W, 3), the result and the ground truth, either
 
-* float32 or float64, Y, U, V, 0-1: the paper's protocol, in which the network's output is not rounded; or
-* uint8, B, G, R, as BasicSR hands frames to metrics: they are brought to YUV and rounded once more, so that scores
-  differ a little from those of the protocol.
+* float32 or float64, Y, U, V, 0-1: the paper's protocol, which does not round the network's output; or
+* uint8, B, G, R, as BasicSR passes frames to metrics: they are converted to YUV and rounded once more, so scores differ
+slightly from the protocol.
 
-Their attribute `float_color` names the colour space of float frames: a validation that finds it gives a metric the
-network's own output, in that space, in place of uint8 frames.
+The attribute `float_color` names the colour space of float frames. A validation passes such a metric the network's
+float output in that space, in place of uint8 frames.
 """
 import math
 
@@ -20,25 +20,25 @@ from basicsr.utils.registry import METRIC_REGISTRY
 
 from ..io.color import convert_frame
 
-_TILE = 7  # pixels, the side of the tiles that SSIM compares
+_TILE = 7  # pixels, side of the tiles for SSIM
 _C1, _C2 = (0.01 * 255)**2, (0.03 * 255)**2
 
 
 @METRIC_REGISTRY.register()
 def calculate_fisr_psnr(img: np.ndarray, img2: np.ndarray) -> float:
-    """PSNR of one mean squared error over Y, U and V.
+    """Return the PSNR from one mean squared error over Y, U and V.
 
-    The chroma planes of video are smooth: values are well above those of RGB or Y alone.
+    The chroma planes of video are smooth, so values are well above those of RGB or Y alone.
 
     Args:
-        img: the result, (H, W, 3), float YUV or uint8 BGR, see this file's head. Float values are clipped to 0-1.
+        img: the result, (H, W, 3), float YUV or uint8 BGR, see the module docstring. Float values are clipped to 0-1.
         img2: the ground truth, of the same shape and type.
 
     Returns:
-        In dB, higher is better; infinite for equal frames, NaN where the result holds NaN.
+        In dB, higher is better; infinite for equal frames, NaN if the result has NaN.
 
     Raises:
-        ValueError: frames of other shapes or types, or a ground truth beyond 0-1.
+        ValueError: frames have wrong shapes or types, or the ground truth is outside 0-1.
     """
     img, img2 = _to_yuv(img, img2)
     mse = np.square(np.subtract(img, img2, dtype=np.float64)).mean()
@@ -47,27 +47,27 @@ def calculate_fisr_psnr(img: np.ndarray, img2: np.ndarray) -> float:
 
 @METRIC_REGISTRY.register()
 def calculate_fisr_ssim(img: np.ndarray, img2: np.ndarray) -> float:
-    """SSIM of tiles of 7x7 pixels that do not overlap, of Y, U and V alike.
+    """Return the SSIM over non-overlapping tiles of 7x7 pixels, averaged over Y, U and V.
 
-    It is not the usual SSIM, whose Gaussian window of 11x11 pixels goes over every pixel. Float frames are first cut,
-    not rounded, to 256 levels; variances are those of populations; what is left at the right and the bottom counts for
-    nothing.
+    This differs from the usual SSIM, which slides a Gaussian window of 11x11 over every pixel. Float frames are first
+    quantised to 256 levels, by truncation. Variances are population variances. Remaining pixels at the right and bottom
+    are ignored.
 
     Args:
-        img: the result, (H, W, 3), float YUV or uint8 BGR, see this file's head. Float values are clipped to 0-1.
+        img: the result, (H, W, 3), float YUV or uint8 BGR, see the module docstring. Float values are clipped to 0-1.
         img2: the ground truth, of the same shape and type.
 
     Returns:
-        -1 to 1, higher is better; 1 for equal frames, NaN where the result holds NaN.
+        -1 to 1, higher is better; 1 for equal frames, NaN if the result has NaN.
 
     Raises:
-        ValueError: frames of other shapes or types or smaller than a tile, or a ground truth beyond 0-1.
+        ValueError: frames have wrong shapes or types or are smaller than a tile, or the ground truth is outside 0-1.
     """
     img, img2 = _to_yuv(img, img2)
     if min(img.shape[:2]) < _TILE:
         raise ValueError(f'calculate_fisr_ssim needs frames of at least {_TILE}x{_TILE} pixels, but they are '
                          f'{img.shape[0]}x{img.shape[1]} (h x w)')
-    # Whole numbers that are exact in float, and so are their squares and sums: the differences below lose no digits.
+    # Integers, and their squares and sums, are exact in float, so the differences below lose no digits.
     x, y = _tiles(np.floor(255 * img)), _tiles(np.floor(255 * img2))
     mean_x, mean_y = _mean(x), _mean(y)
     variances = _mean(x * x) - mean_x**2 + _mean(y * y) - mean_y**2
@@ -91,12 +91,12 @@ def _mean(tiles: np.ndarray) -> np.ndarray:  # (rows, 7, columns, 7, 3) -> (rows
 
 
 def _to_yuv(img: np.ndarray, img2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Checks both frames, and brings them to float YUV, 0-1 (its planes in whichever order)."""
+    """Check both frames, and convert them to float YUV, 0-1 (in any order of the planes)."""
     if img.shape != img2.shape or img.ndim != 3 or img.shape[2] != 3:
         raise ValueError(f'the metrics of FISR need two frames of the same shape (H, W, 3), but they are {img.shape} '
                          f'and {img2.shape}')
     if img.dtype == img2.dtype == np.uint8:
-        # As float32, and divided only here: the levels k / 255 times 255 are k again.
+        # Divide here, in float32: then the levels k / 255 times 255 are exactly k.
         return tuple(np.float32(convert_frame(frame, 'rgb', 'yuv')) / 255 for frame in (img, img2))
     if not all(frame.dtype in (np.float32, np.float64) for frame in (img, img2)):
         raise ValueError('the metrics of FISR need two frames that are both uint8 (BGR) or both float32 or float64 '

@@ -1,20 +1,20 @@
-"""How much the changes from frame to frame of a restored clip differ from the true ones."""
+"""Difference between the temporal changes of a restored clip and the true ones."""
 import numpy as np
 
 
 def flicker(clip: np.ndarray, gt: np.ndarray) -> float:
-    """Mean squared difference of frame differences, the mean over frames, pixels and channels of
+    """Return the mean squared difference of frame differences, over frames, pixels and channels:
 
         ((clip[t + 1] - clip[t]) - (gt[t + 1] - gt[t]))^2
 
-    It is what FISR's temporal difference loss (eq. 4) makes small. An error that stays the same does not count, one
-    that comes and goes, such as new frames that are softer than those between them, counts twice.
+    FISR's temporal difference loss (eq. 4) minimises it. A constant error does not count. An error that alternates
+    counts twice, such as interpolated frames that are softer than their neighbours.
 
     Args:
         clip, gt: (T, ...), of one shape and value range.
 
     Raises:
-        ValueError: the shapes differ, or there are less than two frames.
+        ValueError: the shapes differ, or there are fewer than two frames.
     """
     if clip.shape != gt.shape or len(clip) < 2:
         raise ValueError(f'flicker needs two clips of one shape with two frames or more, but got {clip.shape} and '

@@ -1,9 +1,9 @@
-"""LPIPS, the distance of frames by the features of a network that was trained on images; some call it PercepDist.
+"""LPIPS, a distance of frames in the feature space of an image network; also known as PercepDist.
 
 Paper: The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (CVPR 2018),
 https://arxiv.org/abs/1801.03924.  Official code: https://github.com/richzhang/PerceptualSimilarity, the package lpips,
-which computes it here.  Among its files are the weights of its linear layers, version 0.1, but not those of the
-network, the backbone: they are read from a local file, as torchvision publishes it, where lpips would download it.
+which computes the metric here.  The package includes the weights of its linear layers, version 0.1, but not those of
+the backbone. lpips would download these; here they are read from a local file, as published by torchvision.
 """
 import re
 import warnings
@@ -28,8 +28,8 @@ class Backbone(NamedTuple):
 
     Attributes:
         what: its name, for messages.
-        published: where torchvision's weights of it are found.
-        smallest_side: of a frame, in pixels; of smaller ones nothing is left after the last pooling.
+        published: where torchvision publishes its weights.
+        smallest_side: smallest side of a frame, in pixels; smaller frames vanish at the last pooling.
     """
 
     what: str
@@ -48,25 +48,26 @@ BACKBONES = {
 @METRIC_REGISTRY.register()
 def calculate_lpips(img: np.ndarray, img2: np.ndarray, *, backbone: str | Path, net: Net = 'alex',
                     sha256: str | None = None, crop_border: int = 0) -> float:
-    """LPIPS (PercepDist): distance of two frames by the features of AlexNet, VGG-16 or SqueezeNet.
+    """Return LPIPS (PercepDist), the distance of two frames by the features of AlexNet, VGG-16 or SqueezeNet.
 
-    Frames are not resized. Distances by different backbones are different numbers.
+    Frames are not resized. Distances by different backbones are not comparable.
 
     Args:
         img: the result, (H, W, 3), uint8, B, G, R.
         img2: the ground truth, of the same shape and type.
         backbone: path to torchvision's weights of the backbone, see `BACKBONES`.
-        net: which backbone.
-        sha256: of that file, or its first digits, eight at least; None: those that its name ends with, if it does.
+        net: name of the backbone.
+        sha256: sha256 of that file, or its first digits, at least eight; None: the digits at the end of its name, if
+            any.
         crop_border: pixels to leave out at every side.
 
     Returns:
-        0 for equal frames, and more, seldom above 1, for others; lower is better.
+        0 for equal frames, larger for others, rarely above 1; lower is better.
 
     Raises:
         ModuleNotFoundError: lpips is not installed.
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or of another network; frames of other shapes or types, or too small.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged or of another network; or frames have wrong shapes or types, or are too small.
     """
     if img.shape != img2.shape or img.ndim != 3 or img.shape[2] != 3 or not img.dtype == img2.dtype == np.uint8:
         raise ValueError('calculate_lpips needs two frames of the same shape (H, W, 3), uint8 (BGR), but they are '
@@ -81,13 +82,13 @@ def calculate_lpips(img: np.ndarray, img2: np.ndarray, *, backbone: str | Path, 
 
 
 def unusable(options: Mapping[str, Any]) -> str | None:
-    """Why the metric cannot be computed here: its package or its file is missing; None: it can.
+    """Return why the metric cannot be computed here, or None: its package or its file may be missing.
 
     Args:
         options: of `calculate_lpips`.
 
     Raises:
-        ValueError: the file is there, but is damaged or of another network.
+        ValueError: the file is damaged or of another network.
     """
     net, path = options.get('net', 'alex'), Path(options['backbone']).expanduser()
     if find_spec('lpips') is None:
@@ -100,7 +101,7 @@ def unusable(options: Mapping[str, Any]) -> str | None:
 
 
 def label(options: Mapping[str, Any]) -> str:
-    """Names the backbone, and its file by the first digits of the sha256, as in 'alex-7be5be79'.
+    """Return the backbone and the first digits of its file's sha256, as in 'alex-7be5be79'.
 
     Args:
         options: of `calculate_lpips`.
@@ -114,7 +115,9 @@ calculate_lpips.label = label
 
 @cache
 def build_lpips(path: Path, net: Net, sha256: str | None = None) -> nn.Module:
-    """LPIPS 0.1 with a backbone from a local file, ready to be called with two tensors (1, 3, H, W), RGB, -1 to 1.
+    """Build LPIPS 0.1 with a backbone from a local file.
+
+    The result is called with two tensors (1, 3, H, W), RGB, -1 to 1.
 
     Args:
         path, net, sha256: see `calculate_lpips`.
@@ -133,12 +136,12 @@ def build_lpips(path: Path, net: Net, sha256: str | None = None) -> nn.Module:
     in_name = re.search(r'-([0-9a-f]{8,64})\.pth$', path.name)
     if sha256 or in_name:
         check_sha256(path, sha256 or in_name[1], f'the weights of {what}, published as {BACKBONES[net].published}')
-    # lpips draws random weights, which are replaced. A training, whose chance is restored when it is resumed, must not
-    # see that; and torchvision warns of the way in which lpips asks for networks.
+    # lpips draws random weights, which are replaced below. This must not change the random state of a training, which
+    # is restored on resume. Also, torchvision warns about the arguments that lpips passes.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
-    # lpips has cut the layers into slices, and keeps their numbers: features.3 is slice2.3.
+    # lpips splits the layers into slices, and keeps their numbers: features.3 is slice2.3.
     features = {name: value for name, value in state.items() if name.startswith('features.')}
     slices = {re.sub(r'slice\d+', 'features', name): name for name in model.net.state_dict()}
     load_weights(model.net, {slices.get(name, name): value for name, value in features.items()}, path=path, what=what)

@@ -1,21 +1,21 @@
-"""What metrics that compare two frames share: the luminance of both, and cropped borders."""
+"""Helpers of metrics that compare two frames: conversion to luminance, and border cropping."""
 import numpy as np
 from basicsr.metrics.metric_util import to_y_channel
 
 
 def luma_pair(img: np.ndarray, img2: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Checks two frames, and brings them to planes of luminance: Y of BT.601 in studio swing, divided by 255.
+    """Check two frames, and convert them to luminance: Y of BT.601 in studio swing, divided by 255.
 
     Args:
         img: the result, (H, W, 1), float32 or float64, Y / 255; or (H, W, 3), uint8, B, G, R, whose Y is not rounded.
         img2: the ground truth, of the same shape and type.
-        metric: who needs them, for messages.
+        metric: name of the metric, for messages.
 
     Returns:
-        Both as float64 (H, W). The result is as it is, be it beyond 0-1 or NaN.
+        Both as float64 (H, W). The result is not clipped, and may have NaN.
 
     Raises:
-        ValueError: frames of other shapes or types, or a ground truth beyond 0-1.
+        ValueError: frames have wrong shapes or types, or the ground truth is outside 0-1.
     """
     is_bgr = img.dtype == img2.dtype == np.uint8
     is_luma = all(frame.dtype in (np.float32, np.float64) for frame in (img, img2))
@@ -33,7 +33,7 @@ def luma_pair(img: np.ndarray, img2: np.ndarray, metric: str) -> tuple[np.ndarra
 
 
 def cropped(frame: np.ndarray, border: int, metric: str) -> np.ndarray:  # (H, W, ...) -> (H - 2b, W - 2b, ...)
-    """Cuts `border` pixels off every side.
+    """Crop `border` pixels from every side.
 
     Raises:
         ValueError: nothing is left, or the border is negative.

@@ -1,8 +1,8 @@
-"""BasicSR's PSNR and SSIM of images, equal to 1e-6 and several times as fast: scoring takes them in place of BasicSR's.
+"""Faster versions of BasicSR's PSNR and SSIM, equal to 1e-6; scoring uses them in place of BasicSR's.
 
-BasicSR filters each channel by a window of 11x11 pixels five times, in double precision. The window is the product of
-two of 11 pixels, all channels go through at once, of the variances only the sum is needed, and an image is taken in
-strips, which fit into the processor's cache.
+BasicSR filters each channel five times by a window of 11x11 pixels, in double precision. Here the window is split into
+two filters of 11 pixels, and all channels are filtered at once. Only the sum of the variances is computed. An image is
+processed in strips that fit into the processor's cache.
 """
 import math
 
@@ -17,20 +17,20 @@ _C1, _C2 = (0.01 * 255)**2, (0.03 * 255)**2
 
 def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int, input_order: str = 'HWC',
                    test_y_channel: bool = False) -> float:
-    """PSNR of images of 0-255.
+    """Return the PSNR of images of 0-255.
 
     Args:
         img: the result, (H, W, 3), BGR, or (H, W).
         img2: the ground truth, of the same shape.
         crop_border: pixels to leave out at every side.
         input_order: 'HWC' or 'CHW'.
-        test_y_channel: of Y of BT.601 in studio swing, which is not rounded.
+        test_y_channel: use Y of BT.601 in studio swing, without rounding.
 
     Returns:
         In dB, higher is better; infinite for equal images.
 
     Raises:
-        ValueError: images of other shapes, or no larger than the border.
+        ValueError: images have wrong shapes, or are no larger than the border.
     """
     img, img2 = _prepared(img, img2, crop_border, input_order, test_y_channel)
     if img.dtype == img2.dtype == np.uint8:
@@ -42,7 +42,7 @@ def calculate_psnr(img: np.ndarray, img2: np.ndarray, crop_border: int, input_or
 
 def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int, input_order: str = 'HWC',
                    test_y_channel: bool = False) -> float:
-    """SSIM of images of 0-255, by Gaussian windows of 11x11 pixels, those that lie wholly within.
+    """Return the SSIM of images of 0-255, by Gaussian windows of 11x11 pixels that are entirely within the image.
 
     Paper: Image Quality Assessment: From Error Visibility to Structural Similarity (IEEE TIP 2004).
 
@@ -53,7 +53,7 @@ def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int, input_or
         -1 to 1, the mean over channels; higher is better.
 
     Raises:
-        ValueError: images of other shapes, or without the border smaller than a window.
+        ValueError: images have wrong shapes, or without the border are smaller than a window.
     """
     img, img2 = _prepared(img, img2, crop_border, input_order, test_y_channel)
     if min(img.shape[:2]) < _WINDOW:
@@ -65,7 +65,7 @@ def calculate_ssim(img: np.ndarray, img2: np.ndarray, crop_border: int, input_or
 
 
 def _prepared(img: np.ndarray, img2: np.ndarray, border: int, order: str, luma: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Both images as (H, W, C), cut, and brought to Y if asked."""
+    """Return both images as (H, W, C), cropped, and converted to Y if asked."""
     if img.shape != img2.shape:
         raise ValueError(f'Image shapes are different: {img.shape}, {img2.shape}.')
     images = []
@@ -80,7 +80,7 @@ def _prepared(img: np.ndarray, img2: np.ndarray, border: int, order: str, luma: 
 
 
 def _ssim(img: np.ndarray, img2: np.ndarray) -> np.ndarray:  # (H, W, C) -> (H - 10, W - 10[, C])
-    """SSIM of every window."""
+    """Return the SSIM of every window."""
     first, second = _flat(img).astype(np.float64), _flat(img2).astype(np.float64)
     mean1, mean2 = _smoothed(first), _smoothed(second)
     product, squares = mean1 * mean2, mean1 * mean1 + mean2 * mean2

@@ -1,4 +1,4 @@
-"""What scoring takes in place of functions of BasicSR: the same numbers, sooner, or where those would fail."""
+"""Replacements of BasicSR's metric functions: faster, or defined where BasicSR's fail, with the same numbers."""
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ _NIQE_BLOCK = 96  # pixels
 
 
 def calculate_niqe(img: np.ndarray, crop_border: int, input_order: str = 'HWC', convert_to: str = 'y') -> float:
-    """BasicSR's NIQE; NaN for frames smaller than a block of it, 96x96 pixels, and for flat ones.
+    """Return BasicSR's NIQE, or NaN for flat frames and for frames smaller than its block of 96x96 pixels.
 
     Args:
         img: the result, uint8, BGR, in `input_order`: 'HWC', 'CHW' or 'HW'.

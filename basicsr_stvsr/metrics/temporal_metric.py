@@ -1,12 +1,12 @@
-"""What changes from frame to frame, against what truly does: tOF, warping error, temporal difference error.
+"""Metrics that compare changes between frames with the true ones: tOF, warping error, temporal difference error.
 
-Each is a score of a frame and the one before it, of the result and of the ground truth; scoring gives both, frame after
-frame of a clip. The score of a clip is the mean over all its frames but the first.
+Each scores a frame together with the previous one, of the result and of the ground truth. Scoring passes both, frame by
+frame. The score of a clip is the mean over all its frames except the first.
 
 Papers: Learning Temporal Coherence via Self-Supervision for GAN-based Video Generation (TecoGAN, TOG 2020),
 https://arxiv.org/abs/1811.09393, for tOF. Learning Blind Video Temporal Consistency (ECCV 2018),
-https://arxiv.org/abs/1808.00449, for the warping error, and for where pixels are occluded Artistic Style Transfer for
-Videos (GCPR 2016), https://arxiv.org/abs/1604.08610. FISR (AAAI 2020), https://arxiv.org/abs/1912.07213, for the last.
+https://arxiv.org/abs/1808.00449, for the warping error. Artistic Style Transfer for Videos (GCPR 2016),
+https://arxiv.org/abs/1604.08610, for occlusions. FISR (AAAI 2020), https://arxiv.org/abs/1912.07213, for the last.
 """
 import math
 
@@ -18,26 +18,26 @@ from ..flow.dis_flow import DISFlow
 from .flicker import flicker
 from .metric_util import cropped
 
-# Farneback's method as TecoGAN's evaluation calls it: pyramid of halves, 3 levels, windows of 15 pixels, 3 rounds,
-# polynomials over 5 pixels with a Gaussian of 1.2
+# Farneback's method with the settings of TecoGAN's evaluation: a pyramid of 3 levels, each half the size, windows of 15
+# pixels, 3 iterations, polynomials over 5 pixels with a Gaussian of 1.2
 _FARNEBACK = {'pyr_scale': 0.5, 'levels': 3, 'winsize': 15, 'iterations': 3, 'poly_n': 5, 'poly_sigma': 1.2, 'flags': 0}
 
 
 @METRIC_REGISTRY.register()
 def calculate_tof(img: np.ndarray, img2: np.ndarray, last_img: np.ndarray, last_img2: np.ndarray, *,
                   crop_border: int = 0) -> float:
-    """tOF: how far the motion in the result is from that in the ground truth, both as OpenCV's Farneback finds them.
+    """Return tOF: the difference of the motion in the result and in the ground truth, by OpenCV's Farneback method.
 
     Args:
         img, img2: a frame of the result and of the ground truth, (H, W, 3), uint8, BGR.
-        last_img, last_img2: the frames before them.
+        last_img, last_img2: the previous frames.
         crop_border: pixels to leave out at every side, before motion is estimated.
 
     Returns:
         Mean length of the difference of both flows, pixels; lower is better.
 
     Raises:
-        ValueError: frames of other shapes or types, or no larger than the border.
+        ValueError: frames have wrong shapes or types, or are no larger than the border.
     """
     frames = _checked('calculate_tof', crop_border, last_img, img, last_img2, img2)
     first, second, first2, second2 = (cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames)
@@ -49,25 +49,25 @@ def calculate_tof(img: np.ndarray, img2: np.ndarray, last_img: np.ndarray, last_
 @METRIC_REGISTRY.register()
 def calculate_warp_error(img: np.ndarray, img2: np.ndarray, last_img: np.ndarray, last_img2: np.ndarray, *,
                          crop_border: int = 0) -> float:
-    """Warping error: how far a frame of the result is from the one before it, brought along the true motion.
+    """Return the warping error: the difference of a result frame and the previous one, warped along the true motion.
 
-    The motion is that of the ground truth, by OpenCV's DIS; pixels that were hidden, and those at the edges of what
-    moves, do not count. A still or blurred result has small errors too: it is to be read beside PSNR.
+    OpenCV's DIS estimates the motion in the ground truth. Occluded pixels and those at motion boundaries do not count.
+    A still or blurred result also has small errors, so read this metric together with PSNR.
 
     Args:
         img, img2, last_img, last_img2: see `calculate_tof`.
-        crop_border: pixels to leave out at every side, after motion was estimated.
+        crop_border: pixels to leave out at every side, after motion is estimated.
 
     Returns:
-        Mean squared difference, of levels of 0-1, over the pixels that count and all channels; lower is better; NaN
-        where none counts.
+        Mean squared difference, of levels of 0-1, over the pixels that count and all channels; lower is better; NaN if
+            none counts.
 
     Raises:
-        ValueError: frames of other shapes or types, or no larger than the border.
+        ValueError: frames have wrong shapes or types, or are no larger than the border.
     """
     img, last_img, img2, last_img2 = _checked('calculate_warp_error', 0, img, last_img, img2, last_img2)
     estimate = DISFlow()
-    flow = estimate(img2, last_img2)  # on this frame's grid, to where its pixels were
+    flow = estimate(img2, last_img2)  # on this frame's grid, to the previous position of its pixels
     seen = visible(flow, estimate(last_img2, img2))
     error = np.square((img.astype(np.float64) - warped(last_img, flow)) / 255).mean(axis=-1)
     seen, error = (cropped(plane, crop_border, 'calculate_warp_error') for plane in (seen, error))
@@ -77,7 +77,7 @@ def calculate_warp_error(img: np.ndarray, img2: np.ndarray, last_img: np.ndarray
 @METRIC_REGISTRY.register()
 def calculate_temporal_difference(img: np.ndarray, img2: np.ndarray, last_img: np.ndarray, last_img2: np.ndarray, *,
                                   crop_border: int = 0) -> float:
-    """Temporal difference error, or flicker: see `flicker`, of these two frames; what FISR's loss makes small.
+    """Return the temporal difference error of two frames, see `flicker`; FISR's loss minimises it.
 
     Args:
         img, img2, last_img, last_img2: see `calculate_tof`; or float (H, W, C).
@@ -85,10 +85,10 @@ def calculate_temporal_difference(img: np.ndarray, img2: np.ndarray, last_img: n
 
     Returns:
         Mean squared difference of frame differences, in squared levels of the frames (0-255 for uint8); lower is
-        better.
+            better.
 
     Raises:
-        ValueError: frames of other shapes, or no larger than the border.
+        ValueError: frames have wrong shapes, or are no larger than the border.
     """
     clip, gt = (np.stack([cropped(frame, crop_border, 'calculate_temporal_difference') for frame in frames])
                 for frames in ((last_img, img), (last_img2, img2)))
@@ -96,7 +96,7 @@ def calculate_temporal_difference(img: np.ndarray, img2: np.ndarray, last_img: n
 
 
 def warped(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """An image, (H, W, ...), sampled along a flow, (H, W, 2) pixels: bilinear, as float32; edges go on outside."""
+    """Warp an image, (H, W, ...), along a flow, (H, W, 2) pixels: bilinear, as float32; border pixels are repeated."""
     height, width = flow.shape[:2]
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     return cv2.remap(image.astype(np.float32), columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR,
@@ -104,14 +104,14 @@ def warped(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 
 def visible(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """Which pixels were seen in the other frame as well, and do not lie at an edge of what moves (GCPR 2016, eq. 4, 5).
+    """Return the pixels that are visible in the other frame and not at a motion boundary (GCPR 2016, eq. 4, 5).
 
     Args:
         flow: (H, W, 2), pixels: from this frame to the other, on this one's grid.
         back: from the other frame to this one, on that one's grid.
 
     Returns:
-        (H, W), bool. Pixels that come from outside of the other frame were not seen.
+        (H, W), bool. False for pixels that come from outside the other frame.
     """
     height, width = flow.shape[:2]
     returned = warped(back, flow)
@@ -126,10 +126,10 @@ def visible(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
 
 
 def _checked(metric: str, border: int, *frames: np.ndarray) -> list[np.ndarray]:
-    """Frames without their borders.
+    """Return frames without their borders.
 
     Raises:
-        ValueError: they are no uint8 images of one shape.
+        ValueError: they are not uint8 images of one shape.
     """
     shapes = {frame.shape for frame in frames}
     if len(shapes) > 1 or frames[0].ndim != 3 or any(frame.dtype != np.uint8 for frame in frames):

@@ -1,6 +1,6 @@
-"""VMAF of clips, by the FFmpeg of imageio-ffmpeg, which has libvmaf and its models built in.
+"""VMAF of clips, by the FFmpeg of imageio-ffmpeg, which includes libvmaf and its models.
 
-Code: https://github.com/Netflix/vmaf. It is a score of luma; each frame's also rests on the motion to its neighbours.
+Code: https://github.com/Netflix/vmaf. It scores luma; each frame's score also depends on the motion to its neighbours.
 """
 import json
 import subprocess
@@ -23,29 +23,29 @@ _LOG = 'vmaf.json'
 @METRIC_REGISTRY.register()
 def calculate_vmaf(pairs: Iterable[tuple[np.ndarray, np.ndarray]], *, model: str = 'vmaf_v0.6.1',
                    crop_border: int = 0) -> list[float]:
-    """VMAF of each frame of a clip, of which no more than a frame is in memory.
+    """Return VMAF for each frame of a clip, with at most one frame in memory.
 
     Args:
         pairs: frames of the result and of the ground truth, each (H, W, 3), uint8, BGR; all of one size. They are
-            brought to YUV of BT.601 in studio swing.
-        model: of libvmaf: 'vmaf_v0.6.1', for full HD on a television; 'vmaf_v0.6.1neg', which gives nothing for
+            converted to YUV of BT.601 in studio swing.
+        model: libvmaf's model: 'vmaf_v0.6.1', for full HD on a television; 'vmaf_v0.6.1neg', which does not reward
             sharpening; 'vmaf_4k_v0.6.1'.
         crop_border: pixels to leave out at every side.
 
     Returns:
-        0 to 100 for each frame, higher is better; equal frames have nearly 100.
+        0 to 100 for each frame, higher is better; nearly 100 for equal frames.
 
     Raises:
         ModuleNotFoundError: imageio-ffmpeg is not installed.
-        ValueError: frames of other shapes or types, or no larger than the border; or FFmpeg failed, as for a model
-            that it does not have.
+        ValueError: frames have wrong shapes or types, or are no larger than the border; or FFmpeg failed, for example
+            because it lacks the model.
     """
     stacked = (_stacked(img, img2, crop_border) for img, img2 in pairs)
     first = next(stacked, None)
     if first is None:
         return []
     height, width = first.shape[0] // 2, first.shape[1]
-    # Both come in one picture, one above the other: FFmpeg then cannot run out of step
+    # Both frames are stacked into one picture, so that FFmpeg keeps them in step
     halves = [f'crop={width}:{height}:0:{top}:exact=1,scale=out_color_matrix=bt601:out_range=limited,format=yuv444p'
               for top in (0, height)]
     graph = f'split[a][b];[a]{halves[0]}[img];[b]{halves[1]}[gt];[img][gt]libvmaf=model=version={model}:'
@@ -63,7 +63,7 @@ def calculate_vmaf(pairs: Iterable[tuple[np.ndarray, np.ndarray]], *, model: str
                 process.stdin.write(frame)
             process.stdin.close()
         except BrokenPipeError:
-            pass  # its exit code tells
+            pass  # its exit code reports the error
         except BaseException:
             process.kill()
             raise
@@ -78,17 +78,17 @@ def calculate_vmaf(pairs: Iterable[tuple[np.ndarray, np.ndarray]], *, model: str
 
 
 def unusable(options: Mapping[str, Any]) -> str | None:
-    """Why the metric cannot be computed here; None: it can.
+    """Return why the metric cannot be computed here, or None.
 
     Raises:
-        ValueError: FFmpeg does not have the model of the options.
+        ValueError: FFmpeg lacks the model of the options.
     """
     if find_spec('imageio_ffmpeg') is None:
         return 'the package imageio-ffmpeg is not installed; pip install imageio-ffmpeg'
     if not _has_vmaf(ffmpeg()):
         return f'{ffmpeg()} was built without libvmaf'
     frame = np.zeros((64, 64, 3), np.uint8)
-    calculate_vmaf([(frame, frame)], model=options.get('model', 'vmaf_v0.6.1'))  # a model that it does not have fails
+    calculate_vmaf([(frame, frame)], model=options.get('model', 'vmaf_v0.6.1'))  # fails if FFmpeg lacks the model
     return None
 
 
@@ -96,7 +96,7 @@ calculate_vmaf.unusable = unusable
 
 
 def ffmpeg() -> str:
-    """The program that imageio-ffmpeg brings, or the one that its variable IMAGEIO_FFMPEG_EXE names."""
+    """Return the path of imageio-ffmpeg's program, or the one in its variable IMAGEIO_FFMPEG_EXE."""
     import imageio_ffmpeg  # optional
 
     return imageio_ffmpeg.get_ffmpeg_exe()

@@ -1,4 +1,4 @@
-"""Spatially adaptive losses for video super-resolution with GANs, and its baseline VSRResFeatGAN: both stages."""
+"""Spatially Adaptive Losses for Video Super-Resolution with GANs, and its baseline VSRResFeatGAN: both stages."""
 from collections.abc import Iterable
 from typing import Self
 
@@ -14,7 +14,7 @@ from ..config.block import refuse_field
 from .clip_model import color_of
 from .stvsr_model import STVSRModel
 
-# What a discriminator says of a frame that it can place no better among the true ones than among the others
+# Discriminator output at which a frame is as likely true as generated
 DECISION = {'vanilla': 0.0, 'hinge': 0.0, 'lsgan': 0.5}
 
 
@@ -51,10 +51,10 @@ class AdaptiveGANTrainOptions(TrainOptions):
 
 @MODEL_REGISTRY.register()
 class AdaptiveGANModel(STVSRModel):
-    """Stage 1, a loss on the frames alone; stage 2, with features and a discriminator beside it (eq. 13).
+    """Stage 1 uses a loss on the frames only; stage 2 adds a feature loss and a discriminator (eq. 13).
 
-    The baseline VSRResFeatGAN is the same with the weights `beta` at zero. In an iteration first the generator takes a
-    step, then the discriminator, on the frames that the generator has made before its step.
+    The baseline VSRResFeatGAN is the same with the weights `beta` at zero. In each iteration the generator takes a step
+    first. Then the discriminator takes one, on the frames that the generator made before its step.
     """
 
     train_options = AdaptiveGANTrainOptions
@@ -64,8 +64,9 @@ class AdaptiveGANModel(STVSRModel):
     def init_training_settings(self) -> None:
         self.net_d: nn.Module | None = None
         if self.train_opt.gan_opt:
-            # Between its two batches and their backward pass, running means from another process must not change what
-            # that pass needs; none of them is ever used, as nothing is scored with it.
+            # Between the discriminator's two batches and their backward pass, running means from another process must
+            # not change what that pass needs. The running means are never used, since nothing is scored with the
+            # discriminator.
             self.net_d = self.model_to_device(build_network(self.opt['network_d']), broadcast_buffers=False)
             self.print_network(self.net_d)
             path = self.opt['path'].get('pretrain_network_d')
@@ -78,7 +79,7 @@ class AdaptiveGANModel(STVSRModel):
         self.cri_pix = self.optional_loss(self.train_opt.pixel_opt)
         self.cri_feature = self.optional_loss(self.train_opt.feature_opt)
         self.cri_gan = self.optional_loss(self.train_opt.gan_opt)
-        self.made: list[tuple[Tensor, Tensor]] = []  # frames of the generator and true ones, of each part of the batch
+        self.made: list[tuple[Tensor, Tensor]] = []  # generated and true frames, for each part of the batch
 
     def setup_optimizers(self) -> None:
         super().setup_optimizers()
@@ -109,7 +110,7 @@ class AdaptiveGANModel(STVSRModel):
         if self.cri_feature:
             losses['l_feature'] = self.cri_feature(frames, self.gt)
         if self.cri_gan:
-            # The bare network: its gradients are not for its own step, and need not be shared between processes.
+            # The bare network: its gradients here are not for its own step, so processes need not share them.
             scores = self.get_bare_model(self.net_d)(frames.flatten(0, 1))
             losses['l_gan'] = self.cri_gan(scores, True, is_disc=False)
         return losses
@@ -130,10 +131,10 @@ class AdaptiveGANModel(STVSRModel):
         return {f'loss_d_{kind}': self.cri_gan(score, kind == 'real', is_disc=True) for kind, score in scores.items()}
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """One step of both networks on the batch, first of the generator.
+        """Take one step of both networks on the batch, the generator first.
 
         Raises:
-            NonFiniteError: as STVSRModel's; where it was the discriminator's step, the generator has taken its own.
+            NonFiniteError: see STVSRModel; if the discriminator's step fails, the generator has already taken its step.
         """
         self.made.clear()
         if not self.net_d:
@@ -150,7 +151,7 @@ class AdaptiveGANModel(STVSRModel):
                 and current_iter % self.train_opt.net_d_iters == 0)
 
     def step_generator(self, current_iter: int) -> bool:
-        """Makes the frames, and takes a step where it is the generator's turn; returns whether nothing was wrong."""
+        """Generate the frames, and take a step if it is the generator's turn; return whether all values were finite."""
         if not self.is_turn_of_generator(current_iter):
             for part in self.parts:
                 self.prepare_batch(part)
@@ -167,7 +168,7 @@ class AdaptiveGANModel(STVSRModel):
         return is_taken
 
     def step_discriminator(self, current_iter: int) -> bool:
-        """Takes its step; returns whether nothing was wrong."""
+        """Take the discriminator's step; return whether all values were finite."""
         self.statistics |= {f'{name}_d_{kind}': torch.zeros((), device=self.device)
                             for name in ('score', 'accuracy') for kind in ('real', 'fake')}
         self.optimizer_d.zero_grad(set_to_none=True)
@@ -179,4 +180,4 @@ class AdaptiveGANModel(STVSRModel):
     def save(self, epoch: int, current_iter: int) -> None:
         if self.net_d:
             self.save_network(self.net_d, 'net_d', current_iter)
-        super().save(epoch, current_iter)  # the training state last
+        super().save(epoch, current_iter)  # save the training state last

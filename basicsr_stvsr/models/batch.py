@@ -1,4 +1,4 @@
-"""A batch in parts, and whether its losses are finite."""
+"""Split batches into parts, and check that losses are finite."""
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class NonFiniteError(RuntimeError):
-    """Losses or gradients were not finite for so many steps that training on makes no sense."""
+    """Losses or gradients were not finite in too many consecutive steps."""
 
 
 class BatchLosses(NamedTuple):
@@ -15,11 +15,11 @@ class BatchLosses(NamedTuple):
 
     of_parts: list[dict[str, Tensor]]
     is_finite: bool
-    """Whether all of them are, on all ranks; otherwise there are no gradients to use."""
+    """Whether all losses are finite on all ranks; otherwise there are no gradients to use."""
 
 
 def split_batch(data: Mapping[str, Any], num_parts: int) -> list[Mapping[str, Any]]:
-    """Divides tensors and lists of a batch into equal parts, one behind the other."""
+    """Split tensors and lists of a batch into equal, consecutive parts."""
     if num_parts == 1:
         return [data]
     size, rest = divmod(len(data['gt']), num_parts)
@@ -30,7 +30,7 @@ def split_batch(data: Mapping[str, Any], num_parts: int) -> list[Mapping[str, An
 
 
 def all_finite(values: Iterable[Tensor]) -> bool:
-    """Whether these numbers are finite; on a GPU, asking waits for them."""
+    """Return whether all values are finite; on a GPU, this waits for them."""
     return bool(torch.stack([value.detach().float() for value in values]).isfinite().all())
 
 
@@ -39,6 +39,9 @@ def sample_keys(parts: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def name_nonfinite(losses: Mapping[str, Tensor], part: Mapping[str, Any]) -> str:
-    """'l_sr is nan on clip/3, clip/7': the terms that are not finite, and on which samples; empty: all are."""
+    """Name the loss terms that are not finite, and their samples, as in 'l_sr is nan on clip/3, clip/7'.
+
+    The result is empty if all terms are finite.
+    """
     terms = [f'{name} is {float(value)}' for name, value in losses.items() if not value.isfinite()]
     return f'{", ".join(terms)} on {", ".join(sample_keys([part])) or "samples without keys"}' if terms else ''

@@ -1,4 +1,4 @@
-"""How a model restores and scores whole clips, while it is trained or when it is tested.
+"""Restore and score whole clips, in validation and testing.
 
 Shapes: T frames in, U frames out, H x W pixels of the LR grid, s = scale.
 """
@@ -41,17 +41,17 @@ from ..io.saved_frames import SavedFrames
 from ..utils.distributed import gather
 from ..utils.json_files import finite_or_null
 
-SHOWN_OF_STREAM = 5  # of a recurrent network tensorboard shows its fifth frame
+SHOWN_OF_STREAM = 5  # frame that tensorboard shows of a recurrent network: the fifth
 
 
 class ClipModel(SRModel):
     """The half of `STVSRModel` that restores and scores.
 
-    Of the options (`val`) it reads, besides BasicSR's, `overlap`, the copy that is scored of a frame that two windows
-    made, and `average`, the order in which means are taken; see `config.options.ValOptions`.
+    Besides BasicSR's options in `val`, it reads `overlap` and `average`, see `config.options.ValOptions`. `overlap`
+    selects the copy to score of a frame that two windows restore. `average` sets the order in which means are taken.
 
     Attributes:
-        stop_requested: Asked before every clip of a validation, which is cut short where the answer is yes.
+        stop_requested: Called before every clip of a validation; if it returns True, the validation stops early.
         validation_results: data set -> metric -> group -> mean score, of the last validation of each; on rank 0.
     """
 
@@ -73,10 +73,10 @@ class ClipModel(SRModel):
 
     def validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any,
                    save_img: bool = False) -> None:
-        """Restores and scores every clip of a data set; ranks share the clips.
+        """Restore and score every clip of a data set; ranks share the clips.
 
-        When testing, the scores are also written to `results/<name>/<data set>.json`. When a training is asked to stop
-        meanwhile, the clips that are left, and all scores, are left out.
+        In testing, the scores are also written to `results/<name>/<data set>.json`. If a training is asked to stop
+        meanwhile, the remaining clips and all scores are skipped.
         """
         dataset = dataloader.dataset
         rank, world_size = get_dist_info()
@@ -92,7 +92,7 @@ class ClipModel(SRModel):
                 break
             item = dataset[index]
             clip = item.get('folder', item.get('key', str(index)))
-            with torch.compiler.set_stance('force_eager'):  # compiling for every size of frames takes minutes each
+            with torch.compiler.set_stance('force_eager'):  # compiling takes minutes for each frame size
                 scores[clip] = self.validate_clip(net, clip, item, dataset, current_iter, save_img)
                 if index == 0:
                     tag = f'{dataset.opt["name"]}/{clip}'
@@ -108,7 +108,7 @@ class ClipModel(SRModel):
 
     def validate_clip(self, net: nn.Module, clip: str, item: dict[str, Any], dataset: Dataset,
                       current_iter: int | str, save_img: bool) -> dict[str, FrameScores]:
-        """Restores one clip, saves its frames if asked, and scores them.
+        """Restore one clip, save its frames if asked, and score them.
 
         Returns:
             metric name -> (number of the frame, score) for every scored frame.
@@ -131,7 +131,7 @@ class ClipModel(SRModel):
             for number, (frame,) in restored:
                 pair = FramePair(frame, gt.get(number), color_of(dataset))
                 if save_img and number not in saved:
-                    saved.add(number)  # of several copies the first
+                    saved.add(number)  # of several copies, save the first
                     suffix = current_iter if self.is_train else self.opt['val'].get('suffix') or self.opt['name']
                     folder = osp.join(self.opt['path']['visualization'], dataset.opt['name'], clip)
                     image = pair.image
@@ -143,10 +143,10 @@ class ClipModel(SRModel):
 
     def saved_frames(self, clip: str, names: list[str], gt: Mapping[int, Tensor], made: Iterable[int],
                      dataset: Dataset) -> Iterator[tuple[int, Tensor]]:
-        """Frames of `val.frames` in place of restored ones; see `SavedFrames.clip`.
+        """Yield frames from `val.frames` in place of restored ones; see `SavedFrames.clip`.
 
         Args:
-            made: numbers of the frames that the network would make, of which those with a truth are scored.
+            made: numbers of the frames that the network would restore; those with a ground truth are scored.
         """
         size = tuple(next(iter(gt.values())).shape[-2:])
         wanted = [number for number in made if number in gt]
@@ -154,35 +154,38 @@ class ClipModel(SRModel):
             yield number, frame.unsqueeze(0)
 
     def saved_of(self, dataset: Dataset) -> SavedFrames:
-        """The saved frames of a data set, whose folders are listed once."""
+        """Return the saved frames of a data set; its folders are listed only once."""
         name = dataset.opt['name']
         if name not in self.saved:
             self.saved[name] = SavedFrames(osp.join(self.opt['val']['frames'], name), color_of(dataset))
         return self.saved[name]
 
     def network_inputs(self, lq: Tensor, item: Mapping[str, Any]) -> tuple[Tensor, Tensor | None, Tiling | None]:
-        """The first LR frames of a clip, their flow, and `val.tile`, as functions of `inference` take them."""
+        """Return the first LR frames of a clip, their flow, and `val.tile`, in the form that `inference` expects."""
         flow, tile = item.get('lq_flow'), self.opt['val'].get('tile')
         return (lq.unsqueeze(0), flow if flow is None else flow[:len(lq) - 1].unsqueeze(0),
                 Tiling(tuple(tile['grid']), tile['overlap']) if tile else None)
 
     def cuts(self, net: nn.Module, lq: Tensor, color: Color) -> list[int]:
-        """The frames with which a new scene begins, if `val.reset_at_cuts` asks a recurrent network to mind them."""
+        """Return the frames that start a new scene, if the network is recurrent and `val.reset_at_cuts` is set."""
         if not (self.opt['val'].get('reset_at_cuts') and spec_of(net).recurrent):
             return []
         return find_cuts(to_image(convert_clip(frame, color, 'rgb')) for frame in lq)
 
     @staticmethod
     def given_frames(net: nn.Module, item: Mapping[str, Any]) -> Tensor:  # (T, C, H, W)
-        """The LR frames of a clip without those that the network is to make."""
-        # Data sets of this package, which tell where the truth starts, have left them out already.
+        """Return the LR frames of a clip without those that the network interpolates."""
+        # Data sets of this package give `gt_start`, and have already left these frames out.
         has_all = 'gt' in item and 'gt_start' not in item and len(item['lq']) == len(item['gt'])
         return item['lq'][::2] if spec_of(net).temporal_scale == 2 and has_all else item['lq']
 
     def show_clip(self, net: nn.Module, item: Mapping[str, Any], color: Color, tag: str, current_iter: int | str,
                   tb_logger: Any) -> None:
-        """Writes one frame of a clip to tensorboard: the first that the network adds, or else the first it makes; of a
-        recurrent network, a later one, to which others have left something."""
+        """Write one frame of a clip to tensorboard.
+
+        This is the first interpolated frame, or else the first output frame. For a recurrent network it is a later
+        frame, which depends on earlier ones.
+        """
         if tb_logger is None:
             return
         given, spec = self.given_frames(net, item), spec_of(net)
@@ -202,19 +205,19 @@ class ClipModel(SRModel):
         write_images(tb_logger, tag, current_iter, **images, flow=self.flow_to_show(net, window.unsqueeze(0), item))
 
     def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor | None:
-        """The flow of a window that tensorboard shows, (2, H, W) in pixels; None: there is none.
+        """Return the flow of a window for tensorboard, (2, H, W) in pixels, or None if there is none.
 
         Args:
-            window: (1, T, C, H, W), 0-1, of any size, the first of the clip.
-            item: the clip, as the data set gives it.
+            window: (1, T, C, H, W), 0-1, of any size, the first window of the clip.
+            item: the clip, as the data set returns it.
         """
         return item['lq_flow'][0, 0] if 'lq_flow' in item else None
 
     def report(self, dataset_name: str, scores: dict[str, dict[str, FrameScores]],
                current_iter: int | str, tb_logger: Any) -> None:
-        """Averages the scores, logs them as a table, and writes them to tensorboard or to a file.
+        """Average the scores, log them as a table, and write them to tensorboard or to a file.
 
-        Beside those of metrics that score but a part of the frames stands how large it is, their coverage.
+        Metrics that score only some of the frames are shown with their coverage, the share of scored frames.
         """
         temporal_scale = spec_of(self.get_bare_model(self.net_g)).temporal_scale
         clips = {
@@ -259,10 +262,10 @@ class ClipModel(SRModel):
             get_root_logger().info(f'Scores of every clip and frame: {path}')
 
     def coverage_of(self, scores: Mapping[str, Mapping[str, FrameScores]]) -> dict[str, dict[str, Any]]:
-        """The share of the frames that have a score, of metrics that tell it (see `has_coverage`).
+        """Return the share of the frames that have a score, for metrics that report it (see `has_coverage`).
 
         Returns:
-            'average': metric -> group -> share of the frames of all clips; 'clips': clip -> the same of its own.
+            'average': metric -> group -> share of the frames of all clips; 'clips': clip -> the same for this clip.
         """
         temporal_scale = spec_of(self.get_bare_model(self.net_g)).temporal_scale
         names = [name for name in next(iter(scores.values())) if has_coverage(self.metrics[name]['type'])]
@@ -274,8 +277,8 @@ class ClipModel(SRModel):
         }
 
     def best_so_far(self, dataset_name: str, metric: str, value: float, current_iter: int | str) -> dict[str, Any]:
-        # Of every data set; BasicSR's video models keep the results of the first one only. The state that a training
-        # goes on from may lack a metric that was added since.
+        # Keep the best results of every data set; BasicSR's video models keep those of the first one only. The state
+        # from which a training resumes may lack a metric that was added since.
         better = self.metrics[metric].get('better', 'higher')
         sign = 1 if better == 'higher' else -1
         best = self.best_metric_results.setdefault(dataset_name, {}).setdefault(
@@ -285,7 +288,7 @@ class ClipModel(SRModel):
         return best
 
     def check_clips(self, dataset: Dataset) -> None:
-        """Raises ValueError where a test set does not fit the network: another colour space, no flow, short clips."""
+        """Raise ValueError if a test set does not fit the network: wrong colour space, no flow, or short clips."""
         net = self.get_bare_model(self.net_g)
         spec, where = spec_of(net), f'datasets.{dataset.opt.get("key", dataset.opt["name"])}'
         try:
@@ -295,10 +298,10 @@ class ClipModel(SRModel):
         if spec.needs_flow and not getattr(dataset, 'has_flow', False):
             raise ValueError(f'{where}: {type(net).__name__} needs the flow between LR frames: set flow_opt, such as '
                              '{type: DISFlow}')
-        if getattr(dataset, 'temporal_scale', 1) > spec.temporal_scale:  # BasicSR's own give all frames
+        if getattr(dataset, 'temporal_scale', 1) > spec.temporal_scale:  # BasicSR's data sets give all frames
             raise ValueError(f'{where}: temporal_scale is {dataset.temporal_scale}, by which every second frame is '
                              f'left out, but {type(net).__name__} makes none between two others; set temporal_scale: 1')
-        if not hasattr(dataset, 'num_input_frames'):  # BasicSR's own do not tell
+        if not hasattr(dataset, 'num_input_frames'):  # BasicSR's lack it
             return
         val_opt = self.opt.get('val') or {}
         if val_opt.get('frames'):
@@ -318,7 +321,9 @@ class ClipModel(SRModel):
 
 
 def add_chroma(luma: Tensor, chroma: Tensor, scale: int) -> np.ndarray:
-    """A frame in colour, uint8 (sH, sW, 3), BGR: the colours of the LR frame, enlarged by MATLAB-like bicubic.
+    """Return a colour frame, uint8 (sH, sW, 3), BGR, with the LR frame's colours.
+
+    The chroma is upscaled by MATLAB-like bicubic interpolation.
 
     Args:
         luma: (1, sH, sW), 0-1.
@@ -329,7 +334,7 @@ def add_chroma(luma: Tensor, chroma: Tensor, scale: int) -> np.ndarray:
 
 
 def made_numbers(net: nn.Module, num_lq: int, overlap: str | None) -> list[int]:
-    """The numbers of the frames that `restore_frames` gives of a clip; with overlap 'all' some come more than once."""
+    """Return the numbers of the frames that `restore_frames` yields for a clip; overlap 'all' repeats some."""
     spec = spec_of(net)
     first = spec.first_of_clip
     if overlap != 'all':
@@ -340,5 +345,5 @@ def made_numbers(net: nn.Module, num_lq: int, overlap: str | None) -> list[int]:
 
 
 def color_of(dataset: Dataset) -> Color:
-    """Colour space of a data set's clips; BasicSR's own are all RGB."""
+    """Return the colour space of a data set's clips; BasicSR's own are all RGB."""
     return getattr(dataset, 'color', 'rgb')

@@ -13,7 +13,7 @@ from ..losses.temporal_loss import MultiScaleTemporalLoss
 from .stvsr_model import STVSRModel
 
 NUM_FRAMES = 5  # LR frames of a sample
-NUM_WINDOWS = 3  # of stride 1
+NUM_WINDOWS = 3  # windows of stride 1
 
 
 class FISRTrainOptions(TrainOptions):
@@ -36,12 +36,14 @@ class FISRTrainOptions(TrainOptions):
 
 @MODEL_REGISTRY.register()
 class FISRModel(STVSRModel):
-    """Five LR frames make three windows of neighbours, and one of every second frame, which are one batch of 4B.
+    """Train on four windows of five LR frames, as one batch of 4B.
 
-    Samples hold, besides `lq` (B, 5, 3, H, W) and `gt`, `lq_flow` (B, 4, 2, 2, H, W) between neighbours, and, unless
-    the loss leaves out the window of stride 2, `lq_flow_stride2` (B, 2, 2, 2, H, W); see `data.lq_flow`. They may also
-    hold the frames warped along these, `lq_warped` (B, 4, 2, 3, H, W) and `lq_warped_stride2`, as the authors' do; in a
-    validation the network warps them itself.
+    Three windows have neighbouring frames; the fourth has every second frame.
+
+    Samples hold `lq` (B, 5, 3, H, W), `gt`, and `lq_flow` (B, 4, 2, 2, H, W) between neighbours. They also hold
+    `lq_flow_stride2` (B, 2, 2, 2, H, W), unless the loss leaves out the window of stride 2; see `data.lq_flow`.
+    Optionally they hold the frames warped along these flows, `lq_warped` (B, 4, 2, 3, H, W) and `lq_warped_stride2`, as
+    the authors' samples do. In validation the network warps the frames itself.
     """
 
     train_options = FISRTrainOptions
@@ -62,7 +64,7 @@ class FISRModel(STVSRModel):
             self.warped = self.cut(*(self.take(data, name) for name in ('lq_warped', 'lq_warped_stride2')), 2)
 
     def take(self, data: Mapping[str, Any], name: str) -> Tensor | None:
-        """A part of the batch; None where it belongs to a window that the loss leaves out."""
+        """Return an entry of the batch, or None if it belongs to a window that the loss leaves out."""
         if name.endswith('_stride2') and not self.cri_temporal.needs_strided:
             return None
         if name not in data:
@@ -72,7 +74,7 @@ class FISRModel(STVSRModel):
         return data[name].to(self.device, non_blocking=True)
 
     def cut(self, neighbours: Tensor, strided: Tensor | None, length: int) -> Tensor:
-        """Puts the windows of each sample one behind the other, (B, T, ...) -> (B N, length, ...); N is 4 or 3."""
+        """Put the windows of each sample one after another, (B, T, ...) -> (B N, length, ...); N is 4 or 3."""
         windows = [neighbours[:, start:start + length] for start in range(NUM_WINDOWS)]
         if self.cri_temporal.needs_strided:
             windows.append(strided)

@@ -56,8 +56,8 @@ class HOFFRTrainOptions(TrainOptions):
 class HOFFRModel(STVSRModel):
     """L = L_SR + L_DB + L_OF, each averaged over the frames of a sequence.
 
-    Samples hold, besides `lq` (B, T, 3, H, W), blurred, and `gt`, `lq_sharp`, which the losses on LR frames need; see
-    `dataroot_lq_sharp` and `lq_sharp` of the data set. Their sides are even.
+    Samples hold blurred frames `lq` (B, T, 3, H, W), with even H and W, and `gt`. They also hold `lq_sharp`, which the
+    losses on LR frames need; see `dataroot_lq_sharp` and `lq_sharp` of the data set.
     """
 
     train_options = HOFFRTrainOptions
@@ -94,19 +94,19 @@ class HOFFRModel(STVSRModel):
         if self.cri_deblur:
             losses['l_db'] = self.cri_deblur(torch.stack([frame.deblurred for frame in frames], dim=1), self.lq_sharp)
         if self.cri_flow:
-            # Of the first frame there is no last one: its flow is left out.
+            # The first frame has no previous frame: skip its flow.
             losses |= self.flow_losses(
                 [torch.cat(level) for level in zip(*(frame.flows for frame in frames[1:]), strict=True)])
         return losses
 
     def flow_losses(self, flows: Sequence[Tensor]) -> dict[str, Tensor]:
-        """L_OF of the flows of each frame but the first, ((T - 1) B, 2, ...), at three levels."""
+        """Compute L_OF for the flows of each frame but the first, ((T - 1) B, 2, ...), at three levels."""
         terms = self.cri_flow(neighbours(self.lq_sharp), neighbours(self.gt), flows)
         return {f'l_of_{level}': term for level, term in terms.items()}
 
     @torch.no_grad()
     def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor | None:
-        """The HR flow from the first frame to the second."""
+        """Return the HR flow from the first frame to the second."""
         if window.shape[1] < 2:
             return None
         lq = pad_to_multiple(window[:, :2], net.spec.size_multiple).to(self.device)

@@ -70,7 +70,7 @@ class MBNetTrainOptions(TrainOptions):
 
 @MODEL_REGISTRY.register()
 class MBNetModel(STVSRModel):
-    """L = L^SR + lambda_a L^flow + lambda_b L^FLOW, as `MBNetTrainOptions` says."""
+    """L = L^SR + lambda_a L^flow + lambda_b L^FLOW, see `MBNetTrainOptions`."""
 
     train_options = MBNetTrainOptions
 
@@ -84,7 +84,7 @@ class MBNetModel(STVSRModel):
         self.init_supervision()
 
     def init_supervision(self) -> None:
-        """Sets up L^FLOW, or says in the log why it is off."""
+        """Set up L^FLOW, or log why it is off."""
         self.cri_flow_sup = self.optional_loss(self.train_opt.flow_sup_opt)
         self.raft_direction = self.train_opt.raft_direction
         self.teacher = None
@@ -101,7 +101,7 @@ class MBNetModel(STVSRModel):
 
     def prepare_batch(self, data: Mapping[str, Any]) -> None:
         super().prepare_batch(data)
-        # (B, N, 2, 2, sH, sW): one pair of flows for each of the N windows that the clips were cut into
+        # (B, N, 2, 2, sH, sW): one pair of flows for each of the N windows of a clip
         self.flow = data['flow'].to(self.device).flatten(0, 1) if 'flow' in data else None
 
     def model_to_device(self, net: nn.Module, *, broadcast_buffers: bool = True) -> nn.Module:
@@ -123,7 +123,10 @@ class MBNetModel(STVSRModel):
         return losses | self.flow_losses(aux, output)
 
     def flow_losses(self, aux: MBNetAux, output: Tensor | None = None) -> dict[str, Tensor]:
-        """The terms on the flow; `output`, the frames that the network made, is None with flow_only."""
+        """Return the loss terms on the flow.
+
+        `output`, the network's frames, is None with flow_only.
+        """
         losses = {}
         factor = self.gt.shape[-1] // aux.hr_flow_a.shape[-1]  # above 1 with flow_only, whose flows have LR size
         if self.cri_lq_flow:
@@ -139,7 +142,7 @@ class MBNetModel(STVSRModel):
         return losses
 
     def target_flows(self) -> tuple[Tensor, Tensor]:
-        """The teacher's flow_{a->t} and flow_{b->t} on the ground truth, each (B, 2, sH, sW)."""
+        """Return the teacher's flow_{a->t} and flow_{b->t} on the ground truth, each (B, 2, sH, sW)."""
         if self.teacher is None:
             if self.flow is None:
                 raise ValueError('train.flow_sup_opt needs flows with every batch, but this data set gives none; '
@@ -152,7 +155,7 @@ class MBNetModel(STVSRModel):
 
     @torch.no_grad()
     def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor:
-        """The flow by which the frame before is sampled for the frame between, at HR."""
+        """Return the HR flow along which the earlier frame is sampled for the middle frame."""
         lq = pad_to_multiple(window, net.spec.size_multiple).to(self.device)
         _, aux = net(lq, return_aux=True)
         h, w = (side * net.spec.scale for side in window.shape[-2:])
@@ -160,12 +163,12 @@ class MBNetModel(STVSRModel):
 
 
 def has_flows(dataset_opt: Mapping[str, Any]) -> bool:
-    """Whether the samples of a data set with these options hold flows to the frames between."""
+    """Return whether a data set with these options provides flows to the middle frames."""
     options = getattr(DATASET_REGISTRY.get(dataset_opt['type']), 'options', None)
     return (options is not None and issubclass(options, TrainSampleOptions)
             and 'flow' in options.read(dataset_opt).optional_keys)
 
 
 def reduce(x: Tensor, factor: int) -> Tensor:  # (..., H, W) -> (..., H / factor, W / factor)
-    """Means of factor x factor pixels."""
+    """Average blocks of factor x factor pixels."""
     return F.avg_pool2d(x.flatten(0, -4), factor).unflatten(0, x.shape[:-3]) if factor > 1 else x

@@ -1,23 +1,23 @@
-"""The saved state of an optimiser: whether it fits its parameters, and their memory layout."""
+"""Check an optimiser's saved state against its parameters, and match their memory layout."""
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# What PyTorch's optimisers keep of a parameter is a number, or has the parameter's shape; Adafactor has its own shapes.
+# What PyTorch's optimisers keep for a parameter is a number or has the parameter's shape. Adafactor uses other shapes.
 SCALAR_MOMENTS = {'step', 'eta', 'mu', 'mu_product'}
 ADAFACTOR_MOMENTS = {'row_var', 'col_var', 'variance'}
 
 
 def check_moments(state: Mapping[str, Any], parameters: Mapping[str, Tensor], path: str) -> None:
-    """Check what an optimiser has kept of each parameter, such as `exp_avg` of Adam.
+    """Check what an optimiser has saved for each parameter, such as `exp_avg` of Adam.
 
-    PyTorch loads tensors of any shape here, and its fused optimisers then read out of bounds, which ends the process.
+    PyTorch loads tensors of any shape here. Its fused optimisers then read out of bounds, which kills the process.
 
     Args:
         state: `state_dict` of an optimiser.
-        parameters: the parameters that it is for, by name, in its order.
+        parameters: its parameters by name, in its order.
         path: the file, for the message.
 
     Raises:
@@ -39,7 +39,7 @@ def check_moments(state: Mapping[str, Any], parameters: Mapping[str, Tensor], pa
 
 
 def check_moment(key: str, value: Any, name: str, parameter: Tensor, path: str) -> None:
-    """Raise ValueError where one entry of an optimiser's state has a wrong type or shape."""
+    """Raise ValueError if one entry of an optimiser's state has a wrong type or shape."""
     is_number = key in SCALAR_MOMENTS
     if not (torch.is_tensor(value) or is_number and isinstance(value, int | float) or value is None):
         raise ValueError(f'{path} is damaged: {key} of {name} is a {type(value).__name__} instead of a tensor')
@@ -50,7 +50,7 @@ def check_moment(key: str, value: Any, name: str, parameter: Tensor, path: str) 
 
 
 def match_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Store the moments of parameters in their memory layout: the fused Adam reads both as rows of numbers."""
+    """Store the moments in the memory layout of their parameters, since the fused Adam reads both as flat arrays."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -58,5 +58,5 @@ def match_layout(optimizer: torch.optim.Optimizer) -> None:
 
 
 def group_sizes(states: Iterable[Mapping[str, Any]]) -> list[list[int]]:
-    """Number of parameters of each group of each optimiser."""
+    """Return the number of parameters of each group of each optimiser."""
     return [[len(group['params']) for group in state['param_groups']] for state in states]

@@ -1,4 +1,4 @@
-"""The one training and validation loop of all systems; a paper's model says only how it differs.
+"""The training and validation loop of all systems; a paper's model only overrides what differs.
 
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale.
 """
@@ -37,17 +37,17 @@ AMP_DTYPES = {'none': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 @MODEL_REGISTRY.register()
 class STVSRModel(ClipModel):
-    """Trains `network_g` on clips with `train.pixel_opt`, and scores it clip by clip.
+    """Train `network_g` on clips with `train.pixel_opt`, and score it clip by clip.
 
-    Batches come from this package's data sets or from BasicSR's recurrent ones: `lq` (B, T, C, H, W) and `gt`
-    (B, U, C, sH, sW). Where the network doubles the frame rate and `lq` has all frames, every second one is dropped.
+    Batches come from this package's data sets or from BasicSR's recurrent ones: `lq` (B, T, C, H, W) and `gt` (B, U, C,
+    sH, sW). If the network doubles the frame rate and `lq` has all frames, every second one is dropped.
 
-    A paper's model overrides `compute_losses`, with `init_losses`, and `train_options`, the class of its options.
+    A paper's model overrides `compute_losses`, `init_losses`, and `train_options`, the class of its options.
 
     Attributes:
-        samples: Samples that all processes together have trained on.
+        samples: Number of samples that all processes together have trained on.
         losses: Weighted loss terms of the last step, by their names in the log.
-        statistics: What the log tells of it besides.
+        statistics: Further values of the last step for the log.
     """
 
     train_options: type[TrainOptions] = TrainOptions
@@ -65,10 +65,10 @@ class STVSRModel(ClipModel):
 
     # ---------------------------------------------------------------- setting up
 
-    # BasicSR's passes a GPU's number to DistributedDataParallel also where there is none.
+    # BasicSR's version passes a GPU number to DistributedDataParallel even without a GPU.
     def model_to_device(self, net: nn.Module, *, broadcast_buffers: bool = True) -> nn.Module:
         net = self.lay_out(net.to(self.device))
-        if not self.is_train:  # clips are shared, not batches
+        if not self.is_train:  # ranks share clips, not batches
             return net
         if self.train_opt.compile:
             self.compile(net)
@@ -80,7 +80,7 @@ class STVSRModel(ClipModel):
         return DataParallel(net) if self.opt['num_gpu'] > 1 else net
 
     def lay_out(self, net: nn.Module) -> nn.Module:
-        """Store weights as `train.channels_last` says, and for testing in the layout that is faster."""
+        """Store weights as `train.channels_last` says; in testing, use the faster layout."""
         wanted = self.train_opt.channels_last if self.is_train else 'auto'
         if wanted == 'auto':
             wanted = prefers_channels_last(self.device)
@@ -88,13 +88,13 @@ class STVSRModel(ClipModel):
 
     @property
     def amp(self) -> str:
-        """`train.amp`: 'none', 'bf16' or 'fp16'; 'auto' is one of the former two."""
+        """`train.amp`: 'none', 'bf16' or 'fp16'; 'auto' resolves to 'none' or 'bf16'."""
         if self.train_opt.amp == 'auto':
             return 'bf16' if computes_bf16(self.device) else 'none'
         return self.train_opt.amp
 
     def compile(self, net: nn.Module) -> None:
-        """Compiles the network's forward pass, or says in the log why not."""
+        """Compile the network's forward pass, or log why that is not possible."""
         if not self.opt['dist'] and self.opt['num_gpu'] > 1:
             problem = 'it needs one process a GPU, as torchrun starts them'
         else:
@@ -102,7 +102,7 @@ class STVSRModel(ClipModel):
         if problem:
             get_root_logger().warning(f'train.compile is off: {problem}')
 
-    # BasicSR's loads code from the file, and of a file of other weights it prints every name.
+    # BasicSR's version runs code from the file, and prints every name if the weights do not fit.
     def load_network(self, net: nn.Module, load_path: str, strict: bool = True,
                      param_key: str | None = 'params') -> None:
         net = self.get_bare_model(net)
@@ -120,7 +120,7 @@ class STVSRModel(ClipModel):
             self.net_g_ema = self.lay_out(build_network(self.opt['network_g']).to(self.device)).eval()
             load_path = self.opt['path'].get('pretrain_network_g')
             if load_path is None:
-                self.model_ema(0)  # a copy of net_g
+                self.model_ema(0)  # copies net_g
             else:
                 self.load_network(
                     self.net_g_ema, load_path, self.opt['path'].get('strict_load_g', True), 'params_ema')
@@ -131,16 +131,16 @@ class STVSRModel(ClipModel):
         self.setup_schedulers()
 
     def init_losses(self) -> None:
-        """Builds what `compute_losses` uses."""
+        """Build the losses that `compute_losses` uses."""
         if not self.train_opt.pixel_opt:
             raise ValueError('train.pixel_opt is missing: the loss on the frames, such as {type: L1Loss}')
         self.cri_pix = self.optional_loss(self.train_opt.pixel_opt)
 
     def optional_loss(self, loss_opt: dict[str, Any] | None) -> nn.Module | None:
-        """A loss that the options describe; None where they do not."""
+        """Build the loss that the options describe, or return None without options."""
         return build_loss(loss_opt).to(self.device) if loss_opt else None
 
-    # BasicSR pops 'type' out of the options here and in setup_schedulers.
+    # BasicSR pops 'type' from the options here and in setup_schedulers.
     def setup_optimizers(self) -> None:
         arguments = dict(self.train_opt.optim_g)
         groups = self.parameter_groups(self.net_g, arguments['lr'])
@@ -148,7 +148,7 @@ class STVSRModel(ClipModel):
         self.optimizers.append(self.optimizer_g)
 
     def parameter_groups(self, net: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """The parameters to train, those of a key of `train.lr_mul` in a group with a learning rate of their own."""
+        """Group the parameters to train; each key of `train.lr_mul` gets a separate group and learning rate."""
         factors = {None: 1, **self.train_opt.lr_mul}
         groups: dict[str | None, list[nn.Parameter]] = {pattern: [] for pattern in factors}
         for name, parameter in self.get_bare_model(net).named_parameters():
@@ -157,7 +157,7 @@ class STVSRModel(ClipModel):
         return [{'params': parameters, 'lr': lr * factors[pattern]}
                 for pattern, parameters in groups.items() if parameters]
 
-    # BasicSR's knows only some of torch's optimisers, and none of them fused.
+    # BasicSR's version knows only some of torch's optimisers, and no fused ones.
     def get_optimizer(self, optim_type: str, params: Iterable[Any], lr: float, **kwargs: Any) -> torch.optim.Optimizer:
         if optim_type in ('Adam', 'AdamW') and not kwargs.keys() & {'foreach', 'differentiable', 'capturable'}:
             kwargs.setdefault('fused', True)  # torch has it for CPUs and GPUs
@@ -170,7 +170,7 @@ class STVSRModel(ClipModel):
         self.opt['train']['scheduler'] = scheduler_opt
 
     def check_data(self, train_set: Dataset, val_sets: Iterable[Dataset]) -> None:
-        """Finds out before a training whether its data fit the network, instead of in the first validation.
+        """Check before a training that its data fit the network, instead of failing in the first validation.
 
         Raises:
             ValueError: they do not; the message says what to change.
@@ -187,7 +187,7 @@ class STVSRModel(ClipModel):
     # ---------------------------------------------------------------- training
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Takes a batch, which goes through the network in `train.accumulate` parts.
+        """Take a batch and split it into `train.accumulate` parts.
 
         Raises:
             ValueError: lq and gt do not fit the network or each other, or the batch cannot be divided.
@@ -197,7 +197,7 @@ class STVSRModel(ClipModel):
         self.prepare_batch(self.parts[0])
 
     def prepare_batch(self, data: Mapping[str, Any]) -> None:
-        """Takes the clips of a batch, cut into the network's windows."""
+        """Read the clips of a batch and cut them into the network's windows."""
         spec = spec_of(self.get_bare_model(self.net_g))
         self.lq, self.gt = self.read_clips(data)
         if spec.num_frames:
@@ -205,7 +205,9 @@ class STVSRModel(ClipModel):
             self.gt = self.cut_windows(self.gt, spec.length_of_window(spec.num_frames), spec.temporal_scale)
 
     def read_clips(self, data: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """`lq` without every second frame where it has all, and those frames of `gt` that the network makes.
+        """Return the network's input frames from `lq`, and the output frames from `gt`.
+
+        Every second frame of `lq` is dropped if it has all frames.
 
         Raises:
             ValueError: they do not fit the network or each other.
@@ -222,7 +224,7 @@ class STVSRModel(ClipModel):
                              f'has {lq.shape[1]}; see num_frame of the data set')
         num_out, first = spec.length_of_window(lq.shape[1]), spec.first_output
         num_all = num_out + 2 * first
-        # An even number of frames: the last lies behind the last given one.
+        # With an even number of frames, the last one comes after the last input frame.
         if gt.shape[1] == num_all or spec.temporal_scale == 2 and gt.shape[1] == num_all + 1:
             gt = gt[:, first:first + num_out]
         if gt.shape[1] != num_out:
@@ -246,11 +248,11 @@ class STVSRModel(ClipModel):
         return torch.stack([clip[:, start:start + window] for start in starts], dim=1).flatten(0, 1)
 
     def compute_losses(self) -> dict[str, Tensor]:
-        """The paper's recipe: forward pass and weighted loss terms, by their names in the log."""
+        """Run the forward pass and return the weighted loss terms by their names in the log."""
         return {'l_pix': self.cri_pix(self.net_g(self.lq), self.gt)}
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """One step on the batch.
+        """Take one step on the batch.
 
         Raises:
             NonFiniteError: the loss or its gradient was not finite `train.max_nonfinite` times in a row; the weights
@@ -265,19 +267,19 @@ class STVSRModel(ClipModel):
         self.update_scaler()
 
     def average_weights(self, current_iter: int) -> None:
-        """Let the weights of a step enter the moving average, if there is one."""
+        """Update the moving average of the weights, if there is one."""
         if self.ema_decay > 0:
             highest = (1 + current_iter) / (10 + current_iter) if self.train_opt.ema_warmup else 1
             self.model_ema(decay=min(self.ema_decay, highest))
 
     def backward(self, net: nn.Module, compute_losses: Callable[[], dict[str, Tensor]]) -> BatchLosses:
-        """Add up the gradients of all parts of the batch, as if it had gone through the network at once.
+        """Accumulate the gradients of all parts of the batch, as if it had gone through the network at once.
 
-        A loss that is not finite on any rank ends it: no rank then runs the backward pass of the last part, the one in
-        which they share their gradients. So all ranks skip the step, and none waits for the others.
+        If a loss is not finite on any rank, the loop ends. Then no rank runs the backward pass of the last part, which
+        shares the gradients between ranks. So all ranks skip the step, and none waits for the others.
 
         Returns:
-            the loss terms of each part; their means join `losses`.
+            the loss terms of each part; their means are added to `losses`.
         """
         losses_of_parts, is_finite = [], True
         for number, part in enumerate(self.parts, start=1):
@@ -303,15 +305,15 @@ class STVSRModel(ClipModel):
 
     @staticmethod
     def without_sync(net: nn.Module, wanted: bool) -> AbstractContextManager:
-        """Several processes add their gradients once a step, not once a part."""
+        """Return a context without gradient synchronisation: processes share gradients once a step, not once a part."""
         return net.no_sync() if wanted and isinstance(net, DistributedDataParallel) else nullcontext()
 
     def step(self, optimizer: torch.optim.Optimizer, losses: BatchLosses, current_iter: int, *,
              net_name: str = 'net_g') -> bool:
-        """Clip the gradients and change the weights, unless something is not finite; return whether it did.
+        """Clip the gradients and update the weights, unless a value is not finite; return whether the weights changed.
 
         Args:
-            net_name: the network whose weights these are, net_g or net_d.
+            net_name: the network to update, net_g or net_d.
         """
         norm_name = 'grad_norm' if net_name == 'net_g' else f'grad_norm_{net_name[-1]}'
         if not losses.is_finite:
@@ -323,7 +325,7 @@ class STVSRModel(ClipModel):
         parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters])
         self.statistics[norm_name] = norm.float()
-        # Reading it waits for the GPU; so does every GradScaler, and the next batch is on its way meanwhile.
+        # Reading the norm waits for the GPU, as does every GradScaler. The next batch is loaded meanwhile.
         if any_rank(not all_finite([norm]), self.device):
             self.skip(losses.of_parts, norm, current_iter, net_name)
             return False
@@ -335,7 +337,7 @@ class STVSRModel(ClipModel):
     def update_scaler(self) -> None:
         """Let GradScaler choose its next scale, after the steps of all networks.
 
-        It refuses to where it has seen no gradients, because the losses were not finite.
+        GradScaler fails if it has seen no gradients, because the losses were not finite; the update is then skipped.
         """
         if self.has_unscaled:
             self.scaler.update()
@@ -343,15 +345,15 @@ class STVSRModel(ClipModel):
 
     def skip(self, losses_of_parts: list[dict[str, Tensor]], grad_norm: Tensor | None, current_iter: int,
              net_name: str) -> None:
-        """Count a step that is not taken and log why; call it on all ranks.
+        """Count a skipped step and log the reason; call it on all ranks.
 
         Args:
-            grad_norm: None where the losses are to blame.
+            grad_norm: None if the losses are the reason.
         """
         reasons = [name_nonfinite(losses, part) for losses, part in zip(losses_of_parts, self.parts, strict=True)]
         reasons = [reason for of_rank in gather(reasons) for reason in of_rank if reason]
         if grad_norm is not None and self.scaler.get_scale() > 1:
-            return  # float16 overflows until GradScaler has found its scale: nothing is wrong
+            return  # expected: float16 overflows until GradScaler has found its scale
         self.skipped += 1
         self.skipped_in_a_row += 1
         if grad_norm is not None:
@@ -361,16 +363,16 @@ class STVSRModel(ClipModel):
         message = (f'{what}{"i" if what else "I"}teration {current_iter} is skipped ({self.skipped_in_a_row} in a row, '
                    f'{self.skipped} in all): ' + '; '.join(reasons))
         if self.skipped_in_a_row >= self.train_opt.max_nonfinite:
-            self.skipped_in_a_row = 0  # for a training that goes on from here
+            self.skipped_in_a_row = 0  # for a training that resumes from here
             raise NonFiniteError(f'{message}. train.max_nonfinite is {self.train_opt.max_nonfinite}: a smaller '
                                  f'train.optim_{net_name[-1]}.lr, train.grad_clip, or amp: bf16 may help; look at '
                                  'these samples too')
         get_root_logger().warning(message)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """Sets the learning rate of the coming step; `warmup_iter` and the schedule are in `train.unit`s.
+        """Set the learning rate of the next step; `warmup_iter` and the schedule are in `train.unit`s.
 
-        The warm-up reaches the full rate, where BasicSR's stays a step below it.
+        The warm-up reaches the full rate; BasicSR's ends one step below it.
         """
         counts_samples = self.train_opt.unit == 'samples'
         done = self.samples if counts_samples else current_iter - 1
@@ -383,7 +385,7 @@ class STVSRModel(ClipModel):
             self._set_lr([[rate * factor for rate in rates] for rates in self._get_init_lr()])
 
     def get_current_log(self) -> OrderedDict:
-        # Reduced here, not in every step as in BasicSR: reading a number from a GPU waits until all its work is done.
+        # Reduced here and not in every step as in BasicSR, because reading a number from a GPU waits for all its work.
         log = OrderedDict(self.losses | self.statistics)
         if self.skipped:
             log['skipped'] = torch.tensor(self.skipped, dtype=torch.float32, device=self.device)
@@ -391,13 +393,13 @@ class STVSRModel(ClipModel):
 
     # ---------------------------------------------------------------- checkpoints
 
-    # BasicSR's writes in place, and goes on with a warning where it could not.
+    # BasicSR's version writes in place, and only warns if writing fails.
     def save_network(self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int,
                      param_key: str | list[str] = 'params') -> None:
-        """Writes `models/<net_label>_<current_iter>.pth`, -1 as 'latest'; to be called on all ranks.
+        """Write `models/<net_label>_<current_iter>.pth`, with -1 as 'latest'; call it on all ranks.
 
         Raises:
-            CheckpointError: it could not be written.
+            CheckpointError: the file could not be written.
         """
         name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
         nets, keys = (value if isinstance(value, list) else [value] for value in (net, param_key))
@@ -410,10 +412,10 @@ class STVSRModel(ClipModel):
         self.saved_networks[net_label] = on_first_rank(write)
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Writes `training_states/<current_iter>.state`, unless it is -1; to be called on all ranks.
+        """Write `training_states/<current_iter>.state`, unless `current_iter` is -1; call it on all ranks.
 
         Raises:
-            CheckpointError: it could not be written.
+            CheckpointError: the file could not be written.
         """
         if current_iter == -1:
             return
@@ -430,7 +432,7 @@ class STVSRModel(ClipModel):
         on_first_rank(lambda: write_whole(path, state))
 
     def parameters_by_name(self, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
-        """Return what an optimiser trains, in its order, by names such as 'net_g.head.weight'."""
+        """Return an optimiser's parameters in its order, by names such as 'net_g.head.weight'."""
         names = {id(parameter): f'{label}.{name}' for label in ('net_g', 'net_d') if getattr(self, label, None)
                  for name, parameter in self.get_bare_model(getattr(self, label)).named_parameters()}
         parameters = [parameter for group in optimizer.param_groups for parameter in group['params']]
@@ -438,7 +440,7 @@ class STVSRModel(ClipModel):
                 for number, parameter in enumerate(parameters)}
 
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
-        """Takes over a state of `save_training_state`, or of BasicSR; random numbers are left to the caller.
+        """Load a state of `save_training_state`, or of BasicSR; the caller restores random numbers.
 
         Raises:
             ValueError: it is the state of another network or of other optimisers, or damaged.
@@ -453,7 +455,8 @@ class STVSRModel(ClipModel):
             check_moments(state, self.parameters_by_name(optimizer), path)
             optimizer.load_state_dict(state)
             match_layout(optimizer)
-        # Only where the schedule stands: BasicSR's takes the schedule itself, too, whatever the options now say.
+        # Load only the position in the schedule. BasicSR's version also loads the schedule itself, whatever the options
+        # now say.
         for scheduler, state in zip(self.schedulers, resume_state['schedulers'], strict=True):
             scheduler.load_state_dict({name: state[name] for name in SCHEDULER_POSITION if name in state})
         self.samples = resume_state.get('samples', self.samples)
