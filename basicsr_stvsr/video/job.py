@@ -219,7 +219,7 @@ class Job:
                               rate=Fraction(0) if info.is_variable else self.segments.spec.rate, until=until)
 
     def _kept(self, state: '_State') -> str:
-        """Join all leading frames, incomplete segments included, into one video. Return a message that says where it is."""
+        """Join all leading frames, even of incomplete segments, into one video; return a message that says where."""
         if self.encoding.codec == 'png':
             images = self.segments.num_images()
             return f'the first {images} frames are kept in {self.segments.frames_folder}' if images else NOTHING_KEPT
