@@ -1,17 +1,17 @@
-"""The command line of trainings and tests by an option file: BasicSR's flags, and some more."""
+"""Command-line parser of training and testing with an option file: BasicSR's flags, and a few more."""
 import argparse
 import os
 
 
 def make_pipeline_parser(action: str) -> argparse.ArgumentParser:
-    """The parser of `train` or `test`."""
+    """Return the parser of `train` or `test`."""
     parser = argparse.ArgumentParser(
         description=f'{action.capitalize()} with BasicSR.',
         epilog=f'example:\n  stvsr {action} -opt options/{action}_mbnet_small.yml\n'
         f'  python basicsr/{action}.py -opt options/{action}_mbnet_small.yml',
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('-opt', required=True, help='path to an option file (YAML)')
-    launcher = 'pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none'  # as torchrun sets it
+    launcher = 'pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none'  # set by torchrun
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default=launcher,
                         help='job launcher; torchrun is recognised (default: %(default)s)')
     parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state, if any')
