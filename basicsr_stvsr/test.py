@@ -19,10 +19,10 @@ from .utils.distributed import leave_dist
 
 
 def test_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:
-    """Tests as the option file on the command line says; results/ goes under `root_path`.
+    """Run the test of the option file on the command line; results/ is created in `root_path`.
 
     Args:
-        argv: command line; None: this process's.
+        argv: command line; None: that of this process.
     """
     with user_errors():
         opt, _ = parse_options(root_path, is_train=False, argv=argv)
@@ -45,7 +45,7 @@ def test_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:
             if isinstance(model, STVSRModel):
                 for loader in loaders:
                     model.check_clips(loader.dataset)
-            # Only now: what cannot be tested must not move older results away.
+            # Only now, so that an invalid test does not move older results away.
             make_exp_dirs(opt)
             if opt['rank'] == 0:
                 open_log_file(logger, memory, osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log'))
