@@ -34,7 +34,7 @@ _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 @dataclass(frozen=True)
 class RestoreOptions:
-    """How to restore frames.
+    """Options for restoring frames.
 
     Attributes:
         tile: longest side of tiles, in pixels of the input; None: process whole frames.

@@ -64,7 +64,7 @@ def restoring(size: int) -> Callable[[], Any]:
 
 
 def training(folder: str) -> Callable[[], Any]:
-    """Return a function that runs a training step of MBNet small and waits for its samples; two workers read `folder`."""
+    """Return a training step of MBNet small, with the wait for its samples; two workers read clips below `folder`."""
     import cv2
     import numpy as np
     import torch

@@ -87,7 +87,7 @@ def network_of(name: str) -> dict[str, Any]:
 
 
 def deform_conv_flops(x_shape, weight_shape, *args, out_shape=None, **kwargs) -> int:
-    """Return the FLOPs of the matrix product in EDVR's deformable convolutions, without sampling, as for other warps."""
+    """Return the FLOPs of the matrix product in EDVR's deformable convolutions, without sampling (as for warps)."""
     o, c, kh, kw = weight_shape
     return 2 * out_shape[0] * o * out_shape[2] * out_shape[3] * c * kh * kw
 

@@ -3,8 +3,8 @@
     python scripts/demo/make_demo_clips.py --output datasets/demo/clips
 
 Writes <output>/{train,test}/<clip>/<frame>.png, and the camera path of every layer of every clip to
-<output>/motion.json (basicsr_stvsr/data/synthetic.py explains the numbers). Train and test clips share no
-photograph.
+<output>/motion.json (basicsr_stvsr/data/synthetic.py explains the numbers). Train and test clips share
+no photograph.
 """
 import argparse
 import json
