@@ -1,4 +1,4 @@
-"""Helpers for worker processes."""
+"""Start worker processes and control how they end."""
 import multiprocessing
 import os
 import signal

@@ -149,7 +149,7 @@ def source(name: str, entry: Entry) -> str:
     return '\n'.join([*lines, '    ),'])
 
 
-# ---------------------------------------------------------------- helpers
+# ---------------------------------------------------------------- formatting
 
 def table(*head: str) -> list[str]:
     return [row(*head), f'|{"---|" * len(head)}']
