@@ -1,4 +1,4 @@
-"""Space-time video super-resolution for BasicSR: importing this package registers its classes with BasicSR."""
+"""Space-time video super-resolution for BasicSR. Importing this package registers its classes with BasicSR."""
 import importlib
 from typing import Any
 
@@ -20,7 +20,7 @@ from .version import __version__  # noqa: E402
 
 __all__ = ['NetSpec', 'RestoreOptions', '__version__', 'list_models', 'load_network', 'restore']
 
-# Imported when they are asked for: they decode video, which few imports of this package need.
+# Imported on first use: they decode video, which few imports of this package need.
 _MODULES = {'NetSpec': 'archs.spec', 'RestoreOptions': 'video.restorer', 'list_models': 'zoo.api',
             'load_network': 'zoo.api', 'restore': 'zoo.api'}
 

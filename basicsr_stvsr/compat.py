@@ -1,6 +1,6 @@
-"""Makes basicsr 1.4.2 import on today's torch and torchvision, and at once; the only place that patches anything.
+"""Make basicsr 1.4.2 import with current torch and torchvision, and import fast. All patches are in this module.
 
-Every patch looks first whether the thing is broken, and leaves a working installation alone.
+Every patch first checks whether it is needed, and leaves a working installation alone.
 """
 import importlib
 import sys
@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-# A Library object takes its definitions with it when it is collected, so it lives as long as the process.
+# A Library object removes its definitions when it is collected, so these live as long as the process.
 _libraries: list[torch.library.Library] = []
 
-# The operators whose schemas torchvision expects from its C++ extension while it is being imported.
+# The operators whose schemas torchvision requires from its C++ extension during import.
 _TORCHVISION_SCHEMAS = (
     'nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
     'qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
@@ -23,14 +23,14 @@ _TORCHVISION_SCHEMAS = (
 
 
 def import_torchvision() -> None:
-    """Imports torchvision, also where its CUDA wheel sits beside a CPU-only torch.
+    """Import torchvision, even if its CUDA wheel is installed next to a CPU-only torch.
 
-    There its C++ operators do not load and the import dies with 'operator torchvision::nms does not exist'. With the
-    two schemas declared, all of torchvision that is written in Python works; the operators themselves (nms,
-    deform_conv2d) stay unavailable.
+    In that case its C++ operators do not load, and the import fails with 'operator torchvision::nms does not exist'.
+    With two schemas declared, all Python code of torchvision works. The operators themselves (nms, deform_conv2d) stay
+    unavailable.
 
     Raises:
-        RuntimeError: torchvision is broken in another way than the one described here.
+        RuntimeError: torchvision is broken in another way.
     """
     try:
         importlib.import_module('torchvision')
@@ -47,7 +47,7 @@ def import_torchvision() -> None:
 
 
 def alias_functional_tensor() -> None:
-    """Gives basicsr.data.degradations the module `functional_tensor`, which torchvision 0.17 dropped."""
+    """Provide the module `functional_tensor`, dropped in torchvision 0.17, to basicsr.data.degradations."""
     name = 'torchvision.transforms.functional_tensor'
     try:
         importlib.import_module(name)
@@ -56,10 +56,10 @@ def alias_functional_tensor() -> None:
 
 
 class _DeferredPackage(ModuleType):
-    """A package whose __init__ runs when something that it defines is first asked for; its modules import before."""
+    """A package whose __init__ runs when one of its names is first used; its modules can be imported before."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith('__') and name != '__all__':  # what Python itself asks every module for
+        if name.startswith('__') and name != '__all__':  # attributes that Python itself looks up on every module
             raise AttributeError(f'module {self.__name__!r} has no attribute {name!r}')
         self.run()
         return getattr(self, name)
@@ -71,9 +71,9 @@ class _DeferredPackage(ModuleType):
 
 
 def defer_basicsr() -> None:
-    """Lets `from basicsr.utils.registry import ...` run that module alone.
+    """Let `from basicsr.utils.registry import ...` run only that module.
 
-    The __init__ of basicsr imports all of its modules, and with them torchvision and SciPy. That takes longer than
+    The __init__ of basicsr imports all of its modules, including torchvision and SciPy, which takes longer than
     importing torch. It now runs when something is first imported from the package itself. Does nothing if basicsr is
     already imported.
     """
@@ -92,7 +92,7 @@ def _defer(name: str, path: Sequence[str] | None) -> _DeferredPackage:
 
 
 def import_basicsr() -> None:
-    """Imports all of basicsr, also what was deferred."""
+    """Import all of basicsr, including deferred modules."""
     apply()
     importlib.import_module('basicsr')
     for name, module in list(sys.modules.items()):
@@ -101,6 +101,6 @@ def import_basicsr() -> None:
 
 
 def apply() -> None:
-    """Applies every patch that this installation needs; calling it again does nothing."""
+    """Apply every patch that this installation needs; further calls do nothing."""
     import_torchvision()
     alias_functional_tensor()

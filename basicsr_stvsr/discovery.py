@@ -1,23 +1,23 @@
-"""How a room (archs, losses, ...) finds its own files, so that a new paper is added by adding files."""
+"""Import the modules of a folder (archs, losses, ...) automatically, so that adding a paper only adds files."""
 import importlib
 import pkgutil
 from collections.abc import Iterable
 
-# What `register_everything` has still to import: (package, path, suffix)
+# Modules for `register_everything` to import: (package, path, suffix)
 _waiting: list[tuple[str, list[str], str]] = []
 _networks_only = False
 _FOR_TRAINING = '_dataset', '_loss', '_metric', '_model'
 
 
 def import_modules(package: str, path: Iterable[str], suffix: str) -> None:
-    """Imports every module of `package` whose name ends with `suffix`, in alphabetical order.
+    """Import every module of `package` whose name ends with `suffix`, in alphabetical order.
 
-    Importing a module runs its `@REGISTRY.register()` lines; a module that is already imported is not run again.
+    Importing a module runs its `@REGISTRY.register()` lines. Imported modules do not run again.
 
     Args:
-        package: dotted name of the room, its `__name__`.
-        path: folders of the room, its `__path__`.
-        suffix: ending that marks a module to import, as BasicSR has it: `_arch`, `_loss`, `_dataset`, `_model`.
+        package: dotted name of the package, its `__name__`.
+        path: folders of the package, its `__path__`.
+        suffix: ending that marks a module to import, as in BasicSR: `_arch`, `_loss`, `_dataset`, `_model`.
     """
     if _networks_only and suffix in _FOR_TRAINING:
         _waiting.append((package, list(path), suffix))
@@ -28,13 +28,13 @@ def import_modules(package: str, path: Iterable[str], suffix: str) -> None:
 
 
 def register_networks_only() -> None:
-    """From now on let data sets, losses, metrics and models wait; networks and sources of flow are registered."""
+    """From now on, register only networks and flow estimators; defer data sets, losses, metrics and models."""
     global _networks_only
     _networks_only = True
 
 
 def register_everything() -> None:
-    """Registers all classes of this package and of BasicSR, also after `register_networks_only`."""
+    """Register all classes of this package and of BasicSR, including those deferred by `register_networks_only`."""
     global _networks_only
     from . import compat
 

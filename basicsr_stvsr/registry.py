@@ -1,8 +1,8 @@
-"""The mmengine side: registries of the scope `basicsr_stvsr`, which mmengine imports by this module's name.
+"""Registries of the mmengine scope `basicsr_stvsr`; mmengine imports this module by name.
 
-A config with `default_scope = 'basicsr_stvsr'`, or a type `basicsr_stvsr.FSTRN`, finds here what is registered with
-BasicSR, ours and BasicSR's own, and the classes of `openmmlab`. Beside that folder, only `zoo.complexity` imports
-mmengine.
+A config with `default_scope = 'basicsr_stvsr'`, or a type `basicsr_stvsr.FSTRN`, finds all classes registered with
+BasicSR, by this package or by BasicSR, and the classes of `openmmlab`. Apart from that folder, only `zoo.complexity`
+imports mmengine.
 """
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
 
 SCOPE = 'basicsr_stvsr'
 
-# (name, what stands under it) -> what mmengine calls with the keys of a config
+# (name, registered object) -> what mmengine calls with the keys of a config
 Adapter = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 
 
@@ -26,13 +26,13 @@ def as_it_is(_name: str, entry: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class SharedRegistry(roots.Registry):
-    """A registry of mmengine that also holds what stands in registries of BasicSR.
+    """An mmengine registry that also holds the entries of BasicSR registries.
 
-    Names are looked up when something is asked for, so that classes that were registered with BasicSR later on are
-    found as well. A name that two of them have is that of the first.
+    Lookup happens on each request, so classes registered with BasicSR later are found too. If two registries share a
+    name, the first one wins.
 
     Args:
-        parent: mmengine's own registry of this kind.
+        parent: mmengine's root registry of this kind.
     """
 
     def __init__(self, parent: roots.Registry):
@@ -40,10 +40,10 @@ class SharedRegistry(roots.Registry):
         self.shared: list[tuple[BasicSRRegistry, Adapter]] = []
 
     def share(self, registry: BasicSRRegistry, adapt: Adapter = as_it_is) -> None:
-        """Takes in a registry of BasicSR."""
+        """Add the entries of a BasicSR registry."""
         self.shared.append((registry, adapt))
 
-    def import_from_location(self) -> None:  # mmengine calls it whenever a name is asked for
+    def import_from_location(self) -> None:  # mmengine calls it on every lookup
         super().import_from_location()
         for registry, adapt in self.shared:
             for name, entry in registry:
@@ -51,7 +51,7 @@ class SharedRegistry(roots.Registry):
                     self.register_module(name=name, module=adapt(name, entry))
 
 
-# One for each of mmengine's: where a scope lacks one, mmengine warns whenever something of that kind is built.
+# One for each of mmengine's, because mmengine warns on every build if a scope lacks one.
 _REGISTRIES = {name: SharedRegistry(root) for name, root in vars(roots).items() if isinstance(root, roots.Registry)}
 
 DATA_SAMPLERS = _REGISTRIES['DATA_SAMPLERS']

@@ -1,6 +1,6 @@
-"""Runs any BasicSR script with the plugin registered: `python -m basicsr_stvsr.run PATH/TO/basicsr/train.py -opt …`.
+"""Run any BasicSR script with the plugin registered: `python -m basicsr_stvsr.run PATH/TO/basicsr/train.py -opt …`.
 
-BasicSR finds no plugins by itself; this is to it what `coverage run` is to coverage.
+BasicSR does not discover plugins. This command wraps a script in the same way as `coverage run`.
 """
 import runpy
 import sys

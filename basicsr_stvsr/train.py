@@ -37,12 +37,12 @@ from .utils.cpu_memory import keep_freed_memory
 from .utils.distributed import any_rank, gather, leave_dist, on_first_rank
 from .utils.random_state import restore_rng_of_rank
 
-# What a scheduler may take as a wish to be started again: 'temporary failure' of sysexits.h.
+# Tells a job scheduler that the run may be restarted: 'temporary failure' of sysexits.h.
 EXIT_STOPPED = 75
 
 
 class StopRequest:
-    """Within its block SIGTERM and SIGINT are noted instead of ending the process; a second SIGINT does end it."""
+    """Record SIGTERM and SIGINT within its block instead of ending the process; a second SIGINT still ends it."""
 
     signals = signal.SIGTERM, signal.SIGINT
 
@@ -67,7 +67,7 @@ class StopRequest:
 
 
 class Position:
-    """How far a training is, in steps of the optimiser and in samples of all processes together."""
+    """Progress of a training, in optimiser steps and in samples of all processes together."""
 
     def __init__(self, opt: dict[str, Any], batches: SampleStream, resume_state: dict[str, Any] | None):
         self.iter, self.samples = (resume_state['iter'], resume_state['samples']) if resume_state else (0, 0)
@@ -85,10 +85,10 @@ class Position:
         self.samples += self.batches.global_batch
 
 
-# ---------------------------------------------------------------- setting up
+# ---------------------------------------------------------------- setup
 
 def open_data(opt: dict[str, Any]) -> tuple[Dataset, list[DataLoader]]:
-    """The set to train on, and loaders of those to validate on."""
+    """Return the training set, and loaders of the validation sets."""
     train_set, val_loaders = None, []
     for name, dataset_opt in opt['datasets'].items():
         dataset = build_dataset(dataset_opt)
@@ -118,16 +118,16 @@ def make_folders(opt: dict[str, Any], run: RunOptions, is_new: bool) -> None:
 # ---------------------------------------------------------------- the loop
 
 class Training:
-    """The loop.
+    """The training loop.
 
     Args:
         opt: all options.
-        model: what is trained.
-        batches: without end.
-        position: where the training stands; goes on with it.
-        val_loaders: sets to validate on.
-        log: tells how it goes.
-        tb_logger: SummaryWriter for what the validations write, or None.
+        model: the model to train.
+        batches: endless iterator.
+        position: progress of the training, updated by the loop.
+        val_loaders: validation sets.
+        log: logs the training.
+        tb_logger: SummaryWriter for validations, or None.
     """
 
     def __init__(self, opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any]], position: Position,
@@ -137,14 +137,14 @@ class Training:
         self.saved_iter: int | None = None
 
     def run(self, stop: StopRequest) -> bool:
-        """Trains to the last iteration, or to the end of the step in which any process is asked to stop.
+        """Train to the last iteration, or to the end of the step in which any process is asked to stop.
 
         Returns:
             whether it was stopped; the same on all ranks.
 
         Raises:
             CheckpointError: a checkpoint could not be written.
-            NonFiniteError: too many losses in a row were not finite; a checkpoint was saved.
+            NonFiniteError: too many consecutive losses were not finite; a checkpoint was saved.
         """
         position, logger, start_time = self.position, get_root_logger(), time.time()
         logger.info(f'Start training from epoch: {position.epoch}, iter: {position.iter}')
@@ -162,13 +162,13 @@ class Training:
         logger.info(f'End of training. Time consumed: {datetime.timedelta(seconds=int(time.time() - start_time))}')
         self.save()
         logger.info('Save the latest model.')
-        self.model.save(epoch=-1, current_iter=-1)  # BasicSR's mark for 'latest'
+        self.model.save(epoch=-1, current_iter=-1)  # BasicSR's value for 'latest'
         if val_freq:
             self.validate()
         return any_rank(bool(stop), self.model.device)
 
     def step(self) -> None:
-        """One iteration, with its line in the log where it is due."""
+        """Run one iteration, and log it if due."""
         model, position = self.model, self.position
         start = time.perf_counter()
         batch = next(self.batches)
@@ -188,7 +188,7 @@ class Training:
                          values=model.get_current_log())
 
     def save(self) -> None:
-        """Saves what `--auto_resume` goes on from, unless this iteration has it already."""
+        """Save a checkpoint for `--auto_resume`, unless this iteration already has one."""
         if self.saved_iter != self.position.iter:
             get_root_logger().info('Saving models and training states.')
             self.model.save(self.position.epoch, self.position.iter)
@@ -319,8 +319,8 @@ def train_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:
 
 
 def take_over(opt: dict[str, Any], model: BaseModel, resume_state: dict[str, Any]) -> None:
-    """Gives the model what a training state holds, and the order of the samples its seed."""
-    # BasicSR's states tell neither samples nor seed.
+    """Load a training state into the model, and its seed into the sample order."""
+    # BasicSR's states have neither samples nor seed.
     resume_state.setdefault('samples', resume_state['iter'] * opt['world_size'] * num_shares(opt)
                             * opt['datasets']['train']['batch_size_per_gpu'])
     opt['manual_seed'] = resume_state.get('seed', opt['manual_seed'])
@@ -330,10 +330,10 @@ def take_over(opt: dict[str, Any], model: BaseModel, resume_state: dict[str, Any
 # ---------------------------------------------------------------- --check
 
 def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any]], position: Position) -> None:
-    """Tries a step, then two more for the time, and prints what the training will take; writes nothing.
+    """Try one step, then time two more, and print what the training will need; write nothing.
 
     Raises:
-        ValueError: it does not fit into the memory of the GPU, or no step could be taken.
+        ValueError: it does not fit into GPU memory, or no step succeeded.
     """
     skipped_before = getattr(model, 'skipped', 0)  # BasicSR's models do not skip steps
     net = model.get_bare_model(model.net_g)

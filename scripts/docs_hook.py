@@ -1,7 +1,7 @@
-"""Brings files outside of docs/ that the documentation links to into the site; a hook of mkdocs, named in mkdocs.yml.
+"""mkdocs hook (named in mkdocs.yml) that adds files outside docs/ to the site if the documentation links to them.
 
-A page says `../options/train_fstrn.yml`, as a git host wants it. In the site, that file is a page of its own under
-repository/, and the link leads there; so do links of such pages to others. A folder is one page with all its files.
+Pages link to `../options/train_fstrn.yml`, as git hosts expect. In the site, that file becomes a page in repository/,
+and the link points there. The same holds for links in such pages. A folder becomes one page with all its files.
 """
 import os
 import re
@@ -14,12 +14,12 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / 'docs'
-LINK = re.compile(r'(?<=\]\()(?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))')  # of Markdown, without those to the web
+LINK = re.compile(r'(?<=\]\()(?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))')  # in Markdown, excluding web links
 LANGUAGES = {'.yml': 'yaml', '.yaml': 'yaml', '.py': 'python', '.json': 'json'}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds a page for every file that pages link to, also of those that are added."""
+    """Add a page for every file that pages link to, including pages added here."""
     waiting = [target for page in sorted(DOCS.rglob('*.md')) for target in linked_files(page)]
     while waiting:
         path = waiting.pop()
@@ -31,13 +31,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turns the links of a page of docs/ to where their targets lie in the site."""
+    """Rewrite the links of a docs/ page to their targets in the site."""
     origin = DOCS / page.file.src_uri
     return turn_links(markdown, origin) if origin.exists() else markdown
 
 
 def linked_files(page: Path) -> Iterator[Path]:
-    """Files and folders of the repository, outside of docs/, that a Markdown file links to."""
+    """Yield files and folders of the repository, outside docs/, that a Markdown file links to."""
     if page.suffix == '.md':
         for match in LINK.finditer(page.read_text(encoding='utf-8')):
             target = (page.parent / match['path']).resolve()
@@ -46,7 +46,7 @@ def linked_files(page: Path) -> Iterator[Path]:
 
 
 def site_uri(path: Path) -> str:
-    """Where a file of the repository lies in the site, as the name of a Markdown file."""
+    """Return the location in the site of a repository file, as the name of a Markdown file."""
     if path.is_relative_to(DOCS):
         return path.relative_to(DOCS).as_posix()
     name = path.relative_to(ROOT).as_posix()
@@ -56,7 +56,7 @@ def site_uri(path: Path) -> str:
 
 
 def turn_links(markdown: str, origin: Path) -> str:
-    """The text of `origin` with links as the site has them; what does not exist stays, so that mkdocs complains."""
+    """Rewrite the links of `origin` for the site. Broken links stay, so that mkdocs reports them."""
     home = Path(site_uri(origin)).parent
 
     def turn(match: re.Match[str]) -> str:
@@ -69,7 +69,7 @@ def turn_links(markdown: str, origin: Path) -> str:
 
 
 def page_of(path: Path) -> str:
-    """Markdown of a file or a folder of the repository; the search finds Markdown files only."""
+    """Return Markdown for a repository file or folder; the search indexes only Markdown files."""
     if path.suffix == '.md':
         return turn_links(path.read_text(encoding='utf-8'), path)
     title = path.relative_to(ROOT).as_posix()

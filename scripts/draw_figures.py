@@ -1,4 +1,4 @@
-"""Draws the figures of the documentation that show how things fit together.
+"""Draw the structural figures of the documentation.
 
     python scripts/draw_figures.py            # writes docs/package.png and docs/mbnet_rounds.png
 
@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
-# Legible on a white page and on a dark one: pictures have a ground of their own.
+# Pictures have a background, so that they are legible on white and dark pages.
 GROUND, INK, ARROW = '#ffffff', '#20242c', '#5a6472'
 DATA, NETWORK, RESULT, TRUTH = '#dbe7f5', '#fde6c8', '#d9efdc', '#eeeeee'
 Point = tuple[float, float]
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of so many inches, on which a unit is an inch; y grows upwards."""
+    """Return a figure of this size in inches; one unit is one inch, and y points up."""
     figure = Figure(figsize=(width, height), facecolor=GROUND)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(0, height))
@@ -29,7 +29,7 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def box(axes: Axes, center: Point, text: str, color: str, width: float = 1.7, height: float = 0.62) -> None:
-    """A rounded box; the first line of its text is the larger one."""
+    """Draw a rounded box; the first line of its text is larger."""
     x, y = center
     axes.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height,
                                   boxstyle='round,pad=0,rounding_size=0.09', facecolor=color, edgecolor=ARROW))
@@ -41,7 +41,7 @@ def box(axes: Axes, center: Point, text: str, color: str, width: float = 1.7, he
 
 
 def arrow(axes: Axes, start: Point, end: Point, text: str = '', style: str = '-') -> None:
-    """An arrow, with a text on its middle."""
+    """Draw an arrow, with a text on its middle."""
     axes.annotate('', end, start, arrowprops={
         'arrowstyle': '-|>', 'color': ARROW, 'linewidth': 1.2, 'linestyle': style, 'shrinkA': 0, 'shrinkB': 0})
     if text:
@@ -51,7 +51,7 @@ def arrow(axes: Axes, start: Point, end: Point, text: str = '', style: str = '-'
 
 
 def draw_package() -> Figure:
-    """What an option file puts together, from files on the disk to scores."""
+    """Draw the parts that an option file combines, from files on disk to scores."""
     figure, axes = canvas(10, 4.3)
     top, bottom = 2.75, 0.75
     box(axes, (5, 3.9), 'option file\noptions/*.yml names all of them', TRUTH, 3.2)
@@ -89,7 +89,7 @@ def draw_package() -> Figure:
 
 
 def draw_mbnet_rounds() -> Figure:
-    """MBNet's two rounds: each makes the frames between of those it has super-resolved, and hands all of them on."""
+    """Draw MBNet's two rounds: each interpolates between the frames it has upscaled, and passes all of them on."""
     figure, axes = canvas(10, 4.2)
     box(axes, (0.95, 3.2), 'a, b\ntwo LR frames', DATA, 1.5)
     box(axes, (0.95, 0.9), 'flow net\nOFRNet, once', NETWORK, 1.5)

@@ -1,11 +1,11 @@
-"""Flicker of restored clips: the mean squared difference between their frame differences and the true ones.
+"""Measure the flicker of restored clips: the mean squared error of their frame differences against ground truth.
 
     python basicsr/test.py -opt options/test_fisr_small.yml --force_yml val:save_img=true
     python scripts/measure_flicker.py --gt datasets/vid4_GT.lmdb results/test_FISR_small_x2/visualization/vid4
 
-Each folder has a folder of saved frames for each clip, as basicsr/test.py writes them: `<clip>/<frame>_<suffix>.png`.
-Measured on luma (0-255, as BasicSR's metrics have it), of 8-bit frames. Prints a Markdown table. `--save` also adds the
-mean to the result file of each test, here results/test_FISR_small_x2/vid4.json.
+Each folder holds a folder of saved frames for each clip, as written by basicsr/test.py: `<clip>/<frame>_<suffix>.png`.
+Flicker is measured on luma of 8-bit frames (0-255, as in BasicSR's metrics). Prints a Markdown table. `--save` also
+adds the mean to the result file of each test, here results/test_FISR_small_x2/vid4.json.
 """
 import argparse
 import json
@@ -26,10 +26,10 @@ def luma(frame: np.ndarray) -> np.ndarray:  # uint8 (h, w, 3), BGR -> float (h, 
 
 
 def clip_flicker(result: FrameReader, gt: FrameReader, clip: str) -> float:
-    """Of the frames that were saved, which must follow one upon another.
+    """Return the flicker of the saved frames, which must be consecutive.
 
     Raises:
-        ValueError: no frames, frames missing between others, frames of another size, or names that are not the truth's.
+        ValueError: there are no frames, frames are missing in between, or sizes or names do not match the ground truth.
     """
     saved = numbers_of(result, clip, [gt.frame_name(clip, i) for i in range(gt.num_frames(clip))])
     order = sorted(saved)
@@ -37,15 +37,15 @@ def clip_flicker(result: FrameReader, gt: FrameReader, clip: str) -> float:
         raise ValueError(f'{result.path}: clip {clip!r} has frames {order} of {gt.path}, which leave some out')
     frames = [luma(result.frame(clip, saved[number])) for number in order]
     true = [luma(gt.frame(clip, number)) for number in order]
-    height, width = frames[0].shape  # what is over was cut off before the frames were made small
+    height, width = frames[0].shape  # crop the remainder that was cut off before downscaling
     return flicker(np.stack(frames), np.stack([frame[:height, :width] for frame in true]))
 
 
 def result_file(folder: Path) -> Path:
-    """The result file of the test that saved these frames.
+    """Return the result file of the test that saved these frames.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: it does not exist.
     """
     path = folder.resolve().parents[1] / f'{folder.resolve().name}.json'
     if not path.is_file():

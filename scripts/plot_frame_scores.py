@@ -1,12 +1,12 @@
-"""Scores by the number of the frame in its clip: does quality grow along a clip?
+"""Plot scores by frame number: does quality grow along a clip?
 
     python basicsr/test.py -opt options/test_bicubic.yml
     python basicsr/test.py -opt options/test_mbnet_small.yml
     python scripts/plot_frame_scores.py --metric psnr --output frames.png \\
         results/test_bicubic_x4/vid4.json results/test_MBNet_small_x4/vid4.json
 
-Each score is the mean over the clips that have a frame of this number in all files. Draws the scores, and the gain over
-the first file, as frames differ in how hard they are; prints both as a Markdown table.
+Each score is the mean over the clips that have a frame of this number in all files. Because some frames are harder than
+others, the plot also shows the gain over the first file. Both are printed as a Markdown table.
 """
 import argparse
 import json
@@ -20,14 +20,14 @@ from matplotlib.ticker import MaxNLocator
 
 from basicsr_stvsr.training.curves import COLORS
 
-Scores = dict[tuple[str, int], float]  # by clip and number of the frame
+Scores = dict[tuple[str, int], float]  # by clip and frame number
 
 
 def read_scores(path: Path, metric: str) -> tuple[str, Scores]:
-    """Name of the model and its scores, from a file that basicsr/test.py has written.
+    """Read the name of the model and its scores from a result file of basicsr/test.py.
 
     Raises:
-        ValueError: it is no such file, or lacks the metric.
+        ValueError: the file is not a result file, or lacks the metric.
     """
     try:
         results = json.loads(path.read_text())
@@ -43,7 +43,7 @@ def read_scores(path: Path, metric: str) -> tuple[str, Scores]:
 
 
 def means(scores: list[Scores]) -> dict[int, list[float]]:
-    """Number of the frame -> its mean of each file, over the clips that have it in all of them.
+    """Return frame number -> mean of each file, over the clips that have the frame in all files.
 
     Raises:
         ValueError: the files have no frame in common.

@@ -4,11 +4,11 @@
     python scripts/update_tables.py --results results    # take new scores first
     python scripts/update_tables.py --speed              # measure the speed of every model on this machine first
 
-Scores come from the files that `python basicsr/test.py` writes, results/<test>/<data set>.json, and are kept in
-basicsr_stvsr/weights/measured.json. A test of other weights than the shipped ones gets the name that TABLES has for
-it: `--force_yml name=test_FISR_small_untrained_x2`. A cell without a score is a dash.
+Scores come from the files that `python basicsr/test.py` writes, results/<test>/<data set>.json, and are stored in
+basicsr_stvsr/weights/measured.json. Name a test of other weights than the shipped ones as in TABLES, for example with
+`--force_yml name=test_FISR_small_untrained_x2`. A cell without a score is a dash.
 `scripts/measure_flicker.py --save` adds flicker to result files.
-A page has a table between two comments: `<!-- table NAME, by scripts/update_tables.py -->` and `<!-- end of table -->`.
+Two comments enclose a table: `<!-- table NAME, by scripts/update_tables.py -->` and `<!-- end of table -->`.
 """
 import argparse
 import json
@@ -33,7 +33,7 @@ Column = tuple[tuple[str, str], ...]  # metric and group of frames of each score
 
 
 class Row(NamedTuple):
-    """A method on a data set: its first cells, and what was measured."""
+    """A method on a data set: its first cells, and its scores."""
 
     titles: tuple[str, ...]
     test: str
@@ -96,14 +96,14 @@ TABLES = {
 
 
 class Quality(NamedTuple):
-    """What a model and bicubic interpolation reach on luma of Vid4."""
+    """Scores of a model and of bicubic interpolation on luma of Vid4."""
 
     test: str
     baseline: str
     scores: Column
 
 
-QUALITY = {  # of the table of all models
+QUALITY = {  # for the table of all models
     'mbnet-small': Quality('test_MBNet_small_x4', 'test_bicubic_x4', (('psnr_y', 'vsr'), ('psnr_y', 'vfi'))),
     'fisr-small': Quality('test_FISR_small_x2', 'test_bicubic_x2', (('psnr_y', 'vsr'), ('psnr_y', 'vfi'))),
     'fstrn-small': Quality('test_FSTRN_small_x4', 'test_bicubic_y_x4', columns_of('psnr')),
@@ -115,7 +115,7 @@ QUALITY = {  # of the table of all models
 # ---------------------------------------------------------------- tables
 
 def cell(test: str, dataset: str, scores: Column) -> str:
-    """Scores of a test, such as `23.01 / 0.654`; a dash for what was not measured."""
+    """Format the scores of a test, such as `23.01 / 0.654`; a dash for unmeasured scores."""
     result = measured_results()['tests'].get(test, {}).get(dataset, {})
     values = ((metric, result.get(metric, {}).get(group)) for metric, group in scores)
     return ' / '.join('–' if value is None else f'{value:.{DECIMALS[metric.split("_")[0]]}f}'
@@ -130,7 +130,7 @@ def scores_table(name: str) -> Iterator[str]:
 
 
 def models_table() -> Iterator[str]:
-    """Describe the models for a user who looks for one; the column of speeds appears when they were measured."""
+    """Yield the table of models for users; the speed column appears once speeds were measured."""
     speeds = measured_results()['speed'].get('models', {})
     yield from table('model', 'for', 'makes', 'PSNR', 'bicubic', *(['frames/s'] if speeds else []))
     for name, entry in ZOO.items():
@@ -141,13 +141,13 @@ def models_table() -> Iterator[str]:
 
 
 def shape_of(about: str) -> str:
-    """`x4 in space, x2 in time, ...` -> `×4, 2× fps`."""
+    """Shorten `x4 in space, x2 in time, ...` to `×4, 2× fps`."""
     space, time = re.search(r'x(\d) in space', about), re.search(r'x(\d) in time', about)
     return f'×{space[1]}' + (f', {time[1]}× fps' if time else '')
 
 
 def speed_note() -> str:
-    """What the speeds of the table of models mean, as a sentence."""
+    """Return a sentence that explains the speeds in the table of models."""
     speed = measured_results()['speed']
     return f'Frames/s: output frames per second for 480x270 input on {speed["machine"]}.\n' if speed else ''
 
@@ -160,10 +160,10 @@ WRITERS: dict[str, Callable[[], str]] = {
 
 
 def with_tables(text: str) -> str:
-    """The text of a page, with its tables as they should be.
+    """Return the text of a page with updated tables.
 
     Raises:
-        KeyError: the page asks for a table that does not exist.
+        KeyError: the page names an unknown table.
     """
     def fill(match: re.Match[str]) -> str:
         content = WRITERS[match[2]]()
@@ -173,7 +173,7 @@ def with_tables(text: str) -> str:
 
 
 def up_to_date() -> dict[Path, str]:
-    """What every page with tables should hold."""
+    """Return the expected text of every page with tables."""
     pages = {path: with_tables(path.read_text(encoding='utf-8')) for path in PAGES if path != MODEL_ZOO}
     return {**pages, MODEL_ZOO: page()}
 
@@ -181,7 +181,7 @@ def up_to_date() -> dict[Path, str]:
 # ---------------------------------------------------------------- measurements
 
 def collect(results: Path) -> None:
-    """Take the scores of all tests that tables name from a folder of results.
+    """Collect the scores of all tests in the tables from a folder of results.
 
     Raises:
         FileNotFoundError: the folder has none of them.
@@ -215,14 +215,14 @@ def measure_speeds() -> None:
 
 
 def cpu_name() -> str:
-    """The name of the processor, as Linux knows it, or else as Python does."""
+    """Return the name of the processor from Linux, or else from Python."""
     path = Path('/proc/cpuinfo')
     match = re.search(r'^model name\s*: (.*)$', path.read_text(), re.MULTILINE) if path.is_file() else None
     return match[1].strip() if match else platform.processor() or platform.machine()
 
 
 def write(measured: Mapping[str, Any]) -> None:
-    """Write measured.json, a line for each data set of a test."""
+    """Write measured.json, with one line per data set of a test."""
     def line(value: object) -> str:
         return json.dumps(value, ensure_ascii=False)
 
@@ -244,7 +244,7 @@ def main() -> None:
             parser.error(str(error))
     if args.speed:
         measure_speeds()
-    if args.results or args.speed:  # the zoo has read the scores of before
+    if args.results or args.speed:  # the zoo has read the old scores
         os.execv(sys.executable, [sys.executable, __file__])
     for path, text in up_to_date().items():
         if path.read_text(encoding='utf-8') != text:

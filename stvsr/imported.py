@@ -1,4 +1,4 @@
-"""Functions that are imported when they are called."""
+"""Import functions when they are called."""
 import argparse
 from collections.abc import Callable
 from pkgutil import resolve_name
@@ -7,10 +7,10 @@ from . import mode
 
 
 def imported(name: str, *, needs_networks_only: bool = False) -> Callable[[argparse.Namespace], int]:
-    """The command of a name such as `package.module:function`.
+    """Return the command named `package.module:function`, imported when it runs.
 
     Args:
-        needs_networks_only: whether it can do without the data sets, losses, metrics and models of the package.
+        needs_networks_only: whether it works without the data sets, losses, metrics and models of the package.
     """
     def run(args: argparse.Namespace) -> int:
         mode.needs_networks_only = needs_networks_only

@@ -1,7 +1,7 @@
-"""The command `stvsr`: videos in, videos out.
+"""Entry point of the command `stvsr`.
 
-Exit codes: 0, done; 1, it failed on the way, and what was done is kept; 2, what was asked for cannot be done, and
-nothing was begun; 130, interrupted.
+Exit codes: 0, success; 1, failed midway, finished work is kept; 2, invalid request, nothing was started; 130,
+interrupted.
 """
 import importlib
 import os
@@ -16,9 +16,9 @@ EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
+    """Run the command; return its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    # Their options are those of BasicSR, but for `test --protocol`
+    # These take the options of BasicSR, except for `test --protocol`
     if arguments[:1] == ['train'] or arguments[:1] == ['test'] and not {'--protocol', '-h', '--help'} & set(arguments):
         action, *rest = arguments
         make_pipeline_parser(action, f'stvsr {action}').parse_args(rest)  # help and usage errors, before the imports
@@ -29,11 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args, others = parser.parse_known_args(arguments)
     if others and (not hasattr(args, 'paths') or any(other.startswith('-') for other in others)):
         parser.error(f'unrecognized arguments: {" ".join(others)}')
-    if others:  # argparse takes the paths in front of an option for all of them
+    if others:  # argparse assigns all paths before an option to it
         args.paths += map(Path, others)
     try:
         return args.run(args)
-    except BrokenPipeError:  # who read has gone; else Python would fail once more at its end
+    except BrokenPipeError:  # the reader has exited; avoid a second failure at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except KeyboardInterrupt as interrupt:

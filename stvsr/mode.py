@@ -1,4 +1,4 @@
-"""What importing basicsr_stvsr is to register, from the command line to that package."""
+"""Switch from the command line: what importing basicsr_stvsr registers."""
 
-# True for commands that only restore: without the classes for training they start in less than half the time.
+# True for commands that only restore. They start in less than half the time without the classes for training.
 needs_networks_only = False

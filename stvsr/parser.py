@@ -1,4 +1,4 @@
-"""What the command `stvsr` takes."""
+"""Command-line parser of `stvsr`."""
 import argparse
 import runpy
 from fractions import Fraction
@@ -8,19 +8,19 @@ from pathlib import Path
 from .imported import imported
 from .zoo_parser import add_zoo_commands
 
-# As RestoreOptions, which takes seconds to import
+# Same as in RestoreOptions, which takes seconds to import
 PRECISIONS, AT_CUT = ('fp32', 'bf16', 'fp16'), ('previous', 'next')
-ONLY_RESTORE = 'restore', 'info'  # commands that need no more than networks
+ONLY_RESTORE = 'restore', 'info'  # commands that need only networks
 
 
 def read_version() -> str:
-    """The version of basicsr_stvsr, without an import of the package."""
+    """Return the version of basicsr_stvsr without importing the package."""
     (folder,) = find_spec('basicsr_stvsr').submodule_search_locations
     return runpy.run_path(str(Path(folder) / 'version.py'))['__version__']
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes @FILE for the lines of a file, of which empty ones do not count."""
+    """Parser that replaces @FILE by the lines of a file, without empty ones."""
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
         line = arg_line.strip()
@@ -112,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    """Adds --model, --opt and --weights; returns the group of which one must be given."""
+    """Add --model, --opt and --weights; return the group that requires one of them."""
     model = parser.add_argument_group('model')
     which = model.add_mutually_exclusive_group(required=True)
     which.add_argument('--model', metavar='NAME', help='of the zoo, such as mbnet-small; an unknown one lists them')

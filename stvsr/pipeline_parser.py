@@ -1,4 +1,4 @@
-"""The command line of trainings and tests by an option file: BasicSR's flags, and some more."""
+"""Command-line parser of training and testing with an option file: BasicSR's flags, and a few more."""
 import argparse
 import os
 
@@ -16,7 +16,7 @@ def make_pipeline_parser(action: str, prog: str | None = None) -> argparse.Argum
         f'  python basicsr/{action}.py -opt options/{action}_mbnet_small.yml',
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('-opt', required=True, help='path to an option file (YAML)')
-    launcher = 'pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none'  # as torchrun sets it
+    launcher = 'pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none'  # set by torchrun
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default=launcher,
                         help='job launcher; torchrun is recognised (default: %(default)s)')
     parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state, if any')

@@ -1,4 +1,4 @@
-"""The verbs of `stvsr zoo`: what there is, getting it, checking it, and making more of it."""
+"""Subcommands of `stvsr zoo`: list, describe, fetch, verify and publish models."""
 import argparse
 from pathlib import Path
 
@@ -13,7 +13,7 @@ example:
 
 
 def add_zoo_commands(parser: argparse.ArgumentParser) -> None:
-    """Gives a parser, that of `stvsr zoo`, its verbs; each sets `run`, which takes what was parsed."""
+    """Add the subcommands of `stvsr zoo` to a parser; each sets `run`, which takes the parsed arguments."""
     parser.description, parser.epilog = 'The model zoo: networks with weights.', EXAMPLE
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(title='verbs', required=True, metavar='VERB')

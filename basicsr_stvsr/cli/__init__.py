@@ -1,4 +1,4 @@
-"""The commands of `stvsr`, one module each, which is imported when its command runs. The parser is in `stvsr`."""
+"""The commands of `stvsr`, one module per command, imported when the command runs. The parser is in package `stvsr`."""
 from stvsr.main import main
 
 __all__ = ['main']

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..zoo.table import ZOO
 
-Described = tuple[dict[str, Any], dict[str, str]]  # facts as values, and in words
+Described = tuple[dict[str, Any], dict[str, str]]  # facts as values, and as text
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,10 +22,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe(what: str | None, *, with_speed: bool) -> Described:
-    """Facts about a model, an option file's network, a video, or all models (None).
+    """Return facts about a model, an option file's network, a video, or all models (None).
 
     Raises:
-        ValueError: `what` is none of these, or has no speed.
+        ValueError: `what` is none of these, or a speed was requested for something else than a network.
     """
     is_network = what is not None and (what in ZOO or what.endswith(('.yml', '.yaml')))
     if with_speed and not is_network:
@@ -47,7 +47,7 @@ def describe(what: str | None, *, with_speed: bool) -> Described:
 
 
 def describe_network(what: str, *, with_speed: bool) -> Described:
-    """Facts about a network by its name in the zoo, or by its option file."""
+    """Return facts about a network, given by its zoo name or its option file."""
     from ..config.loading import load_options
     from ..zoo.info import describe_model, facts_of_model
     from ..zoo.table import outline
@@ -68,7 +68,7 @@ def describe_network(what: str, *, with_speed: bool) -> Described:
 
 
 def speed_of(network: Mapping[str, Any]) -> dict[str, Any]:
-    """How fast `stvsr restore` would run a network here; its weights make no difference."""
+    """Measure how fast `stvsr restore` would run a network on this machine; the weights do not matter."""
     import torch
 
     from ..video.speed import SIZE, measure_speed

@@ -1,4 +1,4 @@
-"""The model that --model, --opt and --weights name, and where it runs."""
+"""Resolve --model, --opt, --weights and --device to a network and its devices."""
 import argparse
 import hashlib
 import json
@@ -16,13 +16,13 @@ from ..zoo.table import build, check_file, entry_of, load_network
 
 
 def devices_of(text: str) -> list[str]:
-    """The devices that `--device` names.
+    """Return the devices that `--device` names.
 
     Raises:
-        ValueError: there is no such device.
+        ValueError: a device does not exist.
     """
     num_gpus = torch.cuda.device_count()
-    if text == 'auto':  # of the processes of torchrun on a node, each has a GPU of its own
+    if text == 'auto':  # each torchrun process of a node uses a separate GPU
         return [f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % num_gpus}' if num_gpus else 'cpu']
     names = text.split(',')
     for name in names:
@@ -36,12 +36,12 @@ def devices_of(text: str) -> list[str]:
 
 
 class Chosen(NamedTuple):
-    """What the options of a model name.
+    """The model selected by the command line.
 
     Attributes:
-        name: of the zoo, or that of the option file.
+        name: of the zoo model, or of the option file.
         network: its `network_g`.
-        weights: their file; None: it has none.
+        weights: path of the weights; None: the network has none.
         param_key: which weights of that file; None: the best.
     """
     name: str
@@ -50,7 +50,7 @@ class Chosen(NamedTuple):
     param_key: str | None
 
     def fingerprint(self) -> str:
-        """What tells the network and its weights from others."""
+        """Return a string that identifies the network and its weights."""
         facts = json.dumps([self.network, self.param_key], sort_keys=True, default=str)
         digest = hashlib.sha256(facts.encode())
         if self.weights:
@@ -59,17 +59,17 @@ class Chosen(NamedTuple):
 
 
 def network_of(opt: dict[str, Any], file: str | Path) -> dict[str, Any]:
-    """The `network_g` of an option file; ValueError where it has none."""
+    """Return the `network_g` of an option file; raise ValueError if it has none."""
     if not opt.get('network_g'):
         raise ValueError(f'{file} has no network_g')
     return opt['network_g']
 
 
 def chosen_model(args: argparse.Namespace) -> Chosen:
-    """What --model, --opt and --weights name.
+    """Return the model that --model, --opt and --weights select.
 
     Raises:
-        ValueError: there is no such model, the option file has no network, or names no weights.
+        ValueError: an unknown model, or an option file without a network or without weights.
         FileNotFoundError: a file is missing.
     """
     if args.weights and not args.opt:
@@ -88,7 +88,7 @@ def chosen_model(args: argparse.Namespace) -> Chosen:
 
 
 def build_model(args: argparse.Namespace, chosen: Chosen, device: str) -> nn.Module:
-    """A network on a device, laid out and compiled as the options say."""
+    """Build the network on a device, with the memory layout and compilation that the options request."""
     net = load_network(chosen.network, chosen.weights, device, chosen.param_key, args.channels_last)
     if args.compile and (problem := compile_network(net, torch.device(device))):
         print(f'warning: --compile is off: {problem}', file=sys.stderr)

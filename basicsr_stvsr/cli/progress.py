@@ -1,4 +1,4 @@
-"""How far restoring is, for people and for machines."""
+"""Report the progress of restoring, as a bar or as JSON lines."""
 import json
 import sys
 from contextlib import suppress
@@ -9,11 +9,11 @@ from tqdm import tqdm
 
 
 class ProgressBar:
-    """Shows how far the restoring of a video is; a context manager.
+    """Show the progress of restoring a video; a context manager.
 
     Args:
-        output: the video.
-        as_json: lines on stdout instead of a bar.
+        output: the output video.
+        as_json: print JSON lines on stdout instead of a bar.
         named: whether the bar shows the name of the output.
     """
 
@@ -25,29 +25,29 @@ class ProgressBar:
         if self.as_json:
             self._print('running', frames=progress.frames, total=progress.total or None, time=float(progress.time))
             return
-        if self._bar is None:  # the frames of an earlier run took no time
+        if self._bar is None:  # frames of an earlier run do not count for the speed
             self._bar = tqdm(desc=self.output.name if self.named else None, total=progress.total or None,
                              initial=progress.frames - 1, unit='frame', dynamic_ncols=True)
         self._bar.update(progress.frames - self._bar.n)
 
     def tell(self, message: str) -> None:
-        """Prints a line for people."""
+        """Print a line for people."""
         tqdm.write(message, file=sys.stderr)
 
     def end(self, state: str, message: str = '', *, tell: bool = True) -> None:
-        """Tells how it ended: 'done', 'skipped', 'failed', 'refused' or 'interrupted'.
+        """Report the outcome: 'done', 'skipped', 'failed', 'refused' or 'interrupted'.
 
         Args:
-            tell: whether people are told, too.
+            tell: whether to print the message for people, too.
         """
         if message and tell:
             self.tell(message)
         if self.as_json:
-            with suppress(BrokenPipeError):  # who read has gone
+            with suppress(BrokenPipeError):  # the reader has exited
                 self._print(state, **({'message': message} if message else {}))
 
     def _print(self, state: str, **fields: Any) -> None:
-        # In one piece: torchrun runs Python unbuffered, and its processes share a stream
+        # In one write: torchrun runs Python unbuffered, and its processes share a stream
         sys.stdout.write(json.dumps({'output': str(self.output), 'state': state, **fields}) + '\n')
         sys.stdout.flush()
 

@@ -28,7 +28,7 @@ CPU_TILE = 256  # pixels
 
 def run(args: argparse.Namespace) -> int:
     devices = devices_of(args.device)
-    if args.tile is None and 'cpu' in devices:  # where what does not fit into memory ends without a word
+    if args.tile is None and 'cpu' in devices:  # running out of memory kills the process without a message
         args.tile = CPU_TILE
     options = RestoreOptions(tile=args.tile or None, tile_overlap=args.tile_overlap, precision=args.precision,
                              detect_cuts=not args.no_cuts, at_cut=args.at_cut, even=args.even)
@@ -63,16 +63,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Restoring:
-    """Restores one video after the other by one network.
+    """Restore videos one after another with one network.
 
     Args:
         args: of the command.
-        options: how frames are restored.
+        options: how to restore frames.
         chosen: the model.
-        net: where it is to run, or if there are several devices, to tell what it is.
-        devices: where networks are to run.
-        several: whether there are more videos: then what lies there already is passed over, and a video that cannot be
-            restored is told and left.
+        net: the network, on its device; with several devices, only a description.
+        devices: where networks run.
+        several: whether there are several videos. Then existing outputs are skipped, and a video that fails is reported
+            before going on with the next.
     """
 
     def __init__(self, args: argparse.Namespace, options: RestoreOptions, chosen: Chosen, net: nn.Module,
@@ -85,7 +85,7 @@ class Restoring:
         self.builders = [partial(build_model, args, chosen, device) for device in devices] if len(devices) > 1 else []
 
     def __call__(self, source: Path, output: Path) -> bool:
-        """Restores one video; returns whether it is there."""
+        """Restore one video; return whether the output exists."""
         with ProgressBar(output, as_json=self.args.json, named=self.several) as progress:
             if self.several and not self.args.overwrite and output.exists():
                 progress.end('skipped', f'{output}: is there already, and passed over')
@@ -93,7 +93,7 @@ class Restoring:
             try:
                 self._restore(source, output, progress)
             except RestoreError as error:
-                if not isinstance(error.__cause__, OSError | torch.OutOfMemoryError):  # whoever wrote it needs to see
+                if not isinstance(error.__cause__, OSError | torch.OutOfMemoryError):  # unexpected: show where
                     traceback.print_exception(error.__cause__)
                 progress.end('failed', f'error: {error}')
                 return False

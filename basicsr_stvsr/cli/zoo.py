@@ -1,4 +1,4 @@
-"""The verbs of `stvsr zoo`."""
+"""The subcommands of `stvsr zoo`."""
 import argparse
 import sys
 
@@ -38,7 +38,7 @@ def run_info(args: argparse.Namespace) -> int:
 
 
 def run_fetch(args: argparse.Namespace) -> int:
-    entry_of(args.name)  # where there is none, nothing was begun
+    entry_of(args.name)  # fail early on an unknown name
     try:
         print(fetch(args.name, show_progress=True))
     except (OSError, ValueError) as error:

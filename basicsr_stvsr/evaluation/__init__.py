@@ -1,1 +1,1 @@
-"""What a validation and a test say of frames: scores, in processes beside the network, and pictures."""
+"""Evaluation for validation and test: scores, computed in separate processes, and pictures."""

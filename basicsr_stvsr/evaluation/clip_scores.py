@@ -1,4 +1,4 @@
-"""Scores of the frames of a clip, and their means."""
+"""Score the frames of clips, and average the scores."""
 import inspect
 import math
 from collections import deque
@@ -21,14 +21,14 @@ from ..metrics.stand_ins import STAND_INS
 from ..utils.cpu_memory import keep_freed_memory
 from ..utils.processes import end_with_parent, ignore_signals, server_context
 
-FrameScores = list[tuple[int, float]]  # (number of the frame, score)
+FrameScores = list[tuple[int, float]]  # (frame number, score)
 
 
 def usable_metrics(metrics: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The metrics that can be computed here, by their names in logs and results; of others the log says why not.
+    """Return the metrics that can run here, by their names in logs and results; log why others cannot.
 
-    A metric that rests on more than frames has two functions of its options as attributes: `unusable`, which gives the
-    reason where something is missing, else None; and `label`, which names what it rests on, for its name.
+    A metric that depends on more than frames has two functions of its options as attributes. `unusable` returns the
+    reason if something is missing, else None. `label` returns a suffix for its name that says what it depends on.
     """
     usable = {}
     for name, metric_opt in metrics.items():
@@ -46,28 +46,28 @@ def parameters_of(metric_type: str) -> set[str]:
 
 
 def needs_reference(metric_type: str) -> bool:
-    """Whether a metric compares with ground truth, as its parameters say."""
+    """Whether the parameters of a metric include ground truth."""
     return bool(parameters_of(metric_type) & {'img2', 'pairs'})
 
 
 def needs_order(metric_type: str) -> bool:
-    """Whether a metric sees more than one frame at once, so that frames must come in order, each once."""
+    """Whether a metric uses more than one frame at once, so that frames must come in order and without repeats."""
     return bool(parameters_of(metric_type) & {'last_img', 'pairs'})
 
 
 def has_coverage(metric_type: str) -> bool:
-    """Whether a metric scores only frames that show a certain thing, such as faces, and gives NaN for others.
+    """Whether a metric scores only frames with certain content, such as faces, and returns NaN for others.
 
-    Such a metric has an attribute of this name; beside its scores stands the share of the frames that have one.
+    Such a metric has an attribute of this name. Results then include the share of scored frames.
     """
     return getattr(METRIC_REGISTRY.get(metric_type), 'has_coverage', False)
 
 
 class FramePair:
-    """A frame that was made, and the true one, in the forms that metrics take.
+    """A restored frame and its ground truth, converted to the formats that metrics take.
 
     Args:
-        frame, gt: (C, H, W), 0-1; gt is None where there is no truth.
+        frame, gt: (C, H, W), 0-1; gt is None if there is no ground truth.
         color: their colour space.
     """
 
@@ -76,7 +76,7 @@ class FramePair:
 
     @cached_property
     def image(self) -> np.ndarray:
-        """The frame as BasicSR has images: uint8 (H, W, 3), BGR."""
+        """Return the frame in BasicSR's image format: uint8 (H, W, 3), BGR."""
         return to_image(convert_clip(self.frame, self.color, 'rgb'))
 
     @cached_property
@@ -84,12 +84,13 @@ class FramePair:
         return to_image(convert_clip(self.gt, self.color, 'rgb'))
 
     def data(self, metric_type: str, last: 'FramePair | None' = None) -> dict[str, np.ndarray] | None:
-        """What a metric of frames is given; None: it needs a frame before this one, or a ground truth, and has none.
+        """Return the frames that a metric needs; None if its previous frame or ground truth is missing.
 
-        A metric that has an attribute `float_color` gets frames in that colour space as they are: float (H, W, C), 0-1.
+        A metric with an attribute `float_color` gets float frames in that colour space, (H, W, C), 0-1, without
+        rounding.
 
         Args:
-            last: the pair before this one.
+            last: the previous pair.
         """
         float_color = getattr(METRIC_REGISTRY.get(metric_type), 'float_color', None)
         wanted, data = parameters_of(metric_type), {}
@@ -110,7 +111,7 @@ class FramePair:
 
 
 class Task(NamedTuple):
-    """A score of a frame that is to be computed."""
+    """A score of a frame to compute."""
 
     name: str  # of the metric in the log
     metric: Callable[..., float]
@@ -119,22 +120,22 @@ class Task(NamedTuple):
 
 
 def arguments_of(metric_opt: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the options of a metric is handed to it."""
+    """Return the options that are passed to the metric."""
     return {name: value for name, value in metric_opt.items() if name not in ('type', 'better')}
 
 
 def compute(tasks: Sequence[Task]) -> dict[str, float]:
-    """The scores of a frame; NaN where there is none."""
+    """Compute the scores of a frame; NaN where a metric has none."""
     return {name: float(metric(**data, **options)) for name, metric, data, options in tasks}
 
 
 class Scorer:
-    """Scores clips frame by frame.
+    """Score clips frame by frame.
 
     Args:
-        metrics: name -> options, as `usable_metrics` gives them.
-        num_worker: processes that compute scores beside this one; 0: they are computed here, frame after frame. They
-            start with the first clip, and end with this process or with `close`.
+        metrics: name -> options, as returned by `usable_metrics`.
+        num_worker: additional processes that compute scores; 0: compute them in this process. They start with the first
+            clip, and end with this process or with `close`.
     """
 
     def __init__(self, metrics: Mapping[str, Mapping[str, Any]], num_worker: int = 0):
@@ -142,10 +143,10 @@ class Scorer:
         self._pool: ProcessPoolExecutor | None = None
 
     def clip(self, *, has_truth: bool) -> 'ClipScorer':
-        """Begins a clip.
+        """Start a clip.
 
         Args:
-            has_truth: whether there is ground truth; else only metrics count that need none.
+            has_truth: whether there is ground truth; otherwise only metrics that need none are computed.
         """
         if self.num_worker and self._pool is None:
             self._pool = ProcessPoolExecutor(
@@ -154,7 +155,7 @@ class Scorer:
         return ClipScorer(metrics, self._pool, 2 * self.num_worker)
 
     def close(self) -> None:
-        """Ends the processes."""
+        """Shut down the processes."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
@@ -169,12 +170,12 @@ def _prepare_worker() -> None:
 
 
 class ClipScorer:
-    """Scores the frames of one clip, see `Scorer`; a context manager.
+    """Score the frames of one clip, see `Scorer`; a context manager.
 
     Args:
         metrics: name -> options.
-        pool: processes that compute; None: here.
-        num_waiting: how many frames may wait for them; adding one more then waits.
+        pool: processes that compute the scores; None: this process.
+        num_waiting: maximum number of queued frames; `add` blocks when the queue is full.
     """
 
     def __init__(self, metrics: Mapping[str, Mapping[str, Any]], pool: ProcessPoolExecutor | None, num_waiting: int):
@@ -184,11 +185,11 @@ class ClipScorer:
                          for name, opt in metrics.items() if name not in self._of_frames}
         self._scores: dict[str, FrameScores] = {name: [] for name in metrics}
         self._waiting: deque[tuple[int, Future]] = deque()
-        self._numbers: list[int] = []  # of frames that metrics of clips got
+        self._numbers: list[int] = []  # of frames passed to clip metrics
         self._last: FramePair | None = None
 
     def add(self, number: int, pair: FramePair) -> None:
-        """Takes the next frame, with its number in the clip."""
+        """Add the next frame, with its number in the clip."""
         tasks = []
         for name, opt in self._of_frames.items():
             data = pair.data(opt['type'], self._last)
@@ -208,7 +209,7 @@ class ClipScorer:
                 self._keep_first()
 
     def result(self) -> dict[str, FrameScores]:
-        """Metric name -> (number of the frame, score) for every frame that has one."""
+        """Return metric name -> (frame number, score) for every frame with a score."""
         while self._waiting:
             self._keep_first()
         for name, thread in self._of_clip.items():
@@ -232,7 +233,7 @@ class ClipScorer:
 
 
 class _ClipThread:
-    """Runs a metric of whole clips in a thread, which takes frames as they come."""
+    """Run a metric of whole clips in a thread, which receives frames as they arrive."""
 
     def __init__(self, metric: Callable[..., list[float]], options: Mapping[str, Any]):
         self._frames: Queue[tuple[np.ndarray, np.ndarray] | None] = Queue(2)
@@ -240,7 +241,7 @@ class _ClipThread:
         self._scores = self._pool.submit(lambda: metric(iter(self._frames.get, None), **options))
 
     def add(self, pair: tuple[np.ndarray, np.ndarray] | None) -> None:
-        while not self._scores.done():  # it may have failed, and take no more
+        while not self._scores.done():  # the metric may have failed, and accept no more
             with suppress(Full):
                 self._frames.put(pair, timeout=1)
                 return
@@ -255,18 +256,18 @@ class _ClipThread:
 
 
 def digits(score: float) -> str:
-    """A score for people: four digits behind the point, of what is small three digits in all."""
+    """Format a score with four decimals, or small ones with three significant digits."""
     return f'{score:.4f}' if abs(score) >= 0.01 or not score else f'{score:.3g}'
 
 
 def mean(values: list[float]) -> float:
-    """Mean of the finite values: equal frames have an infinite PSNR, flat ones no NIQE; NaN where nothing is left."""
+    """Return the mean of finite values, or NaN without any. Equal frames have infinite PSNR, and flat ones no NIQE."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
 
 
 def average_groups(values: FrameScores, temporal_scale: int) -> dict[str, float]:
-    """Mean score of the given frames, of the frames made between them (odd numbers), and of all."""
+    """Return mean scores of the given frames, the interpolated frames (odd numbers), and all frames."""
     if temporal_scale == 1:
         return {'vsr': mean([score for _, score in values]), 'all': mean([score for _, score in values])}
     return {
@@ -278,11 +279,11 @@ def average_groups(values: FrameScores, temporal_scale: int) -> dict[str, float]
 
 def average_clips(clips: Sequence[FrameScores], temporal_scale: int, rule: Literal['clips', 'frames']) -> (
         dict[str, float]):
-    """Mean score of a metric over a data set, by group as `average_groups`.
+    """Return the mean score of a metric over a data set, by group as in `average_groups`.
 
     Args:
         clips: the scores of each clip.
-        rule: 'clips': the mean over the frames of a clip, then over clips; 'frames': over all frames.
+        rule: 'clips': average over the frames of each clip, then over clips; 'frames': average over all frames.
     """
     if rule == 'frames':
         return average_groups([value for values in clips for value in values], temporal_scale)
@@ -291,5 +292,5 @@ def average_clips(clips: Sequence[FrameScores], temporal_scale: int, rule: Liter
 
 
 def coverage(values: FrameScores, temporal_scale: int) -> dict[str, float]:
-    """The share of the frames that have a score, 0 to 1, by group as `average_groups`; NaN where there are none."""
+    """Return the share of frames with a score, 0 to 1, by group as in `average_groups`; NaN for an empty group."""
     return average_groups([(number, float(not math.isnan(score))) for number, score in values], temporal_scale)

@@ -1,4 +1,4 @@
-"""Pictures of a restored clip for tensorboard.
+"""Pictures of restored clips for tensorboard.
 
 Shapes: images are (C, H, W), C = 1 or 3 (RGB), 0 to 1; flows are (2, H, W), x and y in pixels.
 """
@@ -12,20 +12,20 @@ from torch.nn import functional as F
 from torchvision.utils import flow_to_image
 
 WHITE = 255
-MARGIN, TEXT_HEIGHT = 8, 20  # pixels around the legend and under its wheel
+MARGIN, TEXT_HEIGHT = 8, 20  # pixels around the legend, and of the text under its wheel
 
 
 def write_images(tb_logger: Any, tag: str, iteration: int, *, lq: Tensor, result: Tensor, gt: Tensor | None = None,
                  flow: Tensor | None = None) -> None:
-    """Writes a frame of a clip to tensorboard, as `<tag>/input`, `/result`, `/ground_truth` and `/flow`.
+    """Write a frame of a clip to tensorboard, as `<tag>/input`, `/result`, `/ground_truth` and `/flow`.
 
     Args:
-        tb_logger: SummaryWriter, or None, and then nothing is written.
-        tag: Such as 'val/vid4/calendar'; one tag has one slider over the iterations.
-        lq: (C, H, W), shown at the result's size, each pixel a square.
-        result: (C, sH, sW); what lies outside of 0 to 1 is cut off, NaN is black.
+        tb_logger: SummaryWriter; None: write nothing.
+        tag: Such as 'val/vid4/calendar'; each tag has one slider over the iterations.
+        lq: (C, H, W), enlarged to the size of the result by repeating pixels.
+        result: (C, sH, sW); clamped to 0-1, NaN is black.
         gt: (C, sH, sW).
-        flow: (2, h, w) of any size, in pixels of its own grid; see `flow_picture`.
+        flow: (2, h, w) of any size, in pixels of its grid; see `flow_picture`.
 
     Raises:
         ValueError: an image or the flow has another shape.
@@ -48,21 +48,21 @@ def write_images(tb_logger: Any, tag: str, iteration: int, *, lq: Tensor, result
 
 
 def enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:  # (C, h, w) -> (C, H, W)
-    """Repeats pixels, so that they can be seen; uint8 stays uint8."""
+    """Enlarge by repeating pixels, so that they remain visible; uint8 stays uint8."""
     return F.interpolate(image.unsqueeze(0), size=size, mode='nearest-exact')[0]
 
 
 def flow_picture(flow: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """Colours a flow by direction and length, and puts the colour wheel beside it.
+    """Colour a flow by direction and length, and add the colour wheel next to it.
 
     The colours are those of Baker et al., "A Database and Evaluation Methodology for Optical Flow" (ICCV 2007): right
-    is red, down yellow, left blue, up violet. No motion is white. The colour is full at the longest vector of this
-    flow, whose length in pixels is written under the wheel: pictures of other iterations have other scales. Vectors
-    that are not finite are black, and do not count for the scale.
+    is red, down yellow, left blue, up violet. No motion is white. Full saturation marks the longest vector of this
+    flow; its length in pixels is written under the wheel, because the scale differs between iterations. Vectors that
+    are not finite are black, and do not affect the scale.
 
     Args:
         flow: (2, h, w), x to the right and y down, pixels.
-        size: (H, W) to which the coloured flow is enlarged; None: its own.
+        size: (H, W) to which the coloured flow is enlarged; None: the size of the flow.
 
     Returns:
         (3, H', W') uint8, RGB, the legend to the right; H' is H or the height of the legend.
@@ -88,7 +88,7 @@ def flow_picture(flow: Tensor, size: tuple[int, int] | None = None) -> Tensor:
 
 
 def flow_legend(max_length: float, side: int) -> Tensor:
-    """The wheel, the length in pixels at its rim written under it, and a margin: (3, side + 36, side + 16) uint8."""
+    """Draw the wheel with a margin and the length at its rim in pixels: (3, side + 36, side + 16) uint8."""
     canvas = np.full((side + 2 * MARGIN + TEXT_HEIGHT, side + 2 * MARGIN, 3), WHITE, np.uint8)
     canvas[MARGIN:MARGIN + side, MARGIN:MARGIN + side] = flow_wheel(side).permute(1, 2, 0).numpy()
     text = f'{max_length:.3g} px'
@@ -100,10 +100,10 @@ def flow_legend(max_length: float, side: int) -> Tensor:
 
 
 def flow_wheel(side: int = 128) -> Tensor:
-    """The legend of `flow_picture`: each point has the colour of the motion from the centre to it.
+    """Draw the legend of `flow_picture`: each point has the colour of the motion from the centre to it.
 
     Returns:
-        (3, side, side) uint8, RGB; white outside of the circle.
+        (3, side, side) uint8, RGB; white outside the circle.
     """
     axis = torch.linspace(-1, 1, side)
     y, x = torch.meshgrid(axis, axis, indexing='ij')

@@ -1,8 +1,9 @@
-"""Writes networks to ONNX, for frames of any size, and compares what onnxruntime makes of a file with what torch does.
+"""Export networks to ONNX for frames of any size, and compare the results of onnxruntime with those of torch.
 
-What goes in and out of a file, and what its metadata tell, is in docs/export.md. A window goes in whole; of a recurrent
-network, one step is written, whose state goes in and comes out. Needs the packages onnx and onnxscript.
-Shapes: B clips, T frames in, U frames out, C channels, H x W pixels of the LR grid, s = scale; k x k taps of a window.
+docs/export.md describes the inputs, outputs and metadata of a file. The file takes a whole window; for a recurrent
+network it holds one step, with the state as input and output. Needs the packages onnx and onnxscript.
+Shapes: B clips, T input frames, U output frames, C channels, H x W pixels of the LR grid, s = scale; k x k taps of a
+window.
 """
 import io
 import logging
@@ -29,23 +30,23 @@ from ..archs.spec import spec_of
 from ..archs.weights import sha256_of
 from ..version import __version__
 
-OPSET = 20  # with the GridSample that torch's exporter writes; onnxruntime has it from 1.17 on
-TOLERANCE = 1e-4  # of frames of 0-1
-MAX_SIDE = 2**16  # in multiples of size_multiple; torch.export wants a number
-LAST = 2**63 - 1  # 'to the end' of ONNX's Slice
+OPSET = 20  # has the GridSample that torch's exporter writes; supported by onnxruntime since 1.17
+TOLERANCE = 1e-4  # for frames in 0-1
+MAX_SIDE = 2**16  # in multiples of size_multiple; torch.export requires a limit
+LAST = 2**63 - 1  # 'to the end' in ONNX's Slice
 PACKAGES = 'onnx', 'onnxscript'
-FLOW_RANGE = 4.0  # pixels, of the flow that is tried out
+FLOW_RANGE = 4.0  # pixels, of the test flow
 
 
 class ExportError(ValueError):
-    """ONNX cannot hold the network."""
+    """The network cannot be expressed in ONNX."""
 
 
 class CheckError(RuntimeError):
-    """What onnxruntime makes of the file is not what the network does."""
+    """onnxruntime and the network give different results, or onnxruntime cannot run the file."""
 
 
-# ---------------------------------------------------------------- what goes in and out
+# ---------------------------------------------------------------- inputs and outputs
 
 class Port(NamedTuple):
     """An input or output, (B, *middle, ratio H, ratio W)."""
@@ -58,31 +59,31 @@ class Port(NamedTuple):
         return batch, *self.middle, self.ratio * height, self.ratio * width
 
     def axes(self) -> list[str | int]:
-        """The shape in words, for the file."""
+        """Return the symbolic shape for the file."""
         times = f'{self.ratio}*' if self.ratio > 1 else ''
         return ['batch', *self.middle, f'{times}height', f'{times}width']
 
     def sample(self, batch: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-        """Random values, such as this port has."""
+        """Return random values in the range of this port."""
         values = torch.rand(self.shape(batch, height, width), generator=generator)
         return (2 * values - 1) * FLOW_RANGE if self.name == 'flow' else values
 
 
 class Interface(NamedTuple):
-    """A network as ONNX takes it."""
+    """Inputs and outputs of a network in ONNX."""
 
     module: nn.Module  # tensors in, a tuple of tensors out
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
 
     def samples(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
-        """Random inputs, always the same."""
+        """Return random inputs, always the same."""
         generator = torch.Generator().manual_seed(0)
         return tuple(port.sample(batch, height, width, generator) for port in self.inputs)
 
 
 class Window(nn.Module):
-    """A window of frames goes in, and where the network needs it the flow between them."""
+    """Wrap a network to take a window of frames, with the flow between them if needed."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -93,7 +94,7 @@ class Window(nn.Module):
 
 
 class Step(nn.Module):
-    """A frame goes in, and what the one before it has left."""
+    """Wrap a recurrent network to take a frame and the previous state."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -106,11 +107,11 @@ class Step(nn.Module):
 
 
 def interface_of(net: nn.Module) -> Interface:
-    """How a network is called, as `basicsr_stvsr.inference.windows` calls it.
+    """Return the interface of a network, which is called as in `basicsr_stvsr.inference.windows`.
 
     Raises:
-        ExportError: it takes clips of any length at once.
-        ValueError: it does not state its needs.
+        ExportError: the network takes clips of any length at once.
+        ValueError: the network has no `spec`.
     """
     spec = spec_of(net)
     channels = spec.num_channels
@@ -138,7 +139,7 @@ def recurrent_interface(net: nn.Module) -> Interface:
 
 
 def metadata_of(net: nn.Module, name: str, weights: Path | None) -> dict[str, str]:
-    """What whoever has the file needs to know of the network; docs/export.md explains each."""
+    """Return the metadata that a user of the file needs; see docs/export.md."""
     spec = spec_of(net)
     facts = {
         'name': name,
@@ -162,8 +163,8 @@ def metadata_of(net: nn.Module, name: str, weights: Path | None) -> dict[str, st
 # ---------------------------------------------------------------- pixel-adaptive convolution
 
 def shifted(opset: Any, padded: Any, y: int, x: int, kernel_size: int) -> Any:
-    """What lies under a tap at (y, x) of a window that goes over a padded (B, C, H + k - 1, W + k - 1)."""
-    ends = [place - kernel_size + 1 or LAST for place in (y, x)]  # counted from the end, as H and W are not known
+    """Slice the values under the tap at (y, x) of a window sliding over a padded (B, C, H + k - 1, W + k - 1)."""
+    ends = [place - kernel_size + 1 or LAST for place in (y, x)]  # from the end, as H and W are not known
     return opset.Slice(padded, [y, x], ends, [2, 3])
 
 
@@ -173,7 +174,7 @@ def pad(opset: Any, x: Any, margin: int) -> Any:
 
 @cache
 def translations() -> dict[Callable, Callable]:
-    """The operators of `archs.pacnet_arch` by those of ONNX, tap by tap, so that nothing is unfolded."""
+    """Map the operators of `archs.pacnet_arch` to ONNX, tap by tap, to avoid unfolding."""
     opset = getattr(import_module('onnxscript'), f'opset{OPSET}')
 
     def pac_kernel(guide: Any, kernel_size: int) -> Any:
@@ -184,7 +185,7 @@ def translations() -> dict[Callable, Callable]:
         return opset.Exp(opset.Mul(opset.Concat(*taps, axis=1), opset.Constant(value_float=-0.5)))
 
     def pac_conv(x: Any, kernel: Any, weight: Any, stride: int) -> Any:
-        # As `archs.pacnet_arch._phases` cuts it up: a tap meets input pixels in one of the stride^2 phases alone.
+        # Split as in `archs.pacnet_arch._phases`: a tap meets input pixels in only one of the stride^2 phases.
         kernel_size, sums = weight.shape[2], {}
         margin = kernel_size // 2
         padded = pad(opset, x, margin)
@@ -205,20 +206,20 @@ def translations() -> dict[Callable, Callable]:
 # ---------------------------------------------------------------- torch to ONNX
 
 def check_packages() -> None:
-    """Raises ValueError where a package is missing that torch's exporter needs."""
+    """Raise ValueError if a package that torch's exporter needs is missing."""
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise ValueError(f'ONNX is written by the packages {" and ".join(PACKAGES)}, but {" and ".join(missing)} '
                          "cannot be found: pip install 'basicsr_stvsr[onnx]', or onnx, onnxscript and onnxruntime")
 
 
 def to_onnx(net: nn.Module, interface: Interface) -> Any:
-    """Traces a network, on a CPU, with batch, height and width left open.
+    """Trace a network on a CPU, with dynamic batch, height and width.
 
     Returns:
         torch.onnx.ONNXProgram.
 
     Raises:
-        ExportError: some operation does not work with open sizes, or has no counterpart in ONNX.
+        ExportError: an operation does not support dynamic sizes, or has no counterpart in ONNX.
     """
     multiple = spec_of(net).size_multiple
     batch = Dim('batch', min=1, max=MAX_SIDE)
@@ -226,26 +227,26 @@ def to_onnx(net: nn.Module, interface: Interface) -> Any:
     open_axes = tuple(
         {0: batch, len(port.middle) + 1: port.ratio * multiple * rows,
          len(port.middle) + 2: port.ratio * multiple * columns} for port in interface.inputs)
-    # None of the sizes that it is traced with is 1, of which torch takes for granted that it stays 1.
+    # Trace with no size of 1, because torch assumes that such a size is constant.
     units = -(-4 // multiple) + 1
     samples = interface.samples(2, units * multiple, (units + 1) * multiple)
-    # The other exporter, by TorchScript, is faster; but of FSTRN it wrote, without a word, a file with other results.
+    # The exporter based on TorchScript is faster, but silently wrote a file with wrong results for FSTRN.
     try:
         with warnings.catch_warnings(), torch.no_grad(), without_graphs():
-            warnings.simplefilter('ignore', FutureWarning)  # torch's parts about each other
+            warnings.simplefilter('ignore', FutureWarning)  # warnings of torch about itself
             program = torch.export.export(interface.module, samples, dynamic_shapes=(open_axes,), strict=False)
             check_operations(program)
             return torch.onnx.export(
                 program, input_names=[port.name for port in interface.inputs],
                 output_names=[port.name for port in interface.outputs], opset_version=OPSET,
                 custom_translation_table=translations(), verbose=False)
-    except Exception as error:  # of torch.export, sympy, the exporter, onnxscript: anything
+    except Exception as error:  # from torch.export, sympy, the exporter or onnxscript: any type
         raise ExportError(f'{type(net).__name__} cannot be exported: {reason_of(error)}') from error
 
 
 @contextmanager
 def without_graphs() -> Iterator[None]:
-    """Keeps torch from printing a page of graph where it stumbles; what it says of it is in its error."""
+    """Keep torch from printing a page of graph when it fails; its error has the details."""
     logger = logging.getLogger('torch.fx.experimental.symbolic_shapes')
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -257,7 +258,7 @@ def without_graphs() -> Iterator[None]:
 
 
 def check_operations(program: torch.export.ExportedProgram) -> None:
-    """Raises ValueError where the exporter would write something else without a word."""
+    """Raise ValueError for operations that the exporter would silently translate wrongly."""
     for node in program.graph.nodes:
         if node.target is torch.ops.aten.unfold.default:
             raise ValueError('the operation aten.unfold, of which a window as large as the frame would become one of '
@@ -265,7 +266,7 @@ def check_operations(program: torch.export.ExportedProgram) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Which operation an exporter stumbled over, and what it says of it, in a line."""
+    """Return in one line which operation failed to export, and the error message."""
     chain = [error]
     while cause := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(cause)
@@ -286,7 +287,7 @@ def first_line(text: str) -> str:
 
 
 def is_of_network(frame: traceback.FrameSummary) -> bool:
-    """Whether a line of a traceback is of the network, and not of what runs or traces it."""
+    """Whether a traceback line belongs to the network, and not to the tools that run or trace it."""
     path = Path(frame.filename)
     tools = [Path(import_module(name).__file__).parent for name in ('torch', 'sympy', 'onnxscript')]
     is_tool = path == Path(__file__) or any(path.is_relative_to(folder) for folder in tools)
@@ -295,7 +296,7 @@ def is_of_network(frame: traceback.FrameSummary) -> bool:
 
 
 def finish(program: Any, interface: Interface, facts: dict[str, str]) -> None:
-    """Names the axes and adds metadata; leaves out what the exporter tells of this machine: paths and lines of code."""
+    """Name the axes and add metadata; remove paths and code lines of this machine that the exporter adds."""
     ir = import_module('onnx_ir')
     model = program.model
     outputs = list(model.graph.outputs)
@@ -304,7 +305,7 @@ def finish(program: Any, interface: Interface, facts: dict[str, str]) -> None:
         node.doc_string = None
         for value in node.outputs:
             value.metadata_props.clear()
-            if value not in outputs:  # in torch's names for the axes; who reads the file finds them out
+            if value not in outputs:  # has torch's axis names; readers of the file infer its shape
                 value.shape = value.type = None
     for port, value in zip(interface.inputs + interface.outputs, [*model.graph.inputs, *outputs], strict=True):
         value.shape = ir.Shape(port.axes())
@@ -316,24 +317,24 @@ def finish(program: Any, interface: Interface, facts: dict[str, str]) -> None:
 
 def export_network(net: nn.Module, path: Path, *, name: str, weights: Path | None = None, check: bool = True,
                    overwrite: bool = False) -> list['Difference'] | None:
-    """Writes a network to an ONNX file, which appears when it is complete, and checked.
+    """Export a network to an ONNX file, which appears when it is complete and checked.
 
     Args:
-        net: a network that states its needs, on a CPU, in evaluation mode.
+        net: a network with a `spec`, on a CPU, in evaluation mode.
         path: the file.
-        name: what the network is called.
-        weights: the file of its weights, whose sha256 the ONNX file tells; None: it has none.
-        check: whether onnxruntime is to run it, where that is installed.
-        overwrite: whether a file that is there may be replaced.
+        name: name of the network.
+        weights: file of its weights, whose sha256 is stored in the ONNX file; None: it has none.
+        check: whether to run the file in onnxruntime, if that is installed.
+        overwrite: whether to replace an existing file.
 
     Returns:
-        how far the results are apart at each size; None: it was not checked.
+        differences of the results at each size; None: not checked.
 
     Raises:
-        ExportError: ONNX cannot hold the network.
-        CheckError: onnxruntime refuses the file, or makes something else of it.
-        ValueError: a package is missing, or the network does not state its needs.
-        OSError: the file is there already, or cannot be written.
+        ExportError: the network cannot be expressed in ONNX.
+        CheckError: onnxruntime cannot run the file, or gives different results.
+        ValueError: a package is missing, or the network has no `spec`.
+        OSError: the file exists, or cannot be written.
     """
     check_packages()
     if path.exists() and not overwrite:
@@ -356,7 +357,7 @@ def export_network(net: nn.Module, path: Path, *, name: str, weights: Path | Non
 # ---------------------------------------------------------------- onnxruntime
 
 class Difference(NamedTuple):
-    """How far the results of onnxruntime and torch are apart."""
+    """Largest difference between the results of onnxruntime and torch."""
 
     batch: int
     height: int
@@ -365,29 +366,29 @@ class Difference(NamedTuple):
 
 
 def check_file(path: Path, net: nn.Module, interface: Interface) -> list[Difference]:
-    """Runs a file and the network on random frames of three sizes.
+    """Run the file and the network on random frames of three sizes.
 
     Raises:
-        CheckError: onnxruntime cannot run it, or a pixel of some output differs by more than TOLERANCE.
+        CheckError: onnxruntime cannot run it, or a pixel of an output differs by more than TOLERANCE.
     """
     differences = []
     try:
         for difference in compare(path, net, interface):
             differences.append(difference)
-            if not difference.largest <= TOLERANCE:  # NaN, too
+            if not difference.largest <= TOLERANCE:  # also catches NaN
                 batch, height, width, largest = difference
                 raise CheckError(f'{type(net).__name__}: for {batch} x {height}x{width}, onnxruntime and torch differ '
                                  f'by {largest:.2g}, more than {TOLERANCE:g}; nothing was written')
     except CheckError:
         raise
-    except Exception as error:  # onnxruntime has no class of its own for its errors
+    except Exception as error:  # onnxruntime has no error class of its own
         raise CheckError(f'{type(net).__name__}: onnxruntime does not run the file: {first_line(str(error))}; nothing '
                          'was written') from error
     return differences
 
 
 def compare(path: Path, net: nn.Module, interface: Interface) -> Iterator[Difference]:
-    """Runs both on three sizes, of which the file was made for none."""
+    """Run the file and the network on three sizes, none of which was used for tracing."""
     session = import_module('onnxruntime').InferenceSession(str(path), providers=['CPUExecutionProvider'])
     multiple = spec_of(net).size_multiple
     units = -(-16 // multiple)
@@ -403,5 +404,5 @@ def compare(path: Path, net: nn.Module, interface: Interface) -> Iterator[Differ
 
 
 def largest_difference(output: Tensor, expected: Tensor) -> float:
-    """Of two tensors; infinite where their shapes differ."""
+    """Return the largest absolute difference of two tensors; infinite if their shapes differ."""
     return (output - expected).abs().max().item() if output.shape == expected.shape else float('inf')

@@ -1,4 +1,4 @@
-"""What mmengine's Runner needs to train and to test the systems of this package; `registry` imports it when asked."""
+"""Train and test the systems of this package with mmengine's Runner; `registry` imports this package on demand."""
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY
 
 from ..registry import DATASETS, METRICS, MODELS

@@ -1,4 +1,4 @@
-"""Scores of clips, as a validation of BasicSR's loop has them here, for mmengine's evaluators."""
+"""Score clips for mmengine's evaluators, as validation in this package's BasicSR loop does."""
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,25 +23,25 @@ from ..registry import METRICS
 
 @METRICS.register_module()
 class ClipMetrics(BaseMetric):
-    """Scores what RecipeModel restores, frame by frame, and means of given frames, of new ones, and of all.
+    """Score the output of RecipeModel frame by frame, and average over given frames, new frames, and all frames.
 
-    In the log they are `<name>_vsr`, `<name>_vfi` (where the network makes new frames) and `<name>_all`. Of metrics
-    that score but a part of the frames, such as those with a face, `<name>_all_coverage` and so on tell its share.
+    The log has `<name>_vsr`, `<name>_vfi` (if the network makes new frames) and `<name>_all`. For metrics that score
+    only some frames, such as those with a face, `<name>_all_coverage` and so on give their share.
 
     Args:
         frame_metrics: `val.metrics` of an option file: name -> {type, arguments}; see docs/metrics.md.
-        average: what the mean is over: clips (first within each, then over all) or frames.
-        num_worker: processes that compute scores beside this one.
-        collect_device: 'cpu' or 'gpu': where results of several processes meet.
-        prefix: goes before the names, with a slash.
+        average: 'clips' averages within each clip, then over clips; 'frames' averages over all frames.
+        num_worker: additional processes that compute scores.
+        collect_device: 'cpu' or 'gpu': where results of several processes are gathered.
+        prefix: prepended to the names, with a slash.
 
     Raises:
-        ValueError: there is no such metric, or it has no such argument.
+        ValueError: an unknown metric or argument.
     """
 
-    default_prefix = ''  # with None mmengine warns that there is none
+    default_prefix = ''  # with None, mmengine warns that it is missing
 
-    # Not `metrics`, by which mmengine's Runner knows a config of its Evaluator
+    # Not `metrics`, which mmengine's Runner takes as the sign of an Evaluator config
     def __init__(self, frame_metrics: Mapping[str, Mapping[str, Any]], average: str = 'clips', num_worker: int = 0,
                  collect_device: str = 'cpu', prefix: str | None = None):
         super().__init__(collect_device=collect_device, prefix=prefix)
@@ -49,11 +49,11 @@ class ClipMetrics(BaseMetric):
         self.scorer, self.average = Scorer(usable_metrics(options.metrics), num_worker), options.average
 
     def process(self, data_batch: Mapping[str, Any], data_samples: Sequence[dict[str, Any]]) -> None:
-        """Scores some clips.
+        """Score some clips.
 
         Args:
-            data_batch: their ground truth, as the loader gives it.
-            data_samples: what `RecipeModel` made of them.
+            data_batch: their ground truth, from the loader.
+            data_samples: output of `RecipeModel`.
         """
         color = (self.dataset_meta or {}).get('color', 'rgb')
         for i, sample in enumerate(data_samples):
@@ -65,7 +65,7 @@ class ClipMetrics(BaseMetric):
                 self.results.append((sample['temporal_scale'], scorer.result()))
 
     def compute_metrics(self, results: list[tuple[int, dict[str, FrameScores]]]) -> dict[str, float]:
-        """Means over the whole set; of single scores that are not finite the log tells how many are left out."""
+        """Return means over the whole set; log how many scores are left out because they are not finite."""
         if not results:
             return {}
         left_out = sum(not math.isfinite(value) for _, scores in results for name, values in scores.items()
@@ -84,18 +84,18 @@ class ClipMetrics(BaseMetric):
 
 
 def metric_builder(name: str, _metric: Callable[..., float]) -> Callable[..., ClipMetrics]:
-    """What builds an evaluator of a metric that is a function of two frames."""
+    """Return a function that builds an evaluator for a metric of two frames."""
     return partial(build_metric, name)
 
 
 def build_metric(metric_type: str, *, average: str = 'clips', num_worker: int = 0, collect_device: str = 'cpu',
                  prefix: str | None = None, **arguments: Any) -> ClipMetrics:
-    """Scores clips by one metric, whose name in the log is its type without 'calculate_'.
+    """Build an evaluator for one metric; its name in the log is its type without 'calculate_'.
 
     Args:
-        metric_type: its type.
-        average, num_worker, collect_device, prefix: as `ClipMetrics` takes them.
-        arguments: those of the metric.
+        metric_type: type of the metric.
+        average, num_worker, collect_device, prefix: see `ClipMetrics`.
+        arguments: of the metric.
     """
     name = metric_type.removeprefix('calculate_')
     return ClipMetrics({name: {'type': metric_type, **arguments}}, average, num_worker, collect_device, prefix)

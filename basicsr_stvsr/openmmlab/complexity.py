@@ -1,8 +1,6 @@
-"""The zoo as a table of multiplications and parameters, which mmengine.analysis counts; see `zoo.complexity`.
+"""Print a Markdown table of multiplications and parameters of the zoo, counted by mmengine; see `zoo.complexity`.
 
     python -m basicsr_stvsr.openmmlab.complexity
-
-prints it in Markdown.
 """
 from basicsr.archs import build_network
 
@@ -12,7 +10,7 @@ from ..zoo.table import ZOO
 
 
 def zoo_table() -> str:
-    """The zoo as a Markdown table: counts of mmengine, and of `stvsr info` beside them."""
+    """Return the zoo as a Markdown table, with the counts of mmengine and of `stvsr info`."""
     rows = ['| model | network | given, LR frames | parameters | GFLOPs, mmengine | of these convolutions | '
             'GMACs, stvsr info |', '|---|---|---|---|---|---|---|']
     h, w = MEASURED_SIZE

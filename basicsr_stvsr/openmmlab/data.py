@@ -1,4 +1,4 @@
-"""Data sets of BasicSR as mmengine builds them, and the order of samples that BasicSR's loop has here."""
+"""Build BasicSR data sets in mmengine, with the sample order of this package's BasicSR loop."""
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
@@ -14,29 +14,29 @@ from ..registry import DATA_SAMPLERS, DATASETS
 
 
 def dataset_builder(_name: str, dataset: type[Dataset]) -> Callable[..., Dataset]:
-    """What builds a data set of the keys of a config."""
+    """Return a function that builds a data set from the keys of a config."""
     return partial(build_dataset, dataset)
 
 
 def build_dataset(dataset_class: type[Dataset], **options: Any) -> Dataset:
-    """A data set of BasicSR, which takes all of its options as one dict.
+    """Build a BasicSR data set, whose options are a single dict.
 
     Args:
         dataset_class: its class.
         options: as in `datasets.<name>` of an option file, with `scale`.
 
     Raises:
-        ValueError, OSError: as the data set does; options are named `datasets.<class>.<option>` there.
+        ValueError, OSError: raised by the data set; messages name options as `datasets.<class>.<option>`.
     """
     name = dataset_class.__name__
     dataset = dataset_class({'name': name, 'key': name, **ConfigDict(options).to_dict()})
-    dataset.metainfo = {'name': dataset.opt['name'], 'color': color_of(dataset)}  # which mmengine hands to evaluators
+    dataset.metainfo = {'name': dataset.opt['name'], 'color': color_of(dataset)}  # mmengine passes it to evaluators
     return dataset
 
 
 @DATASETS.register_module(name='SeededDataset')
 def build_seeded_dataset(dataset: dict[str, Any]) -> SeededDataset:
-    """A data set whose samples, crops and flips included, follow from the seeds that `SeededSampler` gives.
+    """Build a data set whose samples, including crops and flips, depend on the seeds of `SeededSampler`.
 
     Args:
         dataset: config of the data set.
@@ -48,16 +48,16 @@ def build_seeded_dataset(dataset: dict[str, Any]) -> SeededDataset:
 
 @DATA_SAMPLERS.register_module()
 class SeededSampler(Sampler[SeededIndex]):
-    """The samples of this process, without end, in the order in which BasicSR's loop has them here.
+    """Yield the samples of this process without end, in the order of this package's BasicSR loop.
 
-    Of the same seed, `manual_seed` there and `randomness.seed` here, and batch size, batches are the same, whatever the
-    number of processes and workers. A training that is resumed goes on with the samples that come next.
+    With the same batch size and seed (`manual_seed` there, `randomness.seed` here), batches are the same for any number
+    of processes and workers. A resumed training continues with the next samples.
 
     Args:
         dataset: a SeededDataset.
-        seed: of the order and of the samples; None: one that all processes agree upon.
-        enlarge_ratio: an epoch has every sample so many times, as `dataset_enlarge_ratio` of option files.
-        shuffle: False: in the order of the data set.
+        seed: of the order and of the samples; None: all processes agree on a random one.
+        enlarge_ratio: how many times an epoch repeats every sample, as `dataset_enlarge_ratio` of option files.
+        shuffle: False: keep the order of the data set.
 
     Raises:
         ValueError: the data set does not take seeds.
@@ -68,7 +68,7 @@ class SeededSampler(Sampler[SeededIndex]):
             raise ValueError("SeededSampler needs dataset=dict(type='SeededDataset', dataset=dict(type=...)), but the "
                              f'data set is {type(dataset).__name__}')
         rank, world_size = get_dist_info()
-        # A batch of n is n batches of one, one after another
+        # A batch of n equals n successive batches of one
         self.stream = SampleStream(
             len(dataset), 1, rank=rank, world_size=world_size, seed=sync_random_seed() if seed is None else seed,
             enlarge_ratio=enlarge_ratio, shuffle=shuffle)

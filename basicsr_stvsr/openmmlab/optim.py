@@ -1,4 +1,4 @@
-"""Optimisers of two networks that learn against each other."""
+"""Optimisers for adversarial training."""
 from typing import Any
 
 from mmengine.model import is_model_wrapper
@@ -10,12 +10,12 @@ from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class NetworkOptimWrapperConstructor:
-    """Gives every network an optimiser of its own.
+    """Build a separate optimiser for every network.
 
     Args:
-        optim_wrapper_cfg: by the names that the networks have in the model, configs as mmengine has them for one
-            optimiser: net_g=dict(optimizer=dict(type='Adam', lr=1e-4)), net_d=dict(...).
-        paramwise_cfg: must be None, as each of these has its own.
+        optim_wrapper_cfg: name of the network in the model -> mmengine config for one optimiser, for example
+            net_g=dict(optimizer=dict(type='Adam', lr=1e-4)), net_d=dict(...).
+        paramwise_cfg: must be None; put it into the config of each network.
     """
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None):

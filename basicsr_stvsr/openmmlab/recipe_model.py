@@ -1,6 +1,6 @@
-"""The systems of this package under mmengine's Runner: a paper's losses on its data, steps and logs by mmengine.
+"""Systems of this package under mmengine's Runner: losses and data of a paper, with mmengine's steps and logs.
 
-Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale.
+Shapes: B clips, T input frames, U output frames, H x W pixels of the LR grid, s = scale.
 """
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from ..inference.windows import restore_frames
 from ..models.stvsr_model import STVSRModel
 from ..registry import MODELS
 
-# Options of `train` that are not the model's here -> where a config of mmengine has them
+# Options of `train` that are not the model's here -> where they are in an mmengine config
 OF_RUNNER = {
     'optim_g': 'optim_wrapper', 'optim_d': 'optim_wrapper.net_d', 'lr_mul': 'optim_wrapper.paramwise_cfg',
     'grad_clip': 'optim_wrapper.clip_grad', 'accumulate': 'optim_wrapper.accumulative_counts',
@@ -31,15 +31,15 @@ OF_RUNNER = {
     'warmup_iter': "param_scheduler, type='RecipeLR'",
     'total_iter': 'train_cfg.max_iters', 'unit': 'train_cfg', 'ema_decay': "custom_hooks, type='EMAHook'",
     'compile': 'compile', 'max_nonfinite': 'the loop of BasicSR alone'}
-# What the check of options asks for nevertheless; nothing is done by it
+# Placeholders for options that the check requires but that have no effect here
 UNUSED = {
     'optim_g': {'type': 'SGD', 'lr': 1.0}, 'scheduler': {'type': 'MultiStepLR', 'milestones': []}, 'total_iter': 1}
-OF_PREDICTION = {'overlap', 'tile', 'reset_at_cuts'}  # the options of `val` that are not the evaluator's or the loop's
-OF_CLIP = 'lq', 'gt', 'gt_start', 'lq_flow'  # parts of a sample by which a clip is restored
+OF_PREDICTION = {'overlap', 'tile', 'reset_at_cuts'}  # options of `val` for the model; others are for evaluator or loop
+OF_CLIP = 'lq', 'gt', 'gt_start', 'lq_flow'  # parts of a sample needed to restore a clip
 
 
 class LossesOnly:
-    """Mixin for a model of BasicSR of which mmengine takes the steps."""
+    """Mixin for a BasicSR model whose optimiser steps are run by mmengine."""
 
     def setup_optimizers(self) -> None:
         pass
@@ -50,27 +50,27 @@ class LossesOnly:
 
 @MODELS.register_module()
 class RecipeModel(BaseModel):
-    """Trains and restores as a paper's model does, whose `prepare_batch` and `compute_losses` it calls.
+    """Train and restore with the model of a paper, by calling its `prepare_batch` and `compute_losses`.
 
-    Its arguments are blocks of an option file. What mmengine has elsewhere in a config, such as optimisers, is refused
-    here. An adversarial training has an optimiser for each network, see `NetworkOptimWrapperConstructor`.
+    The arguments are blocks of an option file. Options that belong elsewhere in an mmengine config, such as optimisers,
+    are refused. Adversarial training needs an optimiser for each network, see `NetworkOptimWrapperConstructor`.
 
     Args:
         model_type: the paper's model, such as HOFFRModel.
-        scale: how many times higher and wider frames become.
+        scale: upscaling factor.
         network_g: the network: {type, arguments}.
-        network_d: the discriminator of an adversarial training.
-        train: the losses, and what else is the paper's own; None: it is only tested.
-        val: overlap, tile and reset_at_cuts, for clips that are validated or tested.
-        path: pretrain_network_g and pretrain_network_d, files of weights of BasicSR, and how they are read.
-        data_preprocessor, init_cfg: as BaseModel takes them.
+        network_d: the discriminator for adversarial training.
+        train: losses and other options of the paper; None: test only.
+        val: overlap, tile and reset_at_cuts, for validation and test clips.
+        path: pretrain_network_g and pretrain_network_d, BasicSR weight files, and how to read them.
+        data_preprocessor, init_cfg: see BaseModel.
 
     Attributes:
         recipe: the paper's model.
-        net_g, net_d: its networks; net_d is None without an adversarial training.
+        net_g, net_d: its networks; net_d is None without adversarial training.
 
     Raises:
-        ValueError: an option is unknown or does not fit; a line for each, which begins with `model.`.
+        ValueError: an option is unknown or does not fit; one line each, starting with `model.`.
         FileNotFoundError: a file of `path` is missing.
     """
 
@@ -87,13 +87,14 @@ class RecipeModel(BaseModel):
 
     def forward(self, lq: Tensor | list[Tensor], mode: str = 'tensor', **others: Any) -> (
             Tensor | dict[str, Tensor] | list[dict[str, Any]]):
-        """The three things that mmengine asks a model for.
+        """Run one of mmengine's three forward modes.
 
         Args:
             lq: (B, T, C, H, W), or a list of clips, 0-1.
-            mode: 'tensor': the network's output, (B, U, C, sH, sW); 'loss': weighted loss terms by name; 'predict': of
-                each clip a dict of `frames`, pairs of number and (C, sH, sW), 0-1, on the CPU, and `temporal_scale`.
-            others: the rest of the batch, as a data set of this package gives it.
+            mode: 'tensor': return the network's output, (B, U, C, sH, sW); 'loss': return weighted loss terms by name;
+                'predict': return a dict for each clip, with `frames`, pairs of number and (C, sH, sW), 0-1, on the CPU,
+                and `temporal_scale`.
+            others: the rest of the batch, from a data set of this package.
         """
         if mode == 'tensor':
             flow = others.get('lq_flow')
@@ -112,26 +113,26 @@ class RecipeModel(BaseModel):
     # ---------------------------------------------------------------- training
 
     def fed_with(self, batch: Mapping[str, Any]) -> STVSRModel:
-        """The paper's model, ready to compute the losses of a batch.
+        """Feed a batch to the paper's model, and return the model.
 
         Raises:
-            ValueError: it has no losses, or the batch does not fit the network.
+            ValueError: the model has no losses, or the batch does not fit the network.
         """
         if not self.recipe.is_train:
             raise ValueError('model.train is missing: the losses to train on')
-        # mmengine may have put them into DistributedDataParallel.
+        # mmengine may have wrapped them in DistributedDataParallel.
         self.recipe.net_g, self.recipe.net_d = self.net_g, self.net_d
         self.recipe.feed_data({name: stacked(values) for name, values in batch.items()})
         return self.recipe
 
     def train_step(self, data: Mapping[str, Any], optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, Tensor]:
-        """A step of the network; of an adversarial training first of the generator, then of the discriminator.
+        """Run a training step; for adversarial training, first of the generator, then of the discriminator.
 
         Returns:
             loss terms and their sum, for the log.
 
         Raises:
-            ValueError: the batch does not fit the network, or two networks have one optimiser.
+            ValueError: the batch does not fit the network, or two networks share one optimiser.
         """
         if self.net_d is None:
             return super().train_step(data, optim_wrapper)
@@ -149,7 +150,7 @@ class RecipeModel(BaseModel):
         return log | losses | recipe.statistics
 
     def step_generator(self, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """Makes the frames, and takes a step where it is the generator's turn; see AdaptiveGANModel."""
+        """Make the frames, and run a generator step if it is the generator's turn; see AdaptiveGANModel."""
         recipe, number = self.recipe, MessageHub.get_current_instance().get_info('iter', 0) + 1
         if not recipe.is_turn_of_generator(number):
             with torch.no_grad(), optim_wrapper.optim_context(self.net_g):
@@ -162,19 +163,19 @@ class RecipeModel(BaseModel):
         self.net_d.requires_grad_(True)
         return log
 
-    # mmengine's adds up only those terms whose name has 'loss' in it.
+    # mmengine's version adds up only terms whose name contains 'loss'.
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of all terms, and what the log tells."""
+        """Return the sum of all terms, and the values for the log."""
         loss = sum(losses.values())
         return loss, OrderedDict(loss=loss, **losses)
 
     # ---------------------------------------------------------------- clips
 
     def restore(self, clip: Mapping[str, Any]) -> dict[str, Any]:
-        """Restores a whole clip, as a validation of BasicSR's loop does here.
+        """Restore a whole clip, as validation in this package's BasicSR loop does.
 
         Args:
-            clip: `lq` (T, C, H, W), and what else of OF_CLIP there is.
+            clip: `lq` (T, C, H, W), and other keys of OF_CLIP if available.
         """
         recipe, net = self.recipe, self.bare_net
         lq = recipe.given_frames(net, clip)
@@ -186,7 +187,7 @@ class RecipeModel(BaseModel):
 
 
 def stacked(values: Any) -> Any:
-    """A batch of samples of which mmengine's pseudo_collate, its default, has made a list."""
+    """Stack samples that mmengine's default, pseudo_collate, has put into a list."""
     is_list = isinstance(values, list) and bool(values) and torch.is_tensor(values[0])
     return torch.stack(values) if is_list else values
 
@@ -194,10 +195,10 @@ def stacked(values: Any) -> Any:
 # ---------------------------------------------------------------- options
 
 def build_recipe(blocks: Mapping[str, Any]) -> STVSRModel:
-    """A paper's model without optimisers, from blocks of options of which some may be None.
+    """Build a paper's model without optimisers from blocks of options; blocks may be None.
 
     Raises:
-        ValueError: an option is unknown or does not fit; a line for each.
+        ValueError: an option is unknown or does not fit; one line each.
     """
     blocks = ConfigDict({name: block for name, block in blocks.items() if block is not None}).to_dict()
     if not has_schema(blocks):
@@ -208,9 +209,9 @@ def build_recipe(blocks: Mapping[str, Any]) -> STVSRModel:
     if is_train:
         blocks['train'] |= UNUSED | ({'optim_d': UNUSED['optim_g']} if blocks['train'].get('gan_opt') else {})
     opt = checked({'name': blocks['model_type'], 'datasets': {}, **blocks})
-    # Device by device, which mmengine chooses; it also wraps the model where there are several processes.
+    # mmengine chooses the device, and wraps the model if there are several processes.
     opt |= {'num_gpu': int(get_device() == 'cuda'), 'dist': False, 'rank': 0, 'world_size': 1, 'is_train': is_train,
-            # Of flows that the losses ask for, the batches tell
+            # Tells the check that the batches contain the flows that losses need
             'datasets': {'train': {'dataroot_flow': 'batch'}}}
     opt.setdefault('val', {})
     complete_paths(opt, root_path='')
@@ -219,7 +220,7 @@ def build_recipe(blocks: Mapping[str, Any]) -> STVSRModel:
 
 
 def refuse_options_of_runner(blocks: Mapping[str, Any]) -> None:
-    """Raises ValueError where options stand in the model that mmengine has elsewhere."""
+    """Raise ValueError for options in the model that belong elsewhere in an mmengine config."""
     problems = [f'model.train.{name} is not for the model, but for {OF_RUNNER[name]}'
                 for name in blocks.get('train', {}) if name in OF_RUNNER]
     problems += [f'model.val.{name} is not for the model, whose are {", ".join(sorted(OF_PREDICTION))}; metrics and '
@@ -229,7 +230,7 @@ def refuse_options_of_runner(blocks: Mapping[str, Any]) -> None:
 
 
 def checked(opt: dict[str, Any]) -> dict[str, Any]:
-    """The options with defaults filled in, checked as those of a file are."""
+    """Check the options like those of a file, and fill in defaults."""
     options = Options.read(opt, 'model.')
     problems = [f'model.{problem}' for problem in misfits(opt, options)]
     if problems:

@@ -1,4 +1,4 @@
-"""mmengine's Runner from the command line, as the tools of OpenMMLab's projects have it.
+"""Run mmengine's Runner from the command line, like the tools of OpenMMLab's projects.
 
     python -m basicsr_stvsr.openmmlab.run train options/mmengine/fstrn_small.py
     python -m basicsr_stvsr.openmmlab.run test options/mmengine/fstrn_small.py work_dirs/fstrn_small/iter_3800.pth
@@ -40,11 +40,11 @@ def read_command(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def make_config(args: argparse.Namespace) -> Config:
-    """The config that the Runner of a command gets."""
+    """Build the config for the Runner of a command."""
     config = Config.fromfile(args.config)
     if args.action == 'train':
         config.resume = args.resume or config.get('resume', False)
-    else:  # which needs no losses
+    else:  # needs no losses
         config.model.update(train=None, network_d=None)
     if args.action == 'test' and args.checkpoint:
         config.load_from, config.model.path = args.checkpoint, None

@@ -1,4 +1,4 @@
-"""The learning rates of BasicSR's loop for mmengine, whose own schedules fall during a warm-up too."""
+"""Learning-rate schedules of BasicSR for mmengine, whose built-in schedules also decay during warm-up."""
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,18 +17,17 @@ CLASSES = {'MultiStepLR': MultiStepRestartLR, 'MultiStepRestartLR': MultiStepRes
 
 @PARAM_SCHEDULERS.register_module()
 class RecipeLR(_ParamScheduler):
-    """`train.scheduler` and `train.warmup_iter` of an option file, in iterations.
+    """Learning-rate schedule from `train.scheduler` and `train.warmup_iter` of an option file, in iterations.
 
     Args:
-        optimizer: whose rates are set; the rate of each of its groups is that at the start.
+        optimizer: its rates are set; the current rate of each group is the initial rate.
         scheduler: {type: MultiStepLR | MultiStepRestartLR | CosineAnnealingRestartLR, ...}.
-        warmup_iter: the rate first rises linearly over so many iterations; -1: it does not.
-        begin, end, last_step, by_epoch, verbose: as mmengine's schedules have them; by_epoch must be False. A Runner
-            sets end to its max_iters.
+        warmup_iter: iterations of linear warm-up; -1: none.
+        begin, end, last_step, by_epoch, verbose: as in mmengine's schedules; by_epoch must be False. A Runner sets end
+            to its max_iters.
 
     Raises:
-        ValueError: an option of the scheduler is unknown or wrong, its periods do not reach `end`, or the schedule is
-            to go by epochs.
+        ValueError: an option of the scheduler is unknown or wrong, its periods end before `end`, or by_epoch is set.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer | OptimWrapper, scheduler: Mapping[str, Any],
@@ -42,7 +41,7 @@ class RecipeLR(_ParamScheduler):
         options = SCHEDULERS[scheduler['type']].read(ConfigDict(scheduler).to_dict(), 'param_scheduler.scheduler.')
         self.scheduler, self.warmup_iter = options.complete(), warmup_iter
         length = sum(self.scheduler.get('periods', [end]))
-        if length < end:  # BasicSR's knows no rate behind the last period
+        if length < end:  # BasicSR's schedule has no rate after the last period
             raise ValueError(f'param_scheduler.scheduler.periods add up to {length}, but must reach '
                              f'train_cfg.max_iters {end}')
         self.schedule: torch.optim.lr_scheduler.LRScheduler | None = None
@@ -53,17 +52,17 @@ class RecipeLR(_ParamScheduler):
         return {name: value for name, value in super().state_dict().items() if name != 'schedule'}
 
     def _get_value(self) -> list[float]:
-        """The rates of the coming iteration, whose number, from 0, is `last_step`."""
+        """Return the rates of the next iteration, whose number, from 0, is `last_step`."""
         if self.last_step < self.warmup_iter:
             return [rate * (self.last_step + 1) / self.warmup_iter for rate in self.base_values]
         self.schedule = self.schedule or self.new_schedule()
         while self.schedule.last_epoch < self.last_step:
-            self.schedule.optimizer.step()  # else torch warns
+            self.schedule.optimizer.step()  # otherwise torch warns
             self.schedule.step()
         return self.schedule.get_last_lr()
 
     def new_schedule(self) -> torch.optim.lr_scheduler.LRScheduler:
-        """BasicSR's, of an optimiser of nothing that has these rates."""
+        """Build BasicSR's schedule for a dummy optimiser with these rates."""
         groups = [{'params': nn.Parameter(torch.zeros(())), 'lr': rate} for rate in self.base_values]
         arguments = {name: value for name, value in self.scheduler.items() if name != 'type'}
         return CLASSES[self.scheduler['type']](torch.optim.SGD(groups), **arguments)

@@ -1,7 +1,7 @@
-"""How results are measured, by name: data sets, frames, channel, borders, means, and what was published by it.
+"""Evaluation protocols: data sets, frames, channels, borders, averaging, and the scores published with them.
 
-A protocol's file holds options, `scale`, `datasets` and `val`, on which files in `options/` are based, too. The table
-below adds what the papers print. `stvsr test --protocol NAME --model MODEL` measures by one; see docs/evaluation.md.
+The file of a protocol holds the options `scale`, `datasets` and `val`; files in `options/` build on it too. The table
+below adds the scores printed in papers. `stvsr test --protocol NAME --model MODEL` runs one; see docs/evaluation.md.
 """
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ class Published:
     """A row of a table in a paper.
 
     Attributes:
-        method: as the paper calls it.
-        scores: 'data set/metric/group' -> score, by the names in the protocol's file; groups are 'all', 'vsr' (frames
-            that were given) and 'vfi' (those between them).
-        note: what to know of it.
+        method: name in the paper.
+        scores: 'data set/metric/group' -> score, with the names in the protocol's file; groups are 'all', 'vsr' (given
+            frames) and 'vfi' (interpolated frames).
+        note: remark on the row.
     """
     method: str
     scores: Mapping[str, float]
@@ -28,13 +28,13 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """A way to measure.
+    """An evaluation protocol.
 
     Attributes:
         file: its options.
-        about: in a line.
+        about: description in one line.
         source: of the published rows.
-        published: what papers print.
+        published: rows printed in papers.
     """
     file: Path
     about: str
@@ -44,7 +44,7 @@ class Protocol:
 
 def _table3(method: str, ucf101: str, middlebury: str, vid4: str, vimeo90k: str, apart: str = '', note: str = '') -> (
         Published):
-    """A row of MBNet's Table 3: PSNR/SSIM/NIQE by data set, then PSNR of Vimeo-90K's given and new frames."""
+    """Parse a row of MBNet's Table 3: PSNR/SSIM/NIQE by data set, then PSNR of Vimeo-90K's given and new frames."""
     scores = {}
     for dataset, text in (('ucf101', ucf101), ('middlebury_other', middlebury), ('vid4', vid4), ('vimeo90k', vimeo90k)):
         for metric, value in zip(('psnr', 'ssim', 'niqe'), text.split('/') if text else ()):  # noqa: B905  (Vid4: no NIQE)
@@ -55,7 +55,7 @@ def _table3(method: str, ucf101: str, middlebury: str, vid4: str, vimeo90k: str,
 
 
 def _table1(method: str, vsr: str, vfi: str, both: str) -> Published:
-    """A row of MBNet's Table 1 or 2: PSNR[/SSIM] of given frames, of new ones, and of all."""
+    """Parse a row of MBNet's Table 1 or 2: PSNR[/SSIM] of given frames, of new ones, and of all."""
     scores = {f'vimeo90k_00001/{metric}/{group}': float(value)
               for group, text in (('vsr', vsr), ('vfi', vfi), ('all', both))
               for metric, value in zip(('psnr', 'ssim'), text.split('/'))}  # noqa: B905  (Table 2 has no SSIM)
@@ -63,7 +63,7 @@ def _table1(method: str, vsr: str, vfi: str, both: str) -> Published:
 
 
 def _table5(weights: str, vsr: float, vfi: float, both: float) -> Published:
-    """A row of MBNet's Table 5, whose mean is over triplets."""
+    """Parse a row of MBNet's Table 5, whose mean is over triplets."""
     scores = {'vimeo90k_00001/psnr/vsr': vsr, 'vimeo90k_00001/psnr/vfi': vfi}
     return Published(method=f'loss weights {weights}', scores=MappingProxyType(scores),
                      note=f'mean by triplets {both}, which val.overlap: all gives')
@@ -151,7 +151,7 @@ PROTOCOLS = {
 
 
 def protocol_of(name: str) -> Protocol:
-    """Raises ValueError where there is no such protocol."""
+    """Return the protocol of a name; raise ValueError if it is unknown."""
     if name not in PROTOCOLS:
         raise ValueError(f'no protocol {name!r}, expected one of {", ".join(PROTOCOLS)}')
     return PROTOCOLS[name]

@@ -1,4 +1,4 @@
-"""What a measurement leaves: numbers for machines, a table beside the published ones, and pictures."""
+"""Report a measurement: scores as files, a table next to the published scores, and plots."""
 import csv
 import json
 import math
@@ -20,16 +20,16 @@ GROUPS = {'all': 'all', 'vsr': 'given', 'vfi': 'new'}
 
 
 def write_report(folder: Path, protocol: Protocol, made: Mapping[str, Any], datasets: Sequence[str]) -> None:
-    """Writes, into a folder with a `<data set>.json` of each data set (see `ClipModel.report`):
+    """Write a report into a folder that holds a `<data set>.json` for each data set (see `ClipModel.report`):
 
-    * results.json: means by data set, metric and group; how they came about; the published rows;
+    * results.json: means by data set, metric and group; how they were measured; the published rows;
     * table.md: the published rows and this one;
     * clips.csv, frames.csv: the score of each clip and of each frame;
-    * frames.png, clips.png: PSNR by the number of the frame, and of the frames of each clip.
+    * frames.png, clips.png: PSNR by frame number, and the distribution over the frames of each clip.
 
     Args:
-        protocol: by which was measured.
-        made: what to tell of the measurement; `protocol` and `model` among it.
+        protocol: the protocol of the measurement.
+        made: facts about the measurement, including `protocol` and `model`.
         datasets: names.
     """
     results = {name: json.loads((folder / f'{name}.json').read_text()) for name in datasets}
@@ -54,7 +54,7 @@ def write_report(folder: Path, protocol: Protocol, made: Mapping[str, Any], data
 
 
 def share_of(result: Mapping[str, Any], clip: str, metric: str, group: str) -> float | None:
-    """The share of a clip's frames that a metric scores, where not all of them show what it is for."""
+    """Return the share of a clip's frames that a metric scores, if it scores only some of them."""
     shares = result.get('coverage', {}).get('clips', {})
     return shares.get(clip, {}).get(metric, {}).get(group)
 
@@ -70,20 +70,20 @@ def write_rows(path: Path, head: Sequence[str], rows: Any) -> None:
 
 def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, Any],
           coverage: Mapping[str, Any]) -> str:
-    """A Markdown table: a column for each data set, metric and group of frames; published rows first.
+    """Return a Markdown table with a column for each data set, metric and group of frames; published rows first.
 
     Args:
         averages: data set -> metric -> group -> score.
-        coverage: likewise the share of the frames that a score is of, for metrics that score but a part.
+        coverage: the same for the share of scored frames, for metrics that score only some frames.
     """
     ours, shares = ({(dataset, metric, group): value for dataset, metrics in values.items()
                      for metric, groups in metrics.items() for group, value in groups.items()}
                     for values in (averages, coverage))
     rows = [(row.method, {tuple(key.split('/')): score for key, score in row.scores.items()})
             for row in protocol.published]
-    # Where no frames are new, the given ones are all
+    # Without new frames, the given ones are all frames
     columns = [key for key in ours if not (key[2] == 'vsr' and (*key[:2], 'vfi') not in ours)]
-    # What was not measured, as for want of a file, but is published
+    # Published scores that were not measured, for example because a file is missing
     known = {published_key(key) for key in columns}
     columns += dict.fromkeys(key for _, scores in rows for key in scores if key[0] in averages and key not in known)
     heads = [f'{dataset} {metric}' + ('' if group == 'all' else f', {GROUPS[group]}')
@@ -104,18 +104,17 @@ def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, An
 
 
 def published_key(key: tuple[str, str, str]) -> tuple[str, str, str]:
-    """Data set, metric and group by the names in the protocol's file, without what a metric rests on: `lpips (alex-…)`.
-    """
+    """Return data set, metric and group with the names in the protocol's file, without suffixes: `lpips (alex-…)`."""
     dataset, metric, group = key
     return dataset, metric.partition(' (')[0], group
 
 
 def cell(score: float | None, share: float | None = None) -> str:
-    """Four digits behind the point for what is of the order of 1, three for PSNR, three in all for what is small; a
-    dash where there is none.
+    """Format a score: three decimals for PSNR, four for values around 1, three significant digits for small ones.
 
     Args:
-        share: of the frames, which the score is of; it follows in brackets.
+        score: None or not finite: a dash.
+        share: share of scored frames, appended in brackets.
     """
     covered = '' if share is None else f' ({share:.1%})'
     if score is None or not math.isfinite(score):
@@ -123,13 +122,13 @@ def cell(score: float | None, share: float | None = None) -> str:
     return (digits(score) if abs(score) < 2 else f'{score:.3f}') + covered
 
 
-# ---------------------------------------------------------------- pictures
+# ---------------------------------------------------------------- plots
 
-Clips = dict[str, list[tuple[int, float]]]  # clip -> (number of the frame, PSNR)
+Clips = dict[str, list[tuple[int, float]]]  # clip -> (frame number, PSNR)
 
 
 def psnr_of(result: Mapping[str, Any]) -> Clips:
-    """The first PSNR of the results, by clip; frames without one, as equal ones, are left out."""
+    """Return the first PSNR in the results, by clip; skip frames without one, such as equal frames."""
     frames = result['frames']
     metric = next(metric for metric in next(iter(frames.values())) if metric.startswith('psnr'))
     return {clip: [(number, score) for number, score in metrics[metric] if score is not None]
@@ -137,7 +136,7 @@ def psnr_of(result: Mapping[str, Any]) -> Clips:
 
 
 def plot(scores: Mapping[str, Clips], draw: Any) -> Figure:
-    """A panel for each data set."""
+    """Draw a panel for each data set."""
     figure = Figure(figsize=(6 * len(scores), 3.5), layout='constrained')
     for axes, (name, clips) in zip(figure.subplots(1, len(scores), squeeze=False)[0], scores.items(), strict=True):
         draw(axes, clips)
@@ -148,7 +147,7 @@ def plot(scores: Mapping[str, Clips], draw: Any) -> Figure:
 
 
 def plot_frames(axes: Axes, clips: Clips) -> None:
-    """PSNR by the number of the frame: each clip where they are few, and the mean over the clips."""
+    """Plot PSNR by frame number: the mean over the clips, and each clip if there are few."""
     by_number = defaultdict(list)
     for clip, values in clips.items():
         for number, score in values:
@@ -163,7 +162,7 @@ def plot_frames(axes: Axes, clips: Clips) -> None:
 
 
 def plot_clips(axes: Axes, clips: Clips) -> None:
-    """Quartiles and extremes of the frames of each clip; of many clips, of the means of all."""
+    """Plot quartiles and extremes of the frames of each clip; with many clips, of the clip means."""
     shown = {clip: [score for _, score in values] for clip, values in clips.items()}
     if len(shown) > 20:
         shown = {f'{len(shown)} clips': [sum(values) / len(values) for values in shown.values() if values]}

@@ -1,4 +1,4 @@
-"""Measures a network by a protocol, and writes what came out."""
+"""Measure a network with a protocol, and write a report."""
 import platform
 import shlex
 import sys
@@ -19,16 +19,16 @@ from ..version import __version__
 from . import protocol_of
 from .report import write_report
 
-BASELINES = {  # name -> network, and how it makes the frame between two
+BASELINES = {  # name -> network, and how it makes interpolated frames
     'bicubic': {'type': 'BicubicAverage', 'between': 'mean'},
     'bicubic-repeat': {'type': 'BicubicAverage', 'between': 'repeat'},
     'bicubic-dis': {'type': 'BicubicDIS'},
 }
-_DATA = 'datasets'  # the folder that files of protocols name
+_DATA = 'datasets'  # the data folder in the files of protocols
 
 
 def baseline(name: str, opt: Mapping[str, Any]) -> dict[str, Any]:
-    """`network_g` of bicubic interpolation that gives the frames which a protocol scores."""
+    """Return `network_g` of bicubic interpolation for the frames that a protocol scores."""
     dataset = next(dataset for dataset in opt['datasets'].values() if dataset)
     network = {**BASELINES[name], 'scale': opt['scale'], 'temporal_scale': dataset.get('temporal_scale', 2),
                'first_output': dataset.get('gt_start', 0)}
@@ -38,16 +38,16 @@ def baseline(name: str, opt: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_of(name: str, data: Path, chosen: Collection[str] = ()) -> dict[str, Any]:
-    """`scale`, `datasets` and `val` of a protocol.
+    """Return `scale`, `datasets` and `val` of a protocol.
 
     Args:
         name: of the protocol.
-        data: the folder in which the data sets lie.
+        data: the folder of the data sets.
         chosen: names of data sets; default: all.
 
     Raises:
-        ValueError: there is no such protocol, or it has no such data set.
-        FileNotFoundError: a data set is not there.
+        ValueError: an unknown protocol, or one without such a data set.
+        FileNotFoundError: a data set is missing.
     """
     opt = load_options(str(protocol_of(name).file))
     sets = {key: dict(dataset) for key, dataset in opt['datasets'].items() if dataset}
@@ -71,19 +71,19 @@ def options_of(name: str, data: Path, chosen: Collection[str] = ()) -> dict[str,
 def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: Path | None, *,
             param_key: str | None = None, data: Path = Path(_DATA), into: Path = Path('results'),
             chosen: Collection[str] = (), num_worker: int = 0, precision: str = 'fp32') -> Path:
-    """Measures a network, and writes results.json, table.md, clips.csv, frames.csv and pictures, see `write_report`.
+    """Measure a network, and write results.json, table.md, clips.csv, frames.csv and plots, see `write_report`.
 
     Args:
         name: of the protocol.
         label: of the network, in tables and in the folder's name.
-        network: its options; None for a baseline, whose name is then the label.
-        weights: None: it has none.
+        network: its options; None for a baseline, which `label` names.
+        weights: None: the network has none.
         param_key: which weights of the file; default: `params_ema` if it has them, else `params`.
-        data: the folder in which the data sets lie.
-        into: the folder in which a folder of results is made; one that is there is moved aside, as BasicSR does.
+        data: the folder of the data sets.
+        into: the parent of the results folder; an existing results folder is renamed, as in BasicSR.
         chosen: names of the data sets to measure; default: all of the protocol.
-        num_worker: processes that compute scores beside the network.
-        precision: of its convolutions, 'fp32', 'bf16' or 'fp16'; 'fp32' is what others measure in.
+        num_worker: additional processes that compute scores.
+        precision: of convolutions, 'fp32', 'bf16' or 'fp16'; use 'fp32' to compare with others.
 
     Returns:
         the folder of the results.
@@ -105,7 +105,7 @@ def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: P
 
 def measure_frames(name: str, label: str, frames: Path, *, data: Path = Path(_DATA), into: Path = Path('results'),
                    chosen: Collection[str] = (), num_worker: int = 0) -> Path:
-    """Measures saved frames, `<frames>/<data set>/<clip>/<frame>.png`.
+    """Measure saved frames, `<frames>/<data set>/<clip>/<frame>.png`.
 
     Args:
         name, label, data, into, chosen, num_worker: see `measure`.
@@ -124,17 +124,17 @@ def measure_frames(name: str, label: str, frames: Path, *, data: Path = Path(_DA
         if not (frames / dataset['name']).exists():
             raise FileNotFoundError(f'{frames / dataset["name"]} does not exist, where the saved frames of the data '
                                     f'set {dataset["name"]} should be; --datasets measures some alone')
-    opt['network_g'] = baseline('bicubic', opt)  # which tells what frames there are
+    opt['network_g'] = baseline('bicubic', opt)  # defines which frames there are
     opt['path'] = {}
     opt['val'] = {**opt['val'], 'frames': str(frames)}
     return run(name, label, opt, {'network': None, 'frames': str(frames)}, into, num_worker)
 
 
 def run(name: str, label: str, opt: dict[str, Any], made: Mapping[str, Any], into: Path, num_worker: int) -> Path:
-    """Tests by complete options, and reports.
+    """Run a test with complete options, and write the report.
 
     Args:
-        made: what was measured, for results.json.
+        made: facts about what was measured, for results.json.
     """
     folder = into / f'{name}_{label}'
     opt = {'name': folder.name, 'model_type': 'STVSRModel', 'num_gpu': 'auto', 'manual_seed': 0, **opt}

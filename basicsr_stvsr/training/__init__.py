@@ -1,1 +1,1 @@
-"""What a training needs beside its model: batches, training states, the log, and curves."""
+"""Support for training: batches, training states, the log, and curves."""

@@ -1,4 +1,4 @@
-"""Draws curves.png from the metrics.jsonl beside it, as a training does.
+"""Draw curves.png from the metrics.jsonl in the same folder, as a training does.
 
     python -m basicsr_stvsr.training.curves FOLDER
 """
@@ -11,28 +11,28 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure  # without pyplot, which would choose a backend for the process
+from matplotlib.figure import Figure  # not pyplot, which would select a backend for the process
 from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator
 
 from ..utils.json_files import read_rows
 
-# Okabe and Ito's colours, which the colour-blind tell apart; their yellow is too pale for lines on white.
+# Okabe and Ito's colour-blind safe palette, without yellow, which is too pale on white.
 COLORS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00'
 SUM_COLOR, GAP_COLOR = '#222222', '#C00000'
 GROUP_COLORS = {'all': SUM_COLOR, 'vsr': COLORS[0], 'vfi': COLORS[1]}
 
 NUM_COLUMNS = 3
-MAX_POINTS = 5000  # of a line; more than a panel has pixels
-SMOOTHING = 50  # windows of the running mean that the whole line has room for
+MAX_POINTS = 5000  # per line; more than a panel has pixels
+SMOOTHING = 50  # number of running-mean windows that fit into a line
 
 Curve = tuple[np.ndarray, np.ndarray]  # iterations, values; NaN where a value is null
 
 
 def draw_curves(folder: str) -> None:
-    """Draws `<folder>/curves.png`, titled by the folder's name; nothing is written if metrics.jsonl has no rows.
+    """Draw `<folder>/curves.png`, titled with the folder's name; write nothing if metrics.jsonl has no rows.
 
     Raises:
-        OSError: a file cannot be read or written; an older curves.png is intact then.
+        OSError: a file cannot be read or written; an older curves.png stays intact.
     """
     rows = read_rows(osp.join(folder, 'metrics.jsonl'))
     if not rows:
@@ -48,7 +48,7 @@ def draw_curves(folder: str) -> None:
 
 
 def plot_metrics(rows: list[dict[str, Any]], name: str) -> Figure:
-    """Figure of the rows of a metrics.jsonl: losses, learning rate, metrics of each data set, other values, time."""
+    """Plot the rows of a metrics.jsonl: losses, learning rate, metrics of each data set, other values, time."""
     steps = [row for row in rows if 'validation' not in row]
     curves = {key: curve(steps, key) for key in dict.fromkeys(key for row in steps for key in row)}
     losses = {key: value for key, value in curves.items() if key.startswith('l_')}
@@ -81,7 +81,7 @@ def plot_metrics(rows: list[dict[str, Any]], name: str) -> Figure:
 
 
 def curve(rows: list[dict[str, Any]], key: str) -> Curve:
-    """Values of one key by iteration; of several at one iteration the last."""
+    """Return the values of one key by iteration; if an iteration repeats, the last value counts."""
     points = {row['iter']: row[key] for row in rows if key in row}
     values = [math.nan if value is None else value for _, value in sorted(points.items())]
     return np.array(sorted(points), dtype=float), np.array(values, dtype=float)
@@ -93,7 +93,7 @@ def sum_losses(row: dict[str, Any]) -> float | None:
 
 
 def validation_curves(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Curve]]:
-    """(data set, metric) -> group -> curve, the data sets of a metric side by side."""
+    """Return (data set, metric) -> group -> curve, sorted so that the data sets of a metric are adjacent."""
     scores: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
         for dataset, metrics in row.get('validation', {}).items():
@@ -107,7 +107,7 @@ def validation_curves(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[
 
 
 def running_mean(values: np.ndarray) -> np.ndarray:
-    """Mean of the finite values around each one, in windows of a fixed part of the line, cut off at its ends."""
+    """Return means of finite values in windows of a fixed part of the line, which are cut off at its ends."""
     half = len(values) // SMOOTHING // 2
     finite = np.isfinite(values)
     total = np.concatenate([[0], np.cumsum(np.where(finite, values, 0))])
@@ -127,12 +127,12 @@ def wants_log_scale(curves: Mapping[str, Curve]) -> bool:
 
 def plot_panel(axes: Axes, title: str, ylabel: str, curves: Mapping[str, Curve], last_iter: int, *,
                smooth: bool = True, is_log: bool | None = None, legend_columns: int = 4) -> None:
-    """Draws curves, each labelled with its last value; smoothed ones over what they were made of.
+    """Draw curves, each labelled with its last value; smoothed curves are drawn over the raw values.
 
-    Values that were not finite are crosses on the axis below.
+    Values that were not finite appear as crosses on the x axis.
 
     Args:
-        is_log: Whether the scale is logarithmic; None: as the values ask for.
+        is_log: Whether the scale is logarithmic; None: chosen from the values.
     """
     for i, (label, (iterations, values)) in enumerate(curves.items()):
         color = SUM_COLOR if label == 'loss' else GROUP_COLORS.get(label, COLORS[i % len(COLORS)])
@@ -150,12 +150,12 @@ def plot_panel(axes: Axes, title: str, ylabel: str, curves: Mapping[str, Curve],
                   label=f'not finite: {len(gaps)}', gid='gaps', zorder=4)
     num_labels = len(curves) + bool(gaps)
     if curves:
-        # Between title and axes, where it hides nothing
+        # Between title and axes, so that it hides nothing
         axes.legend(loc='lower center', bbox_to_anchor=(0.5, 1), ncols=legend_columns, fontsize=9, frameon=False,
                     borderaxespad=0.2, columnspacing=1.5, handlelength=1.5)
         if wants_log_scale(curves) if is_log is None else is_log:
             axes.set_yscale('log')
-            axes.yaxis.set_major_formatter(LogFormatter())  # 0.001 rather than a power of ten
+            axes.yaxis.set_major_formatter(LogFormatter())  # 0.001 instead of a power of ten
             axes.yaxis.set_minor_formatter(LogFormatter())
     axes.set_title(title, fontsize=12, pad=8 + 14 * math.ceil(num_labels / legend_columns), parse_math=False)
     axes.set_xlabel('iteration')

@@ -1,4 +1,4 @@
-"""Batches for training, without end."""
+"""Endless batches for training."""
 import math
 import multiprocessing
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from ..utils.processes import ignore_signals
 
 
 def make_train_loader(opt: Mapping[str, Any], dataset: Dataset, start: int = 0) -> DataLoader:
-    """The batches of this process, by the options of `datasets.train`.
+    """Build the loader of this process from the options of `datasets.train`.
 
     Args:
         opt: all options.
@@ -23,7 +23,7 @@ def make_train_loader(opt: Mapping[str, Any], dataset: Dataset, start: int = 0) 
         start: number of samples that all processes together have seen before.
 
     Raises:
-        ValueError: the data set is smaller than a batch of all processes.
+        ValueError: the data set is smaller than the batch of all processes.
     """
     dataset_opt = opt['datasets']['train']
     shares = num_shares(opt)
@@ -37,27 +37,27 @@ def make_train_loader(opt: Mapping[str, Any], dataset: Dataset, start: int = 0) 
                          f'{batches.global_batch}{share}; raise datasets.train.dataset_enlarge_ratio')
     num_workers, ready = dataset_opt.get('num_worker_per_gpu', 0) * shares, {}
     if dataset_opt.get('prefetch_mode') == 'cpu':
-        # BasicSR has a thread fetch them, which draws random numbers beside the training, and outlives it.
+        # BasicSR fetches batches in a thread, which draws random numbers in parallel to the training and outlives it.
         num_workers = max(num_workers, 1)
         ready = {'prefetch_factor': 2 + math.ceil(dataset_opt.get('num_prefetch_queue', 1) / num_workers)}
     return DataLoader(
         SeededDataset(dataset), batch_sampler=batches, num_workers=num_workers, worker_init_fn=_prepare_worker, **ready,
         pin_memory=bool(dataset_opt.get('pin_memory')) and opt['num_gpu'] > 0,
-        # Its own, so that opening the loader draws nothing from the generator of the training
+        # A separate generator, so that opening the loader does not draw from that of the training
         generator=torch.Generator().manual_seed(opt['manual_seed']))
 
 
 def num_shares(opt: Mapping[str, Any]) -> int:
-    """For how many GPUs this process loads: without torchrun one process serves them all, as in BasicSR."""
+    """Return for how many GPUs this process loads; without torchrun one process serves all, as in BasicSR."""
     return 1 if opt['dist'] else max(opt['num_gpu'], 1)
 
 
 @contextmanager
 def open_batches(loader: DataLoader, opt: Mapping[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
-    """The batches of a loader, brought to the GPU ahead of time with prefetch_mode 'cuda'; then ends its workers.
+    """Iterate over a loader, then end its workers. With prefetch_mode 'cuda', copy batches to the GPU ahead of time.
 
-    Workers that ignore signals must be told to end. Else the interpreter, when it ends, waits for them for ever, above
-    all after an exception, whose traceback keeps the iterator alive.
+    Workers that ignore signals must be ended explicitly. Otherwise the interpreter waits for them forever at exit,
+    especially after an exception, whose traceback keeps the iterator alive.
     """
     others = multiprocessing.active_children()
     if opt['datasets']['train'].get('prefetch_mode') == 'cuda':
@@ -70,14 +70,14 @@ def open_batches(loader: DataLoader, opt: Mapping[str, Any]) -> Iterator[Iterato
         yield batches
     finally:
         if workers:
-            iterator._shutdown_workers()  # what its __del__ calls, whenever that comes
+            iterator._shutdown_workers()  # called by __del__, which may run late
         for worker in workers:
-            worker.kill()  # one that hangs in its sample
+            worker.kill()  # a worker that hangs in its sample
 
 
 def _prepare_worker(_worker_id: int) -> None:
-    """Let a worker go on reading while the training finishes its step after SIGTERM or Ctrl-C; one thread is enough."""
+    """Let a worker keep reading while the training finishes its step after SIGTERM or Ctrl-C; use one thread."""
     ignore_signals()
-    # PyTorch limits its own threads to one in a worker; OpenCV would use all cores in each. 0, not 1: in a forked
-    # process, 1 would end threads that only its parent has, and crash.
+    # PyTorch limits itself to one thread in a worker; OpenCV would use all cores in each. 0, not 1: in a forked
+    # process, 1 would end threads that exist only in the parent, and crash.
     cv2.setNumThreads(0)

@@ -1,13 +1,13 @@
-"""What a training tells while it runs.
+"""Log a training while it runs.
 
-`TrainingLog` writes the progress line or log lines, tensorboard's scalars, and in the experiment's folder
-`metrics.jsonl`, from which `curves.png` is drawn. metrics.jsonl has one JSON object a line, of two kinds:
+`TrainingLog` writes a progress line or log lines, tensorboard scalars, and `metrics.jsonl` in the experiment's folder.
+`curves.png` is drawn from metrics.jsonl, which has one JSON object per line, of two kinds:
 
     {"iter": 100, "epoch": 0, "lr": 0.0001, "time": 0.31, "data_time": 0.002, "l_sr": 0.0123, "grad_norm": 1.5}
     {"iter": 5000, "validation": {"vid4": {"psnr": {"vsr": 26.1, "vfi": 25.2, "all": 25.7}}}}
 
-Times are seconds an iteration, means since the line before; the learning rates of further parameter groups are lr_1,
-lr_2, ...; NaN and infinity are null. Where two lines tell of one thing at one iteration, the later counts.
+Times are means in seconds per iteration since the previous line. The learning rates of further parameter groups are
+lr_1, lr_2, ...; NaN and infinity are null. If two lines report the same thing at one iteration, the later counts.
 """
 import datetime
 import logging
@@ -26,32 +26,32 @@ from tqdm import tqdm
 
 from ..utils.json_files import drop_later_rows, row_to_line
 
-REDRAW_SECONDS = 0.5  # of the progress line
-RECENT_ITERATIONS = 200  # whose mean time foretells the rest, as many as BasicSR's timers take
+REDRAW_SECONDS = 0.5  # between updates of the progress line
+RECENT_ITERATIONS = 200  # for the estimate of the remaining time; as many as BasicSR's timers use
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # data set -> metric -> group -> value
 
 
 class TrainingLog:
-    """Tells of a training, on rank 0; on other ranks every method does nothing.
+    """Log of a training on rank 0; on other ranks every method does nothing.
 
-    On a terminal (stderr) there is one progress line, above which the messages of BasicSR's logger appear, and the
-    lines in BasicSR's form go to its log files only. Elsewhere they are written to stderr too.
+    On a terminal (stderr), a single progress line is shown with the messages of BasicSR's logger above it. Log lines in
+    BasicSR's format then go to its log files only; otherwise they also go to stderr.
 
-    The remaining time is that of the remaining iterations, by the mean of the recent ones of this run, plus that of the
-    remaining validations, by the last one. BasicSR's takes all time since the start: it jumps with each validation, and
-    counts the iterations of a run that was resumed one by one too few.
+    The remaining time is that of the remaining iterations, from the mean of recent ones in this run, plus that of the
+    remaining validations, from the last one. BasicSR averages over all time since the start: its estimate jumps with
+    each validation, and counts one iteration too few in resumed runs.
 
     Args:
-        opt: Options of the training; of these `name`, `rank`, `path.experiments_root` (a folder that exists),
+        opt: Options of the training. Uses `name`, `rank`, `path.experiments_root` (an existing folder) and
             `val.val_freq`.
-        start_iter: Iterations done before; 0 starts a new metrics.jsonl, else later lines, written by a run that was
-            killed, are dropped from it.
+        start_iter: Iterations done before. 0 starts a new metrics.jsonl; otherwise later lines, left by a killed run,
+            are removed from it.
         total_iter: The last iteration.
         tb_logger: SummaryWriter, which stays open; None: no tensorboard.
 
     Raises:
-        OSError: metrics.jsonl cannot be written. Once the training runs, that is a warning only.
+        OSError: metrics.jsonl cannot be written. During the training, this is only a warning.
     """
 
     def __init__(self, opt: Mapping[str, Any], *, start_iter: int, total_iter: int, tb_logger: Any = None):
@@ -74,7 +74,7 @@ class TrainingLog:
         path = osp.join(self.folder, 'metrics.jsonl')
         if start_iter and osp.exists(path):
             drop_later_rows(path, start_iter)
-        # Not buffered: each line is in the file at once, and one that could not be written is not tried again later.
+        # Unbuffered: each line reaches the file at once, and a failed write is not repeated later.
         self.metrics_file = open(path, 'ab' if start_iter else 'wb', buffering=0)
         self.progress_line = ProgressLine(start_iter, total_iter, self.logger) if sys.stderr.isatty() else None
 
@@ -85,7 +85,7 @@ class TrainingLog:
         self.close()
 
     def step(self, iteration: int, *, data_time: float, iter_time: float) -> None:
-        """Counts an iteration; to be called for every one, and costs a microsecond.
+        """Count an iteration. Call this for every one; it takes a microsecond.
 
         Args:
             data_time: Seconds spent waiting for the batch.
@@ -94,7 +94,7 @@ class TrainingLog:
         if not self.is_open:
             return
         if iteration == self.start_iter + 2:
-            self.recent.clear()  # the first one started the workers and chose kernels, and says nothing about the rest
+            self.recent.clear()  # skip the first iteration, which started workers and selected kernels
         self.iteration = iteration
         self.recent.append((iter_time, data_time))
         self.num_since_log += 1
@@ -105,11 +105,11 @@ class TrainingLog:
             self.redraw()
 
     def log(self, iteration: int, *, epoch: int, lrs: Sequence[float], values: Mapping[str, float]) -> None:
-        """Writes a log step: log line, tensorboard, metrics.jsonl.
+        """Write a log step: log line, tensorboard, metrics.jsonl.
 
         Args:
             lrs: Learning rates of the parameter groups.
-            values: Loss terms `l_*`, weighted, so that their sum is the loss; others, such as 'grad_norm'.
+            values: Loss terms `l_*`, weighted, so that their sum is the loss; and others, such as 'grad_norm'.
         """
         if not self.is_open:
             return
@@ -119,7 +119,7 @@ class TrainingLog:
         rates = {f'lr_{i}' if i else 'lr': float(rate) for i, rate in enumerate(lrs)}
         values = {name: float(value) for name, value in values.items()}
 
-        # Tools that people have read this line: every character is as in BasicSR.
+        # Existing tools parse this line: every character is as in BasicSR.
         seconds = self.remaining_seconds()
         eta = 'unknown' if seconds is None else str(datetime.timedelta(seconds=int(seconds)))
         message = (f'[{self.name[:5]}..][epoch:{epoch:3d}, iter:{iteration:8,d}, lr:('
@@ -136,7 +136,7 @@ class TrainingLog:
         self.write_row({'iter': iteration, 'epoch': epoch} | rates | times | values)
 
     def validation(self, iteration: int, results: Scores) -> None:
-        """Writes the scores of one or several data sets to metrics.jsonl, and draws curves.png anew.
+        """Write the scores of one or several data sets to metrics.jsonl, and redraw curves.png.
 
         Args:
             results: data set -> metric -> group ('vsr', 'vfi', 'all') -> mean score; empty: nothing was scored.
@@ -149,7 +149,7 @@ class TrainingLog:
         self.draw()
 
     def close(self) -> None:
-        """Draws the last curves.png and gives the terminal and files back; calling it again does nothing."""
+        """Draw the last curves.png, and release the terminal and files. Further calls do nothing."""
         if not self.is_open:
             return
         self.is_open = False
@@ -160,17 +160,17 @@ class TrainingLog:
         self.draw()
 
     def remaining_seconds(self) -> float | None:
-        """Time until the end of the training; None before the first iteration."""
+        """Return the time until the end of the training; None before the first iteration."""
         if not self.recent:
             return None
         seconds = (self.total_iter - self.iteration) * self.recent_means()[0]
-        if self.val_freq:  # the one that this iteration calls for is still to come; one more ends the training
+        if self.val_freq:  # a validation due at this iteration is still to come; one more ends the training
             validations = (self.total_iter - 1) // self.val_freq - (self.iteration - 1) // self.val_freq + 1
             seconds += validations * self.validation_time
         return seconds
 
     def recent_means(self) -> tuple[float, float]:
-        """Seconds of an iteration, and of these waiting for data."""
+        """Return the mean seconds per iteration, and the part spent waiting for data."""
         times, data_times = zip(*self.recent, strict=True)
         return sum(times) / len(times), sum(data_times) / len(times)
 
@@ -179,7 +179,7 @@ class TrainingLog:
         self.progress_line.redraw(self.iteration, self.progress_words())
 
     def progress_words(self) -> Iterator[str]:
-        """What the progress line says, the most important first: a narrow terminal shows only the first words."""
+        """Yield the items of the progress line, most important first; a narrow terminal shows only the first ones."""
         losses = {name: value for name, value in self.last_values.items() if name.startswith('l_')}
         first = {'loss': sum(losses.values())} if len(losses) > 1 else losses
         if self.recent:
@@ -208,19 +208,19 @@ class TrainingLog:
             from .curves import draw_curves  # here, as matplotlib takes half a second, and may be missing or broken
             draw_curves(self.folder)
             self.is_drawn = True
-        except Exception as error:  # a picture is not worth the training
+        except Exception as error:  # a failed picture must not stop the training
             self.logger.warning(f'{self.folder}/curves.png could not be drawn: {type(error).__name__}: {error}')
 
 
 class ProgressLine:
-    """A line at the bottom of the terminal (stderr), and the messages of BasicSR's logger above it."""
+    """A line at the bottom of the terminal (stderr), with the messages of BasicSR's logger above it."""
 
     def __init__(self, iteration: int, total_iter: int, logger: logging.Logger):
         self.logger = logger
         self.bar = tqdm(total=total_iter, initial=iteration, dynamic_ncols=True,
                         bar_format='{percentage:3.0f}%|{bar}| {n:,}/{total:,}{postfix}')
         self.terminal = sys.stderr
-        self.consoles = {}  # handler of ours -> the one in whose place it is
+        self.consoles = {}  # our handler -> the one that it replaces
         for original in [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]:
             handler = AboveTheLine(original.stream)
             handler.setFormatter(original.formatter)
@@ -230,17 +230,17 @@ class ProgressLine:
             self.consoles[handler] = original
 
     def redraw(self, iteration: int, words: Iterable[str]) -> None:
-        """Shows the iteration and as many of the words as fit, and a bar in what is left of the width."""
+        """Show the iteration, as many items as fit, and a bar in the remaining width."""
         if self.bar.disable:
             return
         self.bar.n = iteration
         try:
-            width = os.get_terminal_size(self.terminal.fileno()).columns or 80  # 0: nobody has told the terminal
+            width = os.get_terminal_size(self.terminal.fileno()).columns or 80  # 0: unknown width
             # tqdm leaves the last column empty
             room = width - 1 - len(f'100%|#| {iteration:,}/{self.bar.total:,}, ')
             fitting = [line for line in accumulate(words, '{}, {}'.format) if len(line) <= room]
             self.bar.set_postfix_str(fitting[-1] if fitting else '')
-        except OSError:  # the terminal is gone, and the training goes on without it
+        except OSError:  # the terminal is gone; continue without it
             self.bar.disable = True
 
     def close(self) -> None:
@@ -251,7 +251,7 @@ class ProgressLine:
 
 
 class AboveTheLine(logging.StreamHandler):
-    """Writes messages above tqdm's lines; leaves out those that say what the progress line shows anyway."""
+    """Write messages above tqdm's line; omit those that repeat the progress line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, 'on_progress_line', False):
@@ -259,5 +259,5 @@ class AboveTheLine(logging.StreamHandler):
         try:
             tqdm.write(self.format(record), file=self.stream)
             self.flush()
-        except Exception:  # what logging asks of a handler: never to end the program
+        except Exception:  # logging requires that handlers never raise
             self.handleError(record)

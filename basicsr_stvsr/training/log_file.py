@@ -1,4 +1,4 @@
-"""The log of a run that first finds out whether it can run at all, and only then makes its folder."""
+"""Log of a run that creates its folder only after all checks have passed."""
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from basicsr.utils.logger import get_root_logger
 
 
 def log_to_file(opt: dict[str, Any], level: int) -> tuple[logging.Logger, MemoryHandler]:
-    """Sets up BasicSR's logger; what it is told is kept until there is a folder for the log, see `open_log_file`."""
+    """Set up BasicSR's logger, and buffer its messages until there is a folder for the log, see `open_log_file`."""
     logger = get_root_logger(logger_name='basicsr')
     memory = MemoryHandler(capacity=10**6, flushLevel=logging.CRITICAL + 1)
     memory.setFormatter(logger.handlers[0].formatter)
@@ -21,7 +21,7 @@ def log_to_file(opt: dict[str, Any], level: int) -> tuple[logging.Logger, Memory
 
 @contextmanager
 def details_to_file(logger: logging.Logger) -> Iterator[None]:
-    """A block whose messages go to the log file; the terminal shows warnings and errors only."""
+    """Within the block, send all messages to the log file, and only warnings and errors to the terminal."""
     levels = {handler: handler.level for handler in logger.handlers if type(handler) is logging.StreamHandler}
     for handler in levels:
         handler.setLevel(logging.WARNING)
@@ -34,7 +34,7 @@ def details_to_file(logger: logging.Logger) -> Iterator[None]:
 
 class LogFile(logging.FileHandler):
     def handleError(self, _record: logging.LogRecord) -> None:
-        """Says nothing: of a disk that is full, the next checkpoint will."""
+        """Ignore errors: on a full disk, the next checkpoint reports them."""
 
 
 def open_log_file(logger: logging.Logger, memory: MemoryHandler, path: str) -> None:

@@ -1,4 +1,4 @@
-"""What a training or a test says on the terminal before it starts; the details are in its log file."""
+"""Summary that a training or a test prints before it starts; the log file has the details."""
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,14 +10,14 @@ from torch.utils.data import DataLoader, Dataset
 
 def summarize_training(opt: dict[str, Any], model: BaseModel, train_set: Dataset, val_loaders: Sequence[DataLoader], *,
                        start_iter: int, last_iter: int, global_batch: int, epoch_length: int) -> str:
-    """One line for each thing that one wants to check before a long training.
+    """Return one line for each thing to check before a long training.
 
     Args:
         opt: all options.
         start_iter: iterations that were done before.
         last_iter: the iteration that ends the training.
-        global_batch: samples of an iteration, of all processes together.
-        epoch_length: samples of an epoch.
+        global_batch: samples per iteration, over all processes.
+        epoch_length: samples per epoch.
     """
     processes = f' ({opt["world_size"]} processes)' if opt['world_size'] > 1 else ''
     lines = {
@@ -34,7 +34,7 @@ def summarize_training(opt: dict[str, Any], model: BaseModel, train_set: Dataset
 
 
 def summarize_test(opt: dict[str, Any], model: BaseModel, loaders: Sequence[DataLoader]) -> str:
-    """As `summarize_training`, of a test."""
+    """Return the summary of a test, like `summarize_training`."""
     lines = {
         'network': describe_networks(model),
         'weights': (opt.get('path') or {}).get('pretrain_network_g') or 'none',
@@ -55,7 +55,7 @@ def counted(number: int, word: str) -> str:
 
 
 def describe_networks(model: BaseModel) -> str:
-    """The generator, and the discriminator if there is one, with their numbers of parameters."""
+    """Describe the generator, and the discriminator if any, with their numbers of parameters."""
     networks = [model.net_g, *([model.net_d] if getattr(model, 'net_d', None) else [])]
     return ', '.join(describe_network(model.get_bare_model(net)) for net in networks)
 
@@ -89,7 +89,7 @@ def describe_precision(amp: str | None) -> str:
 
 
 def describe_optimizer(model: BaseModel) -> list[str]:
-    """Optimiser, learning rate and schedule of the generator."""
+    """Describe optimiser, learning rate and schedule of the generator."""
     optimizer = model.optimizers[0]
     rate = optimizer.param_groups[0].get('initial_lr', optimizer.param_groups[0]['lr'])
     schedulers = [type(scheduler).__name__ for scheduler in model.schedulers[:1]]

@@ -1,7 +1,7 @@
-"""How a training leaves itself on disk, and finds itself there again.
+"""Save and load training states.
 
-Every file is written whole or not at all, and the training state last: where it is, the weights that belong to it are
-too, and it holds their sha256.
+Every file is written atomically, and the training state last. If a state exists, so do its weights; the state holds
+their sha256.
 """
 import re
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ from basicsr.utils import check_resume, get_root_logger
 from ..archs.weights import load_file, sha256_of
 from ..utils.distributed import on_first_rank
 
-# Of every training state, BasicSR's included
+# Keys of every training state, BasicSR's included
 NEEDED_KEYS = {'epoch', 'iter', 'optimizers', 'schedulers'}
 
 
 def find_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
-    """Loads the training state to go on from, and points `opt` to the weights that belong to it.
+    """Load the training state to resume from, and point `opt` to its weights.
 
-    With --auto_resume it is the newest one of the experiment that is whole and has its weights; others are named in a
-    warning. Where there is none, or without the flag, it is `path.resume_state`, if any. To be called on all ranks: the
-    first one chooses.
+    With --auto_resume, this is the newest complete state of the experiment whose weights exist; a warning names
+    incomplete ones. If there is none, or without the flag, it is `path.resume_state`, if set. Call this on all ranks:
+    the first one chooses.
 
     Raises:
-        FileNotFoundError, ValueError: `path.resume_state` cannot be gone on from; one line says why.
+        FileNotFoundError, ValueError: training cannot resume from `path.resume_state`; one line says why.
     """
     path = on_first_rank(lambda: choose_state(opt))
     if path is None:
@@ -54,7 +54,7 @@ def choose_state(opt: Mapping[str, Any]) -> str | None:
 
 
 def saved_states(folder: Path) -> list[Path]:
-    """The training states of a folder, newest first."""
+    """Return the training states of a folder, newest first."""
     if not folder.is_dir():
         return []
     states = [path for path in folder.iterdir() if re.fullmatch(r'\d+\.state', path.name)]
@@ -62,7 +62,7 @@ def saved_states(folder: Path) -> list[Path]:
 
 
 def check_state(path: Path, opt: Mapping[str, Any]) -> None:
-    """Raises ValueError or FileNotFoundError where a training cannot go on from this state."""
+    """Raise ValueError or FileNotFoundError if a training cannot resume from this state."""
     state = load_file(path, 'a training state')
     if not isinstance(state, dict) or not NEEDED_KEYS <= state.keys():
         raise ValueError(f'{path} holds no training state: expected a block of {", ".join(sorted(NEEDED_KEYS))}')
@@ -72,7 +72,7 @@ def check_state(path: Path, opt: Mapping[str, Any]) -> None:
         weights = Path(opt['path']['models']) / f'{label}_{state["iter"]}.pth'
         if not weights.is_file():
             raise FileNotFoundError(f'{path} belongs to {weights}, which does not exist{hint(path, opt)}')
-        saved = state.get('networks', {}).get(label)  # BasicSR's own states have none
+        saved = state.get('networks', {}).get(label)  # absent in BasicSR's states
         if saved and sha256_of(weights) != saved:
             raise ValueError(f'{weights} is damaged, or not the file that was saved with {path}{hint(path, opt)}')
 

@@ -1,1 +1,1 @@
-"""Parts that any program of this kind needs: threads, processes, memory, files; none of them knows a network."""
+"""General utilities for threads, processes, memory and files; none depends on networks."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files atomically."""
 import hashlib
 import io
 import os
@@ -12,13 +12,13 @@ import torch
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written; those written before are as they were."""
+    """A checkpoint could not be written; earlier ones are intact."""
 
 
 def write_whole(path: str | Path, content: Mapping[str, Any]) -> str:
-    """`torch.save` that leaves either the whole new file or what was there before, whatever happens meanwhile.
+    """Save like `torch.save`, but atomically: after a failure at any moment, the old file is intact.
 
-    BasicSR writes in place, and after three errors gives up with a warning.
+    BasicSR writes in place, and gives up with a warning after three errors.
 
     Returns:
         sha256 of the file, in hex.
@@ -39,7 +39,7 @@ def write_whole(path: str | Path, content: Mapping[str, Any]) -> str:
 
 
 def replace_file(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file whole, or leaves what was there and raises OSError."""
+    """Write a file atomically; on OSError, the old file is intact."""
     temporary = path.with_name(f'{path.name}.tmp')
     try:
         with open(temporary, 'wb') as file:
@@ -55,7 +55,7 @@ def replace_file(path: Path, data: bytes | memoryview) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the renaming itself last through a power cut."""
+    """Make a rename survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -64,7 +64,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def room(folder: Path, size: int) -> str:
-    """What was needed and what is free, in words; empty where the folder does not tell."""
+    """Return a text with the needed and the free space; empty if the free space is unknown."""
     with suppress(OSError):
         return f' ({size / 2**20:,.1f} MiB needed, {shutil.disk_usage(folder).free / 2**20:,.1f} MiB free there)'
     return ''

@@ -1,4 +1,4 @@
-"""Work in threads beside that of others, which neither runs ahead of it nor falls behind without bound."""
+"""Run work in background threads, with a bound on how far they run ahead or fall behind."""
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,9 +9,9 @@ _END: Any = object()
 
 
 def ahead(items: Iterable[T], num: int) -> Iterator[T]:
-    """The items, made in a thread of their own, up to `num` before they are asked for.
+    """Iterate in a background thread, up to `num` items ahead.
 
-    What goes wrong while an item is made is raised in its place.
+    An error while making an item is raised in its place.
     """
     iterator = iter(items)
     with ThreadPoolExecutor(1) as pool:
@@ -22,14 +22,14 @@ def ahead(items: Iterable[T], num: int) -> Iterator[T]:
 
 
 class Behind:
-    """Makes calls in a thread of its own, in order, up to `num` of them behind.
+    """Run calls in order in a background thread, with up to `num` of them pending; a context manager.
 
-    What goes wrong is raised by a later call, or by `wait`; calls after it are left out. A context manager: at the end
-    of its block all calls are made, and the thread ends.
+    An error is raised by a later call or by `wait`, and further calls are skipped. At the end of the block, all calls
+    are done and the thread ends.
 
     Args:
-        num: how many.
-        at_end: is called in the thread as the last of all, whatever went wrong.
+        num: maximum number of pending calls.
+        at_end: called last in the thread, even after an error.
     """
 
     def __init__(self, num: int, at_end: Callable[[], Any] | None = None):
@@ -39,7 +39,7 @@ class Behind:
         self._failed = False
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Future:
-        """Returns what will be True when the call is done; None where it is left out."""
+        """Queue a call; return a future whose result is True, or None if the call was skipped."""
         call = self._pool.submit(self._call, function, *args)
         self._calls.append(call)
         while len(self._calls) > self.num:
@@ -47,7 +47,7 @@ class Behind:
         return call
 
     def wait(self) -> None:
-        """Returns when all calls are done."""
+        """Block until all calls are done."""
         while self._calls:
             self._calls.popleft().result()
 

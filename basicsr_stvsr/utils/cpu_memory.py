@@ -1,33 +1,33 @@
-"""How the C library of Linux deals with the memory of tensors on the CPU."""
+"""Configure how glibc allocates the memory of tensors on the CPU."""
 import ctypes
 import sys
 
-# Of mallopt(3), in malloc.h of glibc
+# Constants of mallopt(3), from glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _KIB = 2**10
 
 
 def keep_freed_memory() -> bool:
-    """Lets the process keep what it frees for what it allocates next.
+    """Let the process keep freed memory for later allocations.
 
-    By default glibc maps every buffer of more than 32 MiB afresh, and the kernel fills its pages with zeros at the
-    first touch: again in each step of a training, and in each frame of a test, which make the same tensors. What the
-    process has once taken, it then holds until it ends.
+    By default glibc maps every buffer above 32 MiB anew, and the kernel fills its pages with zeros at the first touch.
+    This repeats in each training step and each test frame, which allocate the same tensors. With this setting, the
+    process keeps its memory until it ends.
 
     Returns:
-        whether it could be set: by glibc only.
+        whether it was set; only glibc supports it.
     """
     return _set((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1))
 
 
 def return_freed_memory() -> bool:
-    """Lets the process return every buffer of 64 KiB and more to the system as soon as it frees it.
+    """Let the process return every buffer of 64 KiB and more to the system as soon as it is freed.
 
-    By default glibc does so at first, and keeps larger and larger ones the more it has freed, in a heap whose holes
-    do not always fit what is allocated next: the peak is then up to twice what is held at once, and another each time.
+    By default glibc does so only at first. It then keeps larger and larger buffers in a heap, whose holes do not always
+    fit the next allocation. The peak then reaches up to twice the memory in use, and varies between runs.
 
     Returns:
-        whether it could be set: by glibc only.
+        whether it was set; only glibc supports it.
     """
     return _set((_M_MMAP_THRESHOLD, 64 * _KIB))
 
@@ -37,6 +37,6 @@ def _set(*values: tuple[int, int]) -> bool:
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # such as musl's
+    except AttributeError:  # such as musl
         return False
     return all(mallopt(parameter, value) for parameter, value in values)

@@ -1,4 +1,4 @@
-"""Several processes: BasicSR's launchers, with or without GPUs."""
+"""Distributed processes: BasicSR's launchers, with or without GPUs."""
 import datetime
 import gc
 import os
@@ -11,25 +11,25 @@ from torch import distributed as dist
 
 T = TypeVar('T')
 
-# Validation shares clips over processes, and those without one wait for the others.
+# Validation distributes clips over processes, and processes without a clip wait for the others.
 TIMEOUT = datetime.timedelta(hours=2)
 
 
 def leave_dist() -> None:
-    """Leaves the job; nothing happens outside of one.
+    """Leave the process group, if there is one.
 
-    To be called when the caller has let go of its networks: the reducer of a DistributedDataParallel that outlives the
-    group destroys it later while holding Python's lock, for which a thread of gloo may wait, and the process hangs.
+    Call this after releasing all networks. A DistributedDataParallel reducer that outlives the group destroys it later
+    while holding Python's lock. A gloo thread may wait for that lock, and the process then hangs.
     """
     if dist.is_initialized():
-        gc.collect()  # networks are parts of cycles
+        gc.collect()  # networks are parts of reference cycles
         dist.destroy_process_group()
 
 
 def on_first_rank(action: Callable[[], T]) -> T:
-    """Calls `action` on rank 0 alone, and gives every rank what it returned or raised; nothing else in one process.
+    """Call `action` on rank 0 only, and return its result, or raise its error, on every rank.
 
-    So all ranks end together where one fails, instead of waiting for it.
+    If it fails, all ranks end together instead of waiting for rank 0. With a single process, just call it.
     """
     if not dist.is_initialized():
         return action()
@@ -46,7 +46,7 @@ def on_first_rank(action: Callable[[], T]) -> T:
 
 
 def gather(value: T) -> list[T]:
-    """The value of every rank, on every rank; any picklable one."""
+    """Return the values of all ranks on every rank; they must be picklable."""
     if not dist.is_initialized():
         return [value]
     values = [None] * dist.get_world_size()
@@ -55,7 +55,7 @@ def gather(value: T) -> list[T]:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set on any rank; the same answer on all."""
+    """Whether the flag is set on any rank; all ranks get the same answer."""
     if not dist.is_initialized():
         return flag
     flags = torch.tensor(float(flag), device=device)
@@ -64,13 +64,13 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 
 def init_dist(launcher: str, backend: str | None = None, port: int | None = None) -> None:
-    """Joins this process to the others of its job.
+    """Join the process group of the job.
 
-    BasicSR's own knows only nccl and divides by the number of GPUs, so that it dies on a machine without one.
+    BasicSR's version supports only nccl, and divides by the number of GPUs, so it fails without a GPU.
 
     Args:
         launcher: 'pytorch' (torchrun) or 'slurm'.
-        backend: 'nccl' or 'gloo'; None: nccl where there are GPUs.
+        backend: 'nccl' or 'gloo'; None: nccl if there are GPUs.
         port: of the first node, slurm only; None: MASTER_PORT of the environment, else 29500.
     """
     if launcher == 'slurm':
@@ -87,6 +87,6 @@ def init_dist(launcher: str, backend: str | None = None, port: int | None = None
     if backend == 'nccl':
         torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', os.environ['RANK'])) % torch.cuda.device_count())
     store, rank, world_size = next(dist.rendezvous('env://', timeout=TIMEOUT))
-    # torchrun keeps one store for all attempts: restarted processes would find the addresses of the dead ones.
+    # torchrun keeps one store for all attempts: restarted processes would find the addresses of dead ones.
     store = dist.PrefixStore(f'attempt_{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=TIMEOUT)

@@ -1,4 +1,4 @@
-"""A lock that several processes share."""
+"""A lock shared by several processes."""
 import os
 from pathlib import Path
 
@@ -9,13 +9,13 @@ except ImportError:  # Windows
 
 
 class FileLock:
-    """An exclusive lock on a file of its own, which `release` removes; the lock also ends with its process."""
+    """An exclusive lock on a dedicated file. `release` removes the file; the lock also ends with its process."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def acquire(self) -> bool:
-        """Whether the lock is free, and ours now; always True on systems that have no such locks."""
+        """Try to take the lock, and return whether it succeeded; always True on systems without such locks."""
         if fcntl is None:
             return True
         while True:
@@ -27,7 +27,8 @@ class FileLock:
                 return False
             except OSError:  # some network file systems
                 return True
-            # Its last owner may have removed it after it was opened here, and then the next run locks another file.
+            # A previous owner may have removed the file after it was opened here; the next process would lock another
+            # file.
             if os.fstat(self._descriptor).st_nlink:
                 return True
             os.close(self._descriptor)

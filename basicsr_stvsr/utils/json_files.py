@@ -1,4 +1,4 @@
-"""JSON that every reader takes, which knows no NaN and infinity, and files of one JSON object a line."""
+"""Write JSON without NaN and infinity, and read files with one JSON object per line."""
 import json
 import math
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def finite_or_null(value: Any) -> Any:
-    """Replaces what JSON has no word for, infinity and NaN, by None, however deep."""
+    """Replace infinity and NaN by None at any depth, because JSON lacks them."""
     if isinstance(value, Mapping):
         return {key: finite_or_null(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -16,13 +16,13 @@ def finite_or_null(value: Any) -> Any:
 
 
 def read_rows(path: str) -> list[dict[str, Any]]:
-    """The objects of a file that have a number 'iter', without lines that are none, as a killed run leaves them."""
+    """Read the objects with a number 'iter'; skip invalid lines, such as those left by a killed run."""
     with open(path, 'rb') as file:
         return [row for row in map(parse_row, file) if row is not None]
 
 
 def drop_later_rows(path: str, last_iter: int) -> None:
-    """Keeps the rows up to an iteration; the file is replaced whole or not at all."""
+    """Keep the rows up to an iteration; the file is replaced atomically."""
     rows = [row for row in read_rows(path) if row['iter'] <= last_iter]
     temporary = f'{path}.tmp'
     with open(temporary, 'wb') as file:

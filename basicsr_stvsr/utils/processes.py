@@ -1,4 +1,4 @@
-"""Processes that work beside this one."""
+"""Start worker processes and control how they end."""
 import multiprocessing
 import os
 import signal
@@ -7,10 +7,10 @@ from multiprocessing.connection import wait
 
 
 def server_context(preload: str) -> multiprocessing.context.BaseContext:
-    """How processes are started: CUDA does not survive a fork, so they come from one that has only imported a module.
+    """Return a context that starts processes from a clean server, because CUDA does not survive a fork.
 
     Args:
-        preload: the module, whose import takes seconds, here once for all.
+        preload: the only module that the server imports; its slow import happens once for all processes.
     """
     if 'forkserver' not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context('spawn')
@@ -20,13 +20,13 @@ def server_context(preload: str) -> multiprocessing.context.BaseContext:
 
 
 def ignore_signals() -> None:
-    """Leaves signals to the process that started this one, which asks it to end."""
+    """Ignore signals in a worker; its parent handles them and asks it to end."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def end_with_parent() -> None:
-    """Ends this process when the one that started it has, killed maybe, which nothing else would tell it."""
+    """End this process when its parent ends, even if the parent is killed."""
     def watch() -> None:
         wait([multiprocessing.parent_process().sentinel])
         os._exit(1)

@@ -1,4 +1,4 @@
-"""The state of all random number generators of a process."""
+"""Save and restore the state of all random number generators of a process."""
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from torch import distributed as dist
 
 
 def rng_state() -> dict[str, Any]:
-    """State of all random number generators of this process, in types that load with `weights_only=True`."""
+    """Return the state of all random number generators, in types that load with `weights_only=True`."""
     numpy_state = np.random.get_state(legacy=False)
     keys = torch.from_numpy(numpy_state['state']['key'].astype(np.int64))
     return {
@@ -22,7 +22,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def restore_rng(state: Mapping[str, Any]) -> None:
-    """Undoes all drawing since `rng_state`; GPUs that were not there then go on as they are."""
+    """Restore the generators to a state from `rng_state`. GPUs that it does not cover keep their state."""
     random.setstate(state['python'])
     keys = state['numpy']['state']['key'].numpy().astype(np.uint32)
     np.random.set_state({**state['numpy'], 'state': {**state['numpy']['state'], 'key': keys}})
@@ -32,14 +32,14 @@ def restore_rng(state: Mapping[str, Any]) -> None:
 
 
 def own_gpus() -> list[int]:
-    """The GPUs that this process works on: one in a distributed job, else all."""
+    """Return the GPUs that this process uses: one in a distributed job, otherwise all."""
     if not torch.cuda.is_available():
         return []
     return [torch.cuda.current_device()] if dist.is_initialized() else list(range(torch.cuda.device_count()))
 
 
 def restore_rng_of_rank(states: list[Mapping[str, Any]]) -> None:
-    """Restores this rank's generators, if there are as many ranks as when the states were taken."""
+    """Restore this rank's generators, if the number of ranks has not changed."""
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if len(states) == world_size:
         restore_rng(states[rank])

@@ -1,36 +1,36 @@
-"""How threads share the cores of a machine with other processes. Imports nothing that takes long."""
+"""Share the cores of a machine with other processes. Importing this module is fast."""
 import os
 import sys
 
-# Turns of the loop in which an OpenMP thread waits for more work before it goes to sleep. By default libgomp turns
-# 300,000 times. If another process then takes the core of one thread, all others burn their cores until it is back, at
-# each of the thousands of parallel loops of a network: 4 to 12 times slower. With 3,000 turns an idle machine is as
+# Turns of the loop in which an OpenMP thread waits for work before it sleeps. libgomp defaults to 300,000. If another
+# process takes the core of one thread, all other threads then burn their cores until it is back. This happens at each
+# of a network's thousands of parallel loops, and makes it 4 to 12 times slower. With 3,000 turns, an idle machine is as
 # fast as before. See scripts/benchmark/benchmark_busy.py.
 SPIN_COUNT = 3000
 
 
 def limit_spinning() -> None:
-    """Make waiting OpenMP threads sleep early, in this process and those that it starts.
+    """Make waiting OpenMP threads sleep early, in this process and its children.
 
-    Does nothing where it would have no effect, as torch has loaded libgomp, which reads the environment once; or where
-    the environment says how threads wait (GOMP_SPINCOUNT or OMP_WAIT_POLICY).
+    Does nothing after torch has loaded libgomp, which reads the environment only once. Also does nothing if the
+    environment already sets how threads wait (GOMP_SPINCOUNT or OMP_WAIT_POLICY).
     """
     if 'torch' not in sys.modules and not {'GOMP_SPINCOUNT', 'OMP_WAIT_POLICY'} & os.environ.keys():
         os.environ['GOMP_SPINCOUNT'] = str(SPIN_COUNT)
 
 
 def limit_opencv_in_workers() -> None:
-    """In a DataLoader worker, keep OpenCV to one thread, as torch is there."""
+    """In a DataLoader worker, limit OpenCV to one thread, like torch."""
     import cv2
     from torch.utils.data import get_worker_info
 
     if get_worker_info() is not None:
-        # 0, not 1: in a forked process 1 would end threads that are there in its parent only, and crash.
+        # 0, not 1: in a forked process, 1 would end threads that exist only in its parent, and crash.
         cv2.setNumThreads(0)
 
 
 def available_cores() -> int:
-    """How many cores this process may use: fewer than the machine has under taskset, Slurm or cpusets."""
+    """Return how many cores this process may use; taskset, Slurm and cpusets can reduce them."""
     if hasattr(os, 'sched_getaffinity'):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

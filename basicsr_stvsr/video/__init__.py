@@ -1,1 +1,1 @@
-"""Restores films of any length, in segments that survive an interruption, and compares videos."""
+"""Restore videos of any length in resumable segments, and compare videos."""

@@ -1,4 +1,4 @@
-"""Many videos into one folder, shared by all processes of a job of torchrun, on one node or several."""
+"""Restore many videos into one folder, shared by all processes of a torchrun job on one or more nodes."""
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -13,17 +13,17 @@ _POLL = 1  # seconds
 
 def outputs_of(inputs: Sequence[Path], folder: Path, *, codec: str | None = None, suffix: str | None = None) -> (
         list[Path]):
-    """Where each of several videos goes: by its own name, into one folder.
+    """Return an output path in `folder` for each input, named after the input.
 
     Args:
         inputs: video files, or folders of images.
-        folder: where they go.
-        codec: of the outputs; 'png' makes a folder of each. Default: a file of a file, a folder of a folder.
-        suffix: of files; default: that of the input, or where that is none that can be written, '.mkv'.
+        folder: the output folder.
+        codec: of the outputs; 'png' writes a folder for each. Default: files become files, folders become folders.
+        suffix: of output files. Default: the suffix of the input, or '.mkv' if that format cannot be written.
 
     Raises:
-        VideoError: two outputs would have the same name, or one would be its input.
-        ValueError: a suffix that is none of a video file.
+        VideoError: two outputs would have the same name, or an output would overwrite its input.
+        ValueError: `suffix` is not that of a video file.
     """
     if suffix and suffix.lower() not in CONTAINERS:
         raise ValueError(f'expected one of {", ".join(CONTAINERS)} as suffix, but got {suffix!r}')
@@ -45,10 +45,10 @@ def outputs_of(inputs: Sequence[Path], folder: Path, *, codec: str | None = None
 
 
 class Ranks:
-    """The processes of a job of torchrun, each of which takes the next piece of work when it is done with one.
+    """The processes of a torchrun job; each takes the next piece of work when it becomes idle.
 
-    Elsewhere there is one process, which does all. A context manager, at the end of whose block rank 0, which may hold
-    what they share, leaves last. It alone should then leave with an error, as torchrun ends the others at once.
+    Without torchrun, a single process does all the work. As a context manager, rank 0 leaves the block last, because it
+    may host the shared store. Only rank 0 should exit with an error, because torchrun then ends the others at once.
     """
 
     def __init__(self):
@@ -61,14 +61,14 @@ class Ranks:
             self._store, _, _ = next(rendezvous('env://'))
 
     def add(self, name: str, number: int = 0) -> int:
-        """Adds to a counter that all share, and returns it."""
+        """Add `number` to a counter shared by all processes, and return the counter."""
         if self._store is not None:
             return self._store.add(f'stvsr/{name}', number)
         self._alone[name] = self._alone.get(name, 0) + number
         return self._alone[name]
 
     def share(self, count: int) -> Iterator[int]:
-        """The numbers from 0 to `count` - 1 that this process is to work on."""
+        """Yield the numbers from 0 to `count` - 1 that this process should work on."""
         while (number := self.add('next', 1) - 1) < count:
             yield number
 
@@ -83,7 +83,7 @@ class Ranks:
                 time.sleep(_POLL)
 
     def wait(self) -> None:
-        """Returns when all have come here."""
+        """Block until all processes have called this method."""
         self.add('here', 1)
         while self.add('here') < self.size:
             time.sleep(_POLL)

@@ -1,7 +1,7 @@
-"""Two videos compared frame by frame, as one HTML page that works from disk, without a network.
+"""Compare two videos frame by frame in a single HTML page that works offline.
 
-The page (`compare_page.html` beside this file, filled in here) shows pictures of some frames and scores of all. Memory
-grows by a few numbers a frame, and by the pictures, which are limited.
+The page shows pictures of some frames and the scores of all frames. Its template is `compare_page.html` in this folder.
+Memory grows by a few numbers per frame, and by the pictures, whose total size is limited.
 """
 import base64
 import html
@@ -29,21 +29,21 @@ from ..utils.threads import available_cores
 from .matching import Matcher, Row, Shown
 
 Mode = Literal['slider', 'side-by-side', 'difference']
-SSIM_WINDOW = 11  # pixels, of BasicSR's SSIM
-# Odd, so that given frames and frames between, which take turns in a result of twice the rate, do so among those left.
+SSIM_WINDOW = 11  # pixels, the window of BasicSR's SSIM
+# Odd, so that thinned frames still alternate between given and interpolated ones when the frame rate was doubled.
 THINNING = 3
 
 
 class Mean(NamedTuple):
-    """Mean scores of some frames.
+    """Mean scores of a group of frames.
 
     Attributes:
-        compared: whose frames these are, and against whose.
-        group: 'all'; where one video has fewer frames also 'given', those at its times, and 'between', the others.
-        num_frames: how many have scores.
-        psnr: in dB, of the frames with any difference; None: there are none.
-        num_equal: frames without any difference, whose PSNR is infinite.
-        ssim: of all of these frames; None: they are smaller than its window.
+        compared: labels of the video and of its reference.
+        group: 'all'. If one video has fewer frames, also 'given' (frames at its times) and 'between' (the others).
+        num_frames: number of scored frames.
+        psnr: in dB, over frames that differ from the reference; None: there are none.
+        num_equal: number of frames equal to the reference, whose PSNR is infinite.
+        ssim: over all frames of the group; None: the frames are smaller than the SSIM window.
     """
 
     compared: str
@@ -55,14 +55,14 @@ class Mean(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What `write_comparison` found.
+    """Result of `write_comparison`.
 
     Attributes:
         path: of the page.
-        num_frames: frames, each with one of every video, that were compared.
-        num_shown: of them, those that the page shows.
-        means: none where no two videos that are to be compared have the same size.
-        notes: what a reader must know, such as a video that ends before the others; the page has them, too.
+        num_frames: number of compared frames.
+        num_shown: number of frames that the page shows.
+        means: mean scores; empty if no compared videos have the same size.
+        notes: remarks for the reader, such as a video that ends before the others. The page shows them too.
     """
 
     path: Path
@@ -77,34 +77,35 @@ def write_comparison(first: str | Path, second: str | Path, output: str | Path, 
                      stop: float = math.inf, max_frames: int = 240, max_megabytes: float = 100,
                      quality: int | None = 95, deinterlace: bool = False,
                      progress: Callable[[int, int], None] | None = None) -> Comparison:
-    """Writes a page in which two videos are compared frame by frame.
+    """Write an HTML page that compares two videos frame by frame.
 
     Frames are matched by time, counted from the first frame of each video. One video may have a whole number of frames
-    for each frame of the other, as a result of twice the rate beside its input: between two frames of the slower video
-    the one before stays, and has no score. What one video has beyond the end of another is left out. Folders of images
-    tell no times, and are matched by their numbers of frames.
+    per frame of the other, for example a result at twice the frame rate next to its input. The slower video then holds
+    its previous frame, without a score. Frames beyond the end of another video are left out. Folders of images have no
+    timestamps; they are matched by their number of frames.
 
-    A video that is smaller by a whole factor, such as the input, is enlarged by the page, and has no scores.
+    If a video is smaller by a whole factor, such as the input, the page enlarges it and shows no scores for it.
 
-    PSNR and SSIM are BasicSR's, of RGB in 8 bits, for every frame: of both videos against `gt`, or, without it, of the
-    first against the second.
+    PSNR and SSIM are computed with BasicSR on 8-bit RGB for every frame. With `gt`, both videos are scored against it;
+    without it, the first is scored against the second.
 
     Args:
         first, second: video files or folders of images.
-        output: the page, a name that ends in .html; it appears when it is complete.
+        output: path of the page, ending in .html; it appears when it is complete.
         gt: ground truth of both, as a third video or folder.
-        mode: how the page opens; all modes are a click away.
-        labels: names of the videos in the page: two, or three with `gt`; default: those of the files.
-        start, stop: seconds between which frames are shown; scores are of the whole videos.
-        max_frames, max_megabytes: the most frames to show, and the most that their pictures may add to the page.
-            Beyond one of them every third frame is left, then every ninth, and so on.
-        quality: of the pictures, 1-100, JPEG with colours at full resolution; None: lossless (WebP).
+        mode: initial view of the page; the reader can switch modes.
+        labels: names of the videos in the page: two, or three with `gt`. Default: the file names.
+        start, stop: range of shown frames in seconds; scores cover the whole videos.
+        max_frames, max_megabytes: limits on the number of shown frames and on the size that their pictures add to the
+            page. Above a limit, only every third frame is kept, then every ninth, and so on.
+        quality: of the pictures, 1-100, JPEG without chroma subsampling; None: lossless WebP.
         deinterlace: see `open_source`.
-        progress: called with the number of frames compared so far, and that of all, as far as the files tell, 0 if not.
+        progress: called with the number of frames compared so far and the total. The total is 0 if the files do not
+            state it.
 
     Raises:
         ValueError: an argument is wrong.
-        VideoError: a video cannot be read, or its frames have no match in the other by size or time.
+        VideoError: a video cannot be read, or its frames do not match the other video in size or time.
         OSError: the page cannot be written.
     """
     paths = [Path(path) for path in (first, second, gt) if path is not None]
@@ -117,13 +118,13 @@ def write_comparison(first: str | Path, second: str | Path, output: str | Path, 
         infos = [source.info for source in sources]
         factors = _factors(infos)
         _check_start(infos, start)
-        # Before work that may take hours, so that a folder which cannot be written to is found out at once
+        # Open the page before hours of work, so that an unwritable folder fails at once
         page = stack.enter_context(_new_file(output))
         matcher = Matcher(sources, labels)
         pairs = [(0, 2), (1, 2)] if gt is not None else [(0, 1)]
         pairs = [(index, reference) for index, reference in pairs if factors[index] == factors[reference]]
         curves = [_Curve(labels, *pair) for pair in pairs]
-        album = _Album(max_frames, max_megabytes * 1e6 * 3 / 4)  # base64 writes four bytes for three
+        album = _Album(max_frames, max_megabytes * 1e6 * 3 / 4)  # base64 encodes three bytes as four
         times = _compare(matcher, curves, album, partial(_encode, quality=quality), (start, stop), progress)
         if not album.frames:
             raise ValueError(f'no frame can be shown: none has a time from {start:g} to {stop:g} s; the last one is at '
@@ -147,10 +148,10 @@ def write_comparison(first: str | Path, second: str | Path, output: str | Path, 
     return Comparison(output, len(times), len(album.frames), means, notes)
 
 
-# ---------------------------------------------------------------- what is compared
+# ---------------------------------------------------------------- inputs
 
 def _default_labels(paths: Sequence[Path]) -> list[str]:
-    """Names of files or folders, with the folder that each is in where names are the same."""
+    """Return the names of files or folders, with their parent folder if names repeat."""
     paths = [Path(os.path.abspath(path)) for path in paths]
     names = [path.name for path in paths]
     return names if len({*names}) == len(names) else [f'{path.parent.name}/{path.name}' for path in paths]
@@ -158,7 +159,7 @@ def _default_labels(paths: Sequence[Path]) -> list[str]:
 
 def _check_arguments(paths: Sequence[Path], output: Path, mode: str, labels: Sequence[str], start: float, stop: float,
                      max_frames: int, max_megabytes: float, quality: int | None) -> None:
-    """Raises ValueError where an argument of `write_comparison` is wrong."""
+    """Raise ValueError if an argument of `write_comparison` is wrong."""
     if output.suffix.lower() not in ('.html', '.htm'):
         raise ValueError(f'{output}: the page needs a name that ends in .html')
     if mode not in get_args(Mode):
@@ -175,7 +176,7 @@ def _check_arguments(paths: Sequence[Path], output: Path, mode: str, labels: Seq
 
 
 def _check_start(infos: Sequence[VideoInfo], start: float) -> None:
-    """Raises ValueError where no frame can be shown, before all are read."""
+    """Raise ValueError if no frame can be shown, before reading the videos."""
     for info in infos:
         if 0 < info.duration <= start:
             raise ValueError(f'{info.path}: no frame can be shown from {start:g} s on, it lasts '
@@ -183,7 +184,7 @@ def _check_start(infos: Sequence[VideoInfo], start: float) -> None:
 
 
 def _open_sources(stack: ExitStack, paths: Sequence[Path], deinterlace: bool) -> list[Source]:
-    """Opens all videos; folders get the frame rate that their number of frames asks for, beside the first video."""
+    """Open all videos; infer the frame rate of folders from their number of frames relative to the first video."""
     sources = [stack.enter_context(open_source(path, deinterlace=deinterlace and not path.is_dir())) for path in paths]
     reference = next((source for source, path in zip(sources, paths, strict=True) if not path.is_dir()), sources[0])
     for i, path in enumerate(paths):
@@ -194,14 +195,14 @@ def _open_sources(stack: ExitStack, paths: Sequence[Path], deinterlace: bool) ->
 
 
 def _frames_per_frame(folder: VideoInfo, reference: VideoInfo) -> Fraction:
-    """How many frames of a folder there are for each of another video: a whole number, or one divided by it."""
+    """Return the number of folder frames per reference frame: a whole number or the inverse of one."""
     num_frames, num_reference = folder.num_frames, reference.about_frames
     if not num_reference:
         raise VideoError(f'{reference.path}: does not tell how many frames it has, by which those of the folder '
                          f'{folder.path} could be matched; expected two videos, or two folders')
     few, many = sorted((num_frames, num_reference))
     factor = round(many / few)
-    # 2n - 1 frames for n are as good as 2n; so are, of one rate, 2n and 2n - 1
+    # Accept 2n - 1 frames for n as well as 2n; at one rate, this also accepts 2n and 2n - 1
     if abs(many - factor * few) > max(1, factor - 1):
         raise VideoError(f'{folder.path}: the folder has {num_frames} frames and {reference.path} has '
                          f'{num_reference}; expected as many, or a whole number for each')
@@ -209,7 +210,7 @@ def _frames_per_frame(folder: VideoInfo, reference: VideoInfo) -> Fraction:
 
 
 def _factors(infos: Sequence[VideoInfo]) -> list[int]:
-    """How many times each video must be enlarged to be as large as the largest one."""
+    """Return the factors by which each video must be enlarged to match the largest one."""
     largest = max(infos, key=lambda info: info.width * info.height)
     factors = []
     for info in infos:
@@ -225,7 +226,7 @@ def _factors(infos: Sequence[VideoInfo]) -> list[int]:
 # ---------------------------------------------------------------- scores and pictures
 
 class _Curve:
-    """Scores of one video's frames against another's; NaN where one of the two is held, or is too small for SSIM."""
+    """Scores of one video against another; NaN if either frame is held, or is too small for SSIM."""
 
     def __init__(self, labels: Sequence[str], index: int, reference: int):
         self.index, self.reference = index, reference
@@ -254,7 +255,7 @@ class _Curve:
 
     def to_json(self) -> dict[str, Any]:
         def numbers(values: Sequence[float], digits: int) -> list[float | str | None]:
-            # JSON knows no infinity, but JavaScript reads the word as a number
+            # JSON has no infinity, but JavaScript parses the word as a number
             return [None if math.isnan(value) else round(value, digits) if value < math.inf else 'Infinity'
                     for value in values]
 
@@ -263,7 +264,7 @@ class _Curve:
 
 
 class _Picture(NamedTuple):
-    """A frame of a video, encoded; the same `key` where it is held."""
+    """An encoded frame of a video. A held frame repeats the `key` of the frame that it shows."""
 
     key: str
     data: bytes
@@ -271,18 +272,18 @@ class _Picture(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """The pictures of one time, one of each video."""
+    """The pictures at one time, one per video."""
 
     number: int
     pictures: list[_Picture]
 
 
 class _Album:
-    """The frames that the page shows, evenly spaced, within limits."""
+    """The evenly spaced frames that the page shows, within limits."""
 
     def __init__(self, max_frames: int, max_bytes: float):
         self.frames: list[_Frame] = []
-        self.step = 1  # from one to the next
+        self.step = 1  # between shown frames
         self._max_frames, self._max_bytes = max_frames, max_bytes
 
     def wants(self, number: int) -> bool:
@@ -303,7 +304,7 @@ class _Album:
 
 
 class _Job(NamedTuple):
-    """The work on one row: `scores` of every curve, unless a frame is held, and `pictures`, if it is to be shown."""
+    """The work on one row: `scores` for every curve unless a frame is held, and `pictures` if the row is shown."""
 
     number: int
     shown: list[Shown]
@@ -313,11 +314,11 @@ class _Job(NamedTuple):
 
 def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: Callable[[np.ndarray], bytes],
              limits: tuple[float, float], progress: Callable[[int, int], None] | None) -> list[Fraction]:
-    """Fills curves and album, on all cores, with a few frames in memory; returns the time of each frame in seconds."""
+    """Fill curves and album on all cores, with a few frames in memory, and return the time of each frame in seconds."""
     num_workers = available_cores()
     times: list[Fraction] = []
     jobs: deque[_Job] = deque()
-    encoded: dict[int, tuple[int, Future]] = {}  # video -> number and picture of its last frame, which may be held
+    encoded: dict[int, tuple[int, Future]] = {}  # video -> number and picture of its last frame, for reuse when held
 
     def start(row: Row, pool: ThreadPoolExecutor) -> _Job:
         number, shown = len(times), row.shown
@@ -358,7 +359,7 @@ def _to_8_bits(image: np.ndarray) -> np.ndarray:
 
 
 def _scores(image: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """PSNR and SSIM; NaN as SSIM of images smaller than its window."""
+    """Return PSNR and SSIM; SSIM is NaN if the images are smaller than its window."""
     image, reference = _to_8_bits(image), _to_8_bits(reference)
     has_ssim = min(image.shape[:2]) >= SSIM_WINDOW
     return (float(calculate_psnr(image, reference, crop_border=0)),
@@ -366,11 +367,11 @@ def _scores(image: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
 
 
 def _encode(image: np.ndarray, *, quality: int | None) -> bytes:
-    """JPEG, or, without a quality, lossless WebP."""
+    """Encode as JPEG, or as lossless WebP if `quality` is None."""
     bgr = cv2.cvtColor(_to_8_bits(image), cv2.COLOR_RGB2BGR)
     if quality is None:
         return cv2.imencode('.webp', bgr, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()  # above 100: lossless
-    # Colours at full resolution, as the page shows single pixels
+    # No chroma subsampling, because the page can show single pixels
     options = [cv2.IMWRITE_JPEG_QUALITY, quality,
                cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     return cv2.imencode('.jpg', bgr, options)[1].tobytes()
@@ -403,7 +404,7 @@ def _describe_album(album: _Album, quality: int | None, num_frames: int) -> Iter
 
 
 def _ordinal(number: int) -> str:
-    """3rd, 9th, 27th, 81st ..., of powers of three."""
+    """Return '3rd', '9th', '27th', '81st', ... for powers of three."""
     return f'{number}{ {1: "st", 3: "rd"}.get(number % 10, "th") }'
 
 
@@ -412,7 +413,7 @@ def _write_page(page: BinaryIO, album: _Album, data: dict[str, Any]) -> None:
     head, rest = template.split('$PICTURES')
     middle, tail = rest.split('$DATA')
     title = html.escape(' | '.join(data['labels']))
-    page.write(head.replace('$TITLE', title).encode(errors='replace'))  # a file's name may hold any bytes
+    page.write(head.replace('$TITLE', title).encode(errors='replace'))  # file names may hold any bytes
     for key, picture in album.pictures().items():
         page.write(f'<script type="text/plain" id="{key}">'.encode() + base64.b64encode(picture) + b'</script>\n')
     # A label may hold '</script>'
@@ -422,7 +423,7 @@ def _write_page(page: BinaryIO, album: _Album, data: dict[str, Any]) -> None:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name when the block has ended without an error."""
+    """Open a temporary file, and move it to `path` if the block ends without an error."""
     temporary = path.with_name(f'{path.name}.tmp')
     with open(temporary, 'wb') as file:
         try:

@@ -1,7 +1,7 @@
-"""Restores a video file, or a folder of frames: in segments, each of which is whole once it is written.
+"""Restore a video file or a folder of frames, in segments that can be resumed.
 
-Segments and `state.json`, which tells how far the work has come, lie in `<output>.parts` until the output is complete.
-Work that was interrupted goes on behind the last whole segment, and comes to the same result.
+Segments and their progress file `state.json` stay in `<output>.parts` until the output is complete. Interrupted work
+resumes after the last complete segment, with the same result.
 """
 import json
 import shutil
@@ -29,23 +29,23 @@ from ..io.video_info import VideoError
 from .restorer import RestoreOptions, Restorer
 from .segments import Segments, Start, Whole, Written, run_in_processes
 
-SEGMENT_LENGTH = 250  # given frames of a segment
+SEGMENT_LENGTH = 250  # input frames per segment
 _STATE, _LOCK = 'state.json', 'lock'
 NOTHING_KEPT = 'not one frame was written'
 
 
 class RestoreError(VideoError):
-    """Work that could not be ended. What was done is kept, and the message says where, and up to which time."""
+    """Restoring failed midway. The message says where the finished part is kept, and up to which time."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the work has come.
+    """Progress of a job.
 
     Attributes:
-        frames: frames that came out, those of an earlier run included.
-        total: how many there will be, which is an estimate where the source does not tell; 0: unknown.
-        time: of the last of them, seconds.
+        frames: number of output frames so far, including those of earlier runs.
+        total: expected number of output frames, estimated if the source does not state it; 0: unknown.
+        time: of the last output frame, in seconds.
     """
     frames: int
     total: int
@@ -53,24 +53,24 @@ class Progress:
 
 
 class Job:
-    """The restoring of one video or folder.
+    """Restore one video or folder.
 
     Args:
-        source: what is restored.
-        output: a video file, whose suffix tells the container; or a folder, with the codec 'png'.
-        net: the network, in evaluation mode, where it is to run.
-        model: what the network and its weights are called, by which work that goes on tells that it is the same.
-        options: how frames are restored. Work that goes on keeps its precision where the options say 'auto'.
-        encoding: how they are encoded.
-        segment_length: given frames of a segment.
-        builders: where several processes are to share the segments, such as one for each GPU: what makes the network
-            in each of them. Then `net` only tells what it is.
-        devices: where those run.
-        overwrite: whether an output that is there is replaced, when the new one is complete.
+        source: the video to restore.
+        output: a video file, whose suffix selects the container; or a folder, with the codec 'png'.
+        net: the network, in evaluation mode, on its device.
+        model: identifies the network and its weights; resuming requires the same value.
+        options: how to restore frames. With precision 'auto', resumed work keeps its previous precision.
+        encoding: how to encode frames.
+        segment_length: input frames per segment.
+        builders: one function per worker process that builds the network there, for example one per GPU. With builders,
+            `net` only serves as a description.
+        devices: where these networks run.
+        overwrite: whether to replace an existing output once the new one is complete.
 
     Raises:
-        VideoError: the output cannot be written: a codec or a size that the container does not take, a place that may
-            not be written to, or where something lies already.
+        VideoError: the output cannot be written: the container does not support the codec or frame size, the location
+            is not writable, or the output exists.
         ValueError: several processes for a recurrent network, where each frame needs the one before.
     """
 
@@ -98,11 +98,11 @@ class Job:
 
     @property
     def is_begun(self) -> bool:
-        """Whether there is work that `run` with `resume` would go on with."""
+        """Whether there is interrupted work for `run` to resume."""
         return (self.parts / _STATE).is_file()
 
     def _begun_precision(self) -> str | None:
-        """The precision of interrupted work; None: there is none, or it cannot be read, which `run` reports."""
+        """Return the precision of interrupted work; None if there is none or it is unreadable, which `run` reports."""
         if not self.is_begun:
             return None
         try:
@@ -111,16 +111,16 @@ class Job:
             return None
 
     def run(self, *, resume: bool = False, on_progress: Callable[[Progress], None] | None = None) -> None:
-        """Does the work.
+        """Restore the video and write the output.
 
         Args:
-            resume: go on behind the last whole segment of an interrupted run, if there was one.
+            resume: continue an interrupted run after its last complete segment, if there is one.
             on_progress: called after each frame.
 
         Raises:
-            VideoError: there are parts of another run, and `resume` is not set, or its source or settings were others.
-            RestoreError: something failed in the middle, such as a damaged source or a full disk.
-            KeyboardInterrupt: it was interrupted; says what is kept.
+            VideoError: parts of another run exist and `resume` is not set, or its source or settings differ.
+            RestoreError: restoring failed midway, such as on a damaged source or a full disk.
+            KeyboardInterrupt: the run was interrupted; the message says what is kept.
         """
         try:
             self.parts.mkdir(exist_ok=True)
@@ -142,21 +142,21 @@ class Job:
         try:
             (self._in_processes if self.builders else self._in_a_row)(state, tell)
             self._finish(state)
-        except OSError as error:  # a VideoError is one
+        except OSError as error:  # includes VideoError
             raise RestoreError(f'{error}; {self._kept(state)}') from error
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self._kept(state)) from None
-        except Exception as error:  # of the network, such as one of memory
+        except Exception as error:  # of the network, such as out of memory
             raise RestoreError(f'{type(error).__name__}: {error}; {self._kept(state)}') from error
 
     @property
     def _total(self) -> int:
-        """How many frames will come out; 0: unknown."""
+        """Return the expected number of output frames; 0: unknown."""
         given, step = self.source.info.about_frames, spec_of(self.net).temporal_scale
         return step * given - (step == 2 and not self.options.even) if given else 0
 
     def _begin(self, resume: bool) -> '_State':
-        """What is done already."""
+        """Return the state to start from: a new one, or that of interrupted work."""
         if not self.is_begun:
             if any(path.name != _LOCK for path in self.parts.iterdir()):
                 raise VideoError(f'{self.parts}: is in the way, and not the parts of such work')
@@ -171,13 +171,13 @@ class Job:
             changed = [name for name in self._identity if state.identity.get(name) != self._identity[name]]
             raise VideoError(f'{self.parts}: holds the parts of other work: {", ".join(changed)} differ; go on as it '
                              'was begun, or remove the folder')
-        if self.encoding.codec != 'png':  # what is gone is made once more
+        if self.encoding.codec != 'png':  # restore segments again whose files are gone
             state.whole = {number: segment for number, segment in state.whole.items()
                            if self.segments.file(number).is_file()}
         return state
 
     def _in_a_row(self, state: '_State', tell: Callable[[Written | Whole], None]) -> None:
-        """Restores here what is missing; that is in several pieces where several processes were interrupted."""
+        """Restore missing segments in this process. There may be several gaps if several processes were interrupted."""
         for start, end in list(state.missing()):
             carry = Carry()
             if start.segment and spec_of(self.net).recurrent:
@@ -191,7 +191,7 @@ class Job:
         run_in_processes(self.segments, self.builders, self.options, starts, tell)
 
     def _add(self, state: '_State', whole: Whole) -> None:
-        """Notes that a segment is whole; killed at any moment, this leaves what fits together."""
+        """Record that a segment is complete. The files stay consistent even if the process is killed at any moment."""
         state.add(whole)
         if whole.left is not None:
             save_state(whole.left, self._carry(whole.segment + 1))
@@ -199,12 +199,12 @@ class Job:
         self._carry(whole.segment).unlink(missing_ok=True)
 
     def _carry(self, segment: int) -> Path:
-        """What a recurrent network has left to a segment."""
+        """Return the file with the recurrent state before a segment."""
         return self.parts / f'{segment:06d}.pt'
 
     def _finish(self, state: '_State') -> None:
         if self.encoding.codec == 'png':
-            if self.output.exists():  # checked to hold nothing but such frames
+            if self.output.exists():  # checked to contain only such frames
                 shutil.rmtree(self.output)
             self.segments.frames_folder.replace(self.output)
         else:
@@ -212,20 +212,20 @@ class Job:
         shutil.rmtree(self.parts)
 
     def _join(self, output: Path, num_segments: int, until: Fraction | None = None) -> None:
-        """Makes one video of the first segments."""
+        """Join the first segments into one video."""
         info = self.source.info
         self.warnings += join([self.segments.file(segment) for segment in range(num_segments)],
                               None if isinstance(self.source, FolderSource) else info.path, output,
                               rate=Fraction(0) if info.is_variable else self.segments.spec.rate, until=until)
 
     def _kept(self, state: '_State') -> str:
-        """Makes one video of what there is from the beginning on, a segment that is not whole included; says where."""
+        """Join all leading frames, even of incomplete segments, into one video; return a message that says where."""
         if self.encoding.codec == 'png':
             images = self.segments.num_images()
             return f'the first {images} frames are kept in {self.segments.frames_folder}' if images else NOTHING_KEPT
         segments = state.num_whole
         reached = state.whole[segments - 1].until if segments else None
-        while segments in state.under_way:  # whose frames may not all be in the file
+        while segments in state.under_way:  # some of its frames may be missing in the file
             stored, last = stored_frames(self.segments.file(segments))
             reached, segments = last if stored else reached, segments + (stored > 0)
             if stored < self.segments.num_frames:
@@ -241,12 +241,12 @@ class Job:
 
 
 class _State:
-    """How far the work has come, as `state.json` has it.
+    """Progress of the work, stored in `state.json`.
 
     Attributes:
-        identity: what the work is, see `Job`.
-        whole: the segments that are whole, by their numbers.
-        under_way: what has been written of others.
+        identity: source, model and settings of the work, see `Job`.
+        whole: complete segments by number.
+        under_way: the last written frame of incomplete segments.
     """
 
     def __init__(self, identity: dict[str, Any]):
@@ -256,7 +256,7 @@ class _State:
 
     @property
     def frames(self) -> int:
-        """How many frames are written."""
+        """Return the number of written frames."""
         return sum(segment.frames for segment in chain(self.whole.values(), self.under_way.values()))
 
     def add(self, segment: Whole) -> None:
@@ -264,7 +264,7 @@ class _State:
         self.under_way.pop(segment.segment, None)
 
     def missing(self) -> Iterator[tuple[Start, int | None]]:
-        """Where rows of missing segments begin and end; None: with the source."""
+        """Yield the start and end of each run of missing segments; an end of None means the end of the source."""
         behind = [-1, *sorted(self.whole)]
         for before, end in zip_longest(behind, behind[1:]):
             if before + 1 != end:
@@ -272,12 +272,12 @@ class _State:
 
     @property
     def num_whole(self) -> int:
-        """How many segments are whole, from the beginning on."""
+        """Return the number of complete segments before the first gap."""
         return next(number for number in count() if number not in self.whole)
 
     @classmethod
     def read(cls, path: Path) -> '_State':
-        """Raises VideoError where the file is damaged."""
+        """Read the state; raise VideoError if the file is damaged."""
         try:
             fields = json.loads(path.read_text(encoding='utf-8'))
             state = cls(fields['identity'])
@@ -300,10 +300,10 @@ class _State:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps a folder to this process, where the system can.
+    """Lock a folder for this process, if the system supports locks.
 
     Raises:
-        VideoError: another one has it.
+        VideoError: another process holds the lock.
     """
     try:
         import fcntl
@@ -315,25 +315,25 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise VideoError(f'{folder}: another process is at this work') from None
-        except OSError:  # a file system without locks
+        except OSError:  # file system without locks
             pass
         yield
 
 
 def identity_of(source: Source) -> dict[str, Any]:
-    """What tells one source from another, and from what it was before it was changed."""
+    """Return values that identify a source and change when its files change."""
     stats = [file.stat() for file in source.files]
     return {'path': str(source.info.path.resolve()), 'files': len(stats), 'size': sum(stat.st_size for stat in stats),
             'changed': max(stat.st_mtime_ns for stat in stats), 'reading': source.reading}
 
 
 def save_state(state: State, path: Path) -> None:
-    """Raises VideoError where the file cannot be written."""
+    """Save a recurrent state; raise VideoError if the file cannot be written."""
     part = path.with_name(f'{path.name}.part')
     try:
         torch.save([tensor.cpu() for tensor in state], part)
         part.replace(path)
-    except (OSError, RuntimeError) as error:  # the latter where the disk is full
+    except (OSError, RuntimeError) as error:  # RuntimeError if the disk is full
         raise VideoError(f'{path}: cannot be written ({error})') from error
 
 
@@ -342,7 +342,7 @@ def load_state(path: Path, net: nn.Module) -> State:
 
 
 def clock(time: Fraction) -> str:
-    """Seconds as h:mm:ss.mmm."""
+    """Format seconds as h:mm:ss.mmm."""
     milliseconds = round(time * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     return f'{minutes // 60}:{minutes % 60:02d}:{milliseconds / 1000:06.3f}'

@@ -1,4 +1,4 @@
-"""Frames of several videos that are shown at one time."""
+"""Match the frames of several videos by time."""
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -9,13 +9,13 @@ import numpy as np
 from ..io.frame_source import Source
 from ..io.video_info import VideoError, VideoInfo
 
-# Matroska rounds times to milliseconds: a frame is off by up to half of one, and so is the first, from which we count.
+# Matroska rounds times to milliseconds. Both a frame and the first frame, which sets time zero, may be off by 0.5 ms.
 TOLERANCE = Fraction(1, 400)  # seconds
 
 
 
 class Shown(NamedTuple):
-    """What a video shows at some time: its frame `number`, which `is_held` where it is an earlier one that stays."""
+    """The frame that a video shows at some time; `is_held` if it repeats an earlier frame."""
 
     number: int
     image: np.ndarray  # (h, w, 3), RGB, uint8 or uint16
@@ -23,18 +23,18 @@ class Shown(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What every video shows at a time in seconds, counted from its first frame."""
+    """The frame of every video at `time`, in seconds from its first frame."""
 
     time: Fraction
     shown: list[Shown]
 
 
 class Matcher:
-    """Frames of several videos by the times of the faster one of the first two, see `rows`.
+    """Match frames of several videos at the times of the faster of the first two; see `rows`.
 
     Attributes:
-        num_frames: of that one, as far as the file tells; 0: unknown, as before the first row.
-        notes: why the rows ended before a video did; complete once they have ended.
+        num_frames: of the faster video, as stated by the file; 0 if unknown, or before the first row.
+        notes: why the rows ended before a video did; complete after the last row.
     """
 
     def __init__(self, sources: Sequence[Source], labels: Sequence[str]):
@@ -43,13 +43,13 @@ class Matcher:
         self.notes: list[str] = []
 
     def rows(self) -> Iterator[Row]:
-        """Reads all videos at once, frame by frame.
+        """Read all videos in step and yield one row per time.
 
         Raises:
             VideoError: a video cannot be read, or its times do not match.
         """
         tracks = [_Track(source) for source in self._sources]
-        # By their frames, as the rate that a file states may be anything where it varies
+        # Compare frame intervals, because the stated rate of a file with variable frame rate is unreliable
         fast = 1 if tracks[1].first_interval() + TOLERANCE < tracks[0].first_interval() else 0
         clock = tracks[fast]
         self.num_frames = clock.info.about_frames
@@ -69,7 +69,7 @@ class Matcher:
 
 
 class _Track:
-    """A video, frame by frame: the present one is `image`, number `number`, at `time` seconds from the first one."""
+    """A video read frame by frame. The current frame is `image`, number `number`, `time` seconds after the first."""
 
     def __init__(self, source: Source):
         self.info = source.info
@@ -80,17 +80,17 @@ class _Track:
         self._start = first.time
         self.number, self.image, self.time = 0, first.image, Fraction(0)
         self._next = next(self._frames, None)
-        self._interval = 1 / Fraction(self.info.rate) if self.info.rate else Fraction(0)  # to the frame before
+        self._interval = 1 / Fraction(self.info.rate) if self.info.rate else Fraction(0)  # since the previous frame
 
     def first_interval(self) -> Fraction | float:
         return math.inf if self._next is None else self._next.time - self._start
 
     def has_next(self, until: Fraction) -> bool:
-        """Whether there is a next frame, not later than `until`."""
+        """Whether there is a next frame at or before `until`."""
         return self._next is not None and self._next.time - self._start <= until
 
     def step(self) -> bool:
-        """Goes to the next frame; False: there is none."""
+        """Advance to the next frame; return False at the end."""
         if self._next is None:
             return False
         time = self._next.time - self._start
@@ -100,28 +100,28 @@ class _Track:
         return True
 
     def has_ended(self, time: Fraction) -> bool:
-        """Whether the last frame has had its time, for which there is no frame to tell."""
+        """Whether the last frame is over; its duration is taken from the last interval."""
         return self._next is None and self.time + self._interval <= time + TOLERANCE
 
     def goes_beyond(self, other: '_Track') -> bool:
-        """Whether there are frames after the last one of another track has had its time."""
+        """Whether frames remain after the last frame of another track is over."""
         return self._next is not None and self._next.time - self._start + TOLERANCE >= other.time + other._interval
 
 
 class _Follower:
-    """What a video shows at the times of another, the clock.
+    """The frames that a video shows at the times of another track, the clock.
 
     Args:
-        may_be_faster: whether it may have frames where the clock has none; they are passed over.
+        may_be_faster: whether the video may have frames between those of the clock; they are skipped.
     """
 
     def __init__(self, track: _Track, clock: _Track, *, may_be_faster: bool):
         self._track, self._clock, self._may_be_faster = track, clock, may_be_faster
         self._steps = self._clock_steps = 0  # since the last frame that both have
-        self._ratio: tuple[int, int] | None = None  # these steps from one such frame to the next, always the same
+        self._ratio: tuple[int, int] | None = None  # constant number of these steps between frames that both have
 
     def at(self, time: Fraction) -> Shown | None:
-        """The frame at `time`, or the one before where it has none; None: the video has ended.
+        """Return the frame at `time`, or hold the previous one if it has none; None after the end.
 
         Raises:
             VideoError: the times do not match.

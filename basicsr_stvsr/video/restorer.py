@@ -1,7 +1,7 @@
-"""Restores a stream of frames by any network: brings colours, scenes and times into and out of it.
+"""Restore a stream of frames with any network, handling colour, scene cuts and timestamps.
 
-The engine knows a network by what it states alone (see `inference.windows`): windows, pairs and recurrence, luma
-and YUV, x2 in time or not. Memory does not depend on the length of the stream.
+The engine relies only on the network's `NetSpec` (see `inference.windows`): windows, pairs or recurrence, luma or YUV,
+with or without x2 in time. Memory does not depend on the length of the stream.
 """
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,21 +34,20 @@ _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 @dataclass(frozen=True)
 class RestoreOptions:
-    """How frames are restored.
+    """Options for restoring frames.
 
     Attributes:
-        tile: longest side of tiles, in pixels of the frames that are given; None: frames are taken whole.
-        tile_overlap: pixels that a tile sees beyond its own; tiles fade into each other over half of them.
-        precision: of convolutions, 'fp32', 'bf16' or 'fp16'; or 'auto', bf16 where the device has instructions for it.
-        detect_cuts: whether scenes are told apart, so that nothing is interpolated from one to the next, and nothing
-            carried over.
-        cut_threshold: how much a change must stand out to be a cut, see `scene_cuts.mark_cuts`.
-        at_cut: of a network that makes the frame between two, what stands halfway between two scenes: the 'previous'
-            frame once more, or the 'next' one already.
-        even: of such a network, whether the last frame is shown a second time, so that n frames become 2n; else 2n - 1.
+        tile: longest side of tiles, in pixels of the input; None: process whole frames.
+        tile_overlap: pixels of context around each tile; tiles are blended over half of them.
+        precision: of convolutions, 'fp32', 'bf16' or 'fp16'; or 'auto': bf16 if the device has instructions for it.
+        detect_cuts: whether to detect scene cuts, and not interpolate or carry a state across them.
+        cut_threshold: how much a change must stand out to count as a cut, see `scene_cuts.mark_cuts`.
+        at_cut: frame to show halfway between two scenes, for networks that interpolate: repeat the 'previous' frame or
+            show the 'next' one early.
+        even: for such networks, whether to repeat the last frame, so that n frames become 2n instead of 2n - 1.
 
     Raises:
-        ValueError: a value that is none of these.
+        ValueError: an option has an invalid value.
     """
     tile: int | None = None
     tile_overlap: int = DEFAULT_OVERLAP[0]
@@ -68,22 +67,22 @@ class RestoreOptions:
             raise ValueError(f'tile_overlap must be at least 0, but is {self.tile_overlap}')
 
     def tiling(self, height: int, width: int) -> Tiling | None:
-        """Tiles for frames of a size."""
+        """Return the tiling for frames of a given size; None: whole frames."""
         if self.tile is None:
             return None
         return Tiling((-(-height // self.tile), -(-width // self.tile)), self.tile_overlap, self.tile_overlap // 2)
 
 
 class Restorer:
-    """Restores streams of frames by one network.
+    """Restore streams of frames with one network.
 
     Args:
-        net: a network that states its needs, in evaluation mode, where it is to run.
+        net: a network with a `spec`, in evaluation mode, on its device.
         options: see `RestoreOptions`.
-        flow: estimator for a network that needs the flow between frames; default: OpenCV's DIS.
+        flow: estimator for networks that need the flow between frames; default: OpenCV's DIS.
 
     Raises:
-        ValueError: the network does not state its needs.
+        ValueError: the network has no `spec`.
     """
 
     def __init__(self, net: nn.Module, options: RestoreOptions | None = None, flow: FlowEstimator | None = None):
@@ -92,27 +91,27 @@ class Restorer:
         self.device = device_of(net) or torch.device('cpu')
         precision = self.options.precision
         self.dtype = PRECISIONS[fastest_precision(net, [self.device]) if precision == 'auto' else precision]
-        # Frame by frame, a network has nothing that would cross a cut.
+        # A network that processes single frames cannot cross a cut.
         self.minds_cuts = self.options.detect_cuts and (self.spec.recurrent or self.spec.num_frames != 1)
 
     @property
     def context(self) -> int:
-        """How many frames before one tell all that there is to know for it, but for what a recurrent network left."""
+        """Number of previous frames needed to restore a frame exactly, apart from a recurrent state."""
         return CUT_CONTEXT + (self.spec.num_frames or 1)
 
     def __call__(self, frames: Iterable[TimedFrame], *, carry: Carry | None = None, skip: int = 0,
                  last_duration: Fraction = Fraction(0)) -> Iterator[TimedFrame]:
-        """Restores a stream.
+        """Restore a stream.
 
         Args:
-            frames: in the order in which they are shown, all of one size and type.
+            frames: in display order, all of one size and type.
             carry: see `inference.restore_stream`.
-            skip: so many frames, and what lies between them, are not given: they were before, when the work was
-                interrupted. With `context` of them, or all before, the others come out as if it had not been.
-            last_duration: seconds that a frame is shown which has none before it to tell.
+            skip: do not yield this many leading frames, nor those interpolated between them, because an interrupted run
+                already wrote them. The output continues exactly if these are `context` frames, or all previous ones.
+            last_duration: duration in seconds of a frame with no frame before it to infer it from.
 
         Yields:
-            the frames, s times as large, of the same type; with those between them, halfway in time.
+            the frames, s times as large, of the same type; and the interpolated frames halfway in time.
         """
         frames = self.scenes(frames)
         if self.spec.recurrent:
@@ -122,7 +121,7 @@ class Restorer:
             return
         image, step = first[0].image, self.spec.temporal_scale
         tiles = self.tiles(*size_of(image))
-        passing: dict[int, _Passing] = {}  # what of frames on their way is needed when they come out
+        passing: dict[int, _Passing] = {}  # data of frames in flight, needed when they come out
         last: tuple[int, np.ndarray] | None = None
         given = self.give(chain([first], frames), passing)
         for number, restored in restore_stream(tiles, given, complete=True, carry=carry, clamp=False):
@@ -142,11 +141,11 @@ class Restorer:
             yield TimedFrame(last[1], time + duration / 2)
 
     def tiles(self, height: int, width: int) -> Tiles:
-        """The network on frames of a size, cut up as the options say."""
+        """Wrap the network to process frames of a given size in tiles, as set by the options."""
         return Tiles(self.net, self.options.tiling(height, width), dtype=self.dtype, may_halve=True)
 
     def scenes(self, frames: Iterable[TimedFrame]) -> Iterator[tuple[TimedFrame, bool]]:
-        """Each frame with whether a new scene begins with it."""
+        """Yield each frame and whether a new scene begins with it."""
         if not self.minds_cuts:
             yield from ((frame, False) for frame in frames)
             return
@@ -161,7 +160,7 @@ class Restorer:
             yield waiting.popleft(), is_cut
 
     def give(self, frames: Iterable[tuple[TimedFrame, bool]], passing: dict[int, '_Passing']) -> Iterator[StreamFrame]:
-        """Frames as the network takes them."""
+        """Convert frames to the network's input, with flow if needed."""
         color, last = self.spec.color or 'rgb', None
         for place, ((image, time), begins_scene) in enumerate(frames):
             flow = None
@@ -175,14 +174,14 @@ class Restorer:
             yield StreamFrame(lq[None, :1] if color == 'y' else lq[None], flow, begins_scene)
 
     def chroma(self, passing: dict[int, '_Passing'], number: int) -> Tensor | None:
-        """U and V of a frame that comes out, of a network that restores luma alone."""
+        """Return U and V of an output frame for a luma-only network; None for others."""
         place, is_between = divmod(number, self.spec.temporal_scale)
         chroma = passing[place].chroma
         return (chroma + passing[place + 1].chroma) / 2 if chroma is not None and is_between else chroma
 
     def to_rgb(self, restored: Tensor, chroma: Tensor | None) -> Tensor:
-        """(C, H, W) as the network gives it, with the chroma that it was not given, (2, h, w) -> (3, H, W), RGB."""
-        if chroma is not None:  # MATLAB-like, as the papers have the chroma of networks of luma
+        """Convert network output (C, H, W) and low-resolution chroma (2, h, w), if any, to RGB (3, H, W)."""
+        if chroma is not None:  # MATLAB-like, as the papers treat chroma for luma-only networks
             restored = torch.cat((restored.clamp(0, 1), upscale_bicubic(chroma, self.spec.scale)))
         elif self.spec.color == 'yuv':
             restored = restored.clamp(0, 1)
@@ -193,42 +192,42 @@ class Restorer:
 
 class _Passing(NamedTuple):
     time: Fraction
-    chroma: Tensor | None  # (2, h, w), of a network that restores luma alone
+    chroma: Tensor | None  # (2, h, w), for luma-only networks
 
 
 def time_of(passing: Mapping[int, _Passing], number: int, step: int) -> Fraction:
-    """When a frame that comes out is shown: that of the given one, or halfway between two."""
+    """Return the time of an output frame: that of the input frame, or halfway between two."""
     place, is_between = divmod(number, step)
     return (passing[place].time + passing[place + 1].time) / 2 if is_between else passing[place].time
 
 
 def size_of(image: np.ndarray | Tensor) -> tuple[int, int]:
-    """Height and width."""
+    """Return height and width."""
     return tuple(image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2])
 
 
 def to_tensor(image: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """A frame, as it is given -> (3, H, W) float, RGB, 0-1."""
+    """Convert an input frame to a float tensor (3, H, W), RGB, 0-1."""
     if isinstance(image, Tensor):
         return image.to(device, torch.float32)
-    white = np.float32(_WHITE[image.dtype])  # torch divides bytes in thrice the time
+    white = np.float32(_WHITE[image.dtype])  # torch takes three times as long to divide bytes
     return torch.from_numpy(np.divide(planes_of(image), white, dtype=np.float32)).to(device)
 
 
 def like(image: np.ndarray | Tensor, rgb: Tensor) -> np.ndarray | Tensor:
-    """(3, H, W) float, RGB, cut to 0-1 -> as another frame was given, also in memory."""
+    """Clamp float RGB (3, H, W) to 0-1, and match the type and memory layout of `image`."""
     if isinstance(image, Tensor):
         return rgb.clamp(0, 1).to(image)
     if image.dtype == np.uint8:
         levels = levels_of(rgb)
-    else:  # torch has little for uint16
+    else:  # torch supports few operations on uint16
         levels = rgb.clamp(0, 1).mul_(_WHITE[image.dtype]).round_().cpu().contiguous().numpy().astype(np.uint16)
     restored = levels.transpose(1, 2, 0)
     return packed(restored) if image.flags.c_contiguous else restored
 
 
 def bgr_bytes(image: np.ndarray | Tensor) -> np.ndarray:
-    """A frame, as it is given -> uint8 (H, W, 3), BGR, as OpenCV has it."""
+    """Convert an input frame to uint8 (H, W, 3), BGR, as OpenCV expects."""
     if isinstance(image, Tensor):
         return to_image(image)
     red, green, blue = planes_of(image)
@@ -237,10 +236,10 @@ def bgr_bytes(image: np.ndarray | Tensor) -> np.ndarray:
 
 
 def check_frames(frames: Iterable[np.ndarray | Tensor]) -> Iterator[np.ndarray | Tensor]:
-    """Hands frames on that are what `restore` takes.
+    """Yield frames after checking that `restore` supports them.
 
     Raises:
-        ValueError: one that is not, or is unlike the first one.
+        ValueError: a frame is unsupported, or differs from the first one in type or size.
     """
     first = None
     for number, frame in enumerate(frames):
@@ -251,7 +250,7 @@ def check_frames(frames: Iterable[np.ndarray | Tensor]) -> Iterator[np.ndarray |
         if not fits:
             raise ValueError('frames are arrays (H, W, 3), RGB, uint8 or uint16, or tensors (3, H, W), float, 0-1, but '
                              f'frame {number} is {seen}')
-        if first is None and is_tensor and float(frame.max()) > 1.5:  # a little more than 1 is what filters leave
+        if first is None and is_tensor and float(frame.max()) > 1.5:  # filters may overshoot 1 a little
             raise ValueError(f'tensors are of levels 0-1, but frame {number} has some of {float(frame.max()):g}')
         first = first or seen
         if seen != first:

@@ -1,7 +1,7 @@
-"""A video in segments: each is restored and written by itself, here one after the other, or in several processes.
+"""Restore a video in segments, sequentially or in several processes.
 
-What a segment begins with depends on some frames before it (and for a recurrent network on all), so that one that is
-begun alone gives what it would have given in a row.
+The start of a segment depends on some frames before it, or on all of them for a recurrent network. A segment restored
+separately therefore equals the same segment of a continuous run.
 """
 import multiprocessing
 from collections import deque
@@ -27,14 +27,14 @@ from ..utils.background import Behind, ahead
 from ..utils.processes import ignore_signals, server_context
 from .restorer import RestoreOptions, Restorer
 
-DECODED_AHEAD, ENCODED_BEHIND = 4, 8  # frames; the network goes on while the encoder ends a segment
+DECODED_AHEAD, ENCODED_BEHIND = 4, 8  # frames; the network continues while the encoder finishes a segment
 PLANNED_AHEAD = 2  # segments
-_REMEMBERED = 256  # times of frames; the restorer is never so far ahead
-_SECONDS_TO_END = 60  # for a process that is asked to; a step of a network may take long
+_REMEMBERED = 256  # frame times; the restorer never reads further ahead
+_SECONDS_TO_END = 60  # to stop a process; a step of the network may take long
 
 
 class Start(NamedTuple):
-    """Where to begin: a segment, and the times of as many frames before it as tell what it begins with."""
+    """Start of a segment, with the times of the frames before it that it depends on."""
 
     segment: int
     context: Sequence[Fraction] = ()
@@ -49,25 +49,25 @@ class Written(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """A segment is whole."""
+    """A segment is complete."""
 
     segment: int
     frames: int
-    until: Fraction  # time of the last of them
-    context: Sequence[Fraction]  # see `Start`, of the next one
-    left: State | None = None  # by a recurrent network
+    until: Fraction  # time of its last frame
+    context: Sequence[Fraction]  # see `Start`; for the next segment
+    left: State | None = None  # state of a recurrent network
 
 
 class Segments:
-    """Restores segments, and writes each to a file of its own, or its frames to a folder.
+    """Restore segments, and write each to a separate file, or its frames to a folder.
 
     Args:
-        source: what is restored.
-        folder: where the segments are to lie.
-        spec: the frames that are written.
-        encoding: how.
+        source: the video to restore.
+        folder: the folder for the segments.
+        spec: describes the output frames.
+        encoding: how to encode them.
         temporal_scale: of the network.
-        length: given frames of a segment.
+        length: input frames per segment.
     """
 
     def __init__(self, source: Source, folder: Path, spec: OutputSpec, encoding: Encoding, *, temporal_scale: int,
@@ -78,11 +78,11 @@ class Segments:
 
     @property
     def frames_folder(self) -> Path:
-        """Where images lie."""
+        """Return the folder of images."""
         return self.folder / 'frames'
 
     def num_images(self) -> int:
-        """How many images there are, up to the first one that is missing."""
+        """Return the number of images before the first missing one."""
         return next(number for number in count() if not image_path(self.frames_folder, number).exists())
 
     def file(self, segment: int) -> Path:
@@ -95,19 +95,19 @@ class Segments:
 
     def run(self, restorer: Restorer, start: Start, tell: Callable[[Written | Whole], None], end: int | None = None,
             carry: Carry | None = None) -> None:
-        """Writes segments in a row.
+        """Write consecutive segments.
 
-        While the encoder ends one, the network is at the next one already.
+        The network starts the next segment while the encoder finishes the previous one.
 
         Args:
-            restorer: of the network that restores them.
-            start: the first one.
-            tell: is called with what has been written.
-            end: the first one that is no longer written; default: all to the end of the source.
-            carry: for a recurrent network, what was left by the segments before.
+            restorer: restores the frames.
+            start: the first segment.
+            tell: called with each written frame and each complete segment.
+            end: stop before this segment; default: continue to the end of the source.
+            carry: state of a recurrent network after the previous segments.
 
         Raises:
-            VideoError: the source is damaged, or the segment cannot be written. What was on its way is written before.
+            VideoError: the source is damaged, or a segment cannot be written. Frames in flight are written first.
         """
         carry = carry or Carry()
         given = _Given(self.source, self.length * start.segment, start.context, restorer.context)
@@ -127,16 +127,16 @@ class Segments:
                     break
                 context = given.times_before(self.length * (segment + 1))
                 encoder.end(Whole(segment, frames, frame.time, context, carry.state))
-            else:  # all whole; a failure behind them is met by who goes on there
+            else:  # all complete; the process that restores later segments meets any failure after them
                 return
         if given.failure is not None:
             raise given.failure
 
     def plan(self, start: Start, num_context: int) -> Iterator[Start]:
-        """Where each segment begins, from one on, as the source tells while it is decoded.
+        """Yield the start of each segment while decoding the source.
 
         Args:
-            num_context: how many frames before a segment are needed for it.
+            num_context: number of frames that a segment needs before it.
 
         Raises:
             VideoError: the source is damaged.
@@ -152,11 +152,11 @@ class Segments:
 
 
 class _Encoder:
-    """Writes one segment after the other in a thread of its own; a context manager.
+    """Write segments one after another in a background thread; a context manager.
 
     Args:
         open_writer: opens the file of a segment.
-        tell: is called when one is whole, in the thread of the caller.
+        tell: called in the caller's thread when a segment is complete.
     """
 
     def __init__(self, open_writer: Callable[[int], VideoWriter | FolderWriter], tell: Callable[[Whole], None]):
@@ -186,7 +186,7 @@ class _Encoder:
         writer.close()
 
     def _keep(self) -> None:
-        """Closes the file of a segment that is not whole; what was written stays in it."""
+        """Close the file of an incomplete segment, and keep its frames."""
         if self._writer is not None:
             with suppress(VideoError):
                 self._close()
@@ -206,25 +206,25 @@ class _Encoder:
 
 
 class _Given:
-    """The frames of a source, from those on that are needed to go on; iterable once.
+    """Frames of a source from the first one needed to continue; iterable once.
 
-    Where the source fails, they end, so that what is on its way still comes out.
+    If the source fails, iteration stops, so that frames in flight still come out.
 
     Args:
-        source: whose frames they are.
-        number: of the first frame that is not known yet.
-        known: times of the ones before it that are given once more.
-        context: how many of these are needed.
+        source: the video.
+        number: of the first new frame.
+        known: times of the frames before it, which are read again.
+        context: how many such frames are needed.
 
     Attributes:
-        failure: what failed.
+        failure: the error of the source, if any.
     """
 
     def __init__(self, source: Source, number: int, known: Sequence[Fraction], context: int):
         self.source, self.start, self.context = source, next(iter(known), None), context
         self.failure: VideoError | None = None
-        self._next = number - len(known)  # number of the frame that comes next
-        self._times: deque[Fraction] = deque(maxlen=_REMEMBERED)  # of the last ones
+        self._next = number - len(known)  # number of the next frame
+        self._times: deque[Fraction] = deque(maxlen=_REMEMBERED)  # of the last frames
 
     def __iter__(self) -> Iterator[TimedFrame]:
         try:
@@ -236,7 +236,7 @@ class _Given:
             self.failure = error
 
     def times_before(self, number: int) -> list[Fraction]:
-        """Times of the last frames before one, as many as tell all that is needed for it."""
+        """Return the times of the last frames before frame `number`, as many as its context needs."""
         end = len(self._times) - (self._next - number)
         return list(self._times)[max(0, end - self.context):max(0, end)]
 
@@ -245,17 +245,17 @@ class _Given:
 
 def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Module]], options: RestoreOptions,
                      starts: Iterable[Start], tell: Callable[[Written | Whole], None]) -> None:
-    """Writes segments in processes, each with a network of its own.
+    """Write segments in several processes, each with a copy of the network.
 
     Args:
-        segments: what is written.
-        builders: as many as there are processes; each makes a network there, and can be pickled.
-        options: how frames are restored.
-        starts: where each segment begins.
-        tell: is called with what has been written, in any order.
+        segments: what to write.
+        builders: one picklable function per process that builds the network there.
+        options: how to restore frames.
+        starts: the start of each segment.
+        tell: called with each written frame and each complete segment, in any order.
 
     Raises:
-        VideoError: as `Segments.run`, of the first segment that failed; those that were begun are ended before. Or a
+        VideoError: as in `Segments.run`, for the first segment that failed, after finishing segments in progress; or a
             process was killed.
     """
     processes = _start(segments, builders, options)
@@ -263,7 +263,7 @@ def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Modu
         _share(processes, ahead(starts, PLANNED_AHEAD), tell)
     finally:
         for connection in processes:
-            connection.close()  # which each notices at its next frame
+            connection.close()  # each process notices this at its next frame
         for process in processes.values():
             process.join(_SECONDS_TO_END)
             process.kill()
@@ -278,14 +278,14 @@ def _start(segments: Segments, builders: Sequence[Callable[[], nn.Module]], opti
         connection, other = context.Pipe()
         process = context.Process(target=_work, args=(other, segments, build, options, threads), daemon=True)
         process.start()
-        other.close()  # so that the end of the process is noticed
+        other.close()  # so that this process notices when the other ends
         processes[connection] = process
     return processes
 
 
 def _share(processes: dict[Connection, multiprocessing.Process], starts: Iterator[Start],
            tell: Callable[[Written | Whole], None]) -> None:
-    """Hands each segment to the next process that has nothing to do."""
+    """Give each segment to the next idle process."""
     idle, failures = list(processes), {}
     last = -1
 
@@ -328,12 +328,12 @@ def _share(processes: dict[Connection, multiprocessing.Process], starts: Iterato
 
 def _work(connection: Connection, segments: Segments, build: Callable[[], nn.Module], options: RestoreOptions,
           threads: int) -> None:
-    """Restores the segments that come through a connection, and tells through it what has been written."""
+    """Restore the segments received through a connection, and send back what was written."""
     ignore_signals()
     torch.set_num_threads(threads)
     segments.encoder_threads = min(threads, segments.encoder_threads)
     restorer = None
-    with suppress(EOFError, ConnectionError):  # the other one has ended
+    with suppress(EOFError, ConnectionError):  # the other side has ended
         while True:
             start = connection.recv()
             try:
@@ -344,6 +344,6 @@ def _work(connection: Connection, segments: Segments, build: Callable[[], nn.Mod
                 raise
             except VideoError as error:
                 outcome = error
-            except Exception as error:  # may hold what cannot be sent
+            except Exception as error:  # may hold objects that cannot be sent
                 outcome = RuntimeError(f'{type(error).__name__}: {error}')
             connection.send(outcome)

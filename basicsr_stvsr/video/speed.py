@@ -1,4 +1,4 @@
-"""How fast a network restores on this machine."""
+"""Measure the speed of a network on this machine."""
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -11,27 +11,27 @@ from torch import nn
 from ..io.frame_source import TimedFrame
 from .restorer import RestoreOptions, Restorer
 
-SIZE = 270, 480  # of the frames of which the speed is given
-TRIAL_SIZE = 90, 160  # of those of a first, short run
+SIZE = 270, 480  # frame size for which the speed is reported
+TRIAL_SIZE = 90, 160  # frame size of a first, short run
 LONGEST_RUN = 30  # seconds
 NUM_TIMED = 2  # windows
 
 
 class Speed(NamedTuple):
-    """How fast a network restores frames of SIZE."""
+    """Speed of a network for frames of SIZE."""
 
-    frames_per_second: float  # that come out
-    height: int  # of the frames that were restored; where it is not SIZE, the speed is an estimate by their areas
+    frames_per_second: float  # output frames
+    height: int  # of the measured frames; if not SIZE, the speed is scaled by the frame area
     width: int
 
 
 def measure_speed(net: nn.Module, *, tile: int | None = None) -> Speed:
-    """Restore a few frames in the precision that `stvsr restore` uses by default, without decoding and encoding.
+    """Measure the speed on a few frames in the default precision of `stvsr restore`, without decoding and encoding.
 
     A network that would take too long is measured on small frames.
 
     Args:
-        net: a network that states its needs, in evaluation mode, where it is to run.
+        net: a network with a `spec`, in evaluation mode, on its device.
         tile: as in `RestoreOptions`.
     """
     restorer = Restorer(net, RestoreOptions(precision='auto', tile=tile, detect_cuts=False))
@@ -44,9 +44,9 @@ def measure_speed(net: nn.Module, *, tile: int | None = None) -> Speed:
 
 
 def seconds_per_frame(restorer: Restorer, height: int, width: int) -> float:
-    """Seconds that each given frame takes.
+    """Return the seconds per input frame.
 
-    A restorer asks for a frame when it is done with the one before, but for the first ones, which fill a window.
+    A restorer requests a frame after finishing the previous one, except for the first frames, which fill a window.
     """
     warm_up = (restorer.spec.num_frames or 1) + 1
     num_frames = warm_up + NUM_TIMED + 1
@@ -66,7 +66,7 @@ def seconds_per_frame(restorer: Restorer, height: int, width: int) -> float:
 
 
 def now(device: torch.device) -> float:
-    """Seconds, when the device has done what it was asked to."""
+    """Wait for the device, and return the time in seconds."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
     return time.perf_counter()

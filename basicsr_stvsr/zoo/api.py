@@ -1,4 +1,4 @@
-"""What `import basicsr_stvsr` offers: load a network, and restore frames with it."""
+"""Public API of `import basicsr_stvsr`: load a network, and restore frames with it."""
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ from . import table
 
 
 def list_models() -> list[str]:
-    """Return the names of the networks that `load_network` and `restore` know, those of `stvsr zoo list`."""
+    """Return the model names that `load_network` and `restore` accept, as listed by `stvsr zoo list`."""
     return list(table.ZOO)
 
 
@@ -23,16 +23,16 @@ def load_network(model: str | Mapping[str, Any], weights: str | Path | None = No
     """Build a network with its weights, in evaluation mode. Nothing is downloaded.
 
     Args:
-        model: a name of `list_models`; or options of a network, `network_g` of an option file, such as
+        model: a name from `list_models`; or the options of a network, `network_g` of an option file, such as
             {'type': 'FSTRN', 'num_feat': 32}.
-        weights: a checkpoint of a training, or weights alone. A network of the list has its own.
-        device: where it is to run; default: a GPU if there is one.
+        weights: a training checkpoint, or weights alone. Models of the zoo bring their own.
+        device: device of the network; default: a GPU if there is one.
 
     Returns:
-        the network. Its attribute `spec` says which frames it takes and returns, see `NetSpec`.
+        the network. Its attribute `spec` describes the frames that it takes and returns, see `NetSpec`.
 
     Raises:
-        ValueError: no such model, a wrong option, or weights that do not fit or are damaged.
+        ValueError: an unknown model, a wrong option, or weights that do not fit or are damaged.
         FileNotFoundError: the weights are missing.
     """
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
@@ -45,23 +45,23 @@ def load_network(model: str | Mapping[str, Any], weights: str | Path | None = No
 
 def restore(frames: Iterable[np.ndarray | Tensor], model: str | nn.Module, *, options: RestoreOptions | None = None,
             device: str | torch.device | None = None) -> Iterator[np.ndarray | Tensor]:
-    """Restores frames as they come, and keeps no more of them than the network needs at once.
+    """Restore frames as a stream, holding only as many frames as the network needs at once.
 
     Args:
         frames: of a video, in order, all of one size and type: arrays (H, W, 3), RGB, uint8 or uint16 (0-65535); or
             tensors (3, H, W), RGB, float, 0-1.
-        model: name of a network of the zoo, such as 'mbnet-small'; or a network that states what it needs, see
-            `NetSpec`, in evaluation mode.
-        options: see `RestoreOptions`; default: whole frames in single precision, scenes apart.
-        device: where the network is to run; default: a GPU if there is one, for a network by name, and for others where
-            they are.
+        model: name of a zoo model, such as 'mbnet-small'; or a network with a `spec`, see `NetSpec`, in evaluation
+            mode.
+        options: see `RestoreOptions`; default: whole frames in single precision, with scene-cut detection.
+        device: device of the network; default: a GPU if there is one for zoo models, else the current device of the
+            network.
 
     Yields:
-        the frames, s times as large, of the type of those given; of a network that doubles the frame rate, those
-        between two others as well, 2n - 1 in all, or 2n with `options.even`.
+        the frames, s times as large, in the type of the input. Networks that double the frame rate also yield
+        interpolated frames: 2n - 1 frames in all, or 2n with `options.even`.
 
     Raises:
-        ValueError: no such model, or frames that are not as above.
+        ValueError: an unknown model, or unsupported frames.
     """
     if isinstance(model, str):
         net = load_network(model, device=device)

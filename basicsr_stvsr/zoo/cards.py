@@ -1,4 +1,4 @@
-"""The zoo in words: model cards, docs/model_zoo.md (which scripts/update_tables.py writes), and rows of tables."""
+"""Format the zoo as model cards, as docs/model_zoo.md (written by scripts/update_tables.py), and as table rows."""
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields
@@ -7,7 +7,7 @@ from pprint import pformat
 
 from .table import ZOO, Entry, Score
 
-FRAMES = {'all': 'all', 'vsr': 'given', 'vfi': 'between'}  # of the groups of frames that are scored
+FRAMES = {'all': 'all', 'vsr': 'given', 'vfi': 'between'}  # names of the groups of scored frames
 NOT_TOLD = 'not stated'
 COUNTED_OF = ' (multiplications with an addition each, of one window of 64x64 frames)'
 
@@ -82,7 +82,7 @@ a key, with names that begin with `module.`, or as .safetensors. The log says wh
 # ---------------------------------------------------------------- pages
 
 def page() -> str:
-    """docs/model_zoo.md."""
+    """Return the text of docs/model_zoo.md."""
     cards = [card(name, entry) for name, entry in ZOO.items()]
     return '\n'.join([INTRO, *overview(), '', USAGE, *cards])
 
@@ -95,7 +95,7 @@ def overview() -> Iterator[str]:
 
 
 def card(name: str, entry: Entry) -> str:
-    """The model card of a network, as a section of Markdown."""
+    """Return the model card of a network, as a section of Markdown."""
     lines = [f'## {entry.weights}', '', '| | |', '|---|---|']
     lines += [row(fact, text) for fact, text in facts(name, entry).items()]
     for title, scores in ('Measured', entry.measured), ('Published', entry.published):
@@ -106,7 +106,7 @@ def card(name: str, entry: Entry) -> str:
 
 
 def facts(name: str, entry: Entry) -> dict[str, str]:
-    """What the table says, in words, but for the numbers; Markdown."""
+    """Return the facts of a zoo entry as Markdown text, except for the scores."""
     stages = [f'`{stage.options}`, {f"{stage.iterations:,}" if stage.iterations else "unknown number of"} iterations'
               for stage in entry.stages]
     commands = [stage.command or f'python basicsr/train.py -opt {stage.options}' for stage in entry.stages]
@@ -127,7 +127,7 @@ def facts(name: str, entry: Entry) -> dict[str, str]:
 
 
 def basicsr_row(entry: Entry) -> str:
-    """A row as of video networks in BasicSR's docs/ModelZoo.md: the model, then by test set PSNR and SSIM."""
+    """Return a row in the format of BasicSR's docs/ModelZoo.md: the model, then PSNR and SSIM by test set."""
     by_set: dict[str, list[str]] = {}
     for score in entry.measured:
         _, color, frames, psnr, ssim = cells(score)
@@ -139,7 +139,7 @@ def basicsr_row(entry: Entry) -> str:
 
 
 def source(name: str, entry: Entry) -> str:
-    """The row of the table in zoo/table.py, as Python."""
+    """Return the row for the table in zoo/table.py, as Python code."""
     lines = [f'    {name!r}: Entry(']
     for field in fields(entry):
         value = getattr(entry, field.name)
@@ -149,7 +149,7 @@ def source(name: str, entry: Entry) -> str:
     return '\n'.join([*lines, '    ),'])
 
 
-# ---------------------------------------------------------------- pieces
+# ---------------------------------------------------------------- formatting
 
 def table(*head: str) -> list[str]:
     return [row(*head), f'|{"---|" * len(head)}']
@@ -173,5 +173,5 @@ def megabytes(entry: Entry) -> str:
 
 
 def anchor(title: str) -> str:
-    """What GitHub makes of a heading."""
+    """Return the anchor that GitHub generates for a heading."""
     return ''.join(c for c in title.lower() if c.isalnum() or c in '-_')

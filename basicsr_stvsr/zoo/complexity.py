@@ -1,8 +1,8 @@
-"""Multiplications and parameters of networks, counted by mmengine.analysis.
+"""Count multiplications and parameters of networks with mmengine.analysis.
 
-What mmengine calls a FLOP is a multiplication with its addition. It counts convolutions, matrix products,
-normalisation, bilinear resizing and sampling along a flow (four a value), and nothing for activations, sums, products,
-bicubic resizing, pooling and operators of this package's own, such as MBNet's pixel-adaptive convolution.
+mmengine counts a multiplication with its addition as one FLOP. It counts convolutions, matrix products, normalisation,
+bilinear resizing and sampling along a flow (four per value). It ignores activations, sums, products, bicubic resizing,
+pooling and custom operators of this package, such as MBNet's pixel-adaptive convolution.
 """
 from typing import NamedTuple
 
@@ -15,24 +15,24 @@ from .info import MEASURED_SIZE, measured_frames
 
 
 class Complexity(NamedTuple):
-    """What mmengine finds of one pass of a network."""
+    """Complexity of one forward pass, as counted by mmengine."""
 
-    frames: int  # that it is given
+    frames: int  # input frames
     parameters: int
     flops: float
     flops_of_convolutions: float
-    uncounted: tuple[str, ...]  # operators of torch that count nothing
+    uncounted: tuple[str, ...]  # torch operators that mmengine does not count
 
 
 def complexity(net: nn.Module, size: tuple[int, int] = MEASURED_SIZE) -> Complexity:
-    """Counts one window of a network, or the first frame of a recurrent one.
+    """Count one window of a network, or the first frame for a recurrent one.
 
     Args:
-        net: a network that states its needs.
-        size: height and width of the frames given to it, divisible by its size_multiple.
+        net: a network with a `spec`.
+        size: height and width of the input frames, divisible by its size_multiple.
 
     Raises:
-        ValueError: it does not state its needs, or the size does not fit.
+        ValueError: the network has no `spec`, or the size does not fit.
     """
     multiple = spec_of(net).size_multiple
     if any(side % multiple for side in size):
@@ -46,7 +46,7 @@ def complexity(net: nn.Module, size: tuple[int, int] = MEASURED_SIZE) -> Complex
 
 
 def inputs_of(net: nn.Module, size: tuple[int, int]) -> tuple[Tensor, ...]:
-    """What a network takes: one window of frames, with the flow between them where it needs that."""
+    """Return zero inputs for a network: one window of frames, with the flow between them if needed."""
     spec = spec_of(net)
     num_frames = measured_frames(spec)
     lq = torch.zeros(1, num_frames, spec.num_channels, *size)

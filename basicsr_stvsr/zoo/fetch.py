@@ -1,4 +1,4 @@
-"""Gets the weights of the zoo that do not ship with the package, and checks those that are there."""
+"""Fetch weights that do not ship with the package, and verify local files."""
 import http.client
 import os
 from collections.abc import Iterator
@@ -16,18 +16,18 @@ from ..utils.file_lock import FileLock
 from .table import Entry, check_file, entry_of, load
 
 CHUNK = 1 << 18  # bytes
-TIMEOUT = 30  # seconds without a byte
+TIMEOUT = 30  # seconds without data
 
 
 def verify(name: str) -> Path:
-    """Checks a file of the zoo: its sha256, and only then, that it holds the weights of its network.
+    """Check the sha256 of a zoo file, and then that it holds the weights of its network.
 
     Returns:
-        where it lies.
+        path of the file.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: there is no such network, or the file is damaged, or another one.
+        FileNotFoundError: the file is missing.
+        ValueError: an unknown network, or the file is damaged or a different one.
     """
     net, entry = load(name), entry_of(name)
     parameters = sum(parameter.numel() for parameter in net.parameters())
@@ -37,17 +37,17 @@ def verify(name: str) -> Path:
 
 
 def fetch(name: str, *, show_progress: bool = False) -> Path:
-    """Gets the weights of a network, unless they are there: from the folder STVSR_ZOO if it has them, else by its url.
+    """Fetch missing weights of a network from the folder STVSR_ZOO if it has them, else from the entry's url.
 
-    What comes is written to `<file>.part`, compared with the sha256 of the table, and only then given its name. Where
-    the connection ends before, the next call goes on from there.
+    Data is written to `<file>.part`, checked against the sha256 of the table, and then renamed. If the connection
+    breaks, the next call resumes the download.
 
     Returns:
-        where the file lies.
+        path of the file.
 
     Raises:
-        ValueError: there is no such network; or what came is another file, which is removed.
-        OSError: it cannot be had, or cannot be written; or another process fetches it.
+        ValueError: an unknown network; or the data is a different file, and is removed.
+        OSError: the file cannot be fetched or written, or another process is fetching it.
     """
     entry = entry_of(name)
     if entry.url is None:
@@ -60,7 +60,7 @@ def fetch(name: str, *, show_progress: bool = False) -> Path:
     with locked(entry.path):
         has_begun = part.is_file()
         download(url, part, entry.size, show_progress)
-        if has_begun and sha256_of(part) != entry.sha256:  # it may have begun with another file
+        if has_begun and sha256_of(part) != entry.sha256:  # the partial download may belong to another file
             part.unlink()
             download(url, part, entry.size, show_progress)
         try:
@@ -73,10 +73,10 @@ def fetch(name: str, *, show_progress: bool = False) -> Path:
 
 
 def source_of(entry: Entry) -> str:
-    """Where a file is fetched from.
+    """Return the address to fetch a file from.
 
     Raises:
-        ValueError: STVSR_ZOO is no folder, or the address is of another kind.
+        ValueError: STVSR_ZOO is not a folder, or the address has an unsupported scheme.
     """
     mirror = os.environ.get('STVSR_ZOO')
     if mirror:
@@ -92,10 +92,10 @@ def source_of(entry: Entry) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keeps the fetching of a file to this process.
+    """Lock the download of a file for this process.
 
     Raises:
-        OSError: another one has it.
+        OSError: another process holds the lock.
     """
     lock = FileLock(path.with_name(f'{path.name}.lock'))
     if not lock.acquire():
@@ -107,11 +107,11 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def download(url: str, part: Path, size: int, show_progress: bool) -> None:
-    """Appends to `part` what it lacks of a file of `size` bytes from an address; the caller compares its hash.
+    """Append to `part` the missing bytes of a file of `size` bytes; the caller checks the hash.
 
     Raises:
-        ValueError: the file there has another size; `part` is removed.
-        OSError: the connection failed; what came is kept.
+        ValueError: the remote file has another size; `part` is removed.
+        OSError: the connection failed; received data is kept.
     """
     try:
         with open(part, 'ab') as file:
@@ -155,6 +155,6 @@ def _append(url: str, file: BinaryIO, size: int, show_progress: bool) -> None:
 
 
 def goes_on_from(begun: int, response: http.client.HTTPResponse) -> bool:
-    """Whether a server sends what it was asked for, the bytes from `begun` on; some, and files, send all."""
+    """Whether the server sends the requested bytes from `begun` on. Some servers, and file urls, send everything."""
     content_range = response.headers.get('Content-Range') or ''
     return response.status == http.client.PARTIAL_CONTENT and content_range.startswith(f'bytes {begun}-')

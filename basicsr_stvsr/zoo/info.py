@@ -1,4 +1,4 @@
-"""What a network is and wants, and what a video is: as values, and in words."""
+"""Describe networks and videos, as values and as text."""
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,20 +11,20 @@ from ..inference.tiles import Tiles, device_of
 from ..inference.windows import frames_of_clip, restore_windows
 from ..io.frame_source import Source
 
-MEASURED_SIZE = 64, 64  # of the frames for which multiplications are counted
-Facts = dict[str, Any]  # of what JSON has
+MEASURED_SIZE = 64, 64  # frame size for counting multiplications
+Facts = dict[str, Any]  # JSON values
 
 
 def facts_of_model(net: nn.Module, name: str, weights: str | None) -> Facts:
-    """What a network is, and what it wants.
+    """Return what a network is, and what it requires.
 
     Args:
-        net: a network that states its needs; on the meta device, counting takes no time.
-        name: what it is called.
-        weights: name of the file of its weights, if any.
+        net: a network with a `spec`; on the meta device, counting takes no time.
+        name: name of the network.
+        weights: name of its weights file, if any.
 
     Raises:
-        ValueError: it does not state its needs.
+        ValueError: the network has no `spec`.
     """
     spec = spec_of(net)
     h, w = MEASURED_SIZE
@@ -49,12 +49,12 @@ def facts_of_model(net: nn.Module, name: str, weights: str | None) -> Facts:
 
 
 def measured_frames(spec: NetSpec) -> int:
-    """Of how many frames multiplications are counted: a window; two, where a network takes any number of them."""
+    """Return the number of frames for counting multiplications: one window, or two if the network takes any number."""
     return 1 if spec.recurrent else spec.num_frames or 2
 
 
 def describe_model(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Such facts in words."""
+    """Format the facts of a model as text."""
     measured, window = facts['gmacs_of'], facts['window']
     return {
         'model': facts['model'],
@@ -71,14 +71,14 @@ def describe_model(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def facts_of_video(source: Source) -> Facts:
-    """What was found in a video file, or a folder of frames; null: it does not tell."""
+    """Return the facts of a video file or a folder of frames; None where the source does not state a value."""
     info = source.info
     return {
         'file': str(info.path),
         'width': info.width,
         'height': info.height,
         'frames': info.num_frames or None,
-        'rate': str(info.rate) if info.rate else None,  # exactly, such as 24000/1001
+        'rate': str(info.rate) if info.rate else None,  # exact, such as 24000/1001
         'variable_rate': info.is_variable,
         'duration': float(info.duration) if info.duration else None,
         'format': info.format,
@@ -94,7 +94,7 @@ def facts_of_video(source: Source) -> Facts:
 
 
 def describe_video(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Such facts in words."""
+    """Format the facts of a video as text."""
     unknown = 'not stated'
     rate = f'{_number(facts["rate"]):.6g} a second' if facts['rate'] else f'rate {unknown}'
     streams = [' '.join(filter(None, stream.values())) for stream in facts['other_streams']]

@@ -1,6 +1,6 @@
-"""Makes of a training's checkpoint what is shared: weights alone, named by their own hash, with a model card.
+"""Publish a training checkpoint: weights only, named by their hash, with a model card.
 
-The card is filled from what a training leaves in its folder, and from what `stvsr test` writes of it.
+The card is filled in from the folder of the training and from the result files of `stvsr test`.
 """
 import hashlib
 import io
@@ -33,11 +33,11 @@ Blocks = dict[str, dict[str, Tensor]]  # 'params', 'params_ema' or both
 
 @dataclass(frozen=True)
 class Publication:
-    """What was written.
+    """The files written by `publish`.
 
     Attributes:
-        name: for the table of the zoo.
-        entry: its row.
+        name: key in the table of the zoo.
+        entry: row of that table.
         path: the weights.
         card: the model card.
     """
@@ -50,24 +50,25 @@ class Publication:
 def publish(checkpoint: Path, *, name: str | None = None, opt: Path | None = None, into: Path = Path(),
             key: str | None = None, half: bool = False, as_safetensors: bool = False, results: Sequence[Path] = (),
             data: str | None = None, licence: str = NOT_TOLD, url: str | None = None) -> Publication:
-    """Writes `<name>-<first 8 digits of its sha256>.pth`, and the model card `.md` of the same name.
+    """Write `<name>-<first 8 digits of its sha256>.pth`, and a model card `.md` of the same name.
 
     Args:
-        checkpoint: of a training; or weights of another layout, see `read_state_dict`.
-        name: <Method>_<train set>_x<scale>; None: of the options.
+        checkpoint: of a training; or weights in another layout, see `read_state_dict`.
+        name: <Method>_<train set>_x<scale>; None: derived from the options.
         opt: option file of the training; None: the one in the folder of the training.
-        into: folder to write to.
-        key: 'params' or 'params_ema': only these are kept, as `params`; None: what the checkpoint has of both.
-        half: whether to round them to half precision.
-        as_safetensors: whether to write .safetensors, which holds `key` alone; where that is None, the average if any.
-        results: files of `stvsr test`.
-        data: what it was trained on, in words; None: the name of the data set.
+        into: output folder.
+        key: 'params' or 'params_ema': keep only this set, as `params`; None: keep all sets of the checkpoint.
+        half: whether to round the weights to half precision.
+        as_safetensors: whether to write .safetensors, which holds one set only: `key`, or by default the average if
+            there is one.
+        results: result files of `stvsr test`.
+        data: description of the training data; None: the name of the data set.
         licence: of the weights.
-        url: the folder on the web where they will lie.
+        url: web folder that will serve the file.
 
     Raises:
         FileNotFoundError: the checkpoint, the option file or a result is missing.
-        ValueError: one of them is not what it should be; or the name has another form. Nothing is written.
+        ValueError: one of these files is invalid, or the name has the wrong form. Nothing is written.
     """
     opt = opt or options_beside(checkpoint)
     options = load_options(str(opt))
@@ -96,7 +97,7 @@ def publish(checkpoint: Path, *, name: str | None = None, opt: Path | None = Non
 
 
 def gflops_of(net: nn.Module) -> float | None:
-    """See `Entry.gflops`; None where mmengine is not installed, or the network does not take frames of this size."""
+    """Return `Entry.gflops`; None if mmengine is not installed or the network does not support the frame size."""
     if find_spec('mmengine') is None or any(side % spec_of(net).size_multiple for side in MEASURED_SIZE):
         return None
     from .complexity import complexity
@@ -107,7 +108,7 @@ def gflops_of(net: nn.Module) -> float | None:
 # ---------------------------------------------------------------- the weights
 
 def chosen(blocks: Blocks, key: str | None, checkpoint: Path) -> Blocks:
-    """The blocks to keep; ValueError where `key` is not among them."""
+    """Return the sets of weights to keep; raise ValueError if `key` is missing."""
     if key is None:
         return blocks
     if key not in blocks:
@@ -116,10 +117,10 @@ def chosen(blocks: Blocks, key: str | None, checkpoint: Path) -> Blocks:
 
 
 def stored(state: Mapping[str, Tensor], half: bool, checkpoint: Path) -> dict[str, Tensor]:
-    """The tensors as they are saved, each on its own: a view would take the memory of its whole along.
+    """Return copies of the tensors to save; a view would save its whole storage.
 
     Raises:
-        ValueError: there is infinity or NaN among them.
+        ValueError: a value is infinite or NaN.
     """
     tensors = {}
     for name, tensor in state.items():
@@ -132,13 +133,13 @@ def stored(state: Mapping[str, Tensor], half: bool, checkpoint: Path) -> dict[st
 
 
 def to_pth(blocks: Blocks) -> bytes:
-    buffer = io.BytesIO()  # of a file torch.save would store the name, by which equal weights get other hashes
+    buffer = io.BytesIO()  # torch.save would store the name of a file, so equal weights would get different hashes
     torch.save(blocks, buffer)
     return buffer.getvalue()
 
 
 def to_safetensors(blocks: Blocks) -> bytes:
-    """A file of the format holds one set of weights."""
+    """Serialise one set of weights; the format holds no more."""
     torch_side, _ = import_safetensors()
     return torch_side.save(blocks.get('params_ema') or blocks['params'], metadata={'format': 'pt'})
 
@@ -146,7 +147,7 @@ def to_safetensors(blocks: Blocks) -> bytes:
 # ---------------------------------------------------------------- the name
 
 def default_name(options: Mapping[str, Any], net: nn.Module, opt: Path) -> str:
-    """<network>_<train set>_x<scale>, of the options; ValueError where they have no data set to train on."""
+    """Return <network>_<train set>_x<scale> from the options; raise ValueError if they name no training set."""
     train_set = train_set_of(options)
     if not train_set.get('name'):
         raise ValueError(f'{opt} names no data set to train on; give --name <Method>_<train set>_x<scale>')
@@ -154,7 +155,7 @@ def default_name(options: Mapping[str, Any], net: nn.Module, opt: Path) -> str:
 
 
 def check_name(name: str, net: nn.Module) -> str:
-    """The name; ValueError where it has another form, or tells another scale than the network's."""
+    """Return the name; raise ValueError if its form is wrong or its scale differs from that of the network."""
     match = NAME.fullmatch(name)
     if match is None:
         raise ValueError(f'--name must be <Method>_<train set>_x<scale>, such as MBNet_vimeo90k_x4, but is {name!r}')
@@ -185,10 +186,10 @@ def data_of(options: Mapping[str, Any]) -> str:
 
 
 def options_beside(checkpoint: Path) -> Path:
-    """The options that a training keeps in its folder: `options.yml`; of BasicSR, a copy of the only option file.
+    """Return the option file in the folder of a training: `options.yml`; for BasicSR, a copy of the only option file.
 
     Raises:
-        FileNotFoundError: there are none, or several.
+        FileNotFoundError: there is no such file, or several.
     """
     if not checkpoint.is_file():
         raise FileNotFoundError(f'{checkpoint} does not exist, or is a folder; expected a checkpoint of a training')
@@ -201,19 +202,19 @@ def options_beside(checkpoint: Path) -> Path:
 
 
 def command_of(opt: Path, iterations: int | None) -> tuple[str, int | None, str | None]:
-    """What a Stage holds: the option file, and the command, as the training noted it in its options.yml."""
+    """Return the fields of a `Stage`: the option file, the iterations, and the command recorded in options.yml."""
     match = SAVED_COMMAND.fullmatch(opt.read_text(encoding='utf-8').partition('\n')[0])
     if match is None:
         return opt.name, iterations, NOT_TOLD
     script, *words = shlex.split(match['command'])
     file = words[words.index('-opt') + 1] if '-opt' in words[:-1] else opt.name
-    if script.endswith('.py'):  # `python -m` notes where the package is installed
+    if script.endswith('.py'):  # `python -m` records where the package is installed
         script = 'python -m basicsr_stvsr.train' if Path(script).is_absolute() else f'python {script}'
     return file, iterations, f'{script} {shlex.join(words)}'
 
 
 def iterations_of(checkpoint: Path) -> int | None:
-    """By the name, `net_g_<iterations>.pth`; of net_g_latest.pth, by the newest training state, if that is its own."""
+    """Return the number in `net_g_<iterations>.pth`; for net_g_latest.pth, that of the newest state if it matches."""
     number = re.search(r'_(\d+)$', checkpoint.stem)
     if number:
         return int(number[1])
@@ -226,15 +227,15 @@ def iterations_of(checkpoint: Path) -> int | None:
 
 def read_results(paths: Iterable[Path], network: Mapping[str, Any], hashes: Collection[str]) -> (
         tuple[tuple[Score, ...], str | None]):
-    """PSNR and SSIM from files of `stvsr test`, and what measured them: commands of protocols, names of options.
+    """Read PSNR and SSIM from result files of `stvsr test`, and name the protocols or option files that measured them.
 
     Args:
-        network: `network_g` of what is published.
-        hashes: sha256 of its files, before and afterwards.
+        network: `network_g` of the published network.
+        hashes: sha256 of its files, before and after publishing.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is none of these, has no PSNR, or tells that it is of another network.
+        FileNotFoundError: a file does not exist.
+        ValueError: a file is no result, has no PSNR, or belongs to another network.
     """
     scores, tests = [], {}
     for path in paths:
@@ -254,12 +255,12 @@ def read_results(paths: Iterable[Path], network: Mapping[str, Any], hashes: Coll
             raise ValueError(f'{path} was measured of {result.get("model")!r}, whose network or weights are not those '
                              'of the checkpoint')
         scores += found
-        tests[test] = None  # a set that keeps the order
+        tests[test] = None  # used as an ordered set
     return tuple(scores), '; '.join(tests) or None
 
 
 def averages_of(result: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], str]:
-    """Test set -> metric -> group -> score, and what measured them; of a test by options, or by a protocol."""
+    """Return scores as test set -> metric -> group -> score, and the option file or protocol that measured them."""
     if 'protocol' in result:
         averages = {f'{test_set} by {result["protocol"]}': average for test_set, average in result['average'].items()}
         return averages, result['command']
@@ -268,10 +269,10 @@ def averages_of(result: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]]
 
 def scores_of(test_set: str, average: Mapping[str, Mapping[str, float | None]],
               metrics: Mapping[str, Mapping[str, Any]]) -> Iterable[Score]:
-    """Each PSNR with the SSIM of the same kind, for every group of frames.
+    """Yield each PSNR with its matching SSIM, for every group of frames.
 
     Args:
-        average: score by name of the metric, then by group.
+        average: metric name -> group -> score.
         metrics: the options of each metric.
     """
     for name, groups in average.items():
@@ -281,14 +282,14 @@ def scores_of(test_set: str, average: Mapping[str, Mapping[str, float | None]],
         wanted = {**options, 'type': options['type'].replace('psnr', 'ssim')}
         ssim = average.get(next((other for other, opt in metrics.items() if opt == wanted), ''), {})
         for group, psnr in groups.items():
-            if psnr is None or group == 'vsr' and 'vfi' not in groups:  # infinite, of equal frames; or those are all
+            if psnr is None or group == 'vsr' and 'vfi' not in groups:  # PSNR of equal frames; or all are given
                 continue
             yield Score(test_set, color_of_metric(options), group, round(psnr, 3),
                         round(ssim[group], 4) if ssim.get(group) is not None else None)
 
 
 def color_of_metric(options: Mapping[str, Any]) -> str:
-    """What a PSNR compares, and which border it leaves out."""
+    """Return the channels that a PSNR compares, and the border that it leaves out."""
     color = {'calculate_fisr_psnr': 'YUV', 'calculate_float_psnr': 'Y'}.get(
         options['type'], 'Y' if options.get('test_y_channel') else 'RGB')
     border = options.get('crop_border')

@@ -1,9 +1,8 @@
-"""Networks with weights, by name.
+"""Table of the pretrained networks of the zoo.
 
-One table: what to build, which weights to load, what they were trained on, and what was measured. The scores are read
-from weights/measured.json, which scripts/update_tables.py writes from result files, as it does the tables of the
-documentation. Files without an address ship with the package, with a model card beside them; `stvsr zoo fetch` gets
-the others.
+Each entry says what to build, which weights to load, what they were trained on, and what was measured. Scores are read
+from weights/measured.json; scripts/update_tables.py writes that file, and the tables of the documentation, from result
+files. Files without a url ship with the package, next to a model card; `stvsr zoo fetch` downloads the others.
 """
 import json
 import os
@@ -28,12 +27,12 @@ MEASURED = WEIGHTS / 'measured.json'
 
 
 class Stage(NamedTuple):
-    """A training, one after the other of which made the weights.
+    """One of the successive trainings that produced the weights.
 
     Attributes:
         options: its option file.
-        iterations: steps of the optimiser; None: not known.
-        command: how it was started; None: basicsr/train.py with the option file.
+        iterations: optimiser steps; None: unknown.
+        command: command that started it; None: basicsr/train.py with the option file.
     """
     options: str
     iterations: int | None
@@ -41,12 +40,12 @@ class Stage(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What was measured on a test set, or published.
+    """A measured or published score on a test set.
 
     Attributes:
-        test_set: which clips, and which frames of them.
-        color: what is compared, such as RGB or Y.
-        frames: which of the frames that come out: all, vsr (those that were given) or vfi (those between them).
+        test_set: clips and frames that were scored.
+        color: compared channels, such as RGB or Y.
+        frames: group of output frames: all, vsr (given frames) or vfi (frames between them).
         psnr: dB.
         ssim: None: not measured.
     """
@@ -63,21 +62,21 @@ class Entry:
 
     Attributes:
         network: its `network_g`.
-        weights: name of the file, `<Method>_<train set>_x<scale>-<first 8 digits of its sha256>.pth` or .safetensors.
+        weights: file name, `<Method>_<train set>_x<scale>-<first 8 digits of its sha256>.pth` or .safetensors.
         sha256: all digits, in hex.
         size: of the file, in bytes.
-        about: what it does, in a line.
-        purpose: for which videos it is; None: not known.
-        parameters: how many the network has.
-        gflops: what mmengine.analysis counts of one window of 64x64 frames (of a recurrent network, of one frame), in
-            billions of multiplications with an addition each; None: it was not counted.
-        data: what it was trained on.
+        about: what the network does, in one line.
+        purpose: which videos it suits; None: unknown.
+        parameters: number of parameters.
+        gflops: billions of multiplications, each with an addition, that mmengine.analysis counts for one window of
+            64x64 frames (for a recurrent network, one frame); None: not counted.
+        data: training data.
         stages: the trainings.
         licence: of the weights.
-        measured: what they reach.
-        measured_by: the command that measures it; None: nothing was measured.
-        published: numbers of the paper, where it has some of such a network.
-        url: http, https or file address of the file; None: it ships with the package.
+        measured: measured scores.
+        measured_by: command that measures them; None: nothing was measured.
+        published: scores from the paper for such a network, if any.
+        url: http, https or file address of the weights; None: they ship with the package.
     """
     network: Mapping[str, Any]
     weights: str
@@ -97,33 +96,33 @@ class Entry:
 
     @property
     def path(self) -> Path:
-        """Where the file lies, or will once it is fetched."""
+        """Return the path of the weights, whether or not they are fetched yet."""
         return WEIGHTS / self.weights if self.url is None else home() / self.weights
 
 
 def home() -> Path:
-    """The folder of fetched weights: STVSR_HOME, or ~/.cache/basicsr_stvsr."""
+    """Return the folder of fetched weights: STVSR_HOME, or ~/.cache/basicsr_stvsr."""
     return Path(os.environ.get('STVSR_HOME') or '~/.cache/basicsr_stvsr').expanduser()
 
 
 @cache
 def measured_results() -> dict[str, Any]:
-    """Return what was measured with the shipped weights.
+    """Return the results measured with the shipped weights.
 
     `tests`: name of a test -> data set -> metric -> group of frames (all, vsr, vfi) -> mean score.
-    `speed`: `machine`, and by model the frames a second that come out, as `stvsr info MODEL --speed` measures them.
+    `speed`: `machine`, and output frames per second by model, as measured by `stvsr info MODEL --speed`.
     """
     return json.loads(MEASURED.read_text(encoding='utf-8'))
 
 
 def measured_scores(test: str, sets: Mapping[str, str], metrics: Mapping[str, str],
                     groups: tuple[str, ...] = ('all',)) -> tuple[Score, ...]:
-    """Return the scores of a test of the shipped weights, as a row of the zoo holds them.
+    """Return the scores of a test of the shipped weights, in the form of a zoo entry.
 
     Args:
         test: name in the option file of the test.
-        sets: data set -> how to call it.
-        metrics: colour -> metric of PSNR; SSIM is the metric of the same name with `ssim` in place of `psnr`.
+        sets: data set -> its display name.
+        metrics: colour -> PSNR metric. The SSIM metric has the same name with `ssim` instead of `psnr`.
         groups: groups of frames.
     """
     results = measured_results()['tests'][test]
@@ -234,10 +233,10 @@ ZOO = {
 
 
 def entry_of(name: str) -> Entry:
-    """A network of the zoo.
+    """Return the zoo entry of a name.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: the name is unknown.
     """
     if name not in ZOO:
         raise ValueError(f'no model {name!r} in the zoo, expected one of {", ".join(ZOO)}; or give an option file and '
@@ -246,11 +245,11 @@ def entry_of(name: str) -> Entry:
 
 
 def check_file(name: str) -> Path:
-    """Finds the file of a network's weights, and compares it with its sha256; nothing of it is loaded.
+    """Check the sha256 of a network's weights file without loading it, and return its path.
 
     Raises:
-        FileNotFoundError: it is not there; the message says how to get it.
-        ValueError: there is no such network, or the file is damaged.
+        FileNotFoundError: the file is missing; the message says how to get it.
+        ValueError: an unknown network, or the file is damaged.
     """
     entry = entry_of(name)
     if not entry.path.is_file():
@@ -261,11 +260,11 @@ def check_file(name: str) -> Path:
 
 
 def load(name: str, device: str | torch.device = 'cpu') -> nn.Module:
-    """Builds a network of the zoo with its weights, in evaluation mode; downloads nothing.
+    """Build a zoo network with its weights, in evaluation mode. Nothing is downloaded.
 
     Raises:
-        ValueError: there is no such network, or the file of its weights is damaged.
-        FileNotFoundError: the file of its weights is missing.
+        ValueError: an unknown network, or its weights file is damaged.
+        FileNotFoundError: its weights file is missing.
     """
     path = check_file(name)
     return load_network(entry_of(name).network, path, device)
@@ -273,19 +272,19 @@ def load(name: str, device: str | torch.device = 'cpu') -> nn.Module:
 
 def load_network(network: Mapping[str, Any], weights: str | Path | None, device: str | torch.device = 'cpu',
                  param_key: str | None = None, channels_last: bool | None = None) -> nn.Module:
-    """Builds a network from its options, with weights, in evaluation mode.
+    """Build a network from its options, load weights, and set evaluation mode.
 
     Args:
         network: `network_g` of an option file.
-        weights: a checkpoint of a training, or weights alone; None: as the network is built, for those that have none.
-        device: where it is to run.
+        weights: a training checkpoint, or weights alone; None: keep the initial values, for networks without weights.
+        device: device of the network.
         param_key: which weights of a checkpoint; default: the moving average, `params_ema`, if there is one, else
             `params`.
-        channels_last: memory layout of the convolutions; default: where it is faster.
+        channels_last: memory layout of the convolutions; default: the faster one.
 
     Raises:
-        ValueError: there is no such network, an option is wrong, or the file is damaged, or holds other weights.
-        FileNotFoundError: there is no such file.
+        ValueError: an unknown network, a wrong option, or a file that is damaged or holds other weights.
+        FileNotFoundError: the file does not exist.
     """
     net = build(network)
     if weights is not None:
@@ -300,10 +299,10 @@ def load_network(network: Mapping[str, Any], weights: str | Path | None, device:
 
 
 def outline(network: Mapping[str, Any]) -> nn.Module:
-    """Builds a network on the meta device: shapes without numbers, which take neither time nor memory.
+    """Build a network on the meta device: shapes without values, in no time and memory.
 
     Raises:
-        ValueError: there is no such network, or an option is wrong.
+        ValueError: an unknown network, or a wrong option.
     """
     with torch.device('meta'):
         net = build(network)
@@ -311,14 +310,14 @@ def outline(network: Mapping[str, Any]) -> nn.Module:
 
 
 def build(network: Mapping[str, Any]) -> nn.Module:
-    """Builds a network from its options; ValueError where there is none of its type, or an option is wrong."""
+    """Build a network from its options; raise ValueError if its type is unknown or an option is wrong."""
     arguments = deepcopy(dict(network))
     name = arguments.pop('type', None)
-    if name not in ARCH_REGISTRY:  # BasicSR's own may not be registered yet
+    if name not in ARCH_REGISTRY:  # BasicSR's own networks may not be registered yet
         register_everything()
     if name not in ARCH_REGISTRY:
         raise ValueError(f'network_g: type {name!r} is not in ARCH_REGISTRY')
     try:
         return ARCH_REGISTRY.get(name)(**arguments)
-    except TypeError as error:  # an argument that it does not have
+    except TypeError as error:  # unknown argument
         raise ValueError(f'network_g: {error}') from error

@@ -1,15 +1,15 @@
-"""Training in bfloat16 beside float32, for every small network: time of a step, or the loss after some hundred steps.
+"""Compare training in bfloat16 and float32, for every small network: step time, or loss after some hundred steps.
 
-Each option file is trained as it is, on clips of photographs that move: its network, losses, optimiser, moving average
+Each option file is trained unchanged on clips of moving photographs: its network, losses, optimiser, moving average
 and batches. Both precisions start from the same weights and see the same batches.
 
     python scripts/benchmark/benchmark_amp.py time
     python scripts/benchmark/benchmark_amp.py loss --files options/train_mbnet_small.yml --steps 500 --check
 
-`time`: seconds of a step; the two take turns, and a ratio is the median over the turns.
-`loss`: the mean of `l_pix` or of the first loss term over the last tenth of the steps, for each seed. The difference is
-noise where it is no larger than that between seeds: `--check` fails where the mean difference of the two precisions
-exceeds twice the standard deviation of float32 between seeds.
+`time`: seconds per step; the two take turns, and a ratio is the median over the turns.
+`loss`: the mean of `l_pix`, or of the first loss term, over the last tenth of the steps, for each seed. Differences no
+larger than those between seeds are noise. `--check` fails if the mean difference of the two precisions exceeds twice
+the standard deviation of float32 between seeds.
 """
 import argparse
 import logging
@@ -43,11 +43,11 @@ from basicsr_stvsr.utils.cpu_memory import keep_freed_memory
 FILES = sorted(Path('options').glob('train_*_small*.yml'))
 PHOTOS = ('coffee', 'chelsea')
 NUM_FRAMES, HEIGHT, WIDTH = 20, 160, 240  # of a clip
-PRECISIONS = ('none', 'bf16')  # of train.amp; what the second one takes is divided by the first
+PRECISIONS = ('none', 'bf16')  # values of train.amp; ratios are second to first
 
 
 def write_clips(folder: Path) -> None:
-    """Clips of photographs under a moving camera."""
+    """Write clips of photographs under a moving camera."""
     for number, photo in enumerate(PHOTOS):
         (folder / photo).mkdir()
         path = CameraPath(centre=(200.0, 150.0), velocity=(1.5 - number, 1.0), zoom=0.005 * number)
@@ -56,7 +56,7 @@ def write_clips(folder: Path) -> None:
 
 
 def options_of(file: Path, clips: Path, amp: str, seed: int, device: str) -> dict[str, Any]:
-    """Options of a training on `clips`, complete."""
+    """Return complete options of a training on `clips`."""
     opt = load_options(str(file))
     opt.update(num_gpu=int(device == 'cuda'), dist=False, rank=0, world_size=1, is_train=True, manual_seed=seed)
     opt['path'] |= {'pretrain_network_g': None, 'pretrain_network_d': None}
@@ -87,13 +87,13 @@ def step(model: STVSRModel, number: int) -> None:
 
 
 def loss_of(model: STVSRModel) -> float:
-    """The first term of the log, which is that on the frames."""
+    """Return the first loss term in the log, which is that of the frames."""
     losses = model.get_current_log()
     return float(losses.get('l_pix', next(iter(losses.values()))))
 
 
 def compare_times(file: Path, clips: Path, args: argparse.Namespace) -> list[float]:
-    """Median seconds of a step in either precision, and the ratio."""
+    """Return the median seconds per step in either precision, and the ratio."""
     models = [model_of(file, clips, amp, 0, args.device) for amp in PRECISIONS]
     batch = next_batch(*batches_of(models[0].opt, 0))
     for model in models:
@@ -110,11 +110,11 @@ def compare_times(file: Path, clips: Path, args: argparse.Namespace) -> list[flo
 
 
 def final_loss(file: Path, clips: Path, amp: str, seed: int, args: argparse.Namespace) -> float:
-    """The mean loss over the last tenth of the steps."""
+    """Return the mean loss over the last tenth of the steps."""
     model = model_of(file, clips, amp, seed, args.device)
     batches, losses = batches_of(model.opt, seed), []
     for number in range(1, args.steps + 1):
-        torch.manual_seed(1000 * seed + number)  # of crops and dropout, alike in both precisions
+        torch.manual_seed(1000 * seed + number)  # for crops and dropout, equal in both precisions
         model.feed_data(next_batch(*batches))
         step(model, number)
         if number > args.steps - max(1, args.steps // 10):

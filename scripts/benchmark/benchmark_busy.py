@@ -1,10 +1,10 @@
-"""How much one other busy process slows MBNet small: with libgomp's own spinning, and with that of this package.
+"""Measure how much another busy process slows MBNet small, with libgomp's default spinning and with this package's.
 
-Each turn measures both settings in fresh processes, which are bound to as many cores as the network has threads:
-first alone, then beside a process that counts on one of these cores.
+Each turn measures both settings in fresh processes, bound to as many cores as the network has threads: first alone,
+then next to a process that counts on one of these cores.
 
-`restore`: seconds per pair of frames. `train`: seconds per training step (batch 4, 128x128 HR) with two data workers,
-which make LR frames of PNG files; these compete for the cores, too.
+`restore`: seconds per pair of frames. `train`: seconds per training step (batch 4, 128x128 HR) with two data workers
+that make LR frames from PNG files; these compete for the cores, too.
 
     python scripts/benchmark/benchmark_busy.py --check
     python scripts/benchmark/benchmark_busy.py --what restore --spin-counts 1000 3000 10000
@@ -49,7 +49,7 @@ def median_time(step: Callable[[], Any], runs: int) -> float:
 # ---------------------------------------------------------------- in the measured process
 
 def restoring(size: int) -> Callable[[], Any]:
-    """A call of MBNet small on a pair of LR frames."""
+    """Return a function that runs MBNet small on a pair of LR frames."""
     import torch
 
     from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
@@ -64,7 +64,7 @@ def restoring(size: int) -> Callable[[], Any]:
 
 
 def training(folder: str) -> Callable[[], Any]:
-    """A training step of MBNet small, with the wait for its samples; two workers read clips below `folder`."""
+    """Return a training step of MBNet small, with the wait for its samples; two workers read clips below `folder`."""
     import cv2
     import numpy as np
     import torch
@@ -100,11 +100,11 @@ def training(folder: str) -> Callable[[], Any]:
 
 
 def measure(what: str, setting: str, args: argparse.Namespace) -> dict[str, float]:
-    """Seconds of a step in this process, 'idle' and 'busy'."""
+    """Return the seconds per step in this process, 'idle' and 'busy'."""
     if hasattr(os, 'sched_setaffinity'):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:args.threads])
     if setting == LIBGOMP:
-        import torch  # first, so that the package changes nothing
+        import torch  # first, so that the package has no effect
     import basicsr_stvsr  # noqa: F401
 
     # isort: split
@@ -123,7 +123,7 @@ def measure(what: str, setting: str, args: argparse.Namespace) -> dict[str, floa
 # ---------------------------------------------------------------- in the measuring process
 
 def in_new_process(what: str, setting: str, args: argparse.Namespace) -> dict[str, float]:
-    """What `measure` returns in a fresh Python, to which the environment says nothing but a spin count of `setting`."""
+    """Run `measure` in a fresh Python whose environment configures no threads except the spin count of `setting`."""
     env = {name: value for name, value in os.environ.items()
            if name not in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY', 'OMP_NUM_THREADS')}
     if setting.isdecimal():
@@ -134,7 +134,7 @@ def in_new_process(what: str, setting: str, args: argparse.Namespace) -> dict[st
 
 
 def compare(what: str, args: argparse.Namespace) -> list[str]:
-    """Prints the table of one kind of step; returns which limits it misses."""
+    """Print the table of one kind of step; return the missed limits."""
     settings = [LIBGOMP, *(args.spin_counts or [OURS])]
     turns: dict[str, list[dict[str, float]]] = defaultdict(list)
     for turn in range(args.turns):
@@ -168,7 +168,7 @@ def main() -> int:
     parser.add_argument('--check', action='store_true',
                         help=f'fail where, with the setting of the package, a busy process makes a step take more than '
                         f'{BUSY_LIMIT} of its idle time, or the idle time is more than {IDLE_LIMIT} of that of libgomp')
-    parser.add_argument('--measure', metavar='SETTING', help=argparse.SUPPRESS)  # what the fresh processes do
+    parser.add_argument('--measure', metavar='SETTING', help=argparse.SUPPRESS)  # used by the fresh processes
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(args.what, args.measure, args)))

@@ -1,7 +1,7 @@
-"""Training samples per second and worker: STVSRClipDataset beside BasicSR's Vimeo90KRecurrentDataset.
+"""Measure training samples per second and worker: STVSRClipDataset and BasicSR's Vimeo90KRecurrentDataset.
 
-Both read all seven frames of the same GT and LR LMDBs, made here of synthetic 448x256 septuplets, with the same crops
-and flips. Pairs of runs alternate in this one process, which does what a single DataLoader worker does.
+Both read all seven frames from the same GT and LR LMDBs, made here of synthetic 448x256 septuplets, with the same crops
+and flips. The two take turns in this process, which does the work of a single DataLoader worker.
 
     python scripts/benchmark/benchmark_data.py
 """
@@ -30,7 +30,7 @@ HEIGHT, WIDTH, SCALE, NUM_FRAME = 256, 448, 4, 7
 
 
 def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """uint8 noise whose amplitude is inverse to its frequency, as in photographs; PNG packs it about as well."""
+    """Return uint8 noise with amplitude inverse to frequency, as in photographs; PNG compresses it about as well."""
     image = np.zeros((height, width, 3), np.float32)
     for octave in range(1, 8):
         noise = rng.standard_normal((2**octave, 2**octave, 3)).astype(np.float32)
@@ -40,7 +40,7 @@ def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def make_lmdbs(folder: Path, num_clips: int) -> dict[str, str]:
-    """Writes gt.lmdb, lq.lmdb and a meta info file of septuplets that pan over a texture."""
+    """Write gt.lmdb, lq.lmdb and a meta info file of septuplets that pan over a texture."""
     rng = np.random.default_rng(0)
     degradation = bicubic(SCALE)
     makers = {name: LmdbMaker(str(folder / f'{name}.lmdb'), map_size=2**34) for name in ('gt', 'lq')}
@@ -74,7 +74,7 @@ def samples_per_second(dataset: torch.utils.data.Dataset, num_samples: int) -> f
 def measure_stock(opt: dict, num_samples: int) -> float:
     dataset = Vimeo90KRecurrentDataset({**opt, 'io_backend': {'type': 'lmdb'}, 'flip_sequence': False})
     result = samples_per_second(dataset, num_samples)
-    for environment in dataset.file_client.client._client.values():  # LMDB opens a path once in a process
+    for environment in dataset.file_client.client._client.values():  # a process can open an LMDB only once
         environment.close()
     return result
 

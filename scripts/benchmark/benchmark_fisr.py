@@ -1,16 +1,16 @@
-"""FISR: windows in one call or in four, the flow that samples need, the memory of 4K frames, and what tiles change.
+"""Benchmark FISR: windows in one call or in four, flow of samples, memory for 4K frames, and the effect of tiles.
 
     python scripts/benchmark/benchmark_fisr.py step --check
     python scripts/benchmark/benchmark_fisr.py data --check
     python scripts/benchmark/benchmark_fisr.py restore --check
     python scripts/benchmark/benchmark_fisr.py tiles --clips datasets/vid4_GT.lmdb
 
-`step`: time of a training step as FISRModel takes it, with the windows of stride 1 and stride 2 as one batch, divided
-by that of the same step with a call for each window; the two take turns.
-`data`: seconds of a worker for one batch, with and without DIS flow, beside the step of the network that trains on it.
-A row's share is the time of the flow divided by that of the step, on one core each: below 1 a single worker keeps up.
-`restore`: peak memory of restoring a clip of 1920x1080 by the protocol's 2x2 tiles, in a fresh process.
-`tiles`: how far frames restored in 2x2 tiles are from the same frames restored whole, with the weights of the package.
+`step`: time of a FISRModel training step, with the windows of stride 1 and stride 2 as one batch, divided by that of
+the same step with one call per window. The two take turns.
+`data`: seconds of a worker per batch, with and without DIS flow, next to the step of the network that trains on it.
+A row's share is the time of the flow divided by that of the step, on one core each; below 1, a single worker keeps up.
+`restore`: peak memory of restoring a 1920x1080 clip with the protocol's 2x2 tiles, in a fresh process.
+`tiles`: difference between frames restored in 2x2 tiles and the same frames restored whole, with the packaged weights.
 """
 import argparse
 import logging
@@ -47,13 +47,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL_OPTIONS = ROOT / 'options' / 'test_fisr_small.yml'
 
 WIDTHS = {'headline': 64, 'small': [6, 8, 16]}
-STEP_LIMIT = 1.0  # of the time of four calls; what noise may add is left to --turns
-FLOW_LIMIT = 1.0  # of the time of the network's step
+STEP_LIMIT = 1.0  # relative to four calls; use --turns to reduce noise
+FLOW_LIMIT = 1.0  # relative to the network's step
 MEMORY_LIMIT = 6e9  # bytes
 
 
 class FourCalls(FISRModel):
-    """The same step, window by window, as the authors' graph has it."""
+    """The same step, window by window, as in the authors' graph."""
 
     def compute_losses(self) -> dict[str, Tensor]:
         def windows(x: Tensor) -> list[Tensor]:
@@ -151,7 +151,7 @@ def compare_data(setting: Setting, num_turn: int) -> dict[str, float]:
 
 
 def restore_large(preset: str, num_frames: int, device: torch.device) -> int:
-    """Bytes of restoring a clip of 1920x1080 frame by frame, with its flow; in a process that has done nothing yet."""
+    """Return the bytes of restoring a 1920x1080 clip frame by frame, with its flow; run this in a fresh process."""
     torch.set_num_threads(1)
     build_network({'type': 'FISRNet', 'num_feat': 2}).to(device)(
         torch.rand(1, 3, 3, 32, 32, device=device), torch.rand(1, 2, 2, 2, 32, 32, device=device))  # loads libraries
@@ -175,7 +175,7 @@ def restore_large(preset: str, num_frames: int, device: torch.device) -> int:
 
 
 def compare_tiles(clips: Path, overlaps: tuple[int, ...]) -> dict[int, tuple[float, float]]:
-    """Overlap -> PSNR in dB of tiled frames beside whole ones, and the largest difference in levels of 255."""
+    """Return overlap -> PSNR in dB between tiled and whole frames, and their largest difference in levels of 255."""
     opt = load_options(str(SMALL_OPTIONS))
     dataset = STVSRTestDataset({
         **opt['datasets']['test'], 'phase': 'test', 'scale': opt['scale'], 'dataroot_gt': clips})

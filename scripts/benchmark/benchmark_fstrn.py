@@ -1,13 +1,12 @@
-"""FSTRN's factorised blocks beside full 3x3x3 ones at equal depth, in the same network: cost of a window and of a step.
+"""Compare FSTRN's factorised blocks with full 3x3x3 ones of equal depth in the same network: cost per window and step.
 
     python scripts/benchmark/benchmark_fstrn.py --check
     python scripts/benchmark/benchmark_fstrn.py --num_feat 32 --num_frb 10
 
-Times are of one process in which the two take turns, each in the memory layout in which it is the faster, and a ratio
-is the median over the turns. Peak memory is that of fresh processes, beyond what their libraries take: the median, and
-the range. Multiplications are counted on convolutions, for one window. `--check` fails where the factorised network has
-not fewer weights and multiplications, or is not faster, in the forward pass and in the training step. Memory is shown,
-but not part of that.
+Both variants run in turns in one process, each in its faster memory layout; a ratio is the median over the turns. Peak
+memory is that of fresh processes, without their libraries: the median, and the range. Multiplications are those of
+convolutions, for one window. `--check` fails unless the factorised network has fewer weights and multiplications, and
+a faster forward pass and training step. Memory is shown, but not checked.
 """
 import argparse
 import statistics
@@ -30,7 +29,7 @@ from basicsr_stvsr.utils.cpu_memory import keep_freed_memory, return_freed_memor
 
 BLOCKS = ('frb', 'c3d')
 LAYOUTS = ('contiguous', 'channels_last')
-NUM_PROCESSES = 5  # whose memory is looked at
+NUM_PROCESSES = 5  # for measuring memory
 
 
 class Setting(NamedTuple):
@@ -43,7 +42,7 @@ class Setting(NamedTuple):
 
 class Row(NamedTuple):
     name: str
-    values: tuple[float, float]  # of the blocks of BLOCKS
+    values: tuple[float, float]  # for the blocks of BLOCKS
     ratio: float
     digits: int
     is_checked: bool = True
@@ -67,7 +66,7 @@ def make_forward(net: FSTRN, setting: Setting) -> Callable[[], None]:
 
 
 def make_step(net: FSTRN, setting: Setting) -> Callable[[], None]:
-    """A training step as in options/train_fstrn.yml, on noise."""
+    """Return a function that runs a training step on noise, as in options/train_fstrn.yml."""
     lq = torch.rand(setting.batch, net.spec.num_frames, 1, setting.patch, setting.patch, device=setting.device)
     gt = torch.rand(setting.batch, 1, 1, 4 * setting.patch, 4 * setting.patch, device=setting.device)
     loss = CharbonnierLoss(eps=1e-6)
@@ -85,7 +84,7 @@ MAKERS = {'forward pass': make_forward, 'training step': make_step}
 
 
 def memory(what: str, block: str, setting: Setting) -> int:
-    """Bytes of weights and one call; in a process that has done nothing yet."""
+    """Return the bytes of weights and one call; run this in a fresh process."""
     torch.set_num_threads(1)
     return_freed_memory()
     tiny = setting._replace(num_feat=4, num_frb=1, batch=1, patch=4)
@@ -94,7 +93,7 @@ def memory(what: str, block: str, setting: Setting) -> int:
 
 
 def count_macs(block: str, setting: Setting) -> tuple[int, int]:
-    """Multiplications of a window, and those in the blocks."""
+    """Return the multiplications of a window, and those in the blocks."""
     counter = FlopCounterMode(display=False)
     with torch.device('meta'), counter:
         net = make_net(block, setting).eval()
@@ -119,7 +118,7 @@ def compare_times(what: str, setting: Setting, num_turn: int) -> Row:
 
 
 def faster(times: dict[str, list[float]]) -> tuple[str, list[float]]:
-    """The layout of the least time, and its times."""
+    """Return the memory layout with the least median time, and its times."""
     return min(times.items(), key=lambda item: statistics.median(item[1]))
 
 

@@ -1,12 +1,12 @@
-"""HOFFR frame by frame: what a frame costs beside BasicVSR, and that long streams take no more memory than short ones.
+"""Measure HOFFR frame by frame: cost per frame next to BasicVSR, and equal memory for long and short streams.
 
     python scripts/benchmark/benchmark_hoffr.py step
     python scripts/benchmark/benchmark_hoffr.py stream --check
 
-`step`: seconds of a frame of 180x320, the share of the flow network in it, and peak memory; beside them those of
-BasicSR's BasicVSR, which sees a clip forwards and backwards, per frame of a clip. Networks take turns in one process;
-memory is that of a fresh process each, beyond what its libraries take.
-`stream`: peak memory of streams of 20 and of 200 frames. `--check` fails where they differ by more than 2 %.
+`step`: seconds per 180x320 frame, the share of the flow network, and peak memory. The same for BasicSR's BasicVSR,
+which processes a clip forwards and backwards, per frame of the clip. The networks take turns in one process. Memory
+comes from a fresh process each, without its libraries.
+`stream`: peak memory of streams of 20 and of 200 frames. `--check` fails if they differ by more than 2 %.
 """
 import argparse
 import statistics
@@ -26,13 +26,13 @@ from basicsr_stvsr.archs.hoffr_arch import HOFFR
 from basicsr_stvsr.inference.windows import StreamFrame, restore_stream
 from basicsr_stvsr.utils.cpu_memory import return_freed_memory
 
-NUM_FRAMES = 5  # of a clip that BasicVSR takes at once
+NUM_FRAMES = 5  # frames of a clip for one call of BasicVSR
 LENGTHS = (20, 200)  # of streams
 TOLERANCE = 0.02
 
 
 def stream(num_frame: int, size: tuple[int, int], device: torch.device) -> Iterator[StreamFrame]:
-    """Noise that moves."""
+    """Yield frames of moving noise."""
     noise = torch.rand(1, 3, size[0], size[1] + 16, device=device)
     for number in range(num_frame):
         yield StreamFrame(noise[..., number % 16:number % 16 + size[1]])
@@ -54,11 +54,11 @@ def make(name: str, device: torch.device) -> nn.Module:
 
 
 def memory(name: str, num_frame: int, size: tuple[int, int], device: torch.device) -> int:
-    """Bytes of the weights and a stream or clip; in a process that has done nothing yet."""
+    """Return the bytes of the weights and a stream or clip; run this in a fresh process."""
     torch.set_num_threads(1)
     return_freed_memory()
     run = {'HOFFR': run_stream, 'BasicVSR': run_clip}[name]
-    # Loads libraries; of less, nothing would be left on the coarsest level of BasicVSR's flow.
+    # Loads libraries; smaller frames would vanish at the coarsest level of BasicVSR's flow.
     run(make(name, device), 2, (64, 64), device)
     return memory_growth(lambda: run(make(name, device), num_frame, size, device), device)
 

@@ -1,11 +1,10 @@
-"""What the training loop costs: iterations of train.py beside a bare PyTorch loop, and what saving a checkpoint costs.
+"""Compare iterations of train.py with a bare PyTorch loop, and measure the cost of saving a checkpoint.
 
 Both train the same network from the same weights on the same samples of noise in memory, with the losses of eq. 11,
-Adam, gradients clipped to a norm and a moving average of the weights, and take turns in one process; their weights must
-be equal at the end. train.py's side is all of an iteration: the seeded stream of samples, the check that loss and
-gradient are finite, the progress log with a line in every tenth iteration, metrics.jsonl, tensorboard, and the look at
-signals. A checkpoint is weights, their average, optimiser and random numbers, written whole and synchronised with the
-disk.
+Adam, gradient clipping by norm and a moving average of the weights. They take turns in one process, and their weights
+must be equal at the end. For train.py, an iteration includes the seeded sample stream, the check that loss and gradient
+are finite, the progress log with a line every ten iterations, metrics.jsonl, tensorboard, and the signal check. A
+checkpoint holds weights, their average, optimiser and random states, is written atomically and synced to disk.
 
     python scripts/benchmark/benchmark_loop.py
     python scripts/benchmark/benchmark_loop.py --net baseline --batch 16 --device cuda --check
@@ -47,7 +46,7 @@ NUM_SAVES = 5
 
 
 class Noise(Dataset):
-    """Samples of noise, in the order of their numbers, as often as asked for."""
+    """Samples of noise, in the order of their numbers, repeated as often as requested."""
 
     def __init__(self, num_samples: int, patch: int):
         self.lq = torch.rand(num_samples, 2, 3, patch // 4, patch // 4)
@@ -81,7 +80,7 @@ def make_opt(net: str, batch: int, device: torch.device, folder: Path) -> dict:
 
 
 def make_bare_step(net: MBNet, batches: Iterator[dict], device: torch.device) -> Callable[[], None]:
-    """Forward, loss, backward, Adam and the average as one would write them without a framework."""
+    """Return a step with forward, loss, backward, Adam and the average, written without a framework."""
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
     lq_flow_loss, hr_flow_loss = MultiScaleWarpLoss(LQ_FLOW_WEIGHT), MiddleFlowLoss(HR_FLOW_WEIGHT)
@@ -160,7 +159,7 @@ def main() -> int:
 
 def compare(training: Training, bare_net: MBNet, stop: StopRequest, batches: Iterator[dict],
             num_pairs: int) -> tuple[dict[str, list[float]], list[float]]:
-    """Seconds of each side's iterations, and the ratio of each pair."""
+    """Return the seconds of each side's iterations, and the ratio of each pair."""
     device = training.model.device
 
     def step() -> None:
@@ -168,13 +167,13 @@ def compare(training: Training, bare_net: MBNet, stop: StopRequest, batches: Ite
         any_rank(bool(stop), device)
 
     steps = {'bare loop': make_bare_step(bare_net, batches, device), 'train.py': step}
-    for step in steps.values():  # the first one allocates
+    for step in steps.values():  # the first step allocates
         step()
     times: dict[str, list[float]] = {name: [] for name in steps}
     for pair in range(num_pairs):
         for name in steps if pair % 2 == 0 else reversed(steps):
             times[name].append(seconds(steps[name], device))
-    # To rounding, of which Adam makes whole steps where a gradient is nothing else; on a GPU nothing is exact.
+    # Equal up to rounding, but Adam turns gradients that are only rounding into full steps; GPUs are not exact.
     for ours, theirs in zip(training.model.net_g.parameters(), bare_net.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=2 * (num_pairs + 1) * LEARNING_RATE)
         assert (ours - theirs).abs().mean() < LEARNING_RATE / 10

@@ -1,10 +1,10 @@
-"""Cost of one output frame: the five systems and their small presets beside BasicSR's EDVR-M and BasicVSR.
+"""Measure the cost per output frame of the five systems, their small presets, and BasicSR's EDVR-M and BasicVSR.
 
-Each network runs in a fresh process, in inference, on a clip of random frames, along the path of `stvsr restore`:
-windows, what they share, memory layout and autocast. The small networks are those of `options/train_*_small.yml`.
-Multiplications are counted on convolutions and matrix products. The last column compares what a network achieves with
-the best convolution of the same precision, which is measured before and after. Prints a Markdown table, or with
-`--json` a line that `compare_revisions.py` reads.
+Each network runs inference in a fresh process on a clip of random frames. It uses the path of `stvsr restore`: windows,
+shared features, memory layout and autocast. The small networks are those of `options/train_*_small.yml`.
+Multiplications are those of convolutions and matrix products. The last column compares the throughput of a network with
+that of the best convolution in the same precision, measured before and after. Prints a Markdown table, or with `--json`
+a line that `compare_revisions.py` reads.
 
     python scripts/benchmark/benchmark_network.py
     python scripts/benchmark/benchmark_network.py --networks FSTRN 'FSTRN small' --dtype bfloat16
@@ -43,12 +43,12 @@ from basicsr_stvsr.zoo.table import load_network
 DTYPES = {'float32': None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}  # of autocast
 LAYOUTS = ('default', 'contiguous', 'channels_last')
 OPTIONS = Path('options')
-# Networks of BasicSR, which do not state what they need: arguments, frames of a call (None: the whole clip)
+# BasicSR networks, which have no `spec`: arguments, frames per call (None: the whole clip)
 OTHERS: dict[str, tuple[dict[str, Any], int | None]] = {
     'EDVR-M': ({'type': 'EDVR', 'num_feat': 64, 'num_frame': 5, 'num_reconstruct_block': 10}, 5),
     'BasicVSR': ({'type': 'BasicVSR', 'num_feat': 64, 'num_block': 30}, None),
 }
-# Name -> option file, or `network_g` itself
+# Name -> option file, or `network_g`
 NETWORKS: dict[str, str | dict[str, Any]] = {
     **{f'MBNet {preset}': {'type': 'MBNet', **MBNET_PRESETS[preset]} for preset in ('headline', 'baseline')},
     'MBNet small': 'train_mbnet_small.yml',
@@ -72,36 +72,36 @@ class Setting(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Of a network; all but the first two of one output frame."""
+    """Cost of a network; all but the first two are per output frame."""
 
     parameters: int
     memory: int  # bytes, weights and one clip
     seconds: float
-    flops: float  # two for a multiplication and an addition
+    flops: float  # a multiplication and an addition count as two
 
 
 def network_of(name: str) -> dict[str, Any]:
-    """`network_g` of a row."""
+    """Return `network_g` of a row."""
     network = NETWORKS[name]
     return dict(load_options(str(OPTIONS / network))['network_g'] if isinstance(network, str) else network)
 
 
 def deform_conv_flops(x_shape, weight_shape, *args, out_shape=None, **kwargs) -> int:
-    """The matrix product of EDVR's deformable convolutions; the sampling is not counted, as for other warps."""
+    """Return the FLOPs of the matrix product in EDVR's deformable convolutions, without sampling (as for warps)."""
     o, c, kh, kw = weight_shape
     return 2 * out_shape[0] * o * out_shape[2] * out_shape[3] * c * kh * kw
 
 
 def pac_conv_flops(x_shape, kernel_shape, weight_shape, *args, out_shape=None, **kwargs) -> int:
-    """The matrix products of pixel-adaptive convolution; its kernel is no convolution, and not counted."""
+    """Return the FLOPs of the matrix products in pixel-adaptive convolution; its kernel is not counted."""
     b, c, h, w = x_shape
     o, _, kh, kw = weight_shape
-    return 2 * b * h * w * c * o * kh * kw  # every pixel that comes in meets every tap once, whatever the stride
+    return 2 * b * h * w * c * o * kh * kw  # every input pixel meets every tap once, for any stride
 
 
 def flop_counter() -> FlopCounterMode:
     formulas = {torch.ops.basicsr_stvsr.pac_conv: pac_conv_flops}
-    # Without its compiled operators, torchvision has no deformable convolution (and EDVR does not run).
+    # Without its compiled operators, torchvision has no deformable convolution, and EDVR does not run.
     if hasattr(torch.ops.torchvision, 'deform_conv2d'):
         formulas[torch.ops.torchvision.deform_conv2d] = deform_conv_flops
     return FlopCounterMode(display=False, custom_mapping=formulas)
@@ -112,7 +112,7 @@ def build(name: str, setting: Setting) -> nn.Module:
     if name in OTHERS:
         net = ARCH_REGISTRY.get(network.pop('type'))(**network).to(setting.device).eval()
     else:
-        net = load_network(network, None, setting.device)  # in the layout that restoring has
+        net = load_network(network, None, setting.device)  # with the memory layout used for restoring
     if setting.layout == 'contiguous':
         for parameter in net.parameters():
             parameter.data = parameter.data.contiguous()
@@ -120,18 +120,18 @@ def build(name: str, setting: Setting) -> nn.Module:
 
 
 def dtype_of(net: nn.Module, setting: Setting) -> torch.dtype | None:
-    """What convolutions are computed in; 'default': what `stvsr restore` chooses."""
+    """Return the dtype of convolutions; 'default': that of `stvsr restore`."""
     if setting.dtype != 'default':
         return DTYPES[setting.dtype]
     try:
         from basicsr_stvsr.inference.precision import PRECISIONS, fastest_precision
-    except ImportError:  # revisions from before it existed, which compare_revisions.py may run
+    except ImportError:  # older revisions, which compare_revisions.py may run
         return None
     return PRECISIONS[fastest_precision(net, [setting.device])]
 
 
 def make_call(name: str, net: nn.Module, setting: Setting) -> Callable[[], int]:
-    """What restores a clip, and returns the number of frames that come out."""
+    """Return a function that restores a clip and returns the number of output frames."""
     device, dtype = torch.device(setting.device), dtype_of(net, setting)
     if name in OTHERS:
         clip = torch.rand(1, OTHERS[name][1] or setting.num_frame, 3, setting.height, setting.width, device=device)
@@ -152,7 +152,7 @@ def make_call(name: str, net: nn.Module, setting: Setting) -> Callable[[], int]:
 
 @torch.no_grad()
 def measure(name: str, setting: Setting) -> Cost | str:
-    """Cost of one output frame, or why it cannot be had."""
+    """Return the cost per output frame, or a message if the network cannot run."""
     torch.set_num_threads(setting.num_thread)
     get_root_logger(log_level=logging.WARNING)
     device = torch.device(setting.device)
@@ -171,7 +171,7 @@ def measure(name: str, setting: Setting) -> Cost | str:
     except (ImportError, NameError, NotImplementedError, RuntimeError) as error:
         if name not in OTHERS:
             raise
-        # The first sentence tells what is missing, here or in torchvision.
+        # The first sentence says what is missing, here or in torchvision.
         return f'{type(error).__name__}: {error}'.splitlines()[0].split('. ')[0]
     if device.type == 'cpu':
         keep_freed_memory()  # as restoring does
@@ -184,7 +184,7 @@ def measure(name: str, setting: Setting) -> Cost | str:
 
 @torch.no_grad()
 def best_convolution(setting: Setting) -> float:
-    """FLOP/s of the fastest of the convolutions that such networks are made of."""
+    """Return the FLOP/s of the fastest convolution typical of such networks."""
     torch.set_num_threads(setting.num_thread)
     device, dtype = torch.device(setting.device), DTYPES.get(setting.dtype) or torch.float32
     best = 0.0
@@ -235,7 +235,7 @@ def main() -> None:
     setting = Setting(*args.size, args.frames, args.runs, args.threads, args.device, args.dtype, args.layout)
     torch.set_num_threads(args.threads)
 
-    # In processes of their own, so that memory is counted from the same start for all.
+    # In separate processes, so that memory is measured from the same start for all.
     peak_flops = 0 if args.json else in_new_process(best_convolution, setting)
     costs = {name: in_new_process(measure, name, setting) for name in args.networks}
     if args.json:

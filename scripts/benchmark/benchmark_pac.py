@@ -1,9 +1,9 @@
-"""Pixel-adaptive convolution: time and peak memory of forward and backward, beside the usual formulation by unfolding.
+"""Compare time and memory of pixel-adaptive convolution, forward and backward, with the usual formulation by unfolding.
 
-The usual one takes all shifted copies of guide and input at once (F.unfold) and leaves the gradients to autograd. Times
-are of runs that alternate in one process; on a CPU, peak memory is of a fresh process for each. One thread is the
-default because its ratio does not depend on what else the machine is doing: ours is many short operations, and with
-more threads each of them waits for the slowest.
+The usual formulation makes all shifted copies of guide and input at once (F.unfold) and leaves gradients to autograd.
+The two take turns in one process. On a CPU, peak memory comes from a fresh process for each. One thread is the default,
+because its ratio does not depend on other load. Our version runs many short operations, and with more threads, each of
+them waits for the slowest.
 
     python scripts/benchmark/benchmark_pac.py
     python scripts/benchmark/benchmark_pac.py --check    # exit code 1 if more than 40 % of the memory, or slower
@@ -43,7 +43,7 @@ FORMULATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {'unfold':
 
 
 def step(name: str, channels: int, guide_channels: int, height: int, width: int, device: torch.device) -> list[Tensor]:
-    """One forward and backward pass on the same random values whatever the formulation; returns the gradients."""
+    """Run one forward and backward pass and return the gradients; all formulations get the same random values."""
     generator = torch.Generator(device).manual_seed(0)
 
     def values(*shape: int) -> Tensor:
@@ -58,7 +58,7 @@ def step(name: str, channels: int, guide_channels: int, height: int, width: int,
 def peak(name: str, sizes: list[int], device_name: str, num_thread: int) -> int:
     torch.set_num_threads(num_thread)
     device = torch.device(device_name)
-    step(name, 4, 4, 16, 16, device)  # what PyTorch loads at the first call is not the formulation's
+    step(name, 4, 4, 16, 16, device)  # exclude what PyTorch loads at the first call
     return memory_growth(lambda: step(name, *sizes, device), device)
 
 
@@ -78,7 +78,7 @@ def main() -> int:
 
     peaks = {name: in_new_process(peak, name, sizes, args.device, args.threads) for name in FORMULATIONS}
 
-    gradients = {name: step(name, *sizes, device) for name in FORMULATIONS}  # warms up, too
+    gradients = {name: step(name, *sizes, device) for name in FORMULATIONS}  # also warms up
     for actual, expected in zip(gradients['ours'], gradients['unfold'], strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
     del gradients, actual, expected

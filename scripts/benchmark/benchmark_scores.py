@@ -1,10 +1,10 @@
-"""PSNR and SSIM of a clip: the time of a validation's scores, beside that of BasicSR's functions, frame after frame.
+"""Measure the time for PSNR and SSIM of a clip: validation scores compared with BasicSR's functions, frame by frame.
 
     python scripts/benchmark/benchmark_scores.py --check
 
-Frames are of Vid4's largest size, 720x576, and 41 of them, as in its longest clip; what is compared are frames as a
-network gives them, on both sides brought to images first. The processes that score have started before. `--check` fails
-where the scores cost more than a fifth of BasicSR's time, or are not the same to 1e-6.
+The clip has 41 frames of 720x576, the largest size and the longest clip of Vid4. Both sides first convert network
+output to images. The scoring processes are started beforehand. `--check` fails if the scores take more than a fifth of
+BasicSR's time, or differ by more than 1e-6.
 """
 import argparse
 import os
@@ -29,7 +29,7 @@ CPU = torch.device('cpu')
 
 
 def frames() -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """What was made, and the truth: noise that is smooth, and the same with more noise."""
+    """Return restored frames and ground truth: smooth noise, and the same with more noise."""
     generator = torch.Generator().manual_seed(0)
     pairs = []
     for _ in range(NUM_FRAME):

@@ -1,8 +1,8 @@
-"""What the options of a training cost: time and memory of one step of MBNetModel with each of them, beside none.
+"""Measure the cost of training options: time and memory of one MBNetModel step with each option, and without any.
 
-A step is forward, the losses of eq. 11, backward and Adam on a batch of noise, as `optimize_parameters` takes it in
-every training. Prints a Markdown table. Times are of steps that take turns in one process, each divided by the float32
-step of its turn; memory, with weights, gradients and Adam's state, is that of a fresh process for each row.
+A step is forward, the losses of eq. 11, backward and Adam on a batch of noise, as in `optimize_parameters`. Prints a
+Markdown table. The steps take turns in one process, and each time is divided by that of the float32 step in its turn.
+Memory includes weights, gradients and Adam's state, and comes from a fresh process for each row.
 
     python scripts/benchmark/benchmark_training.py
     python scripts/benchmark/benchmark_training.py --preset headline --batch 16 --check
@@ -44,30 +44,30 @@ ROWS: dict[str, tuple[dict, dict]] = {
     'compile': ({}, {'compile': True}),
     'bf16, compile': ({}, {'amp': 'bf16', 'compile': True}),
 }
-# Row -> what it may take at most, relative to float32: of the time, of the memory.
+# Row -> limits relative to float32: of time, of memory.
 LIMITS = {'checkpoint': (1.6, 0.6), 'accumulate 4': (1.3, 0.6)}
-GPU_LIMITS = {'bf16': (1.0, 0.75), 'bf16, checkpoint': (1.3, 0.5)}  # CPUs may have no bfloat16
-# Largest relative difference of the loss from that of float32: more, and a row computes something else.
+GPU_LIMITS = {'bf16': (1.0, 0.75), 'bf16, checkpoint': (1.3, 0.5)}  # CPUs may lack bfloat16
+# Largest relative difference of the loss from float32; above it, a row computes something else.
 LOSS_TOLERANCE = 0.05
 
 
 class Setting(NamedTuple):
     preset: str
     batch: int
-    patch: int  # of the LR frames
+    patch: int  # side of the LR frames
     num_thread: int
     device: str
 
 
 class Cost(NamedTuple):
     seconds: float  # median
-    time_ratio: float  # median of those of each turn
+    time_ratio: float  # median over the turns
     memory: int | None  # bytes
     loss: float
 
 
 def make_model(row: str, setting: Setting) -> MBNetModel:
-    """The model of a row, always from the same weights, with its batch."""
+    """Build the model of a row with a batch; all rows start from the same weights."""
     network, train = ROWS[row]
     device = torch.device(setting.device)
     torch.manual_seed(0)
@@ -88,7 +88,7 @@ def make_model(row: str, setting: Setting) -> MBNetModel:
 
 
 def peak_memory(row: str, setting: Setting) -> int:
-    """Bytes of a training: the model, and two steps, since Adam's state comes with the first."""
+    """Return the bytes of a training: the model and two steps, because Adam's state appears with the first."""
     prepare(setting)
     device = torch.device(setting.device)
     torch.nn.Conv2d(1, 1, 3, device=device)(torch.rand(1, 1, 8, 8, device=device)).sum().backward()  # loads libraries
@@ -113,12 +113,12 @@ def measure(rows: list[str], setting: Setting, num_turn: int) -> dict[str, Cost]
     device = torch.device(setting.device)
     memory = {}
     for row in rows:
-        # A CPU's resident set would hold the compiler, too.
+        # A CPU's resident set would include the compiler.
         compiles_on_cpu = ROWS[row][1].get('compile') and device.type == 'cpu'
         memory[row] = None if compiles_on_cpu else in_new_process(peak_memory, row, setting)
 
     models, times = {row: make_model(row, setting) for row in rows}, {row: [] for row in rows}
-    for model in models.values():  # the first steps allocate, compile, and find the scale of float16
+    for model in models.values():  # the first steps allocate, compile, and find the loss scale for float16
         for step in (1, 2):
             model.optimize_parameters(step)
     for turn in range(num_turn):
@@ -133,7 +133,7 @@ def measure(rows: list[str], setting: Setting, num_turn: int) -> dict[str, Cost]
 
 
 def failures(costs: dict[str, Cost], device: torch.device) -> list[str]:
-    """What is above its limit, or learns something else."""
+    """Return messages for rows that exceed a limit or differ in the loss."""
     base, problems = costs[BASE], []
     for row, cost in costs.items():
         if not math.isclose(cost.loss, base.loss, rel_tol=LOSS_TOLERANCE):

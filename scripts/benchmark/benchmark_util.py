@@ -1,4 +1,4 @@
-"""What the benchmarks of networks share: peak memory and time of a step, and what is at hand to run them on."""
+"""Shared parts of the network benchmarks: peak memory and time of a step, and device selection."""
 import argparse
 import re
 import resource
@@ -21,7 +21,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def seconds(step: Callable[[], Any], device: torch.device) -> float:
-    """Wall-clock seconds of one call."""
+    """Return the wall-clock seconds of one call."""
     synchronize(device)
     start = time.perf_counter()
     step()
@@ -30,25 +30,24 @@ def seconds(step: Callable[[], Any], device: torch.device) -> float:
 
 
 def resident_peak() -> int:
-    """Bytes of the largest resident set that this process has had."""
-    if sys.platform == 'linux':  # where ru_maxrss starts at what the parent process held, which hides as much
+    """Return the largest resident set of this process so far, in bytes."""
+    if sys.platform == 'linux':  # ru_maxrss starts at the parent's resident set there, which hides as much growth
         (peak,) = re.findall(r'VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text())
         return int(peak) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == 'darwin' else peak * 1024  # KiB everywhere but on macOS
+    return peak if sys.platform == 'darwin' else peak * 1024  # KiB everywhere except on macOS
 
 
 def reset_peak() -> None:
-    """Begins `resident_peak` anew, with what the process holds now; on Linux, which can."""
+    """Reset `resident_peak` to the current resident set; works only on Linux."""
     if sys.platform == 'linux':
         Path('/proc/self/clear_refs').write_text('5')
 
 
 def memory_growth(step: Callable[[], Any], device: torch.device) -> int:
-    """Bytes by which one call raises the peak of this process over what it holds already.
+    """Return the bytes by which one call raises the peak of this process over its current memory.
 
-    On a CPU it sees growth only: what the process has freed before, but not returned, hides as much. Hence
-    `in_new_process`.
+    On a CPU, memory that was freed but not returned to the system hides as much growth. Hence use `in_new_process`.
     """
     if device.type == 'cuda':
         torch.cuda.empty_cache()
@@ -64,13 +63,13 @@ def memory_growth(step: Callable[[], Any], device: torch.device) -> int:
 
 
 def in_new_process(function: Callable[..., Any], *args: Any) -> Any:
-    """Result of a top-level function of a script, called in a fresh Python; all arguments must be picklable."""
+    """Call a top-level function of a script in a fresh Python, and return its result; arguments must be picklable."""
     with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
         return pool.submit(function, *args).result()
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
-    """`--device`: 'cpu' or 'cuda', by default the latter where there is one."""
+    """Add `--device`: 'cpu' or 'cuda'; default: 'cuda' if available."""
     def named(device: str) -> str:
         return ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
 

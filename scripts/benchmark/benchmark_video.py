@@ -1,19 +1,19 @@
-"""`stvsr restore`: what it costs beside the network itself, and that long videos take no more memory than short ones.
+"""Measure the overhead of `stvsr restore` over the network, and check that its memory does not grow with the video.
 
     python scripts/benchmark/benchmark_video.py all --check
     python scripts/benchmark/benchmark_video.py end-to-end --model mbnet-small --tile 128
 
-`end-to-end`: frames a second from a video file to a video file by a model of the zoo, divided by those of the network
-alone on the same frames and tiles, which lie in memory as tensors. The two take turns. The network has one thread, so
-that on two cores the other one is for decoding and encoding.
-`media`: frames a second of decoding and encoding with a network that gives back what it is given, for which frames
-become tensors and frames again; and with nothing in between, where what is decoded is encoded as it is.
-`profile`: what `stvsr restore` spends its time on, from the start of the process to its end: start-up, network, scene
-cuts, colour and waiting, and what goes on beside them in the threads of the decoder and the encoder.
-`memory`: peak memory of restoring videos of 60 and of 600 frames, in a fresh process each; by default with bicubic
-interpolation and averages in place of a network, which leave all that is there to the rest.
-`--check` fails where a limit is not kept; limits are in the script. Videos show a folder of images (`--images`), or by
-default a photograph that moves, forwards and backwards, enlarged to their size.
+`end-to-end`: frames per second from video file to video file with a zoo model, divided by those of the network alone
+on the same frames and tiles in memory. The two take turns. The network uses one thread, so that on two cores the other
+one decodes and encodes.
+`media`: frames per second of decoding and encoding, with an identity network that still converts frames to tensors and
+back; and without a network, where decoded frames are encoded directly.
+`profile`: where `stvsr restore` spends its time, from process start to end: start-up, network, scene cuts, colour and
+waiting, and the concurrent work in the decoder and encoder threads.
+`memory`: peak memory of restoring videos of 60 and of 600 frames, each in a fresh process. By default this uses bicubic
+interpolation and averages instead of a network, so that the rest determines the peak.
+`--check` fails if a limit is exceeded; limits are in the script. Videos show a folder of images (`--images`), or by
+default a moving photograph, forwards and backwards, enlarged to their size.
 """
 import argparse
 import json
@@ -56,12 +56,12 @@ RATE = Fraction(25)
 NUM_IMAGES = 40  # of the clip
 END_TO_END_LIMIT, MEDIA_LIMIT, MEMORY_LIMIT = 0.95, 100, 0.03
 NETWORK_LIMIT, LONG = 0.85, 20  # of clips whose frames take longer than so many seconds
-LENGTHS = 60, 600  # frames, of which memory is compared
+LENGTHS = 60, 600  # frames; their memory is compared
 CPU = torch.device('cpu')
 
 
 def clip(images: Path | None, height: int, width: int) -> Iterator[np.ndarray]:
-    """Frames without end, (height, width, 3), RGB, uint8."""
+    """Yield endless frames, (height, width, 3), RGB, uint8."""
     if images is None:
         photo = [Layer('coffee', CameraPath(centre=(250.0, 180.0), velocity=(2.5, 1.0)))]
         shown = [render(photo, number, 180, 320)[..., ::-1] for number in range(NUM_IMAGES)]
@@ -82,7 +82,7 @@ def write_clip(path: Path, frames: Iterable[np.ndarray], height: int, width: int
 
 @contextmanager
 def open_clip(images: Path | None, size: tuple[int, int], num_frame: int) -> Iterator[tuple[Source, Path]]:
-    """A video file, open, and the folder that it is in, where there is room for what is made of it."""
+    """Open a video file in a temporary folder; yield it, and the folder for outputs."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'in.mp4'
         write_clip(path, islice(clip(images, *size), num_frame), *size)
@@ -119,7 +119,7 @@ def end_to_end(args: argparse.Namespace) -> bool:
 
 
 class Identity(nn.Module):
-    """A network that gives back what it is given."""
+    """A network that returns its input."""
 
     spec = NetSpec(scale=1, num_frames=1)
 
@@ -128,7 +128,7 @@ class Identity(nn.Module):
 
 
 class Nothing:
-    """Restores nothing: what is given comes out."""
+    """A restorer that returns frames unchanged."""
 
     context = 0
 
@@ -182,7 +182,7 @@ def profile(args: argparse.Namespace) -> bool:
 
 
 def memory_of(num_frame: int, args: argparse.Namespace) -> tuple[int, int]:
-    """Peak memory of a fresh process that restores a video, and what of it a short one before did not need; bytes."""
+    """Return peak memory in bytes of restoring a video in a fresh process, and its growth over a short video before."""
     torch.set_num_threads(1)
     return_freed_memory()
     restorer, encoding = Restorer(network(args.model, args.device)), Encoding('x264', preset=args.preset)
@@ -228,7 +228,7 @@ def main() -> int:
 
 
 def run_mode(what: str, args: argparse.Namespace) -> bool:
-    """Prints what one of the modes finds; returns whether its limit is kept."""
+    """Run a mode and print its results; return whether its limit is kept."""
     run, size = MODES[what]
     args.device, args.size = torch.device(args.device), tuple(args.size or size)
     args.num_frame = args.num_frame or {'media': 240, 'profile': 7}.get(what, 30)

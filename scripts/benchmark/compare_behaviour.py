@@ -1,11 +1,11 @@
-"""Compares what two revisions do: networks, trainings, restored videos, messages. They must agree to the bit.
+"""Compare the behaviour of two revisions: networks, trainings, restored videos, messages. They must agree bit for bit.
 
     python scripts/benchmark/compare_behaviour.py HEAD~1 .
     python scripts/benchmark/compare_behaviour.py v1 . --parts networks messages
 
-Both are recorded on this machine (record_behaviour.py says what), each in a worktree of its own, so that no rounding of
-another CPU is compared with. Differences are printed; the exit code is 1 if there are any. `.` is the checkout as it
-is, with changes that are not committed.
+record_behaviour.py records both on this machine, each in a separate worktree, so that rounding of another CPU does not
+matter. Prints the differences; the exit code is 1 if there are any. The revision `.` is the current checkout, including
+uncommitted changes.
 """
 import argparse
 import json
@@ -25,7 +25,7 @@ RECORDER = Path(__file__).resolve().parent / 'record_behaviour.py'
 
 
 def record(checkout: Path, folder: Path, parts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What a checkout does, by part and name."""
+    """Return the behaviour of a checkout, by part and name."""
     path = os.pathsep.join(filter(None, (str(checkout), os.environ.get('PYTHONPATH'))))
     subprocess.run([sys.executable, str(RECORDER), str(folder), *parts], cwd=checkout, check=True,
                    env=os.environ | {'PYTHONPATH': path})
@@ -33,7 +33,7 @@ def record(checkout: Path, folder: Path, parts: Sequence[str]) -> dict[str, dict
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """A line for each name whose values differ, or that one of them lacks."""
+    """Return a line for each name whose values differ, or that one side lacks."""
     lines = []
     for name in [*old, *(name for name in new if name not in old)]:
         if name not in new or name not in old:

@@ -1,11 +1,11 @@
-"""Run a benchmark on two revisions in turns, and print the ratio of what it measures.
+"""Run a benchmark on two revisions in turns, and print the ratio of their results.
 
 Each revision is checked out into a temporary git worktree, which is removed afterwards. The command runs in that
-worktree, with the worktree first on PYTHONPATH. A Python script that exists in the current folder is taken from here,
-so that today's benchmark measures both revisions; `--own-script` takes that of each revision. `.` as a revision is
-the checkout as it is, with changes that are not committed.
+worktree, with the worktree first on PYTHONPATH. If a Python script of the command exists in the current folder, that
+version is used, so that today's benchmark measures both revisions; `--own-script` uses the script of each revision.
+The revision `.` is the current checkout, including uncommitted changes.
 
-What counts is the wall time of the command, unless an option says where to find a number in its output.
+The result is the wall time of the command, unless an option selects a number in its output.
 
     python scripts/benchmark/compare_revisions.py HEAD~1 . -- python scripts/benchmark/benchmark_network.py
     python scripts/benchmark/compare_revisions.py v1 . --value 'train.py: +([0-9.]+) s' -- \\
@@ -32,11 +32,11 @@ from typing import NamedTuple
 
 
 class BenchmarkError(Exception):
-    """The command failed, or its output has no number where one was expected."""
+    """The command failed, or its output lacks the expected number."""
 
 
 class Run(NamedTuple):
-    """What one run of the command used (in seconds) and printed on stdout and stderr."""
+    """Time in seconds that one run of the command used, and its stdout and stderr."""
 
     wall: float
     cpu: float
@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
 
 def git(*words: str | Path) -> str:
-    """Return what `git WORDS` prints; ValueError with its message where it fails."""
+    """Return the output of `git WORDS`; raise ValueError with its message if it fails."""
     process = subprocess.run(['git', *map(str, words)], capture_output=True, text=True)
     if process.returncode:
         raise ValueError(process.stderr.strip())
@@ -53,7 +53,7 @@ def git(*words: str | Path) -> str:
 
 @contextmanager
 def worktree(revision: str) -> Iterator[Path]:
-    """Check out a revision into a temporary folder; `.` is the checkout itself."""
+    """Check out a revision into a temporary folder; `.` is the current checkout."""
     if revision == '.':
         yield Path(git('rev-parse', '--show-toplevel'))
         return
@@ -61,24 +61,24 @@ def worktree(revision: str) -> Iterator[Path]:
         path = Path(folder) / 'worktree'
         try:
             git('worktree', 'add', '--detach', path, revision)
-            compileall.compile_dir(path, quiet=2)  # otherwise the first run of a new checkout would compile
+            compileall.compile_dir(path, quiet=2)  # otherwise the first run in a new checkout would compile
             yield path
         finally:
             subprocess.run(['git', 'worktree', 'remove', '--force', path], stderr=subprocess.DEVNULL)
 
 
 def command_in(folder: Path, command: Sequence[str], own_script: bool) -> list[str]:
-    """The command as it runs in `folder`: Python scripts are those of the current folder, unless `own_script`."""
+    """Return the command to run in `folder`; its Python scripts come from the current folder, unless `own_script`."""
     if own_script:
         return list(command)
     return [str(Path(word).resolve()) if word.endswith('.py') and Path(word).is_file() else word for word in command]
 
 
 def run_in(folder: Path, command: Sequence[str]) -> Run:
-    """Run a command in a checkout with its package.
+    """Run a command with the package of a checkout.
 
     Raises:
-        BenchmarkError: it cannot be started or fails; with the end of its output.
+        BenchmarkError: it cannot be started or fails; the message has the end of its output.
     """
     path = os.pathsep.join(filter(None, (str(folder), os.environ.get('PYTHONPATH'))))
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -95,7 +95,7 @@ def run_in(folder: Path, command: Sequence[str]) -> Run:
 
 
 def number_by_pattern(pattern: str, output: str) -> float:
-    """The number that the (first group of the) last match of a regular expression holds."""
+    """Return the number in the (first group of the) last match of a regular expression."""
     matches = list(re.finditer(pattern, output, re.MULTILINE))
     if not matches:
         raise BenchmarkError(f'nothing matches {pattern!r} in the output:\n{output[-3000:]}')
@@ -103,7 +103,7 @@ def number_by_pattern(pattern: str, output: str) -> float:
 
 
 def number_by_key(key: str, output: str) -> float:
-    """The number at a key, such as `time.small`, of the last line that is a JSON object and has the key."""
+    """Return the number at a key, such as `time.small`, of the last JSON line that has the key."""
     for line in reversed(output.splitlines()):
         try:
             value = json.loads(line)
@@ -117,7 +117,7 @@ def number_by_key(key: str, output: str) -> float:
 
 def measure(folders: Sequence[Path], command: Sequence[str], number: Callable[[Run], float], turns: int,
             own_script: bool = False) -> list[list[float]]:
-    """The numbers of `turns` runs in each folder. The folders take turns, and the one that starts changes each time."""
+    """Return the results of `turns` runs in each folder. The folders take turns, and the order changes each time."""
     numbers: list[list[float]] = [[] for _ in folders]
     for turn in range(turns):
         for i in range(len(folders)) if turn % 2 == 0 else reversed(range(len(folders))):

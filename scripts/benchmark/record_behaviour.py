@@ -1,13 +1,14 @@
-"""Records what this checkout does, for compare_behaviour.py, which runs it in two of them.
+"""Record the behaviour of this checkout; compare_behaviour.py runs this script in two checkouts.
 
     python scripts/benchmark/record_behaviour.py FOLDER [networks training restoring messages]
 
-It goes by what users see: option files, registered names, commands, `basicsr_stvsr.restore`. So it runs on revisions
-whose modules lie elsewhere. All of it runs on one thread, where results do not depend on the order of sums.
-`networks`: for each network of an option file, the number of its parameters and the frames that it makes of three.
-`training`: ten steps of each system and a validation: all terms of the loss, scores, and the final weights.
-`restoring`: frames, times and sound that `stvsr restore` makes of videos that are made here, by FFV1.
-`messages`: what a training file with an error in it is refused with.
+The script uses only what users see: option files, registered names, commands, `basicsr_stvsr.restore`. It therefore
+works on revisions with another module layout. Everything runs on one thread, so that results do not depend on the
+order of sums.
+`networks`: for each network of an option file, its number of parameters, and its output for three frames.
+`training`: ten steps of each system and a validation: all loss terms, scores, and the final weights.
+`restoring`: frames, times and sound from `stvsr restore` with FFV1, for videos made by this script.
+`messages`: error messages for a training file with an error in it.
 """
 import contextlib
 import hashlib
@@ -36,7 +37,7 @@ import torch
 import yaml
 from basicsr.utils.registry import ARCH_REGISTRY
 
-Records = Iterator[tuple[str, Any]]  # names, and values of which JSON can be made
+Records = Iterator[tuple[str, Any]]  # names, and values that fit into JSON
 
 SMALL = {'datasets': {'train': {'dataroot_gt': 'clips', 'gt_size': 64, 'cache': False, 'num_worker_per_gpu': 0,
                                 'batch_size_per_gpu': 1, 'dataset_enlarge_ratio': 1},
@@ -49,7 +50,7 @@ TRAININGS: dict[str, dict] = {
     'fstrn_small': {}, 'vsrresnet_small': {}, 'fisr_small': {}, 'hoffr_small': {},
     'adaptive_gan_small': {}}
 
-# What `train_mbnet_small.yml` is changed to, each an error that a user makes
+# Changes to `train_mbnet_small.yml`, each a typical user error
 ERRORS = [
     'scale=3', 'model_type=MBNetModle', 'num_gpu=many', 'manual_seed=x', 'network_g=null', 'network_g:type=MBnet',
     'network_g:num_iter=2', 'network_g:num_iters=0', 'network_g:vsr_net:type=RDM', 'network_g:vsr_net:num_blocks=x',
@@ -68,7 +69,7 @@ ERRORS = [
 
 
 def resolve(*names: str) -> Any:
-    """The first of these that the revision has, as `package.module:name`."""
+    """Return the first of these objects, given as `package.module:name`, that the revision has."""
     for name in names:
         module, _, attribute = name.partition(':')
         with contextlib.suppress(ImportError, AttributeError):
@@ -77,13 +78,13 @@ def resolve(*names: str) -> Any:
 
 
 def digest(values: Any) -> str:
-    """A hash of an array, exact to the bit, and its mean, for who reads it."""
+    """Return a bit-exact hash of an array, and its mean for human readers."""
     array = np.ascontiguousarray(values.detach().numpy() if isinstance(values, torch.Tensor) else values)
     return f'{array.dtype} {array.shape} mean {array.mean():.6g} {hashlib.sha256(array).hexdigest()[:16]}'
 
 
 def moving_frames(number: int, height: int, width: int, seed: int = 0) -> list[np.ndarray]:
-    """A smooth texture that moves by two pixels a frame, uint8, RGB."""
+    """Return frames of a smooth texture that moves by two pixels per frame, uint8, RGB."""
     rng = np.random.default_rng(seed)
     texture = cv2.GaussianBlur(rng.uniform(0, 255, (height, width + 2 * number, 3)), (0, 0), 2) * 3 - 255
     texture = texture.clip(0, 255).astype(np.uint8)
@@ -104,7 +105,7 @@ def networks() -> Records:
         net = ARCH_REGISTRY.get(arguments.pop('type'))(**arguments).eval()
         yield f'{path}: parameters', sum(parameter.numel() for parameter in net.parameters())
         yield f'{path}: names', digest(np.frombuffer(' '.join(net.state_dict()).encode(), np.uint8))
-        for parameter in net.parameters():  # last layers begin as zeros
+        for parameter in net.parameters():  # last layers are initialised to zero
             parameter.data += 0.01 * torch.randn_like(parameter)
         given = frames * (1 if getattr(net, 'spec', net).num_frames in (None, 1, 2, 3) else 3)
         with torch.no_grad():
@@ -127,7 +128,7 @@ def merged(first: dict, second: dict) -> dict:
 
 
 def train(options: Path) -> tuple[int, str]:
-    """`stvsr train` in the folder of the option file; its exit code and what it printed."""
+    """Run `stvsr train` in the folder of the option file; return its exit code and output."""
     process = subprocess.run([sys.executable, '-m', 'basicsr_stvsr', 'train', '-opt', str(options)],
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=options.parent)
     return process.returncode, process.stdout
@@ -156,7 +157,7 @@ def training() -> Records:
 
 
 def messages() -> Records:
-    """All in forks of one process, which has imported what takes most of the time."""
+    """Yield all messages, each from a fork of one process with the slow imports done."""
     resolve('basicsr_stvsr.train:train_pipeline', 'basicsr_stvsr.training:train_pipeline', 'basicsr_stvsr.train:main')
     context, root = multiprocessing.get_context('fork'), Path.cwd()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Runs `stvsr restore`, and prints what its parts take in each of its three threads; for benchmark_video.py.
+"""Run `stvsr restore`, and print the time of each stage in its three threads; for benchmark_video.py.
 
     python scripts/benchmark/stages.py restore in.mp4 out.mp4 --model mbnet-small
 
@@ -31,10 +31,10 @@ from basicsr_stvsr.video.restorer import Restorer  # noqa: E402
 
 
 class Stages:
-    """Adds up wall-clock time by thread and stage. While a stage runs within another, the outer one's clock stands.
+    """Add up wall-clock time by thread and stage. A nested stage pauses the clock of the outer one.
 
     Attributes:
-        seconds: by thread ('main' or the stage that began it) and stage.
+        seconds: by thread ('main' or its first stage) and stage.
     """
 
     def __init__(self):
@@ -60,7 +60,7 @@ class Stages:
             self.seconds[thread, stack[-1][0]] += time.perf_counter() - stack[-1][1]
 
     def call(self, owner: Any, function: str, name: str) -> None:
-        """From now on the calls of `owner.function` are a stage."""
+        """From now on, time calls of `owner.function` as a stage."""
         original: Callable[..., Any] = getattr(owner, function)
 
         @wraps(original)
@@ -71,7 +71,7 @@ class Stages:
         setattr(owner, function, timed)
 
     def items(self, owner: Any, function: str, name: str) -> None:
-        """From now on, waiting for each item of what `owner.function` yields is a stage."""
+        """From now on, time the wait for each item that `owner.function` yields as a stage."""
         original: Callable[..., Iterable[Any]] = getattr(owner, function)
 
         @wraps(original)
@@ -88,7 +88,7 @@ class Stages:
 
 
 def watch_restoring() -> Stages:
-    """Times all that restores videos in this process from now on."""
+    """From now on, time all stages of restoring in this process."""
     stages = Stages()
     stages.call(Job, 'run', 'the rest')
     for kind in (FolderSource, VideoSource):

@@ -1,10 +1,10 @@
-"""Makes a BasicSR checkpoint of FISRNet from the weights that FISR's authors trained with TensorFlow.
+"""Convert the weights that FISR's authors trained with TensorFlow to a BasicSR checkpoint of FISRNet.
 
     python scripts/convert_weights/fisr_from_tensorflow.py FISRnet_exp1/FISRnet-122000 FISRnet-122000.pth
 
-TensorFlow is not needed; google-crc32c is (`pip install google-crc32c`), which checks that the files are whole.
+TensorFlow is not needed. google-crc32c is (`pip install google-crc32c`), to check that the files are intact.
 The authors (https://github.com/JihyongOh/FISR) give their code and weights "free for research and education use only".
-That covers converted weights, too: the Apache licence of this package does not.
+This also covers converted weights; the Apache licence of this package does not.
 """
 import argparse
 import io
@@ -24,18 +24,18 @@ from basicsr_stvsr.utils.atomic_files import replace_file
 
 
 def convert(checkpoint: Path, output: Path, *, force: bool = False) -> None:
-    """Writes `{'params': weights}` to `output`, the whole file or none, and says what is in it.
+    """Write `{'params': weights}` to `output` atomically, and print its contents.
 
     Args:
-        checkpoint: a TensorFlow checkpoint (the beginning that the names of its files share, or one of them), or an
-            .npz file of arrays by TensorFlow's names.
+        checkpoint: a TensorFlow checkpoint (the common prefix of its file names, or one of the files), or an .npz file
+            of arrays with TensorFlow's names.
         output: the .pth file.
         force: replace `output` if it exists.
 
     Raises:
-        FileExistsError: `output` exists, and is not to be replaced.
-        FileNotFoundError: there is no such checkpoint, or a part of it is missing.
-        ValueError: the checkpoint is damaged, or does not hold the weights of FISR, and no others.
+        FileExistsError: `output` exists, and `force` is not set.
+        FileNotFoundError: the checkpoint or a part of it is missing.
+        ValueError: the checkpoint is damaged, or does not hold exactly the weights of FISR.
     """
     if output.suffix != '.pth':
         raise ValueError(f'{output}: expected a name that ends in .pth')
@@ -59,25 +59,25 @@ def convert(checkpoint: Path, output: Path, *, force: bool = False) -> None:
 
 
 def read_bundle(checkpoint: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The weights by name, and the names of what else is there, which is not read."""
+    """Return the weights by name, and the names of other entries, which are not read."""
     bundle = TensorFlowBundle(checkpoint)
     return {name: bundle[name] for name in bundle if is_weight(name)}, [name for name in bundle if not is_weight(name)]
 
 
 def read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """As `read_bundle`, from {name: array}."""
+    """Return the same as `read_bundle`, from {name: array}."""
     if not path.is_file():
         raise FileNotFoundError(f'{path} does not exist')
     try:
         with np.load(path) as arrays:
             weights = {name: arrays[name] for name in arrays if is_weight(name)}
             return weights, [name for name in arrays if name not in weights]
-    except Exception as error:  # what NumPy raises depends on the byte at which it stumbles
+    except Exception as error:  # the type of NumPy's error depends on the damaged byte
         raise ValueError(f'{path} is no .npz file of arrays, or is damaged: {error}') from error
 
 
 def count_kinds(names: Iterable[str]) -> str:
-    """['a/w/Adam', 'b/w/Adam', 'Variable'] -> '2 Adam, 1 Variable'."""
+    """Summarise ['a/w/Adam', 'b/w/Adam', 'Variable'] as '2 Adam, 1 Variable'."""
     kinds = Counter(name.rpartition('/')[2] for name in names)
     return ', '.join(f'{count} {kind}' for kind, count in kinds.most_common(8)) + (', ...' if len(kinds) > 8 else '')
 

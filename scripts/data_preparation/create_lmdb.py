@@ -1,9 +1,9 @@
-"""Makes an LMDB in BasicSR's format from a data set as it is distributed, or from any folder of clips, LMDB or video.
+"""Create an LMDB in BasicSR's format from a data set as distributed, or from any folder of clips, LMDB or video.
 
     python scripts/data_preparation/create_lmdb.py --dataset vimeo90k --split train \
         --input datasets/vimeo_septuplet --output datasets/vimeo90k_train_GT.lmdb --verify
 
-docs/datasets.md shows the folders that each data set is expected to have, and the keys that come out.
+docs/datasets.md lists the expected folders of each data set, and the resulting keys.
 """
 import argparse
 from collections.abc import Callable, Iterator
@@ -23,23 +23,23 @@ REDS_FRAMES = 100  # of each clip
 DVD_TEST = ('720p_240fps_2', 'IMG_0003', 'IMG_0021', 'IMG_0030', 'IMG_0031', 'IMG_0032', 'IMG_0033', 'IMG_0037',
             'IMG_0039', 'IMG_0049')
 VID4 = ('calendar', 'city', 'foliage', 'walk')
-# How the first, the middle and the last frame of a triplet are named; other images may lie beside them.
+# File names of the first, middle and last frame of a triplet; the folder may contain other images.
 TRIPLET_NAMES = (
     ('frame_00', 'frame_01_gt', 'frame_02'),  # UCF101, as Deep Voxel Flow distributes it
     ('frame10', 'frame10i11', 'frame11'),  # Middlebury
 )
-NUMBERED_TRIPLET = ('00000000', '00000001', '00000002')  # only these three, or it would be a longer clip
+NUMBERED_TRIPLET = ('00000000', '00000001', '00000002')  # with more frames, it is a longer clip
 
 
 @dataclass(frozen=True)
 class Request:
-    """Which part of a data set is wanted; what the data set has no use for is None.
+    """The requested part of a data set; None for fields that it does not use.
 
     Attributes:
         root: folder of the data set.
         split: 'train', 'test', ...
-        subset: which of several versions of the same frames, such as 'sharp' and 'blur'.
-        clips: names of the clips, in place of those of the split.
+        subset: one of several versions of the same frames, such as 'sharp' and 'blur'.
+        clips: names of clips to use instead of the split.
     """
     root: Path
     split: str | None
@@ -48,10 +48,10 @@ class Request:
 
 
 def vimeo90k(request: Request, *, list_prefix: str, num_frames: int) -> Iterator[FrameSource]:
-    """sequences/00001/0001/im1.png, with the clips of sep_trainlist.txt -> 00001/0001/im1, all frames."""
+    """Map sequences/00001/0001/im1.png, for the clips of sep_trainlist.txt, to 00001/0001/im1, all frames."""
     clips = request.clips or read_clip_list(request.root / f'{list_prefix}_{request.split}list.txt')
     folder = request.root / 'sequences'
-    if not folder.is_dir():  # the folder itself was given
+    if not folder.is_dir():  # the input is the folder itself
         folder = request.root
     for clip in clips:
         for i in range(1, num_frames + 1):
@@ -59,7 +59,7 @@ def vimeo90k(request: Request, *, list_prefix: str, num_frames: int) -> Iterator
 
 
 def reds(request: Request) -> Iterator[FrameSource]:
-    """train_sharp/000/00000000.png or train_sharp_bicubic/X4/000/00000000.png -> 000/00000000."""
+    """Map train_sharp/000/00000000.png or train_sharp_bicubic/X4/000/00000000.png to 000/00000000."""
     prefix = 'val' if request.split == 'val' else 'train'
     folder = request.root / f'{prefix}_{request.subset}'
     if request.subset.endswith('bicubic'):
@@ -73,19 +73,19 @@ def reds(request: Request) -> Iterator[FrameSource]:
 
 
 def dvd(request: Request) -> Iterator[FrameSource]:
-    """quantitative_datasets: 720p_240fps_1/{GT,input}/00000.jpg -> 720p_240fps_1/00000."""
+    """Map quantitative_datasets: 720p_240fps_1/{GT,input}/00000.jpg to 720p_240fps_1/00000."""
     clips = request.clips or DVD_TEST
     if request.split == 'train' and not request.clips:
         clips = [clip for clip in subfolders(request.root) if clip not in DVD_TEST]
     for clip in clips:
-        # A frame that one side lacks is missed on that side, whichever is being written.
+        # Use the names of both sides, so that a frame missing on the selected side is an error.
         names = {path.name for side in ('GT', 'input') for path in images(request.root / clip / side)}
         for name in sorted(names, key=natural_key):
             yield existing_frame(f'{clip}/{Path(name).stem}', request.root / clip / request.subset / name)
 
 
 def vid4(request: Request) -> Iterator[FrameSource]:
-    """calendar/00000000.png or GT/calendar/00000000.png -> calendar/00000000, numbered from 0 whatever the names."""
+    """Map calendar/00000000.png or GT/calendar/00000000.png to calendar/00000000, renumbered from 0."""
     clips = request.clips or VID4
     folder = request.root
     if not (folder / clips[0]).is_dir():
@@ -96,8 +96,8 @@ def vid4(request: Request) -> Iterator[FrameSource]:
 
 
 def triplets(request: Request) -> Iterator[FrameSource]:
-    """<clip>/{frame10,frame10i11,frame11}.png, or other names of a triplet -> <clip>/0000000{0,1,2}."""
-    # Middlebury distributes the given frames and the one between them in two trees.
+    """Map <clip>/{frame10,frame10i11,frame11}.png, or other triplet names, to <clip>/0000000{0,1,2}."""
+    # Middlebury distributes given and interpolated frames in two trees.
     roots = [request.root / 'other-data', request.root / 'other-gt-interp']
     if not roots[0].is_dir():
         roots = [request.root]
@@ -113,7 +113,7 @@ def triplets(request: Request) -> Iterator[FrameSource]:
 
 
 def any_clips(request: Request) -> Iterator[FrameSource]:
-    """Any clips that a reader understands -> <clip>/<frame>."""
+    """Map any clips that a reader supports to <clip>/<frame>."""
     reader = open_color_reader(request.root, clips=request.clips)
     for clip in reader.clips:
         yield from clip_frames(reader, clip)
@@ -141,7 +141,7 @@ DATASETS = {
 
 
 def existing_frame(key: str, path: Path) -> FrameSource:
-    """A frame of a file that must be there, so that a missing one is found before hours of writing."""
+    """Return a frame after checking that its file exists, so that a missing file is found before hours of writing."""
     if not path.is_file():
         raise FileNotFoundError(f'{path} does not exist, but belongs to the data set (key {key!r})')
     return file_frame(key, path)
@@ -167,7 +167,7 @@ def images(path: Path) -> list[Path]:
 
 
 def read_clip_list(path: Path) -> list[str]:
-    """Clip names, one a line: a list of the data set, or a meta info file, of which the first word counts."""
+    """Read clip names, one per line; only the first word counts, so a meta info file also works."""
     if not path.is_file():
         raise FileNotFoundError(f'{path} does not exist; --clips takes a list of clips from elsewhere')
     clips = [line.split()[0] for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
@@ -215,7 +215,7 @@ def main() -> int:
         writer = open_writer(args.output, [args.input], force=args.force)
         request = Request(args.input, args.split, args.subset, read_clip_list(args.clips) if args.clips else None)
         list_frames = DATASETS[args.dataset].frames
-        num_frames = sum(1 for _ in list_frames(request))  # finds missing files before anything is written
+        num_frames = sum(1 for _ in list_frames(request))  # finds missing files before writing
         write(writer, list_frames(request), num_frames=num_frames, num_workers=args.workers)
     if args.verify or args.verify_only:
         problems = verify_lmdb(args.output, num_workers=args.workers)

@@ -1,9 +1,9 @@
-"""Turns videos into clips of images, one clip for each scene.
+"""Extract frames from videos, with one clip per scene.
 
     python scripts/data_preparation/extract_frames.py --input holiday.mp4 --output datasets/holiday
     -> datasets/holiday/holiday_000/00000000.png, ...
 
-Folders of clips are taken as well, to split those that hold more than one scene.
+Also accepts folders of clips, to split clips with more than one scene.
 """
 import argparse
 import re
@@ -28,15 +28,15 @@ class SceneFrame(NamedTuple):
 
 
 def long_scenes(marked: Iterable[tuple[np.ndarray, bool]], min_length: int, clip: str) -> Iterator[SceneFrame]:
-    """Numbers scenes and their frames, and leaves out scenes of less than `min_length` frames (and says so).
+    """Number scenes and their frames. Skip scenes shorter than `min_length` frames with a message.
 
     Args:
         marked: frames, and whether a scene begins with them.
-        min_length: frames that are held until it is clear that their scene is long enough.
+        min_length: minimum length of a scene; this many frames are buffered.
         clip: name of the clip, for messages.
     """
     scene = length = 0
-    held = []  # the frames of a scene that is still too short
+    held = []  # buffered frames of a scene that is still too short
 
     def report_short(end: int) -> None:
         if held:
@@ -66,7 +66,7 @@ def scene_frames(readers: list[FrameReader], args: argparse.Namespace) -> Iterat
                 marked = ((frame, False) for frame in frames)
             else:
                 marked = mark_cuts(frames, threshold=args.threshold)
-            # Keys of an LMDB can be neither white space nor letters beyond ASCII.
+            # LMDB keys may contain neither white space nor non-ASCII letters.
             name = re.sub(r'[^A-Za-z0-9_./-]+', '_', clip)
             for scene, index, frame in long_scenes(marked, args.min_length, clip):
                 key = f'{name}/{index:08d}' if args.no_split else f'{name}_{scene:03d}/{index:08d}'

@@ -1,9 +1,9 @@
-"""Writes the meta info file that BasicSR's video data sets read: `<clip> <number of frames> (h,w,c)` on each line.
+"""Write the meta info file of BasicSR's video data sets: `<clip> <number of frames> (h,w,c)` on each line.
 
     python scripts/data_preparation/generate_meta_info.py --input datasets/reds_train_sharp.lmdb \
         --output datasets/meta_info_reds.txt
 
-This is the `meta_info_file` of the options, and not the `meta_info.txt` inside of an LMDB.
+This is the `meta_info_file` of the options, not the `meta_info.txt` inside an LMDB.
 """
 import argparse
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""Makes low-resolution, and blurred, clips from sharp ones (a folder of clips, an LMDB or a video), in RGB.
+"""Create low-resolution, optionally blurred clips from sharp ones (a folder of clips, an LMDB or a video), in RGB.
 
     python scripts/data_preparation/make_lr.py --input datasets/reds_train_sharp.lmdb \
         --output datasets/reds_train_sharp_bicubic.lmdb --scale 4
 
-Clip and frame names stay as they are. Frames of a size that is no multiple of the scale are cut at right and bottom.
+Clip and frame names do not change. Frames are cropped at the right and bottom to a multiple of the scale.
 """
 import argparse
 from collections import deque
@@ -21,15 +21,15 @@ from basicsr_stvsr.io.frames import FrameReader
 from basicsr_stvsr.io.lmdb_files import FrameSource, bounded_map, clip_frames
 from basicsr_stvsr.io.opening import open_color_reader
 
-SUB_FRAMES = 7  # as motion_blur of a data set
-Blur = Callable[[list[np.ndarray], int], np.ndarray]  # blurs one frame, by its number among its neighbours
+SUB_FRAMES = 7  # as for motion_blur of a data set
+Blur = Callable[[list[np.ndarray], int], np.ndarray]  # blurs one frame, given its neighbours and its index among them
 
 
 def windows(frames: Iterable[np.ndarray], num_frames: int, radius: int, *,
             is_symmetric: bool) -> Iterator[tuple[list[np.ndarray], int]]:
-    """For each of `num_frames` frames, the frames around it and its number among them; holds no more than one window.
+    """Yield a window around each of `num_frames` frames, and the frame's index in it, holding only one window.
 
-    Near the ends of a clip a window shrinks, one that is symmetric on both sides alike, down to the frame alone.
+    Windows shrink near the ends of a clip. Symmetric ones shrink on both sides alike, down to the frame alone.
     """
     frames = iter(frames)
     held: deque[np.ndarray] = deque()
@@ -55,7 +55,7 @@ def blur_motion(window: list[np.ndarray], number: int, exposure: float, num_fram
 
 
 def low_resolution_frames(reader: FrameReader, degrade: Degradation, args: argparse.Namespace) -> Iterator[FrameSource]:
-    """The frames of all clips, blurred and degraded; each is decoded once."""
+    """Yield the frames of all clips, blurred and degraded; each is decoded once."""
     blur, radius = average, args.blur_frames // 2
     if args.exposure:
         blur, radius = partial(blur_motion, exposure=args.exposure, num_frame=args.sub_frames), 1
@@ -65,8 +65,8 @@ def low_resolution_frames(reader: FrameReader, degrade: Degradation, args: argpa
             decoded = bounded_map(lambda frame: frame.load(), sharp, args.workers)
         else:
             decoded = (frame.load() for frame in sharp)
-        # An average of more frames on one side would be shifted against the sharp frame. Motion blur is not: there the
-        # side that has no neighbour stands still.
+        # An asymmetric average would be shifted against the sharp frame. Motion blur is not: without a neighbour, that
+        # side has no motion.
         around = windows(decoded, len(sharp), radius, is_symmetric=not args.exposure)
         for frame, (window, number) in zip(sharp, around, strict=True):
             yield frame._replace(load=partial(blur_and_degrade, window, number, blur, degrade), in_threads=True)
@@ -119,7 +119,7 @@ def main() -> int:
     degrade = build_degradation({'type': args.degradation, **given}, args.scale)
     writer = open_writer(args.output, [args.input], force=args.force)
     if args.workers > 1:
-        cv2.setNumThreads(1)  # of each worker
+        cv2.setNumThreads(1)  # in each worker
     with open_color_reader(args.input) as reader:
         num_frames = sum(map(reader.num_frames, reader.clips))
         frames = low_resolution_frames(reader, degrade, args)

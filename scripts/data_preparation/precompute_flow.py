@@ -1,14 +1,14 @@
-"""Estimate the optical flow between LR frames ahead of a training, both directions, into an LMDB for FlowFiles.
+"""Estimate the optical flow between LR frames before training, in both directions, into an LMDB for FlowFiles.
 
     python scripts/data_preparation/precompute_flow.py --input datasets/clips_GT.lmdb --scale 2 --every 2 \
         --strides 1 2 --flow DISFlow --output datasets/clips_flow.lmdb
 
-The teacher of MBNet's L^FLOW, between frames of the ground truth, for `dataroot_flow`:
+The teacher of MBNet's L^FLOW, between ground-truth frames, for `dataroot_flow`:
 
     python scripts/data_preparation/precompute_flow.py --input datasets/clips --preset fine \
         --output datasets/clips_gt_flow.lmdb
 
-A run that was stopped goes on where it was when the same command is given again.
+Repeat the command to resume a stopped run.
 """
 import argparse
 import hashlib
@@ -34,7 +34,7 @@ from basicsr_stvsr.io.opening import open_color_reader
 from basicsr_stvsr.utils.threads import available_cores
 
 ESTIMATORS = {name: source for name, source in FLOW_REGISTRY if issubclass(source, FlowEstimator)}
-ARGUMENTS = ('weights', 'upscale', 'device', 'preset')  # of estimators
+ARGUMENTS = ('weights', 'upscale', 'device', 'preset')  # of flow estimators
 
 
 class Task(NamedTuple):
@@ -44,7 +44,7 @@ class Task(NamedTuple):
 
 
 def frame_pairs(num_frames: int, steps: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Both directions of every two frames that are one of `steps` apart, in the order in which a clip is decoded."""
+    """Yield both directions of all frame pairs that are one of `steps` apart, in decoding order."""
     for last in range(num_frames):
         for step in steps:
             if last >= step:
@@ -53,7 +53,7 @@ def frame_pairs(num_frames: int, steps: Iterable[int]) -> Iterator[tuple[int, in
 
 
 def missing_tasks(reader: FrameReader, steps: list[int], scale: int, writer: FlowLmdbWriter) -> Iterator[Task]:
-    """The pairs of frames whose flow is not there yet; each frame is decoded once, and those of no pair are not."""
+    """Yield the frame pairs without a stored flow. Each frame of a pair is decoded once; others are skipped."""
     degrade = build_degradation(None, scale)
     for clip in reader.clips:
         held: dict[int, np.ndarray] = {}
@@ -69,7 +69,7 @@ def missing_tasks(reader: FrameReader, steps: list[int], scale: int, writer: Flo
 
 
 def describe_frames(reader: FrameReader) -> dict[str, Any]:
-    """What tells whether the clips are those of another run, without decoding them."""
+    """Return facts that identify the clips, without decoding them."""
     names = hashlib.sha256()
     num_frames = 0
     for clip in reader.clips:
@@ -81,7 +81,7 @@ def describe_frames(reader: FrameReader) -> dict[str, Any]:
 
 
 def describe_estimator(args: argparse.Namespace, estimator: FlowEstimator) -> dict[str, Any]:
-    """What the flows depend on; the device is left out, so that another one may go on."""
+    """Return the settings that affect the flow. A run may resume on another device, so it is omitted."""
     settings = {'type': args.flow, 'upscale': estimator.upscale}
     if hasattr(estimator, 'preset'):
         settings['preset'] = estimator.preset
@@ -91,10 +91,10 @@ def describe_estimator(args: argparse.Namespace, estimator: FlowEstimator) -> di
 
 
 def estimator_options(args: argparse.Namespace) -> dict[str, Any]:
-    """`--flow` and its arguments as options.
+    """Return `--flow` and its arguments as options.
 
     Raises:
-        ValueError: the estimator has no such argument, or needs another.
+        ValueError: the estimator does not have an argument, or needs another.
     """
     parameters = inspect.signature(ESTIMATORS[args.flow]).parameters
     given = {name: getattr(args, name) for name in ARGUMENTS if getattr(args, name) is not None}
@@ -141,7 +141,7 @@ def main() -> int:
     steps = sorted({args.every * stride for stride in args.strides})
     num_workers = args.workers or (1 if args.weights else min(8, available_cores()))
     if num_workers > 1:
-        cv2.setNumThreads(1)  # of each worker
+        cv2.setNumThreads(1)  # in each worker
 
     with closing(open_color_reader(args.input, args.color, 'rgb')) as reader:
         settings = {

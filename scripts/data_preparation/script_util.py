@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: common options, and errors of one line."""
+"""Shared parts of the scripts in this folder: common options, and one-line errors."""
 import argparse
 import sys
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ from basicsr_stvsr.utils.threads import available_cores
 
 
 def run(main: Callable[[], int]) -> None:
-    """Runs a script; what a user can put right becomes one line on stderr and exit code 1 instead of a traceback."""
+    """Run a script. Errors that a user can fix become one line on stderr and exit code 1, without a traceback."""
     try:
         code = main()
     except (OSError, ValueError, lmdb.Error) as error:
@@ -21,14 +21,14 @@ def run(main: Callable[[], int]) -> None:
 
 
 def positive(text: str) -> int:
-    """Argument type: a whole number from 1."""
+    """Parse a whole number >= 1, as an argument type."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'expected a whole number >= 1, got {text!r}')
     return int(text)
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """`--workers` and `--force`, for scripts that write frames."""
+    """Add `--workers` and `--force`, for scripts that write frames."""
     parser.add_argument('--workers', type=positive, default=min(8, available_cores()), metavar='N',
                         help='threads that decode and encode (default: %(default)s)')
     parser.add_argument('--force', action='store_true', help='replace the output if it exists')
@@ -36,11 +36,11 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 
 def open_writer(output: Path, inputs: Iterable[Path], *, force: bool,
                 suffix: str = '.png') -> LmdbWriter | FolderWriter:
-    """A writer for an LMDB if the name ends in `.lmdb`, for a folder of images otherwise.
+    """Open a writer: an LMDB if the name ends in `.lmdb`, otherwise a folder of images.
 
     Raises:
-        ValueError: `output` is one of `inputs`, or contains it: replacing it would remove what is read.
-        FileExistsError: `output` exists, and is not to be replaced.
+        ValueError: `output` is one of `inputs`, or contains it: replacing it would remove the input.
+        FileExistsError: `output` exists, and `force` is not set.
     """
     for path in inputs:
         if path.resolve().is_relative_to(output.resolve()):
@@ -55,6 +55,6 @@ def open_writer(output: Path, inputs: Iterable[Path], *, force: bool,
 
 def write(writer: LmdbWriter | FolderWriter, frames: Iterable[FrameSource], *, num_frames: int | None,
           num_workers: int) -> None:
-    """Writes all frames and says how many they were."""
+    """Write all frames and print their number."""
     count = write_frames(writer, frames, num_frames=num_frames, num_workers=num_workers)
     print(f'Wrote {count} frames to {writer.path}.')

@@ -1,9 +1,9 @@
-"""Draw docs/example.jpg: what the shipped MBNet small makes of a clip of the demo, beside bicubic and the truth.
+"""Draw docs/example.jpg: a demo clip restored by the shipped MBNet small, next to bicubic and the ground truth.
 
     python scripts/demo/draw_example.py
 
-Every second frame of the clip, shrunk four times, is the input. The picture shows a given frame and an interpolated
-one: a part of them, and the PSNR of the whole frame in RGB. Draw it again when the weights change.
+The input is every second frame of the clip, downscaled by four. The picture shows part of a given and of an
+interpolated frame, and the PSNR of the whole frame in RGB. Redraw it when the weights change.
 """
 import argparse
 from pathlib import Path
@@ -25,9 +25,9 @@ from basicsr_stvsr.zoo.table import load
 from basicsr.utils.matlab_functions import imresize
 
 PICTURE = Path(__file__).resolve().parents[2] / 'docs' / 'example.jpg'
-SIZE = 192, 320  # of the demo's frames
+SIZE = 192, 320  # frame size of the demo
 NUM_FRAMES, SEED, SCALE = 9, 0, 4  # as in the demo
-GIVEN = 2  # number of the given frame; the interpolated one follows it
+GIVEN = 2  # number of the given frame; the interpolated one is next
 CROP = slice(12, 124), slice(90, 250)  # rows, columns
 ZOOM = 2
 GAP, STRIP, QUALITY = 8, 30, 90
@@ -35,7 +35,7 @@ GROUND, INK = 255, (44, 36, 32)
 
 
 class Panel(NamedTuple):
-    """A picture with its title; PSNR is added where the truth is given."""
+    """A picture with its title; shows PSNR if ground truth is given."""
 
     title: str
     frame: np.ndarray  # (H, W, 3), uint8, RGB
@@ -43,19 +43,19 @@ class Panel(NamedTuple):
 
 
 def clip() -> Tensor:
-    """Three frames of the first test clip of the demo: (3, 3, H, W), 0-1."""
+    """Return three frames of the first test clip of the demo: (3, 3, H, W), 0-1."""
     _, scene = make_clip(*CLIPS['test'][0], NUM_FRAMES, *SIZE, SEED)
     frames = np.stack([render(scene, index, *SIZE)[..., ::-1] for index in range(GIVEN, GIVEN + 3)])
     return torch.from_numpy(frames.copy()).permute(0, 3, 1, 2).float() / 255
 
 
 def to_image(frame: Tensor) -> np.ndarray:
-    """(3, H, W), 0-1 -> (H, W, 3), uint8."""
+    """Convert (3, H, W), 0-1, to (H, W, 3), uint8."""
     return frame.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
 
 
 def panels() -> list[list[Panel]]:
-    """A row for the given frame, and one for the interpolated frame after it."""
+    """Return a row for the given frame, and one for the interpolated frame after it."""
     truth = clip()
     lq = torch.stack([imresize(frame, 1 / SCALE) for frame in truth[::2]]).clamp(0, 1).mul(255).round() / 255
     ours = restore_clip(load('mbnet-small'), lq[None])[0]
@@ -72,7 +72,7 @@ def panels() -> list[list[Panel]]:
 
 
 def draw_panel(panel: Panel) -> np.ndarray:
-    """The part of the frame, enlarged, below its title."""
+    """Draw the enlarged part of the frame below its title."""
     score = '' if panel.truth is None else f'  {calculate_psnr(panel.frame, panel.truth, 0):.1f} dB'
     image = cv2.resize(panel.frame[CROP], None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
     strip = np.full((STRIP, image.shape[1], 3), GROUND, np.uint8)
@@ -81,7 +81,7 @@ def draw_panel(panel: Panel) -> np.ndarray:
 
 
 def draw() -> np.ndarray:
-    """The picture, (H, W, 3), uint8, RGB."""
+    """Return the picture, (H, W, 3), uint8, RGB."""
     def spaced(image: np.ndarray) -> np.ndarray:
         return np.pad(image, ((0, GAP), (0, GAP), (0, 0)), constant_values=GROUND)
 
@@ -90,7 +90,7 @@ def draw() -> np.ndarray:
 
 
 def encoded() -> np.ndarray:
-    """The picture as a JPEG file."""
+    """Return the picture as a JPEG file."""
     return cv2.imencode('.jpg', draw()[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
 
 

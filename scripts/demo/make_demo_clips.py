@@ -1,9 +1,10 @@
-"""Makes short clips of known camera motion from the photographs inside scikit-image; needs no download.
+"""Make short clips with known camera motion from the photographs in scikit-image; needs no download.
 
     python scripts/demo/make_demo_clips.py --output datasets/demo/clips
 
-Writes <output>/{train,test}/<clip>/<frame>.png, and to <output>/motion.json the camera path of every layer of every
-clip (basicsr_stvsr/data/synthetic.py says what the numbers mean). No photograph is in both a train and a test clip.
+Writes <output>/{train,test}/<clip>/<frame>.png, and the camera path of every layer of every clip to
+<output>/motion.json (basicsr_stvsr/data/synthetic.py explains the numbers). Train and test clips share
+no photograph.
 """
 import argparse
 import json
@@ -16,9 +17,9 @@ import numpy as np
 
 from basicsr_stvsr.data.synthetic import Cutout, Layer, random_background, random_occluder, render
 
-SPEED = (2.0, 5.5)  # pixels a frame, on average over the frame
+SPEED = (2.0, 5.5)  # pixels per frame, averaged over the frame
 
-# What passes in front: regions of the photographs by name, cut out at (x, y) with a radius, in their pixels.
+# Foreground objects: named regions of the photographs, cut out at (x, y) with a radius, in pixels of the photograph.
 OCCLUDERS = {
     'cup': ('coffee', Cutout((290, 175), 170)),
     'engine': ('stereo_motorcycle', Cutout((430, 225), 110)),
@@ -29,7 +30,7 @@ OCCLUDERS = {
     'cat': ('cat', Cutout((225, 140), 115)),
 }
 
-CLIPS = {  # split -> (photograph behind, camera motion, occluder or None)
+CLIPS = {  # split -> (background photograph, camera motion, occluder or None)
     'train': [
         ('stereo_motorcycle', 'pan', None),
         ('stereo_motorcycle', 'zoom', 'cup'),
@@ -60,7 +61,7 @@ CLIPS = {  # split -> (photograph behind, camera motion, occluder or None)
 def make_scene(
     rng: np.random.Generator, photo: str, motion: str, occluder: str | None, num_frames: int, height: int, width: int
 ) -> list[Layer]:
-    """The layers of one clip, back to front; the camera stays inside the photograph behind."""
+    """Return the layers of one clip, back to front; the camera stays inside the background photograph."""
     scene = [random_background(rng, photo, motion, rng.uniform(*SPEED), num_frames, height, width)]
     if occluder is not None:
         scene.append(
@@ -72,14 +73,14 @@ def make_scene(
 def make_clip(
     photo: str, motion: str, occluder: str | None, num_frames: int, height: int, width: int, seed: int
 ) -> tuple[str, list[Layer]]:
-    """The name and the layers of a clip; its motion does not depend on other clips."""
+    """Return the name and the layers of a clip; its motion does not depend on other clips."""
     clip = '_'.join(filter(None, (photo, motion, occluder)))
     rng = np.random.default_rng([seed, zlib.crc32(clip.encode())])
     return clip, make_scene(rng, photo, motion, occluder, num_frames, height, width)
 
 
 def make_clips(output: Path, num_frames: int, height: int, width: int, seed: int) -> None:
-    """Writes every clip of CLIPS, and motion.json last."""
+    """Write every clip of CLIPS, and motion.json last."""
     motions = {}
     for split, clips in CLIPS.items():
         for parts in clips:

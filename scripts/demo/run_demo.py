@@ -1,4 +1,4 @@
-"""The project's main job from end to end, on a few clips: data, training, test, pictures. `make demo` runs it.
+"""Run the main workflow end to end on a few clips: data, training, test, pictures. `make demo` runs it.
 
     python scripts/demo/run_demo.py                  # clips made from photographs, see make_demo_clips.py
     python scripts/demo/run_demo.py --clip my.mp4    # your own video
@@ -36,18 +36,18 @@ TEST_OPTIONS = {
 }
 METRICS = ('psnr', 'ssim', 'niqe')
 
-# How much of a user's video is used, so that any video takes minutes: whichever limit is reached first.
+# Limits on the used part of a user's video, so that any video takes minutes; the first limit reached applies.
 MAX_FRAMES, MAX_PIXELS = 300, 150e6
-MIN_FRAMES = 24  # frames so large that fewer than these keep to the limit are made smaller
-MIN_SHORT_SIDE, MIN_LONG_SIDE = 128, 192  # pixels: gt_size of the training; two blocks of 96, without which NIQE fails
+MIN_FRAMES = 24  # if larger frames allow fewer than these, they are downscaled
+MIN_SHORT_SIDE, MIN_LONG_SIDE = 128, 192  # pixels: gt_size of the training; two blocks of 96, which NIQE needs
 TEST_SHARE = 0.2
-MIN_CLIP_FRAMES = 3  # two frames to start from, and one between them
+MIN_CLIP_FRAMES = 3  # two input frames, and one between them
 
 FPS = 10  # of the comparison: slow enough to see the frames
 
 
 def run(script: str, *args: str | Path | float) -> None:
-    """Runs a script of the repository; where it fails, the demo ends."""
+    """Run a script of the repository; end the demo if it fails."""
     command = [script, *map(str, args)]
     print(f'$ python {shlex.join(command)}', flush=True)
     code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
@@ -60,7 +60,7 @@ def make_clips() -> None:
 
 
 def cut_video(video: Path) -> None:
-    """The beginning of the user's video as clips between scene cuts, of which the last part is for testing."""
+    """Split the beginning of the user's video at scene cuts into clips; the last part is for testing."""
     try:
         with open_color_reader(video) as reader:
             copy_beginning(reader, DATA / 'video')
@@ -71,10 +71,10 @@ def cut_video(video: Path) -> None:
 
 
 def copy_beginning(reader: FrameReader, output: Path) -> None:
-    """Writes as many frames of a video as the limits allow to <output>/<clip>/.
+    """Write as many frames of a video as the limits allow to <output>/<clip>/.
 
-    Where the limits leave too few frames, squares of pixels are averaged. Rows and columns beyond a multiple of the
-    scale are cut off. The demo ends if there are too few frames, or if they are too small.
+    If the limits allow too few frames, average squares of pixels. Crop rows and columns to a multiple of the scale. End
+    the demo if there are too few frames, or if they are too small.
     """
     clip = reader.clips[0]
     available, (full_height, full_width) = reader.num_frames(clip), reader.frame_size(clip)
@@ -100,9 +100,9 @@ def copy_beginning(reader: FrameReader, output: Path) -> None:
 
 
 def hold_out(scenes: Path, output: Path) -> None:
-    """Moves the last fifth of every scene to <output>/test/<scene>/, what comes before it to <output>/train/<scene>/.
+    """Move the last fifth of every scene to <output>/test/<scene>/, and the rest to <output>/train/<scene>/.
 
-    A scene too short for both is for training.
+    A scene too short for both is used for training.
     """
     found, longest = set(), 0
     for scene in sorted(scenes.iterdir()):
@@ -137,7 +137,7 @@ def make_lr() -> None:
 
 
 def train(total_iter: int | None) -> None:
-    # The learning rate falls over all iterations; BasicSR's scheduler knows of none behind its last period.
+    # The learning rate decays over all iterations; BasicSR's scheduler has none after its last period.
     forced = () if total_iter is None else (
         '--force_yml', f'train:total_iter={total_iter}', f'train:scheduler:periods=[{total_iter}]')
     run('basicsr/train.py', '-opt', TRAIN_OPTION, *forced)
@@ -149,7 +149,7 @@ def test() -> None:
 
 
 class Result:
-    """What basicsr/test.py has written for an option file."""
+    """Results of basicsr/test.py for an option file."""
 
     def __init__(self, option: str):
         opt = load_options(str(ROOT / option))
@@ -168,7 +168,7 @@ class Result:
 
 
 def format_table(scores: dict[str, dict[str, dict[str, float | None]]]) -> str:
-    """The table of `{method: {metric: {'vsr': ..., 'vfi': ...}}}`, one line a method; None: no frame had a score."""
+    """Format `{method: {metric: {'vsr': ..., 'vfi': ...}}}` as a table with a line per method; None: no scores."""
     def cell(metric: str, value: float | None) -> str:
         return f'{"none":>8}' if value is None else f'{value:8.{4 if metric == "ssim" else 2}f}'
 
@@ -184,23 +184,23 @@ def format_table(scores: dict[str, dict[str, dict[str, float | None]]]) -> str:
 
 
 def label(image: np.ndarray, text: str) -> np.ndarray:
-    """The image below a strip with a text."""
+    """Draw the image below a strip with a text."""
     size = max(0.45, image.shape[1] / 640)
-    height = 2 * round(22 * size)  # even, as H.264 wants it
+    height = 2 * round(22 * size)  # even, for H.264
     strip = np.zeros((height, image.shape[1], 3), np.uint8)
     cv2.putText(strip, text, (6, int(0.68 * height)), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
     return np.vstack([strip, image])
 
 
 def zoom(image: np.ndarray, top: int, left: int) -> np.ndarray:
-    """A third of the image, enlarged to its size without smoothing."""
+    """Enlarge a third of the image to the full size without smoothing."""
     height, width = image.shape[:2]
     crop = image[top:top + height // 3, left:left + width // 3]
     return cv2.resize(crop, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 def richest_corner(image: np.ndarray) -> tuple[int, int]:
-    """Top and left of the third of the image that has the most detail."""
+    """Return top and left of the third of the image with the most detail."""
     height, width = image.shape[0] // 3, image.shape[1] // 3
     detail = np.abs(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.CV_32F))
     sums = cv2.integral(detail)
@@ -210,7 +210,7 @@ def richest_corner(image: np.ndarray) -> tuple[int, int]:
 
 
 class Comparison:
-    """The four views of every test frame: input, one view a method, ground truth."""
+    """The views of every test frame: input, one view per method, ground truth."""
 
     def __init__(self, results: dict[str, Result]):
         self.results = results
@@ -218,7 +218,7 @@ class Comparison:
         self.lq = open_color_reader(DATA / f'test_LRx{SCALE}.lmdb')
 
     def views(self, clip: str, index: int) -> dict[str, np.ndarray]:
-        """Title -> frame; where the network got no frame (odd indices), the input is the one before."""
+        """Return title -> frame; where the network got no frame (odd indices), the input is the previous one."""
         frame_name = self.gt.frame_name(clip, index)
         given = self.lq.frame(clip, index - index % 2)
         enlarged = cv2.resize(given, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_NEAREST)
@@ -229,8 +229,8 @@ class Comparison:
         }
 
     def picture(self, clip: str) -> np.ndarray:
-        """A frame that was given and one that was not, whole and enlarged, views side by side."""
-        middle = max(2, self.gt.num_frames(clip) // 4 * 2)  # even, with a frame between it and the one before
+        """Draw a given and an interpolated frame, whole and enlarged, with views side by side."""
+        middle = max(2, self.gt.num_frames(clip) // 4 * 2)  # even, with a frame between it and the previous one
         rows = []
         for kind, index in (('VSR', middle), ('VFI', middle - 1)):
             views = self.views(clip, index)
@@ -240,7 +240,7 @@ class Comparison:
         return np.vstack(rows)
 
     def video_frames(self) -> Iterable[np.ndarray]:
-        """All test clips one after the other, views two by two."""
+        """Yield the frames of all test clips one after another, with views in two columns."""
         for clip in self.gt.clips:
             for index in range(last_frame(self.gt, clip) + 1):
                 a, b, c, d = (label(image, title) for title, image in self.views(clip, index).items())
@@ -248,12 +248,12 @@ class Comparison:
 
 
 def last_frame(reader: FrameReader, clip: str) -> int:
-    """The last frame of a clip that has a result: with an even number of frames, nothing follows the last one."""
+    """Return the last frame of a clip with a result; nothing follows the last one of an even number of frames."""
     return (reader.num_frames(clip) - 1) // 2 * 2
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
-    """Writes BGR frames of one even size as H.264."""
+    """Write BGR frames of one even size as H.264."""
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('libx264', rate=FPS, options={'crf': '16'})
         stream.pix_fmt = 'yuv420p'
@@ -265,7 +265,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
 
 
 def show() -> None:
-    """Prints the table; writes the picture and the video."""
+    """Print the table; write the picture and the video."""
     results = {method: Result(option) for method, option in TEST_OPTIONS.items()}
     comparison = Comparison(results)
     OUTPUT.mkdir(exist_ok=True)
@@ -283,7 +283,7 @@ def user_path(text: str) -> Path:
 
 
 def is_within(path: Path, folder: Path) -> bool:
-    """Whether removing `folder` would remove `path`, be it a file or a link, or what it links to."""
+    """Whether removing `folder` would remove `path` (a file or a link), or the target of the link."""
     places = path.resolve(), path.parent.resolve() / path.name
     return any(place.is_relative_to(folder.resolve()) for place in places)
 
