@@ -16,7 +16,8 @@ FILES = ROOT / 'tests' / 'v0_1'
 
 
 def test_a_checkpoint_gives_the_same_frames():
-    net = load_network(load_options(str(FILES / 'train.yml'))['network_g'], FILES / 'net_g_2.pth', device='cpu').double()
+    network = load_options(str(FILES / 'train.yml'))['network_g']
+    net = load_network(network, FILES / 'net_g_2.pth', device='cpu').double()
     lq = torch.linspace(0, 1, 5 * 8 * 12, dtype=torch.float64).view(1, 5, 1, 8, 12)
     with torch.no_grad():
         frame = net(lq)[0, 0, 0]
