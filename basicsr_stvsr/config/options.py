@@ -259,7 +259,7 @@ class ValOptions(Block):
     overlap: Literal[OVERLAP_RULES] | None = None
     """How to score a frame that overlapping windows produce more than once. first, last: that copy; middle: the copy
     nearest the middle of its window; mean: their average; all: every copy, that is by triplets. Default: the network's
-    rule, which is first, last for FISR, or middle for FSTRN."""
+    rule, usually first; last for FISR, middle for FSTRN."""
     reset_at_cuts: bool = False
     """Whether a recurrent network resets its state at scene cuts. Cuts are detected in the LR frames."""
     frames: str | None = None
