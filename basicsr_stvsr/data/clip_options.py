@@ -52,7 +52,7 @@ class ClipFiles(Block):
     dataroot_gt: str | Path | None = None
     """Clips as a folder, an LMDB, a video file or a folder of videos, raw ones (.yuv) included."""
     dataroot_lq: str | Path | None = None
-    """LR clips, in the same forms; default: make LR frames from dataroot_gt, cropped to a multiple of scale."""
+    """LR clips, in the same forms as dataroot_gt; default: made from dataroot_gt, cropped to a multiple of scale."""
     dataroot_blurred: str | Path | None = None
     """Blurred clips of the same size as dataroot_gt. LR frames are made from them instead."""
     frame_size: FrameSize | None = None
@@ -72,7 +72,7 @@ class ClipTrainFiles(ClipFiles):
     dataroot_gt: str | Path
     """Clips as a folder, an LMDB, a video file or a folder of videos, raw ones (.yuv) included."""
     dataroot_lq: str | Path | None = None
-    """LR clips, in the same forms, at the full frame rate; default: make LR frames from dataroot_gt."""
+    """LR clips, in the same forms as dataroot_gt, at the full frame rate; default: make LR frames from dataroot_gt."""
     dataroot_lq_sharp: str | Path | None = None
     """Sharp versions of the LR clips, at the full frame rate, for networks that learn to deblur. Samples hold them as
     lq_sharp."""
@@ -129,11 +129,11 @@ class SampleOptions(DatasetOptions):
     border, rounding}: blur and subsample; {type: blur_bicubic, sigma, kernel_size, border}: blur, then bicubic; {type:
     video, blur, resize, noise, codec, margin}: random degradations of real footage, for color rgb."""
     motion_blur: MotionBlurOptions | None = None
-    """{exposure, num_frame}: make LR frames from blurred ground truth. A blurred frame averages num_frame sub-frames
-    over the exposure, a share of the frame interval or a range [lowest, highest]; defaults 7 and 0.5. Sub-frames are
-    interpolated along optical flow. Default: no blur."""
+    """{exposure, num_frame}: make LR frames from blurred ground truth. A blurred frame averages num_frame sub-frames,
+    interpolated along optical flow, over the exposure: a share of the frame interval, or a range [lowest, highest].
+    Defaults: exposure 0.5, num_frame 7. Without this option nothing is blurred."""
     temporal_scale: Literal[1, 2] = 2
-    """2: LR clips hold every second frame; 1: all frames."""
+    """2: samples hold every second LR frame; 1: all of them."""
     color: Color = 'rgb'
     """Colour space of the samples: rgb; yuv, 8 bits of BT.601 studio swing; or y, the luma plane of yuv alone, from
     which LR frames are made. Must fit the network."""
@@ -178,8 +178,8 @@ class TrainSampleOptions(SampleOptions):
     use_rot: bool = False
     """Whether to also flip windows upside down and turn them by 90 degrees, each half of the time."""
     flow_strides: list[Literal[1, 2]] = Field([1], min_length=1)
-    """Pairs of LR frames for which flow_opt gives the flow. 1: neighbours; 2: every second frame and the next such,
-    needed in addition to train FISR."""
+    """Pairs of LR frames for which flow_opt gives the flow. 1: neighbours; 2: every second frame and the next such.
+    Training FISR needs both."""
     flow_margin: Count = 32
     """Extra LR pixels around a crop for the flow estimator of flow_opt. They show what moves in from outside, as the
     whole frames of a test do. FISR's authors estimated flow on crops: 0."""
