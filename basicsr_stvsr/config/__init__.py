@@ -1,6 +1,6 @@
-"""What an option file may say, and the check that a file says nothing else.
+"""The options of an option file, and their check.
 
-`Block` is the base of all option blocks; `TrainOptions` and `DatasetOptions` are those that a paper adds keys to.
+`Block` is the base of all option blocks. A paper adds keys to `TrainOptions` and `DatasetOptions`.
 `python -m basicsr_stvsr.config` prints the JSON schema of an option file, for editors.
 """
 from .block import Block, Count, Positive

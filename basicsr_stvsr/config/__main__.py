@@ -1,4 +1,4 @@
-"""Prints the JSON schema of option files, or with --reference the tables of docs/options.md."""
+"""Print the JSON schema of option files, or with --reference the tables of docs/options.md."""
 import argparse
 import json
 

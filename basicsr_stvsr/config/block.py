@@ -1,4 +1,4 @@
-"""What all option blocks share: how they are read, and how they say what is wrong."""
+"""The base class of all option blocks, and its error messages."""
 import ast
 import inspect
 import re
@@ -22,15 +22,15 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, Validat
 
 
 def whole_number(value: Any) -> Any:
-    """600000 for 6e5, which YAML reads as a float."""
+    """Convert a whole float to int: YAML reads 6e5 as a float."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 Count = Annotated[int, Field(ge=0), BeforeValidator(whole_number)]
 Positive = Annotated[int, Field(ge=1), BeforeValidator(whole_number)]
 
-# What pydantic calls a wrong value -> what would be right; limits come with the number that pydantic names. What is not
-# listed, such as a Tensor, no option file can give.
+# pydantic's error type -> what would be right. Limits use the numbers that pydantic reports. An option file cannot
+# cause other types of errors, such as that of a Tensor.
 ALLOWED = {
     'bool_type': 'true or false', 'int_type': 'a whole number', 'float_type': 'a number', 'string_type': 'text',
     'finite_number': 'a finite number', 'dict_type': 'a block', 'mapping_type': 'a block', 'model_type': 'a block',
@@ -40,14 +40,14 @@ ALLOWED = {
     'too_short': 'a list of at least {min_length}', 'too_long': 'a list of at most {max_length}',
     'missing': 'a list with more entries',
 }
-Problem = dict[str, Any]  # an error in the form that ValidationError.from_exception_data takes
+Problem = dict[str, Any]  # in the form that ValidationError.from_exception_data takes
 
 
 class Block(BaseModel):
-    """A block of options: refuses keys that it does not know, and values of another type than it states.
+    """A block of options: it rejects unknown keys and values of a wrong type.
 
-    `~` stands for an option that is not there: it takes back what a file named by `base` says. The text under a field
-    says what it is for, in docs/options.md, in the JSON schema, and in the message when the field is missing.
+    `~` removes an option, also one set by a `base` file. The docstring of a field describes it in docs/options.md, in
+    the JSON schema, and in the error message when the field is missing.
     """
 
     model_config = ConfigDict(
@@ -58,14 +58,14 @@ class Block(BaseModel):
 
     @classmethod
     def read(cls, options: Any, prefix: str = '') -> Self:
-        """Checks options and fills in defaults.
+        """Check options and fill in defaults.
 
         Args:
-            options: what stands in the file.
-            prefix: what goes before the name of an option in messages, such as 'train.'.
+            options: the block as read from the file.
+            prefix: prefix of option names in messages, such as 'train.'.
 
         Raises:
-            ValueError: something is wrong; a line for each problem.
+            ValueError: an option is wrong; one line for each problem.
         """
         try:
             return cls.model_validate(options)
@@ -73,14 +73,14 @@ class Block(BaseModel):
             raise ValueError('\n'.join(lines(error, prefix))) from None
 
     def complete(self) -> dict[str, Any]:
-        """The options as a file would have them that states all defaults; those that are not there are left out."""
+        """Return the options with all defaults filled in, as a file would state them, without those that are None."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: completed(value) for name, value in values.items() if value is not None}
 
     @model_validator(mode='wrap')
     @classmethod
     def word_problems(cls, options: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
-        """Replaces pydantic's messages by sentences that go on after the path of an option, see `lines`."""
+        """Replace pydantic's messages by sentences that follow the path of an option, see `lines`."""
         if not isinstance(options, dict):
             return check(options)
         given = {name: value for name, value in options.items() if value is not None or not cls.null_is_absent}
@@ -99,7 +99,7 @@ class Block(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """For an editor, which sees one file: nothing is missing, as it may stand in the `base`; and `~` takes back."""
+        """Adapt the schema to an editor, which sees one file: `base` may hold any option, and `~` may remove any."""
         reference = handler(schema)
         block = handler.resolve_ref_schema(reference)
         block.pop('required', None)
@@ -113,10 +113,10 @@ class Block(BaseModel):
 
     @classmethod
     def texts(cls) -> dict[str, str]:
-        """What stands under the fields, by name.
+        """Return the docstrings of the fields by name.
 
-        Read from the source when asked for: pydantic's own `use_attribute_docstrings` reads it on import, which takes
-        a sixth of the time that the whole package does.
+        They are read from the source on demand. pydantic's own `use_attribute_docstrings` reads them on import, and
+        takes a sixth of the time that importing the whole package takes.
         """
         found = {}
         for block in reversed(cls.__mro__):
@@ -126,14 +126,14 @@ class Block(BaseModel):
 
     @classmethod
     def purpose(cls, name: str) -> str:
-        """': what a field is for', its first sentence; empty where nothing is said."""
+        """Return ': ' and the first sentence of a field's docstring; empty if it has none."""
         text = ' '.join(cls.texts().get(name, '').split())
-        sentence = re.split(r'\. (?=[A-Z])|\.$', text)[0]  # 'eq. 7' ends none
+        sentence = re.split(r'\. (?=[A-Z])|\.$', text)[0]  # but 'eq. 7' ends no sentence
         return text and f': {sentence}'
 
 
 def completed(value: Any) -> Any:
-    """Blocks, by themselves or in a list, as a file would have them; anything else as it is."""
+    """Convert blocks, also those in a list, to what a file would state. Return other values unchanged."""
     if isinstance(value, list):
         return [completed(item) for item in value]
     return value.complete() if isinstance(value, Block) else value
@@ -141,10 +141,10 @@ def completed(value: Any) -> Any:
 
 @cache
 def texts_in(block: type) -> dict[str, str]:
-    """The texts under the fields that this class itself states; none where its source is not at hand."""
+    """Return the docstrings of the fields that this class itself defines; empty if its source is not available."""
     try:
         source = inspect.getsource(block)
-    except (OSError, TypeError):  # typed into an interpreter
+    except (OSError, TypeError):  # defined in an interpreter
         return {}
     [statement] = ast.parse(textwrap.dedent(source)).body
     return {field.target.id: inspect.cleandoc(text.value.value) for field, text in pairwise(statement.body)
@@ -152,22 +152,22 @@ def texts_in(block: type) -> dict[str, str]:
 
 
 def problem(text: str, *path: str | int) -> Problem:
-    """An error at a place of a block; the text goes on after the path: 'train.lr' + 'must be ...'."""
+    """Return an error at a place in a block. The text follows the path: 'train.lr' + 'must be ...'."""
     return {'type': PydanticCustomError('problem', '{text}', {'text': text}), 'loc': path, 'input': None}
 
 
 def refuse(text: str) -> PydanticCustomError:
-    """To be raised by the validator of a field; the text goes on after its path, as in `problem`."""
+    """Return an error for the validator of a field to raise. The text follows the field's path, as in `problem`."""
     return problem(text)['type']
 
 
 def refuse_field(name: str, text: str) -> ValidationError:
-    """To be raised by the validator of a block, about one of its fields."""
+    """Return an error about one field, for the validator of a block to raise."""
     return ValidationError.from_exception_data(name, [problem(text, name)])
 
 
 def worded(errors: Sequence[ErrorDetails], given: Mapping[str, Any]) -> list[Problem]:
-    """The errors of a block in words; those of the alternatives of a union become one."""
+    """Turn a block's errors into sentences. The errors of a union's alternatives become one."""
     places: dict[tuple, list[ErrorDetails]] = {}
     for details in errors:
         places.setdefault(place_of(details, given), []).append(details)
@@ -179,7 +179,7 @@ def worded(errors: Sequence[ErrorDetails], given: Mapping[str, Any]) -> list[Pro
 
 
 def place_of(details: ErrorDetails, given: Any) -> tuple[str | int, ...]:
-    """The part of an error's path that is in the options; pydantic adds the alternative of a union that it tried."""
+    """Return the part of an error's path that exists in the options; pydantic appends the union's alternative."""
     if details['type'] == 'problem':
         return details['loc']
     place = ()
@@ -193,7 +193,7 @@ def place_of(details: ErrorDetails, given: Any) -> tuple[str | int, ...]:
 
 
 def must_be(several: Sequence[ErrorDetails]) -> str:
-    """'must be a number, but is ...': what any alternative of a union would allow."""
+    """Return 'must be a number, but is ...', with what any alternative of a union would allow."""
     allowed = []
     for details in several:
         if details['type'] == 'literal_error':
@@ -211,14 +211,14 @@ def unknown_option(name: Any, value: Any, known: Iterable[str]) -> str:
 
 
 def nearest(name: Any, known: Iterable[str]) -> str:
-    """'Did you mean ...? ' where a known name is near, else nothing."""
+    """Return 'Did you mean ...? ' if a known name is close, else an empty string."""
     lower = {other.lower(): other for other in known}
     close = get_close_matches(str(name).lower(), lower, n=1)
     return f'Did you mean {lower[close[0]]}? ' if close else ''
 
 
 def shown(value: Any) -> str:
-    """A value nearly as YAML writes it, text in quotes, cut to a line."""
+    """Format a value nearly as YAML does, with text in quotes, cut to one line."""
     if value is None or isinstance(value, bool):
         return {None: '~', True: 'true', False: 'false'}[value]
     text = repr(value)
@@ -226,10 +226,10 @@ def shown(value: Any) -> str:
 
 
 def lines(error: ValidationError, prefix: str) -> list[str]:
-    """'train.optim_g.lr must be a number, but is ...' for each problem."""
+    """Return a line for each problem: 'train.optim_g.lr must be a number, but is ...'."""
     found = []
     for details in error.errors(include_url=False):
-        keys = [key for key in details['loc'] if key != '[key]']  # pydantic's word for: not the value, but its key
+        keys = [key for key in details['loc'] if key != '[key]']  # an error in the key, not the value
         path = ''.join(f'[{key}]' if isinstance(key, int) else f'.{key}' for key in keys)
         text = details['ctx']['text'] if details['type'] == 'problem' else must_be([details])
         start = f'{prefix}{path.removeprefix(".")}' if path else prefix.rstrip('.: ')

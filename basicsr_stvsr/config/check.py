@@ -1,4 +1,4 @@
-"""The check of all options of a run, before any data is opened."""
+"""Check all options of a run before any data is opened."""
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,23 +13,24 @@ from .registered import entries, is_from, try_out
 
 
 def has_schema(opt: Mapping[str, Any]) -> bool:
-    """Whether the options are for a model of this package, of which all keys are known; BasicSR's own are not."""
+    """Return whether the options are for a model of this package. Keys of BasicSR's own models are not known."""
     model = opt.get('model_type')
     return isinstance(model, str) and hasattr(entries(MODEL_REGISTRY).get(model), 'train_options')
 
 
 def check_options(opt: dict[str, Any], is_train: bool) -> dict[str, Any]:
-    """Checks the options of a run: keys, types, values, and what must fit between blocks.
+    """Check the options of a run: keys, types, values, and consistency between blocks.
 
     Args:
-        opt: as the file and the command line have them.
+        opt: the options of the file and the command line.
         is_train: whether to train or to test.
 
     Returns:
-        The options with defaults filled in, and without what is `~`; those for BasicSR's own models as they are.
+        The options with defaults filled in, without those that are `~`. Options for BasicSR's own models are returned
+        unchanged.
 
     Raises:
-        ValueError: something is wrong; a line for each problem, which begins with the path of the option.
+        ValueError: an option is wrong. Each problem is one line that starts with the path of the option.
     """
     if not has_schema(opt):
         BasicSROptions.read(opt)
@@ -45,7 +46,7 @@ def check_options(opt: dict[str, Any], is_train: bool) -> dict[str, Any]:
 
 
 def missing_blocks(opt: Mapping[str, Any], options: Options, is_train: bool) -> Iterator[str]:
-    """What training or testing needs besides what every file has."""
+    """Yield a message for each block that training or testing needs and the file lacks."""
     phases = {name: name.split('_')[0] for name, dataset in options.datasets.items() if dataset}
     for name, phase in phases.items():
         if is_train and phase == 'test':
@@ -61,7 +62,7 @@ def missing_blocks(opt: Mapping[str, Any], options: Options, is_train: bool) -> 
             yield f'{name} is missing{Options.purpose(name)}'
     if 'train' not in phases:
         yield 'datasets.train is missing: what to train on'
-    # A block that is turned off by `~` is meant so; one that is not there may be forgotten.
+    # `~` turns a block off on purpose; a missing block may be an oversight.
     val_sets = [name for name in phases if phases[name] == 'val']
     if val_sets and not (options.val and options.val.val_freq) and opt.get('val', {}) is not None:
         yield (f'val.val_freq is missing, which says how often to validate on datasets.{val_sets[0]}; '
@@ -69,7 +70,7 @@ def missing_blocks(opt: Mapping[str, Any], options: Options, is_train: bool) -> 
 
 
 def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
-    """What does not fit between blocks, and what the network itself refuses."""
+    """Yield a message for each mismatch between blocks, and for what the network itself rejects."""
     datasets = {name: dataset for name, dataset in options.datasets.items() if dataset}
     names: dict[str, str] = {}
     for key, dataset in datasets.items():
@@ -119,10 +120,10 @@ def misfits_of_discriminator(options: Options) -> Iterator[str]:
 
 
 def network_without_weights(network_opt: Mapping[str, Any]) -> nn.Module | None:
-    """The network as it will be, on the meta device; None where it cannot be built so.
+    """Build the network on the meta device; return None if that is not possible.
 
     Raises:
-        PydanticCustomError: it refuses its arguments.
+        PydanticCustomError: the network rejects its arguments.
     """
     arguments = dict(network_opt)
     arch = ARCH_REGISTRY.get(arguments.pop('type'))

@@ -1,4 +1,4 @@
-"""The option blocks for editors (JSON schema) and for people (the tables of docs/options.md)."""
+"""The option blocks as JSON schema, for editors, and as the tables of docs/options.md."""
 import json
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterator
@@ -35,23 +35,24 @@ BASE = 'Another option file, its path relative to this one, from which this file
 
 
 def own(registry: Registry) -> dict[str, Any]:
-    """What this package has registered, by name."""
+    """Return what this package has registered, by name."""
     return {name: target for name, target in sorted(registry) if is_from(target, 'basicsr_stvsr')}
 
 
 def models() -> dict[str, type[TrainOptions]]:
-    """Model -> its block `train`."""
+    """Return the `train` block of each model."""
     return {name: model.train_options for name, model in own(MODEL_REGISTRY).items()}
 
 
 # ---------------------------------------------------------------- JSON schema
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of an option file, as it is in options/schema.json; draft 7, which all editors know."""
+    """Return the JSON schema of an option file, as in options/schema.json. All editors support draft 7."""
     definitions: dict[str, Any] = {}
     file = schema_of(Options, definitions)
     file['properties']['base'] = {'type': 'string', 'description': BASE}
-    # Which keys `train` has, follows from the model; a file that leaves that to its `base` may have those of any.
+    # The model determines the keys of `train`. Without `model_type`, which `base` may set, those of any model are
+    # allowed.
     file['properties']['train'] = {'description': Options.texts()['train']}
     trains = {
         name: {'anyOf': [define(block.__name__, partial(schema_of, block, definitions), definitions), {'type': 'null'}]}
@@ -67,7 +68,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def schema_of(block: type[Block], definitions: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a block; those of the blocks in it go to the definitions."""
+    """Return the schema of a block. Schemas of inner blocks are added to the definitions."""
     schema = block.model_json_schema()
     for name, inner in schema.pop('$defs', {}).items():
         define(name, partial(resolved, inner, definitions), definitions)
@@ -82,7 +83,7 @@ def define(name: str, make: Callable[[], dict[str, Any]], definitions: dict[str,
 
 
 def resolved(schema: Any, definitions: dict[str, Any]) -> Any:
-    """Defines the kinds of blocks that a schema mentions; drops what only the program sets, and titles."""
+    """Define the registered blocks that a schema mentions. Drop titles, and fields that only the program sets."""
     if isinstance(schema, list):
         return [resolved(item, definitions) for item in schema]
     if not isinstance(schema, dict):
@@ -97,7 +98,7 @@ def resolved(schema: Any, definitions: dict[str, Any]) -> Any:
 
 
 def by_type(kind: Registered, definitions: dict[str, Any]) -> dict[str, Any]:
-    """A block {type, arguments}; a `type` that is not listed passes, such as one of yours."""
+    """Return the schema of a block {type, arguments}. An unlisted `type` passes, such as one of your own classes."""
     blocks = {
         name: kind.block(target) for name, target in sorted(kind.known().items())
         if is_from(target, 'basicsr_stvsr', 'torch') or is_from(target, 'basicsr') and kind.what != 'network'}
@@ -115,7 +116,7 @@ def when(key: str, value: str, then: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- docs/options.md
 
 def reference() -> str:
-    """All option blocks as Markdown; of a block that extends others, its own keys."""
+    """Return all option blocks as Markdown. A block that extends others lists only its additional keys."""
     datasets = [dataset.options for dataset in own(DATASET_REGISTRY).values()]
     inner = [block for dataset in datasets for field in dataset.model_fields.values()
              for block in blocks_in(field.annotation)]
@@ -151,19 +152,19 @@ def table(block: type[Block], listed: list[type[Block]]) -> Iterator[str]:
 
 
 def heading(block: type[Block]) -> tuple[str, str]:
-    """The title of a block, and what is said about it."""
+    """Return the title and the description of a block, from its docstring."""
     title, _, rest = one_line(block.__doc__.partition('\n\n')[0]).partition(': ')
     return title, rest
 
 
 def parts_of(block: type[Block]) -> list[type[Block]]:
-    """A block and those that it extends and that have keys, the most general first."""
+    """Return a block and the blocks with keys that it extends, the most general first."""
     return [base for base in reversed(block.__mro__)
             if issubclass(base, Block) and base is not Block and (base is block or texts_in(base))]
 
 
 def blocks_in(annotation: Any) -> Iterator[type[Block]]:
-    """The blocks that a field may hold, by itself or in a list."""
+    """Yield the blocks that a field may hold, directly or in a list."""
     if isinstance(annotation, type) and issubclass(annotation, Block):
         yield annotation
     for inner in get_args(annotation):
@@ -171,7 +172,7 @@ def blocks_in(annotation: Any) -> Iterator[type[Block]]:
 
 
 def value_of(schema: dict[str, Any]) -> str:
-    """What a value may be, in words."""
+    """Describe the allowed values of a field."""
     if 'anyOf' in schema:
         return ' or '.join(dict.fromkeys(value_of(one) for one in schema['anyOf'] if one != {'type': 'null'}))
     if 'enum' in schema or 'const' in schema:
@@ -187,7 +188,7 @@ def value_of(schema: dict[str, Any]) -> str:
 
 
 def blocks_of(target: Callable) -> list[type[Block]]:
-    """The arguments of a function that are blocks themselves."""
+    """Return the blocks among the arguments of a function."""
     return [block for field in arguments_of(target).model_fields.values() for block in blocks_in(field.annotation)]
 
 
@@ -198,7 +199,7 @@ def default_of(field: FieldInfo) -> str:
 
 
 def signatures(title: str, classes: dict[str, Any], given: Collection[str] = ()) -> Iterator[str]:
-    """Classes that options choose by name, with their arguments but those that are `given` by the program."""
+    """Yield a table of classes that options choose by name. Arguments that the program sets (`given`) are left out."""
     yield from (f'### {title}', '', '| type | arguments and their defaults | what it is |', '|---|---|---|')
     for name, target in classes.items():
         arguments = ', '.join(

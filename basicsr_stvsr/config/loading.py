@@ -1,7 +1,7 @@
-"""Option files and the command line: BasicSR's flags and names, read safely.
+"""Read option files and the command line, with BasicSR's flags and names, but safely.
 
-BasicSR's own parser loads YAML with a loader that runs code named in the file, takes `2e-4` for text and evaluates what
-`--force_yml` is given. This one does not.
+BasicSR's own parser loads YAML with a loader that runs code named in the file. It also reads `2e-4` as text and
+evaluates the values of `--force_yml`.
 """
 import re
 import sys
@@ -17,9 +17,9 @@ from .block import nearest, shown
 
 
 class OptionLoader(yaml.SafeLoader):
-    """PyYAML's safe loader that reads `2e-4` as a number, and refuses a key that stands twice in one block.
+    """PyYAML's safe loader that reads `2e-4` as a number and rejects duplicate keys in a block.
 
-    YAML 1.1 takes `2e-4` for text; of a key that stands twice PyYAML takes the last.
+    In YAML 1.1 `2e-4` is text, and PyYAML keeps the last of several equal keys.
     """
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
@@ -48,14 +48,14 @@ OptionLoader.add_constructor(None, OptionLoader.refuse_tag)
 
 
 def load_yaml(text: str, where: str) -> Any:
-    """Reads YAML.
+    """Read YAML.
 
     Args:
         text: the YAML.
-        where: where it stands, for messages.
+        where: source of the text, for messages.
 
     Raises:
-        ValueError: it is not YAML, or asks for code to be run; the message tells line and column.
+        ValueError: the text is not YAML, or asks to run code. The message gives line and column.
     """
     try:
         return unshared(yaml.load(text, Loader=OptionLoader))
@@ -69,7 +69,7 @@ def load_yaml(text: str, where: str) -> Any:
 
 
 def unshared(value: Any) -> Any:
-    """A copy in which every `*name` has a block of its own: programs change options, BasicSR's data sets their own."""
+    """Copy a value so that every `*name` gets its own block: programs and BasicSR's data sets modify their options."""
     if isinstance(value, dict):
         return {key: unshared(item) for key, item in value.items()}
     return [unshared(item) for item in value] if isinstance(value, list) else value
@@ -77,10 +77,10 @@ def unshared(value: Any) -> Any:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns what is wrong with options and data into a message without traceback, and exit code 2.
+    """Report errors in options and data without traceback, and exit with status 2.
 
-    For the time of setting up, where ValueError and OSError (FileNotFoundError, FrameReadError) speak of what the user
-    gave; later on, and for any other error, the traceback is what one needs.
+    Use it for the setup. There, ValueError and OSError (FileNotFoundError, FrameReadError) are about the user's input.
+    Later errors, and errors of other types, keep their traceback.
     """
     try:
         yield
@@ -90,20 +90,20 @@ def user_errors() -> Iterator[None]:
 
 
 def load_options(path: str) -> dict[str, Any]:
-    """Reads an option file.
+    """Read an option file.
 
-    A file may open with `base: FILE`, a path relative to its own: it then states only what differs from that file, as
-    the ablations do. See `merge_options` for how the two are put together.
+    A file may start with `base: FILE`, a path relative to its own. It then states only the differences to that file, as
+    the ablations do. `merge_options` merges the two.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not YAML, asks for code to be run, or does not hold blocks.
+        ValueError: the file is not YAML, asks to run code, or does not hold blocks.
     """
     return load_with_bases(Path(path), ())
 
 
 def load_with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """`load_options`; `above` are the files that lead to this one by their `base`."""
+    """Read an option file; `above` lists the files that lead to it through `base`."""
     named = f', which {above[-1]} names as its base,' if above else ''
     if not path.exists():
         others = [str(file) for file in path.parent.glob('*.yml')]
@@ -128,7 +128,7 @@ def load_with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def merge_options(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Puts `changes` over `base`: block by block; a block of another `type` replaces the old one, and so do lists."""
+    """Merge `changes` into `base`, block by block. Lists, and blocks of another `type`, replace the old ones."""
     merged = dict(base)
     for name, value in changes.items():
         old = merged.get(name)
@@ -138,15 +138,15 @@ def merge_options(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, An
 
 
 def set_option(opt: dict[str, Any], assignment: str, new_blocks: bool = False) -> None:
-    """Applies one `--force_yml` entry, such as `train:optim_g:lr=1e-4`; the value is read as YAML.
+    """Apply one `--force_yml` entry, such as `train:optim_g:lr=1e-4`. The value is read as YAML.
 
     Args:
         opt: options, changed in place.
         assignment: the entry.
-        new_blocks: whether to make blocks that are not there; for options that are checked afterwards.
+        new_blocks: whether to create missing blocks; for options that are checked afterwards.
 
     Raises:
-        ValueError: the entry has another form, or names a block that does not exist.
+        ValueError: the entry has another form, or names a missing block.
     """
     path, separator, value = assignment.partition('=')
     *blocks, name = (key.strip() for key in path.split(':'))
@@ -163,9 +163,9 @@ def set_option(opt: dict[str, Any], assignment: str, new_blocks: bool = False) -
 
 
 def complete_datasets(opt: dict[str, Any]) -> None:
-    """Gives every data set its name in the file, its phase ('val' of 'val_2'), the scale, and paths without '~'.
+    """Set each data set's name in the file, phase ('val' for 'val_2') and scale, and expand '~' in its paths.
 
-    A data set that is turned off (null) is left out.
+    Data sets that are turned off (null) are left out.
     """
     opt['datasets'] = {name: dataset for name, dataset in opt['datasets'].items() if dataset}
     for name, dataset in opt['datasets'].items():
@@ -178,12 +178,12 @@ def complete_datasets(opt: dict[str, Any]) -> None:
 
 
 def complete_paths(opt: dict[str, Any], root_path: str) -> None:
-    """Fills in where checkpoints, logs and pictures go; `path.experiments_root` may be given in the file."""
+    """Fill in the folders of checkpoints, logs and images. The file may set `path.experiments_root`."""
     path = opt['path'] = opt.get('path') or {}
     for key, value in path.items():
         if value is not None and ('resume_state' in key or 'pretrain_network' in key):
             path[key] = osp.expanduser(value)
-            # Weights that ship with the package are found from any folder.
+            # Find weights that ship with the package from any folder.
             in_package = Path(__file__).parents[2] / value
             if value.startswith('basicsr_stvsr/') and not osp.exists(value) and in_package.is_file():
                 path[key] = str(in_package)
@@ -198,5 +198,5 @@ def complete_paths(opt: dict[str, Any], root_path: str) -> None:
 
 
 def folder_of(path: str) -> str:
-    """Without '~', and without a slash at the end, behind which BasicSR would look for the name to move it to."""
+    """Expand '~' and drop a trailing slash: BasicSR renames the folder by appending to its path."""
     return osp.normpath(osp.expanduser(path))

@@ -21,25 +21,25 @@ from torch import nn
 from .block import Block, Count, Positive, problem, refuse, refuse_field, shown, whole_number
 from .registered import Dataset, Loss, Metric, Network, Optimizer, Registered, entries, find
 
-# Which copy of a frame that several windows made counts; see `inference.windows`
+# How to merge the copies of a frame that overlapping windows produce; see `inference.windows`
 OVERLAP_RULES = ('first', 'last', 'middle', 'mean', 'all')
 
 # ---------------------------------------------------------------- train
 
 
 class MultiStepOptions(Block):
-    """`train.scheduler` of type MultiStepLR: the rate is multiplied by gamma at every milestone."""
+    """`train.scheduler` of type MultiStepLR: multiply the learning rate by gamma at every milestone."""
 
     type: Literal['MultiStepLR', 'MultiStepRestartLR']
-    """BasicSR has one class for both."""
+    """MultiStepLR or MultiStepRestartLR. BasicSR has one class for both."""
     milestones: list[Count]
-    """When the learning rate falls, in rising order."""
+    """When to lower the learning rate, in `unit`s and in rising order."""
     gamma: float = Field(0.1, gt=0)
-    """What it is multiplied by."""
+    """Factor by which each milestone multiplies the learning rate."""
     restarts: list[Count] = [0]
-    """When it starts again from optim_g.lr, times the weight of the restart."""
+    """When to restart from optim_g.lr times the weight of the restart, in `unit`s."""
     restart_weights: list[float] = Field([1], validate_default=True)
-    """One number for each restart."""
+    """One weight for each restart, relative to optim_g.lr."""
 
     @field_validator('milestones')
     @classmethod
@@ -55,16 +55,16 @@ class MultiStepOptions(Block):
 
 
 class CosineOptions(Block):
-    """`train.scheduler` of type CosineAnnealingRestartLR: the rate falls along half a cosine in every period."""
+    """`train.scheduler` of type CosineAnnealingRestartLR: anneal the rate along half a cosine in every period."""
 
     type: Literal['CosineAnnealingRestartLR']
     """BasicSR's scheduler."""
     periods: list[Positive] = Field(min_length=1)
-    """Lengths of the periods, together at least train.total_iter."""
+    """Length of each period, in `unit`s; together at least train.total_iter."""
     restart_weights: list[float] = Field([1], validate_default=True)
-    """The learning rate that each period starts with, relative to optim_g.lr."""
+    """Learning rate at the start of each period, relative to optim_g.lr."""
     eta_min: float = Field(0, ge=0)
-    """The learning rate at the end of a period."""
+    """Learning rate at the end of a period."""
 
     @field_validator('restart_weights')
     @classmethod
@@ -84,12 +84,12 @@ Scheduler = Annotated[dict[str, Any], Registered('scheduler', lambda: SCHEDULERS
 
 
 class TrainOptions(Block):
-    """`train`: what every system of this package has.
+    """`train`: options that every model of this package shares.
 
-    A paper's own is a subclass with its losses, which its model names as `train_options`.
+    A paper adds its losses in a subclass. Its model names that subclass as `train_options`.
 
     Attributes:
-        gives_flow: whether the model hands the network the flow between LR frames.
+        gives_flow: whether the model passes the flow between LR frames to the network.
         has_discriminator: whether the model can train network_d.
     """
 
@@ -97,55 +97,62 @@ class TrainOptions(Block):
     has_discriminator: ClassVar[bool] = False
 
     optim_g: Optimizer
-    """Optimiser: {type, lr, ...}; Adam and AdamW are fused where torch can."""
+    """Optimiser: {type, lr, ...}. Adam and AdamW run fused where torch supports it."""
     scheduler: Scheduler
-    """Learning rate over time: {type: MultiStepLR | MultiStepRestartLR | CosineAnnealingRestartLR, ...}."""
+    """Learning rate schedule: {type: MultiStepLR | MultiStepRestartLR | CosineAnnealingRestartLR, ...}."""
     total_iter: Positive
     """How long to train, in `unit`s."""
     warmup_iter: Annotated[int, BeforeValidator(whole_number), Field(ge=-1)] = -1
-    """The learning rate rises linearly over so many `unit`s; -1: it does not."""
+    """Length of the linear warm-up of the learning rate, in `unit`s; -1: no warm-up."""
     unit: Literal['iterations', 'samples'] = 'iterations'
     """What total_iter, warmup_iter and the scheduler's milestones, periods and restarts count: steps of the optimiser,
-    or samples seen, which do not depend on the batch size and the number of GPUs."""
+    or samples seen. Samples do not depend on the batch size and the number of GPUs."""
     pixel_opt: Loss
     """Loss on the frames: {type, loss_weight, reduction}."""
     ema_decay: float = Field(0, ge=0, lt=1)
-    """Decay of the moving average of the weights that validation uses; 0: none."""
+    """Decay of the moving average (EMA) of the weights. Validation uses the average; 0: no average."""
     ema_warmup: bool = False
-    """Whether the decay rises to ema_decay as (1 + step) / (10 + step). Without it, the first weights keep a share of
-    ema_decay ** steps of the average: 5 % after 3,000 steps at 0.999."""
+    """Whether the decay rises to ema_decay as (1 + step) / (10 + step). Without it, the initial weights keep a share of
+    ema_decay ** steps in the average: 5 % after 3,000 steps at 0.999."""
     lr_mul: dict[str, Annotated[float, Field(ge=0)]] = {}
-    """Learning rates of parts, relative to optim_g.lr: {part, or pattern of parameter names: factor}; the first that
-    matches counts."""
+    """Learning rates of parts, relative to optim_g.lr: {part, or pattern of parameter names: factor}. The first match
+    applies."""
     grad_clip: float | None = Field(None, gt=0)
-    """Gradients are scaled down to this norm where theirs is larger; default: they are not."""
+    """Largest norm of the gradients. Larger gradients are scaled down to it; default: no clipping."""
     accumulate: Positive = 1
-    """A batch goes through the network in so many parts, one after another, which needs less memory; it must divide
-    the batch size."""
+    """Split each batch into this many parts and accumulate their gradients, to save memory. Must divide the batch
+    size."""
     amp: Literal['none', 'auto', 'bf16', 'fp16'] = 'none'
-    """Precision of automatic mixed precision; auto: bf16 where the device has instructions for it, else none."""
+    """Automatic mixed precision. auto: bf16 where the device has instructions for it, else none."""
     compile: bool = False
-    """Whether to compile the network (torch.compile), which takes minutes at the start and a compiler."""
+    """Whether to compile the network with torch.compile. Needs a compiler, and takes minutes at the start."""
     channels_last: bool | Literal['auto'] = 'auto'
-    """Memory layout of weights and images; auto: on a CPU, where it is faster; GPUs often are with amp."""
+    """Whether weights and images use the channels_last memory layout. auto: on a CPU, where it is faster. On a GPU it
+    is often faster with amp."""
     max_nonfinite: Positive = 10
-    """A step whose loss or gradient is not finite is skipped; so many in a row stop the training."""
+    """Stop training after this many consecutive steps whose loss or gradient is not finite. Such steps are skipped."""
 
     @model_validator(mode='after')
     def check_periods(self) -> Self:
         periods = self.scheduler.get('periods')
-        if periods and sum(periods) < self.total_iter:  # BasicSR's scheduler knows no learning rate behind the last
+        if periods and sum(periods) < self.total_iter:  # BasicSR has no rate after the last period
             raise refuse_field('scheduler', f'has the periods {shown(periods)}, which add up to {sum(periods)}; they '
                                f'must reach train.total_iter {self.total_iter}')
         return self
 
     def lr_pattern(self, name: str) -> str | None:
-        """The key of lr_mul for a parameter: its name, that of a part it lies in, or a pattern with * and ?."""
+        """Return the key of lr_mul that applies to a parameter, or None.
+
+        A key is the name of the parameter, the name of a part that contains it, or a pattern with * and ?.
+        """
         return next((pattern for pattern in self.lr_mul if name == pattern or name.startswith(f'{pattern}.')
                      or fnmatchcase(name, pattern)), None)
 
     def check_network(self, net: nn.Module) -> None:
-        """Raises ValueError, which names the option, where these options do not fit the network; for subclasses too."""
+        """Raise ValueError if these options do not fit the network. The message names the option.
+
+        Subclasses may add checks.
+        """
         if net.spec.needs_flow != self.gives_flow:
             problem = 'does not take the flow that this model gives it' if self.gives_flow else (
                 'needs the flow between LR frames: set model_type to one that gives it, such as FISRModel')
@@ -159,36 +166,36 @@ class TrainOptions(Block):
 # ---------------------------------------------------------------- datasets
 
 class DatasetOptions(Block):
-    """`datasets.<name>`: what every data set has.
+    """`datasets.<name>`: options that every data set has.
 
-    A data set of this package names a subclass, with its own keys, as `options`.
+    A data set of this package names a subclass, with more keys, as `options`.
     """
 
     name: str
-    """Its name in logs, and of its folder of results."""
+    """Name in logs and of the folder of results."""
     type: str | None = None
-    """Its class, which a file must name."""
+    """Class of the data set. Every file must set it."""
     scale: Annotated[int, Field(ge=1)] = Field(json_schema_extra={'readOnly': True})
     """Set by the program: `scale` of the file."""
     key: str | None = Field(None, json_schema_extra={'readOnly': True})
-    """Set by the program: what the block is called in the file."""
+    """Set by the program: name of this block in the file."""
     phase: Literal['train', 'val', 'test'] | None = Field(None, json_schema_extra={'readOnly': True})
     """Set by the program: train, val or test."""
     num_worker_per_gpu: Count = 0
-    """Processes that read, for each GPU."""
+    """Worker processes that read data, for each GPU."""
     batch_size_per_gpu: Positive = 1
-    """Samples of a batch, for each GPU."""
+    """Samples in a batch, for each GPU."""
     dataset_enlarge_ratio: float = Field(1, gt=0)
-    """An epoch goes so many times through the data."""
+    """Passes through the data in one epoch."""
     use_shuffle: bool = True
-    """Whether a training takes the samples in another order in each epoch."""
+    """Whether training shuffles the samples, anew in each epoch."""
     pin_memory: bool = False
-    """Whether batches are kept where a GPU can fetch them fast."""
+    """Whether to keep batches in pinned memory. A GPU copies them faster from there."""
     prefetch_mode: Literal['cpu', 'cuda'] | None = None
-    """cpu: the workers, one at least, keep num_prefetch_queue more batches ready; cuda: the next batch is brought to
-    the GPU early, which needs pin_memory."""
+    """cpu: keep num_prefetch_queue more batches ready, with at least one worker. cuda: copy the next batch to the GPU
+    early; needs pin_memory."""
     num_prefetch_queue: Positive = 1
-    """How many more batches prefetch_mode cpu keeps ready."""
+    """Batches that prefetch_mode cpu keeps ready in addition."""
 
     @model_validator(mode='after')
     def check_memory(self) -> Self:
@@ -198,7 +205,7 @@ class DatasetOptions(Block):
 
 
 class ForeignDatasetOptions(DatasetOptions):
-    """Of a data set that states no options, such as BasicSR's: what every data set has, and anything else."""
+    """A data set that states no options, such as BasicSR's: the common keys, and any others."""
 
     model_config = ConfigDict(extra='allow')
 
@@ -209,84 +216,84 @@ class PathOptions(Block):
     """`path`: files and folders."""
 
     pretrain_network_g: str | None = None
-    """Weights to start from."""
+    """Checkpoint to start from."""
     param_key_g: str = 'params'
-    """Which weights of that file: params, or params_ema, their moving average."""
+    """Which weights of the checkpoint to load: params, or params_ema, their moving average."""
     strict_load_g: bool = True
-    """Whether the file must hold all weights of the network, and no others."""
+    """Whether the checkpoint must hold all weights of the network and no others."""
     pretrain_network_d: str | None = None
-    """Weights that the discriminator starts from."""
+    """Checkpoint that the discriminator starts from."""
     strict_load_d: bool = True
-    """Whether that file must hold all weights of the discriminator, and no others."""
+    """Whether that checkpoint must hold all weights of the discriminator and no others."""
     resume_state: str | None = None
-    """Training state to go on from."""
+    """Training state to resume from."""
     ignore_resume_networks: list[str] = []
-    """Networks that do not take the weights that were saved with the training state."""
+    """Networks that do not load the weights saved with the training state."""
     experiments_root: str | None = None
-    """Folder of checkpoints and logs; default: `experiments/<name>`."""
+    """Folder for checkpoints and logs; default: `experiments/<name>`."""
     results_root: str | None = None
-    """Folder of scores and pictures of a test; default: `results/<name>`."""
+    """Folder for scores and images of a test; default: `results/<name>`."""
 
 
 class TileOptions(Block):
-    """`val.tile`: frames that are too large for the network go through it in tiles."""
+    """`val.tile`: process frames that are too large for the network in tiles."""
 
     grid: Annotated[list[Positive], Field(min_length=2, max_length=2)]
-    """Rows and columns."""
+    """Rows and columns of tiles."""
     overlap: Count
-    """LR pixels that a tile sees beyond its own, rounded up to a multiple that the network works on, such as FISR's 32;
-    less than what a network looks at changes its output a little."""
+    """Overlap of tiles in LR pixels, added around each tile. Rounded up to a multiple that the network works on, such
+    as FISR's 32. An overlap below the network's receptive field changes its output a little."""
 
 
 class ValOptions(Block):
     """`val`: validation and testing."""
 
     val_freq: Positive | None = None
-    """Iterations between two validations; needed for training with data sets to validate on."""
+    """Iterations between two validations. Required for training with validation data sets."""
     save_img: bool = False
-    """Whether to save the frames that were made."""
+    """Whether to save the output frames."""
     suffix: str | None = None
-    """End of the names of saved frames; default: the name of the run."""
+    """Suffix of the names of saved frames; default: the name of the run."""
     pbar: bool = False
-    """Whether to show progress."""
+    """Whether to show a progress bar."""
     overlap: Literal[OVERLAP_RULES] | None = None
-    """Which copy of a frame that several windows made is scored; middle: the one nearest the middle of its window; all:
-    every copy, that is by triplets; default: the network's rule: first, for FISR last, for FSTRN middle."""
+    """How to score a frame that overlapping windows produce more than once. first, last: that copy; middle: the copy
+    nearest the middle of its window; mean: their average; all: every copy, that is by triplets. Default: the network's
+    rule, usually first; last for FISR, middle for FSTRN."""
     reset_at_cuts: bool = False
-    """Whether a recurrent network starts afresh where a new scene begins, which is told from the LR frames."""
+    """Whether a recurrent network resets its state at scene cuts. Cuts are detected in the LR frames."""
     frames: str | None = None
-    """Folder of saved frames that are scored in place of those of the network: <frames>/<data set>/<clip>/<frame>.png;
-    for testing."""
+    """Folder of saved frames to score instead of the network's: <frames>/<data set>/<clip>/<frame>.png. For testing."""
     precision: Literal['fp32', 'bf16', 'fp16'] = 'fp32'
-    """Precision of convolutions; scores are comparable in fp32."""
+    """Precision of convolutions. Scores are comparable in fp32."""
     tile: TileOptions | None = None
-    """Tiles of a frame: {grid: [rows, columns], overlap}; default: frames are taken whole."""
+    """Tiling of frames: {grid: [rows, columns], overlap}; default: whole frames."""
     average: Literal['clips', 'frames'] = 'clips'
-    """What the mean is over: clips (first within each, then over all) or frames."""
+    """What scores are averaged over. clips: within each clip, then over all clips; frames: over all frames."""
     metrics: dict[str, Metric | None] = {}
-    """Name in the log -> {type, arguments}, and better: lower where a smaller score is better; ~ turns one off."""
+    """Name in the log -> {type, arguments}. Add better: lower where a smaller score is better. ~ removes a metric."""
     num_worker: Count = 0
-    """Processes that compute scores beside the network; 0: they are computed between two frames."""
+    """Processes that compute scores while the network runs; 0: compute them between two frames."""
 
 
 class WandbOptions(Block):
-    """`logger.wandb`: Weights & Biases, which takes its numbers from tensorboard's."""
+    """`logger.wandb`: Weights & Biases; it receives the values that are logged to TensorBoard."""
 
     project: str | None = None
-    """Project there; without, nothing is sent."""
+    """Name of the project. Nothing is sent without it."""
     resume_id: str | None = None
-    """Run there to go on with."""
+    """Run to resume."""
 
 
 class LoggerOptions(Block):
-    """`logger`: what is told and kept, and when."""
+    """`logger`: what to log and save, and how often."""
 
     print_freq: Positive
     """Iterations between two lines of the log."""
     save_checkpoint_freq: Positive
     """Iterations between two checkpoints."""
     use_tb_logger: bool = False
-    """Whether to write for tensorboard."""
+    """Whether to write logs for TensorBoard."""
     wandb: WandbOptions | None = None
     """Weights & Biases: {project, resume_id}."""
 
@@ -301,12 +308,12 @@ class LoggerOptions(Block):
 
 
 class DistOptions(Block):
-    """`dist_params`: several processes."""
+    """`dist_params`: distributed training."""
 
     backend: Literal['nccl', 'gloo'] | None = None
-    """How they talk; default: nccl with GPUs, gloo without."""
+    """Communication backend; default: nccl with GPUs, gloo without."""
     port: int | None = Field(None, ge=1, le=65535)
-    """Of the first node, for slurm; default: MASTER_PORT of the environment, else 29500."""
+    """Port of the first node, for slurm; default: MASTER_PORT of the environment, else 29500."""
 
 
 # ---------------------------------------------------------------- the file
@@ -318,7 +325,7 @@ def check_phase(name: str) -> str:
 
 
 def check_name(name: str) -> str:
-    """It becomes the name of a folder, and an older folder of that name is moved away."""
+    """Check that a name can be a folder. An older folder of that name is moved away."""
     if name in ('', '.', '..') or '/' in name or '\\' in name:
         raise refuse(f'must be usable as the name of a folder, but is {shown(name)}')
     return name
@@ -337,26 +344,27 @@ def check_gpus(number: int | str) -> int | str:
 
 
 class BasicSROptions(Block):
-    """A file for one of BasicSR's own models: whatever it says besides these keys is BasicSR's business."""
+    """A file for one of BasicSR's own models: other keys are passed on to BasicSR."""
 
     model_config = ConfigDict(extra='allow')
 
     name: Annotated[str, AfterValidator(check_name)]
-    """Name of the run, and of its folder."""
+    """Name of the run and of its folder."""
     model_type: Annotated[str, AfterValidator(check_model)]
-    """Class of the model, which has the training loop."""
+    """Class of the model that runs the training loop."""
     scale: Annotated[int, Field(ge=1)] | None = None
-    """How many times higher and wider frames become."""
+    """Factor by which frames are upscaled in height and width."""
     num_gpu: Annotated[Literal['auto'] | Annotated[int, Field(ge=0)], AfterValidator(check_gpus)] = 'auto'
-    """Number of GPUs; 0: the CPU; auto: all there are."""
+    """Number of GPUs. 0: use the CPU; auto: use all GPUs."""
     datasets: dict[Annotated[str, AfterValidator(check_phase)], Dataset | None] = Field(
         json_schema_extra={'propertyNames': {'pattern': '^(train|val|test)(_|$)'}})
-    """train; val, val_2, ...; test, test_1, ...; each {type, name, ...}; ~ turns one off."""
+    """train; val, val_2, ...; test, test_1, ...; each {type, name, ...}. ~ removes a data set."""
 
     @field_validator('datasets', mode='before')
     @classmethod
     def give_scale(cls, datasets: Any, info: ValidationInfo) -> Any:
-        """As `complete_datasets` does later; a scale that is wrong is told of once, and not for every data set."""
+        """Pass the scale to each data set, as `complete_datasets` does later, so that a wrong scale is reported once.
+        """
         if not isinstance(datasets, dict):
             return datasets
         return {name: {**dataset, 'scale': info.data.get('scale') or 1} if isinstance(dataset, dict) else dataset
@@ -366,7 +374,7 @@ class BasicSROptions(Block):
     @field_validator('datasets')
     @classmethod
     def check_foreign(cls, datasets: dict[str, Any]) -> dict[str, Any]:
-        """Those of this package are checked as what they are, see `Dataset`."""
+        """Check the data sets that state no options. `Dataset` checks those of this package."""
         problems = []
         for name, dataset in datasets.items():
             if dataset and not hasattr(find(entries(DATASET_REGISTRY), dataset['type'], 'data set'), 'options'):
@@ -380,34 +388,34 @@ class BasicSROptions(Block):
 
 
 class Options(BasicSROptions):
-    """The file: what it holds for a model of this package."""
+    """The file: options for a model of this package."""
 
     model_config = ConfigDict(extra='forbid')
 
     scale: Annotated[int, Field(ge=1)]
-    """How many times higher and wider frames become."""
+    """Factor by which frames are upscaled in height and width."""
     manual_seed: Annotated[Count, Field(le=2**32 - 1)] | None = None
-    """Seed of all random numbers; default: another one each time."""
+    """Seed of all random numbers; default: a different one for each run."""
     dist_params: DistOptions | None = None
-    """How several processes find each other: {backend, port}."""
+    """Settings of distributed training: {backend, port}."""
     find_unused_parameters: bool = False
-    """For several processes: whether parameters may be without a gradient."""
+    """Whether some parameters may get no gradient, in distributed training."""
     network_g: Network
     """The network: {type, arguments}."""
     network_d: Network | None = None
-    """The discriminator of an adversarial training: {type, arguments}."""
+    """The discriminator for adversarial training: {type, arguments}."""
     path: PathOptions | None = None
     """Files and folders."""
     train: TrainOptions | None = None
-    """How to train, with the keys of the model's own."""
+    """How to train. The model adds the keys of its paper."""
     val: ValOptions | None = None
-    """How to validate and to test."""
+    """How to validate and test."""
     logger: LoggerOptions | None = None
-    """What is told and kept, and when."""
+    """What to log and save, and how often."""
 
     @field_validator('train', mode='before')
     @classmethod
     def read_train(cls, train: Any, info: ValidationInfo) -> TrainOptions | None:
-        """By the class that the model names."""
+        """Read `train` by the options class that the model names."""
         model = info.data.get('model_type')
         return entries(MODEL_REGISTRY)[model].train_options.model_validate(train) if model and train else None

@@ -1,4 +1,4 @@
-"""Blocks `{type: NAME, arguments}`: NAME as it is registered, the arguments those of what is registered under it."""
+"""Blocks `{type: NAME, arguments}`: a registered name, and the arguments of the class or function behind it."""
 import inspect
 import types
 import typing
@@ -21,23 +21,23 @@ DEGRADATIONS: dict[str, Callable] = {}  # `data.degradations` fills it
 
 
 class Arguments(Block):
-    """Arguments of a class or function, as its signature has them."""
+    """The arguments of a class or function, from its signature."""
 
-    null_is_absent: ClassVar[bool] = False  # it is handed on as None
+    null_is_absent: ClassVar[bool] = False  # None is passed on
 
     @classmethod
     def texts(cls) -> dict[str, str]:
-        """None: nothing stands under a parameter."""
+        """Return nothing: parameters have no docstrings."""
         return {}
 
 
 def find(known: Mapping[str, Any], name: Any, what: str) -> Any:
-    """What is registered under a name.
+    """Return what is registered under a name.
 
     Raises:
-        PydanticCustomError: nothing is; it says which name is near.
+        PydanticCustomError: nothing is registered under it; the message suggests a similar name.
     """
-    # BasicSR looks for a name with this suffix where there is none without.
+    # BasicSR also looks for a name with this suffix.
     for key in (name, f'{name}_basicsr'):
         if isinstance(name, str) and key in known:
             return known[key]
@@ -47,44 +47,44 @@ def find(known: Mapping[str, Any], name: Any, what: str) -> Any:
 
 
 def is_from(target: Any, *packages: str) -> bool:
-    """Whether a class or function is defined in one of these packages."""
+    """Return whether one of these packages defines a class or function."""
     return target.__module__.partition('.')[0] in packages
 
 
 @cache
 def arguments_of(target: Callable, given: frozenset[str] = frozenset(), needed: frozenset[str] = frozenset(),
                  is_part: bool = False, **also: Any) -> type[Block]:
-    """A block of the arguments of a class or function.
+    """Return a block of the arguments of a class or function.
 
     Args:
-        target: the class or function. Parameters without annotation, as BasicSR's, are of the type of their default;
-            whole numbers and others are then not told apart.
-        given: parameters that the program fills in.
-        needed: parameters that must be there although they have a default.
-        is_part: whether parameters without a default may be missing, as the network around this one gives some.
-        also: keys besides the parameters, and their types; None is the default.
+        target: the class or function. A parameter without annotation, as in BasicSR, takes the type of its default;
+            whole numbers then count as numbers.
+        given: parameters that the program sets.
+        needed: parameters that are required although they have a default.
+        is_part: whether parameters without a default are optional, as the surrounding network sets some.
+        also: additional keys and their types; their default is None.
     """
     try:
         parameters = inspect.signature(target, eval_str=True).parameters.values()
-    except NameError:  # annotations that only a type checker can follow
+    except NameError:  # annotations that only a type checker can resolve
         parameters = inspect.signature(target).parameters.values()
     fields = {'type': (str, ...), **{name: (kind | None, None) for name, kind in also.items()}}
     config = {}
     for parameter in parameters:
-        if parameter.kind == parameter.VAR_KEYWORD and not is_from(target, 'basicsr'):  # BasicSR's swallow mistakes
+        if parameter.kind == parameter.VAR_KEYWORD and not is_from(target, 'basicsr'):  # BasicSR's hide mistakes
             config = {'extra': 'allow'}
         elif parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and parameter.name not in given:
             default = None if is_part and parameter.default is parameter.empty else parameter.default
             is_needed = default is parameter.empty or parameter.name in needed
             fields[parameter.name] = (type_of(parameter), ... if is_needed else default)
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', UserWarning)  # parameters named as a method of pydantic's
+        warnings.simplefilter('ignore', UserWarning)  # parameters named like a method of pydantic's
         base = type(target.__name__, (Arguments,), {'model_config': config}) if config else Arguments
         return create_model(target.__name__, __base__=base, **fields)
 
 
 def type_of(parameter: inspect.Parameter) -> Any:
-    """Of the annotation, or else of the default."""
+    """Return the type of a parameter, from its annotation or else from its default."""
     if parameter.annotation is not parameter.empty:
         return as_in_yaml(parameter.annotation)
     for kind, allowed in ((bool, bool), (int | float, float), (str, str)):
@@ -94,7 +94,7 @@ def type_of(parameter: inspect.Parameter) -> Any:
 
 
 def as_in_yaml(annotation: Any) -> Any:
-    """The type of an argument as a YAML file can give it: lists for tuples, text for paths, blocks for networks."""
+    """Return the type of an argument as YAML states it: lists for tuples, text for paths, blocks for networks."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if isinstance(annotation, str):
         return Any
@@ -110,13 +110,13 @@ def as_in_yaml(annotation: Any) -> Any:
 
 
 class Registered:
-    """Marks a field as a block `{type: NAME, arguments}`.
+    """Mark a field as a block `{type: NAME, arguments}`.
 
     Args:
-        what: what has such a name, in a word.
-        known: all that is registered, by name; a function, as classes may register themselves later.
-        block: gives the block of what is registered; None: it is not checked.
-        trial: builds the thing, which then refuses values of the right type that make no sense.
+        what: kind of thing that the name selects, such as 'network'.
+        known: returns everything registered, by name; a function, as classes may be registered later.
+        block: returns the option block of a registered thing, or None to skip the check.
+        trial: builds the thing, to reject values of the right type that are not valid.
     """
 
     def __init__(self, what: str, known: Callable[[], Mapping[str, Any]],
@@ -125,10 +125,10 @@ class Registered:
         self.what, self.known, self.block, self.trial = what, known, block, trial
 
     def check(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Returns the options: arguments as they are, those that a class states with defaults filled in.
+        """Check the options of a block, and return them. Classes that state their options get defaults filled in.
 
         Raises:
-            ValidationError, PydanticCustomError: something is wrong with them.
+            ValidationError, PydanticCustomError: an option is wrong.
         """
         try:
             target = find(self.known(), options.get('type'), self.what)
@@ -145,7 +145,7 @@ class Registered:
         return options
 
     def read(self, options: Any, prefix: str = '') -> dict[str, Any]:
-        """`check` for a block on its own; raises ValueError as `Block.read` does."""
+        """Check a block on its own; raise ValueError as `Block.read` does."""
         try:
             return TypeAdapter(Annotated[dict[str, Any], self]).validate_python(options, strict=True)
         except ValidationError as error:
@@ -155,22 +155,22 @@ class Registered:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {'kind': self}  # for `json_schema`, as networks may be parts of each other without end
+        return {'kind': self}  # `json_schema` resolves it, as networks can contain each other without end
 
 
 def try_out(build: Callable[[], Any]) -> Any:
-    """Builds something without memory for its weights; None where it cannot be built so.
+    """Build something without memory for its weights; return None if that is not possible.
 
     Raises:
-        PydanticCustomError: it refuses its arguments, or a file that they name is missing.
+        PydanticCustomError: the arguments are rejected, or name a missing file.
     """
     try:
         with warnings.catch_warnings(), torch.device('meta'):
-            warnings.simplefilter('ignore')  # weights from a file go nowhere
+            warnings.simplefilter('ignore')  # weights from a file are dropped
             return build()
     except (ValueError, OSError) as error:
         raise refuse(f': {error}') from error
-    except Exception:  # code that cannot do without memory; what is wrong beyond that shows when it is really built
+    except Exception:  # code that needs memory; other errors show in the real build
         return None
 
 
@@ -179,7 +179,7 @@ def entries(registry: Registry) -> dict[str, Callable]:
 
 
 def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    """Those of torch that a training loop can use: neither with a closure (LBFGS) nor for sparse gradients only."""
+    """Return torch's optimisers that suit a training loop: no closure (LBFGS), not only sparse gradients."""
     return {
         name: optimizer for name, optimizer in vars(torch.optim).items()
         if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer)
@@ -189,7 +189,7 @@ def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
 def try_loss(target: Callable, arguments: dict[str, Any]) -> None:
     if arguments.get('reduction') == 'none':
         raise ValueError("reduction must be mean or sum, which make one number of a batch, but is 'none'")
-    if target is not LOSS_REGISTRY.get('PerceptualLoss'):  # which may fetch the weights of VGG
+    if target is not LOSS_REGISTRY.get('PerceptualLoss'):  # it may download the weights of VGG
         target(**arguments)
 
 

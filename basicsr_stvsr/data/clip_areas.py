@@ -1,4 +1,4 @@
-"""Parts of clips: some of their frames, and a rectangle of each, as the test protocols of papers cut them out."""
+"""Parts of clips: a range of frames and a rectangle in each, as the test protocols of papers define them."""
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -17,15 +17,15 @@ def check_span(span: list[int]) -> list[int]:
 
 
 Span = Annotated[list[Positive], Field(min_length=2, max_length=2), AfterValidator(check_span)]
-# Counted from 1, the last one included; what is not named is used whole.
+# Counted from 1, the last one included; omitted sides are used whole.
 ClipArea = dict[Literal['rows', 'columns', 'frames'], Span]
 
 
 class AreaReader(DerivedReader):
-    """Another reader's clips, cut to areas.
+    """Clips of another reader, cropped to areas.
 
     Args:
-        reader: where the frames come from.
+        reader: reader of the whole clips.
         areas: clip -> its area; other clips stay whole.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Windows of clips for training and whole clips for testing, from folders, LMDBs or videos alike.
+"""Windows of clips for training and whole clips for testing, from folders, LMDBs or videos.
 
-Shapes: T GT frames of a window, T' LR frames of it, U output frames of a test clip, C channels of `color`, s = scale.
-With temporal_scale 2 the LR clip has every second frame: T = 2T' - 1.
+Shapes: T GT frames in a window, T' LR frames in it, U output frames of a test clip, C channels of `color`, s = scale.
+With temporal_scale 2 the LR clip holds every second frame: T = 2T' - 1.
 """
 import random
 from collections import Counter
@@ -39,8 +39,8 @@ from .lq_frames import (
 from .samples import SampleDataset, TrainSamples, check_cache, clip_tensor, seed_worker
 from .video_degradation import VideoDegradation
 
-_NUM_SAMPLED = 16  # clips whose frames are looked at, to guess the size of all
-# What each path must be.
+_NUM_SAMPLED = 16  # clips of which a frame is read, to estimate the size of all
+# Check that each path must pass.
 _PATHS: dict[str, Callable[[Path], bool]] = {
     'dataroot_gt': Path.exists, 'dataroot_lq': Path.exists, 'dataroot_blurred': Path.exists,
     'dataroot_lq_sharp': Path.exists, 'meta_info_file': Path.is_file, 'dataroot_flow': Path.is_dir
@@ -48,7 +48,7 @@ _PATHS: dict[str, Callable[[Path], bool]] = {
 
 
 def _first_match(clip: str, patterns: Iterable[str]) -> str | None:
-    """The name of the clip itself, brackets and all, or else the first pattern that it matches."""
+    """Return the clip's own name, brackets included, or else the first pattern that it matches."""
     return clip if clip in patterns else next((pattern for pattern in patterns if fnmatchcase(clip, pattern)), None)
 
 
@@ -58,7 +58,7 @@ def _unmatched(option: str, patterns: Iterable[str], clips: Sequence[str]) -> Va
 
 
 class _ClipDataset(SampleDataset):
-    """What both data sets share: readers, and the pairing of GT and LR clips.
+    """Base of both data sets: opens readers, and pairs GT and LR clips.
 
     Attributes:
         gt, lq, lq_sharp, blurred: readers; None where the options name no such data.
@@ -87,7 +87,7 @@ class _ClipDataset(SampleDataset):
         self._paired = [reader for reader in (self.lq, self.lq_sharp, self.blurred) if isinstance(reader, PairedReader)]
 
     def frame_names(self, clip: str) -> list[str]:
-        """Names of the output frames of a clip, see `__getitem__`."""
+        """Return the names of a clip's output frames, see `__getitem__`."""
         frames = self._frames[clip]
         if self.gt is None and self.temporal_scale == 1:
             return self._lq_names(clip, frames.lq)
@@ -97,12 +97,12 @@ class _ClipDataset(SampleDataset):
         return names
 
     def true_frames(self, clip: str) -> range:
-        """Numbers of the output frames of a clip that have ground truth."""
+        """Return the numbers of a clip's output frames that have ground truth."""
         return self._frames[clip].gt
 
     @property
     def _read_color(self) -> Color:
-        """The colour space in which frames are read and degraded."""
+        """Colour space in which frames are read and degraded."""
         return self.color
 
     def _open(self, option: str, clips: Sequence[str] | None, frame_size: Sequence[int] | None) -> FrameReader:
@@ -117,7 +117,7 @@ class _ClipDataset(SampleDataset):
         return Path(getattr(self.settings, option)).expanduser()
 
     def _check_paths(self) -> None:
-        """One FileNotFoundError for all paths that are missing."""
+        """Raise one FileNotFoundError for all missing paths."""
         missing = [option for option, is_there in _PATHS.items()
                    if getattr(self.settings, option, None) and not is_there(self._path(option))]
         if missing:
@@ -131,7 +131,7 @@ class _ClipDataset(SampleDataset):
         if not self.settings.meta_info_file:
             return None
         path = self._path('meta_info_file')
-        # BasicSR's format: clip name, number of frames, shape.
+        # Lines in BasicSR's format: clip name, number of frames, shape.
         names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
         if len(set(names)) < len(names):
             twice = Counter(names).most_common(1)[0][0]
@@ -147,7 +147,7 @@ class _ClipDataset(SampleDataset):
         return kept
 
     def _open_paired(self, option: str, clips: Sequence[str] | None, ratio: int) -> PairedReader | None:
-        """Another version of the ground truth, which is `ratio` times larger; None where the options name none."""
+        """Open another version of the ground truth, `ratio` times smaller; return None where the options name none."""
         if not getattr(self.settings, option, None):
             return None
         reader = self._open(option, clips, None)
@@ -155,19 +155,21 @@ class _ClipDataset(SampleDataset):
             return PairedReader(reader, self.gt, self.clips, ratio=ratio, option=option)
 
     def _lq_source(self, blur_margin: int) -> CropSource:
-        """Where LR frames come from."""
+        """Return the source of LR frames."""
         if self.settings.motion_blur:
             return degraded(MotionBlurred(self.settings.motion_blur, blur_margin), self.degradation)
         return self._source(self.lq or self.blurred or self.gt, self.degradation)
 
     def _source(self, reader: FrameReader, degradation: Degradation | VideoDegradation | None) -> CropSource:
-        """LR frames: those of a reader, or made of its HR frames."""
+        """Return a source of LR frames: stored in a reader, or made from its HR frames."""
         if degradation is None:
             return Stored(reader)
         return degraded(GroundTruth() if reader is self.gt else Stored(reader), degradation)
 
     def _read_gt(self, clip: str, numbers: range) -> dict[int, np.ndarray]:
-        """Ground truth by number; with motion_blur the frames before and behind it too, where the clip has them."""
+        """Read ground truth by number. With motion_blur, also read the previous and the next frame where the clip has
+        them.
+        """
         if self.gt is None:
             return {}
         numbers = numbers[::-1] if numbers.step < 0 else numbers  # videos are decoded forward
@@ -177,18 +179,18 @@ class _ClipDataset(SampleDataset):
         return {number: self.gt.frame(clip, number) for number in numbers}
 
     def _lq_size(self, clip: str) -> tuple[int, int]:
-        """Height and width of the LR frames of a clip."""
+        """Return height and width of a clip's LR frames."""
         if self.gt is None:
             return self.lq.frame_size(clip)
         height, width = self.gt.frame_size(clip)
         return height // self.scale, width // self.scale
 
     def _lq_names(self, clip: str, indices: Sequence[int]) -> list[str]:
-        """Names of the LR frames, which are those of the frames that they are made of where they are not stored."""
+        """Return the names of LR frames. Frames that are not stored have the names of their GT frames."""
         return [(self.lq or self.gt).frame_name(clip, i) for i in indices]
 
     def _read_lq_flows(self, clip: str, indices: Sequence[int], size: tuple[int, int]) -> list[np.ndarray]:
-        """Stored flows between LR frames, by the names that these have in their files."""
+        """Read stored flows between LR frames, by the names of these in their files."""
         stored_name = self.lq.stored_name[clip] if isinstance(self.lq, PairedReader) else clip
         return self.lq_flow.read(stored_name, self._lq_names(clip, indices), size)
 
@@ -202,15 +204,15 @@ class _ClipDataset(SampleDataset):
 class STVSRClipDataset(TrainSamples, _ClipDataset):
     """Random crops of windows of consecutive frames, for training.
 
-    Every window of every clip is one index. Clips shorter than a window are left out, and counted in the log.
+    Every window of every clip is one index. Clips shorter than a window are skipped; the log says how many.
 
     Args:
         opt: see `ClipTrainOptions`.
 
     Raises:
-        FileNotFoundError: a path of the options does not exist; the message says how to make it.
+        FileNotFoundError: a path of the options does not exist; the message says how to create it.
         FrameReadError: damaged data, see `frames`.
-        ValueError: an unknown or impossible option, no window, or GT and LR clips that do not fit.
+        ValueError: an unknown or impossible option, no window, or GT and LR clips that do not match.
     """
 
     options = ClipTrainOptions
@@ -236,7 +238,7 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
         return len(self._windows)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
-        """A training sample, see `TrainSamples`; key is clip and first frame of the window, 'clip/frame'."""
+        """Return a training sample, see `TrainSamples`. Its key is 'clip/frame', with the first frame of the window."""
         seed_worker()
         number, start, interval = self._windows[index].tolist()
         clip = self.clips[number]
@@ -263,12 +265,12 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
     def _source(self, reader: FrameReader, degradation: Degradation | VideoDegradation | None) -> CropSource:
         if not self.settings.cache:
             return super()._source(reader, degradation)
-        if isinstance(degradation, VideoDegradation):  # random: HR frames alone are kept
+        if isinstance(degradation, VideoDegradation):  # random: cache only HR frames
             return super()._source(reader if reader is self.gt else CachedReader(reader), degradation)
         return Stored(CachedReader(reader, degradation and partial(degrade_whole, degradation=degradation)))
 
     def _read_flows(self, clip: str, indices: Sequence[int]) -> list[np.ndarray]:
-        """The flows from both neighbours to every frame between, in the order of time of the window."""
+        """Read the flows from both neighbours to each intermediate frame, in playing order of the window."""
         if not self.middle_flows:
             return []
         size, name = self._files.frame_size(clip), partial(self.gt.frame_name, clip)
@@ -279,7 +281,7 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
         return [area_mean(flow, factor) / factor for flow in flows] if factor > 1 else flows
 
     def _random_crop(self, clip: str, lq_h: int, lq_w: int) -> Box:
-        """Top, left, bottom and right of a crop, in LR pixels."""
+        """Draw a crop: top, left, bottom and right in LR pixels."""
         if self.gt_size is None:
             return 0, 0, lq_h, lq_w
         size = self.gt_size // self.scale
@@ -292,19 +294,19 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
 
     def cache_bytes(self) -> float:
         clips = [self.clips[number] for number in np.unique(self._windows[:, 0])]
-        # A frame of a few clips tells enough: decoding one of each would take minutes for a large set.
+        # Decode a frame of a few clips only: one frame of every clip would take minutes for a large set.
         sizes = [self.gt.frame_size(clip) for clip in clips[::-(-len(clips) // _NUM_SAMPLED)]]
         num_pixels = np.mean([height * width for height, width in sizes])
         has_sharp = self.settings.lq_sharp or self.lq_sharp is not None
         is_random = isinstance(self.degradation, VideoDegradation)
-        # Versions of HR and LR frames that are kept
+        # Versions of HR and LR frames in the cache
         num_hr = 1 + (is_random and self.blurred is not None)
         num_lq = (self.settings.motion_blur is None and not is_random) + has_sharp
         frame_bytes = NUM_CHANNELS[self.color] * num_pixels * (num_hr + num_lq / self.scale**2)
         return frame_bytes * sum(map(self.gt.num_frames, clips))
 
     def _list_windows(self) -> np.ndarray:
-        """Rows of (number of the clip, first frame, interval); an array, which forked workers share."""
+        """Return rows of (number of the clip, first frame, interval), as an array that forked workers share."""
         intervals, weights = self.settings.interval_list, self.settings.clip_weights
         stride = self.settings.frame_stride
         unused = set(weights)
@@ -317,7 +319,7 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
             pattern = _first_match(clip, weights)
             if pattern is not None:
                 unused.discard(pattern)
-                # Row k comes weight times, rounded so that the sum over the clip is right.
+                # Row k occurs weight times, rounded so that the sum over the clip is right.
                 rows = [rows[int(k / weights[pattern])] for k in range(round(weights[pattern] * len(rows)))]
             windows += rows
         if unused:
@@ -336,20 +338,20 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
 class STVSRTestDataset(_ClipDataset):
     """Whole clips in the order of their names, with or without ground truth.
 
-    With ground truth and temporal_scale 2, the LR clip is every second frame from the first on, and a last GT frame
-    that no output belongs to is dropped: U = 2T' - 1. LR clips that were written with every second frame are
-    recognised by their number of frames, also where the ground truth lacks the first and the last of them, as that of
-    FISR does: U = 2T' - 3. Without ground truth all frames of dataroot_lq are given.
+    With ground truth and temporal_scale 2, the LR clip is every second frame, starting with the first. A last GT frame
+    without a matching output is dropped: U = 2T' - 1. LR clips stored with every second frame are recognised by their
+    number of frames. The ground truth may lack the first and the last of the LR frames, as that of FISR does: U = 2T' -
+    3. Without ground truth, samples hold all frames of dataroot_lq.
 
-    Of Y alone, the chroma of the LR frames comes with the sample, so that what is restored can be shown in colours.
+    With color 'y', samples include the chroma of the LR frames, so that results can be shown in colour.
 
     Args:
         opt: see `ClipTestOptions`.
 
     Raises:
-        FileNotFoundError: a path of the options does not exist; the message says how to make it.
+        FileNotFoundError: a path of the options does not exist; the message says how to create it.
         FrameReadError: damaged data, see `frames`.
-        ValueError: an unknown or impossible option, a clip that is too short, or GT and LR clips that do not fit.
+        ValueError: an unknown or impossible option, a clip that is too short, or GT and LR clips that do not match.
     """
 
     options = ClipTestOptions
@@ -359,9 +361,9 @@ class STVSRTestDataset(_ClipDataset):
         if self.settings.clip_areas:
             self.gt = self._open_areas()
         self.degradation = None if self.lq else build_degradation(self.settings.degradation, self.scale)
-        # Flow is estimated on whole frames, whose last rows and columns may be left out of what is scored.
+        # Flow is estimated on whole frames; their last rows and columns may not be scored.
         self._lq = self._lq_source(blur_margin=self.scale)
-        # Whether the numbers of frames fit shows here, before an evaluation that takes hours.
+        # Check the numbers of frames now, before an evaluation that takes hours.
         if self.blurred:
             with self._told_where():
                 self.blurred.check_frame_counts()
@@ -371,21 +373,20 @@ class STVSRTestDataset(_ClipDataset):
         return len(self.clips)
 
     def num_input_frames(self, index: int) -> int:
-        """T' of a clip, without reading it."""
+        """Return T' of a clip without reading it."""
         return len(self._frames[self.clips[index]].lq)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str | list[str]]:
-        """A clip.
+        """Return a clip.
 
         Returns:
             lq: (T', C, h, w) float, 0-1, of `color`.
             lq_chroma: (T', 2, h, w) float, 0-1: U and V of the LR frames; only with color 'y'.
             gt: (U, C, sh, sw) float, 0-1, of `color`; only with ground truth.
-            gt_start: number of the first of them, counted from the first LR frame; only with ground truth.
+            gt_start: number of the first GT frame, counted from the first LR frame; only with ground truth.
             lq_flow: (T' - 1, 2, 2, h, w) float, pixels; only with flow_opt, see `LQFlow`.
             key, folder: the name of the clip.
-            frame_names: names of the output frames, 2T' - 1 or T'; of those that no file has, their numbers as
-                '00000000'.
+            frame_names: names of the output frames, 2T' - 1 or T'. Frames without a file are numbered, from '00000000'.
         """
         clip = self.clips[index]
         frames = self._frames[clip]
@@ -398,7 +399,7 @@ class STVSRTestDataset(_ClipDataset):
         if not h * w:
             raise ValueError(f'{self._where}: the LR frames of clip {clip!r} are {lq[0].shape[0]}x{lq[0].shape[1]} '
                              f'(h x w), smaller than lq_size_multiple {self.settings.lq_size_multiple}')
-        if self.lq_flow:  # of whole frames, before they are cut
+        if self.lq_flow:  # on whole frames, before they are cropped
             flows = (self._read_lq_flows(clip, frames.lq, lq[0].shape[:2]) if self.lq_flow.is_stored
                      else self.lq_flow.estimate(lq))
             item |= {key: flow[..., :h, :w] for key, flow in self.lq_flow.to_sample(flows, len(lq)).items()}
@@ -416,14 +417,14 @@ class STVSRTestDataset(_ClipDataset):
         return 'yuv' if self.color == 'y' else self.color
 
     def _to_clip(self, frames: Sequence[np.ndarray]) -> Tensor:
-        """Frames as they are read -> what a sample has of them."""
+        """Convert frames from the colour space they are read in to that of the sample."""
         return clip_tensor([convert_frame(frame, self._read_color, self.color) for frame in frames])
 
     def _open_areas(self) -> FrameReader:
-        """The ground truth, cut as clip_areas says.
+        """Crop the ground truth as clip_areas says.
 
         Raises:
-            ValueError: a pattern that no clip has, or an area beyond its clip.
+            ValueError: a pattern matches no clip, or an area reaches beyond its clip.
         """
         areas = self.settings.clip_areas
         pattern_of = {clip: _first_match(clip, areas) for clip in self.gt.clips}
@@ -436,7 +437,7 @@ class STVSRTestDataset(_ClipDataset):
             raise ValueError(f'{self._where}: clip_areas: {error}') from None
 
     def _plan(self, clip: str) -> 'ClipFrames':
-        """Which frames of a clip are read, from the numbers of frames there are."""
+        """Decide which frames of a clip to read, from the numbers of frames."""
         step = self.temporal_scale
         num_lq = self.lq.num_frames(clip) if self.lq else None
         num_gt = self.gt.num_frames(clip) if self.gt else None
@@ -461,7 +462,7 @@ class STVSRTestDataset(_ClipDataset):
                              f'{" or ".join(expected) or "an odd number of true frames"}')
         num_out = min(num_out, self.settings.num_frame or num_out)
         num_in = (num_out - 1) // step + 1
-        if num_in < step:  # between one frame and nothing there is nothing to interpolate
+        if num_in < step:  # one frame has nothing to interpolate
             raise ValueError(f'{self._where}: clip {clip!r} gives {num_in} LR frame, temporal_scale 2 needs two')
         num_out = step * (num_in - 1) + 1
         gt = range(start, min(num_out, start + num_gt)) if num_gt else range(0)
@@ -471,6 +472,6 @@ class STVSRTestDataset(_ClipDataset):
 class ClipFrames(NamedTuple):
     """Frames of a test clip."""
 
-    num_out: int  # frames out, numbered from the first LR frame
-    lq: range  # which LR frames are read
-    gt: range  # which frames out have ground truth, whose files begin with the first of them
+    num_out: int  # output frames, numbered from the first LR frame
+    lq: range  # LR frames to read
+    gt: range  # output frames that have ground truth; the GT files start with the first of them

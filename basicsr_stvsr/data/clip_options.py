@@ -30,84 +30,87 @@ def check_odd(number: int) -> int:
 
 
 class MotionBlurOptions(Block):
-    """`datasets.<name>.motion_blur`: LR frames are made of ground truth that is blurred as a longer exposure would."""
+    """`datasets.<name>.motion_blur`: make LR frames from ground truth with synthetic motion blur, as from a longer
+    exposure.
+    """
 
     exposure: Annotated[
         float | Annotated[list[float], Field(min_length=2, max_length=2)], AfterValidator(check_exposure)] = 0.5
-    """How long the shutter is open, as a share of the time from one frame to the next; or [lowest, highest], drawn for
-    every sample, in tests by the name of the clip. A camera reaches 1; up to 2 is for clips that move little."""
+    """Exposure time as a share of the frame interval, or [lowest, highest] to draw from: per sample in training, by the
+    name of the clip in tests. A real camera reaches 1; use up to 2 for clips with little motion."""
     num_frame: Annotated[Positive, AfterValidator(check_odd)] = 7
-    """Of how many sub-frames a blurred frame is the mean; odd."""
+    """Number of sub-frames to average for a blurred frame; odd."""
 
     def draw_exposure(self, uniform: Callable[[float, float], float]) -> float:
-        """The exposure of a sample; `uniform` draws a number between two others."""
+        """Return the exposure of a sample; `uniform` draws a number between two others."""
         return uniform(*self.exposure) if isinstance(self.exposure, list) else self.exposure
 
 
 class ClipFiles(Block):
-    """Clips: where they are."""
+    """Clips: where to find them."""
 
     dataroot_gt: str | Path | None = None
     """Clips as a folder, an LMDB, a video file or a folder of videos, raw ones (.yuv) included."""
     dataroot_lq: str | Path | None = None
-    """The same for the LR clips; default: LR frames are made from dataroot_gt, cut to a multiple of scale."""
+    """LR clips, in the same forms as dataroot_gt; default: made from dataroot_gt, cropped to a multiple of scale."""
     dataroot_blurred: str | Path | None = None
-    """Blurred versions of the clips of dataroot_gt, of the same size, of which LR frames are made in its place."""
+    """Blurred clips of the same size as dataroot_gt. LR frames are made from them instead."""
     frame_size: FrameSize | None = None
-    """[height, width] of .yuv files, those of dataroot_gt or, without it, of dataroot_lq; default: what their names
-    tell, such as foreman_176x144.yuv (width first) or foreman_qcif.yuv."""
+    """[height, width] of the .yuv files in dataroot_gt or, without it, dataroot_lq. Default: from their names, such as
+    foreman_176x144.yuv (width first) or foreman_qcif.yuv."""
     meta_info_file: str | Path | None = None
-    """A text file with a clip name at the start of each line; default: every clip."""
+    """Text file with a clip name at the start of each line; default: all clips."""
     clips: str | None = None
-    """A pattern such as '00001/*' that the names of the clips must match; default: every clip."""
+    """Pattern that the names of the clips must match, such as '00001/*'; default: all clips."""
     stored_color: StoredColor = 'rgb'
-    """That of the files; an image of YUV has Y, U, V where others have R, G, B. Of .yuv files it is yuv in any case."""
+    """Colour space of the files. yuv images hold Y, U, V in place of R, G, B. .yuv files are always yuv."""
 
 
 class ClipTrainFiles(ClipFiles):
-    """Clips for training: where they are, and which windows are taken of them."""
+    """Clips for training: where to find them, and which windows to use."""
 
     dataroot_gt: str | Path
     """Clips as a folder, an LMDB, a video file or a folder of videos, raw ones (.yuv) included."""
     dataroot_lq: str | Path | None = None
-    """The same for the LR clips, at the full frame rate; default: LR frames are made from dataroot_gt."""
+    """LR clips, in the same forms as dataroot_gt, at the full frame rate; default: make LR frames from dataroot_gt."""
     dataroot_lq_sharp: str | Path | None = None
-    """Sharp versions of the LR clips, at the full frame rate, for networks that learn to deblur: the sample has them
-    as lq_sharp."""
+    """Sharp versions of the LR clips, at the full frame rate, for networks that learn to deblur. Samples hold them as
+    lq_sharp."""
     dataroot_flow: str | Path | None = None
-    """Precomputed flows to the frames between the LR frames, a folder or an LMDB (docs/datasets.md); needs
+    """Precomputed flows to the frames between the LR frames: a folder or an LMDB (docs/datasets.md). Needs
     interval_list [1] and temporal_scale 2."""
     reduce: Positive = 1
-    """Factor by which all frames are reduced first, by the mean of reduce x reduce pixels, so that their compression is
-    not learned; flows of dataroot_flow are reduced with them. gt_size counts pixels after that."""
+    """Factor by which to shrink all frames first, averaging reduce x reduce pixels, so that the network does not learn
+    their compression artefacts. Flows of dataroot_flow shrink too. gt_size counts pixels after that."""
     interval_list: list[Positive] = Field([1], min_length=1)
-    """Steps between the frames of a window; each gives its own windows."""
+    """Temporal strides within a window, in frames; each stride adds windows."""
     frame_stride: Positive = 1
-    """Frames from the start of one window to the start of the next."""
+    """Stride between the starts of two windows, in frames."""
     clip_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
-    """Pattern of clip names -> how often their windows come, relative to 1; the first pattern that matches counts."""
+    """Pattern of clip names -> how often to use their windows, relative to 1. The first match applies."""
 
 
 class StillsFiles(Block):
-    """Stills: photographs, and the motion that is made of them."""
+    """Stills: photographs, and the synthetic motion to give them."""
 
     stills: str | Path
-    """A folder of photographs, and of folders of them: one sample each. Cutouts of others pass in front."""
+    """Folder of photographs, searched with its subfolders. Each photograph gives one sample, with cutouts of others
+    moving in front."""
     max_motion: float = Field(24, ge=0)
-    """No point moves by more HR pixels a frame; slow motion is more frequent than fast one."""
+    """Largest motion of any point, in HR pixels per frame. Slow motion is drawn more often than fast motion."""
     max_layers: Count = 3
-    """Largest number of cutouts in front of the photograph; each moves on its own."""
+    """Largest number of cutouts in front of the photograph. Each moves independently."""
     min_reduce: float = Field(1, ge=1)
-    """Smallest factor by which photographs are reduced, which hides their compression and noise. Their shorter side
-    must be at least gt_size times min_reduce."""
+    """Smallest factor by which to shrink photographs, to hide their compression and noise. Their shorter side must be
+    at least gt_size times min_reduce."""
     max_reduce: float = Field(2, ge=1)
-    """Largest such factor, as far as photographs are large enough; each sample draws one."""
+    """Largest such factor, as far as the size of the photograph allows. Each sample draws one."""
     exact_flow: bool = True
-    """Whether samples have the exact flow to the frames between the LR frames, as with dataroot_flow; only with
+    """Whether samples hold the exact flow to the frames between the LR frames, as with dataroot_flow. Applies only to
     temporal_scale 2."""
 
     def has_flow(self, temporal_scale: int) -> bool:
-        """Whether samples have the flow to the frames between two LR frames."""
+        """Return whether samples hold the flow to the frames between two LR frames."""
         return self.exact_flow and temporal_scale == 2
 
     @model_validator(mode='after')
@@ -119,24 +122,24 @@ class StillsFiles(Block):
 
 
 class SampleOptions(DatasetOptions):
-    """Samples of clips: what the data sets of this package share."""
+    """Samples of clips: options that the data sets of this package share."""
 
     degradation: DegradationBlock | None = None
-    """How LR frames are made: {type: bicubic}, MATLAB's; {type: gaussian, sigma, kernel_size, border, rounding},
-    blurred and sampled; {type: blur_bicubic, sigma, kernel_size, border}, blurred and made smaller by bicubic; {type:
-    video, blur, resize, noise, codec, margin}, at random as real footage is, for color rgb; default: bicubic."""
+    """How to make LR frames. {type: bicubic}: MATLAB's bicubic, the default; {type: gaussian, sigma, kernel_size,
+    border, rounding}: blur and subsample; {type: blur_bicubic, sigma, kernel_size, border}: blur, then bicubic; {type:
+    video, blur, resize, noise, codec, margin}: random degradations of real footage, for color rgb."""
     motion_blur: MotionBlurOptions | None = None
-    """{exposure, num_frame}: LR frames are made of ground truth that is blurred before, as the mean of num_frame
-    sub-frames, interpolated along optical flow, over an exposure of this share of the time from one frame to the next,
-    0.5 and 7 by default; exposure may be [lowest, highest]. Default: of ground truth as it is."""
+    """{exposure, num_frame}: make LR frames from blurred ground truth. A blurred frame averages num_frame sub-frames,
+    interpolated along optical flow, over the exposure: a share of the frame interval, or a range [lowest, highest].
+    Defaults: exposure 0.5, num_frame 7. Without this option nothing is blurred."""
     temporal_scale: Literal[1, 2] = 2
-    """2 gives every second LR frame, 1 gives all of them."""
+    """2: samples hold every second LR frame; 1: all of them."""
     color: Color = 'rgb'
-    """Colour space of the samples, the network's: rgb; yuv, 8 bits of BT.601 studio swing; or y, the first plane of yuv
-    alone, of which LR frames are made."""
+    """Colour space of the samples: rgb; yuv, 8 bits of BT.601 studio swing; or y, the luma plane of yuv alone, from
+    which LR frames are made. Must fit the network."""
     flow_opt: Flow | None = None
-    """Where the flow between the LR frames comes from, for networks that need it: an estimator such as {type: DISFlow},
-    or files, {type: FlowFiles, root: ...}."""
+    """Source of the flow between LR frames, for networks that need it: an estimator such as {type: DISFlow}, or files,
+    {type: FlowFiles, root: ...}."""
 
     @model_validator(mode='after')
     def check_blur(self) -> Self:
@@ -159,36 +162,37 @@ class TrainSampleOptions(SampleOptions):
     """Samples for training: random crops of windows of frames."""
 
     lq_sharp: bool = False
-    """Whether samples have sharp LR frames as lq_sharp without files of them: made of ground truth by MATLAB's
-    bicubic."""
+    """Whether samples hold sharp LR frames as lq_sharp, made from ground truth with MATLAB's bicubic. Use
+    dataroot_lq_sharp for files."""
     num_frame: Positive = 3
-    """Frames of a window, T; odd where temporal_scale is 2."""
+    """Frames in a window, T; odd with temporal_scale 2."""
     gt_size: Positive | None = None
-    """Side of the GT crop, a multiple of scale; default: the whole frame."""
+    """Side length of the GT crop, a multiple of scale; default: the whole frame."""
     crop_stride: Positive | None = None
-    """Crops begin at multiples of so many GT pixels, which is a multiple of scale; default: scale, any LR pixel."""
+    """Grid of the crop positions in GT pixels, a multiple of scale; default: scale, so that crops start at any LR
+    pixel."""
     random_reverse: bool = False
-    """Whether half of the windows are played backwards."""
+    """Whether to play half of the windows backwards."""
     use_hflip: bool = False
-    """Whether half of the windows are mirrored, as BasicSR's `augment` does."""
+    """Whether to mirror half of the windows, as BasicSR's `augment` does."""
     use_rot: bool = False
-    """Whether windows are also flipped upside down and turned by 90 degrees, each half of the time."""
+    """Whether to also flip windows upside down and turn them by 90 degrees, each half of the time."""
     flow_strides: list[Literal[1, 2]] = Field([1], min_length=1)
-    """Between which LR frames flow_opt gives the flow: 1, neighbours; 2, every second one and the next such, which the
-    training of FISR needs too."""
+    """Pairs of LR frames for which flow_opt gives the flow. 1: neighbours; 2: every second frame and the next such.
+    Training FISR needs both."""
     flow_margin: Count = 32
-    """LR pixels around a crop that an estimator of flow_opt sees as well: of what moves in from outside, a crop alone
-    shows no counterpart, as it does in tests, where frames are whole. FISR's authors estimated on crops: 0."""
+    """Extra LR pixels around a crop for the flow estimator of flow_opt. They show what moves in from outside, as the
+    whole frames of a test do. FISR's authors estimated flow on crops: 0."""
     blur_margin: Count = 32
-    """HR pixels around a crop on which motion_blur estimates its flow as well, for the same reason."""
+    """Extra HR pixels around a crop on which motion_blur estimates its flow, for the same reason."""
     cache: bool = False
-    """Whether decoded frames, and LR frames made of them, stay in memory, in each worker by itself; for small sets. All
-    workers of a process may take half of the main memory. What motion_blur and a degradation of type video make is made
-    anew each time."""
+    """Whether each worker keeps decoded frames, and LR frames made from them, in memory; for small data sets. The
+    workers of a process may use half of the main memory together. Results of motion_blur and of degradation type video
+    are not kept."""
 
     @property
     def optional_keys(self) -> set[str]:
-        """The keys of a sample that depend on where it comes from."""
+        """Keys that samples hold only with some options."""
         return {'lq_sharp'} if self.lq_sharp else set()
 
     @model_validator(mode='after')
@@ -207,7 +211,7 @@ class TrainSampleOptions(SampleOptions):
 
 
 class ClipOptions(SampleOptions, ClipFiles):
-    """`datasets.<name>` of clips: where they are, and what samples are made of them."""
+    """`datasets.<name>` of clips: where to find them, and how to make samples."""
 
     @model_validator(mode='after')
     def check_lq(self) -> Self:
@@ -237,7 +241,7 @@ class ClipTrainOptions(TrainSampleOptions, ClipTrainFiles, ClipOptions):
 
 
 class StillsOptions(TrainSampleOptions, StillsFiles):
-    """`datasets.<name>` of type STVSRStillsDataset: clips of known motion, made of photographs, for training."""
+    """`datasets.<name>` of type STVSRStillsDataset: clips of known motion, made from photographs, for training."""
 
     @property
     def optional_keys(self) -> set[str]:
@@ -256,20 +260,20 @@ class Source(Block):
     """Source: one of the roots of a mixed data set."""
 
     weight: float = Field(1, gt=0)
-    """Share of the samples that come from this source, relative to the other weights, whatever its number of
-    windows."""
+    """Share of the samples from this source, relative to the other weights. The number of its windows does not
+    matter."""
 
 
 class ClipSource(Source, ClipTrainFiles):
-    """`datasets.<name>.sources` with `dataroot_gt`: clips, as `STVSRClipDataset` has them."""
+    """`datasets.<name>.sources` with `dataroot_gt`: clips, as in `STVSRClipDataset`."""
 
 
 class StillsSource(Source, StillsFiles):
-    """`datasets.<name>.sources` with `stills`: photographs, as `STVSRStillsDataset` has them."""
+    """`datasets.<name>.sources` with `stills`: photographs, as in `STVSRStillsDataset`."""
 
 
 def read_source(options: Any) -> Any:
-    """A source, read by the class that its root asks for."""
+    """Read a source by the class that its root selects."""
     if not isinstance(options, dict):
         return options
     kinds = {'dataroot_gt': ClipSource, 'stills': StillsSource}
@@ -282,24 +286,24 @@ def read_source(options: Any) -> Any:
 
 
 class MixedOptions(TrainSampleOptions):
-    """`datasets.<name>` of type STVSRMixedDataset: samples of several roots, each with its weight, for training."""
+    """`datasets.<name>` of type STVSRMixedDataset: samples of several weighted sources, for training."""
 
     sources: list[Annotated[ClipSource | StillsSource, BeforeValidator(read_source)]] = Field(min_length=1)
-    """The roots: {dataroot_gt, weight, ...} with what belongs to clips alone, or {stills, weight, ...} with the options
-    of synthetic motion (docs/datasets.md)."""
+    """The roots: {dataroot_gt, weight, ...} with options of clips, or {stills, weight, ...} with options of synthetic
+    motion (docs/datasets.md)."""
 
     @property
     def optional_keys(self) -> set[str]:
-        return self.of_source(0).optional_keys  # the same for all sources, see check_sources
+        return self.of_source(0).optional_keys  # equal for all sources, see check_sources
 
     def of_source(self, number: int) -> ClipTrainOptions | StillsOptions:
-        """The options that a source would have as a data set by itself."""
+        """Return the options of a source as those of a separate data set."""
         source = self.sources[number]
         values = {name: getattr(self, name) for name in TrainSampleOptions.model_fields}
         values |= {name: getattr(source, name) for name in type(source).model_fields if name != 'weight'}
         if isinstance(source, StillsSource):
             return StillsOptions.model_validate(values | {'crop_stride': None})
-        # Files of sharp LR frames go before those that are made.
+        # Files of sharp LR frames take precedence over generated ones.
         return ClipTrainOptions.model_validate(values | {'lq_sharp': self.lq_sharp and not source.dataroot_lq_sharp})
 
     @model_validator(mode='after')
@@ -327,7 +331,7 @@ class MixedOptions(TrainSampleOptions):
         return self
 
 
-# Key of a sample that some sources may have and others not -> how to give it in all of them, or in none.
+# Key that only some sources may have -> how to give it in all of them, or in none.
 _WAYS = {
     'flow': 'dataroot_flow of every source of clips, or of none and exact_flow: false of stills',
     'lq_sharp': 'lq_sharp: true, for those without dataroot_lq_sharp',
@@ -338,17 +342,17 @@ class ClipTestOptions(ClipOptions):
     """`datasets.<name>` of type STVSRTestDataset: whole clips, for validation and testing."""
 
     num_frame: Positive | None = None
-    """Use the first frames only, as many as give at most this many output frames; default: all."""
+    """Use only the first frames, enough for at most this many output frames; default: all."""
     gt_start: Literal[0, 1] | None = None
-    """1: ground truth begins with the frame between the first two LR frames and ends with that between the last two, as
-    that of FISR's authors; 0: with the first LR frame; default: what the numbers of frames say, 0 where both fit."""
+    """First frame of the ground truth. 0: the first LR frame; 1: the frame between the first two LR frames, up to the
+    frame between the last two, as in the files of FISR's authors. Default: derived from the numbers of frames; 0 if
+    both fit."""
     clip_areas: dict[str, ClipArea] = {}
-    """Pattern of clip names -> the part of these clips of dataroot_gt that is used before anything else is done:
-    {rows: [first, last], columns: [first, last], frames: [first, last]}, counted from 1, the last one included, as
-    MATLAB does; what is not named is used whole, and the first pattern that matches counts. Not with dataroot_lq or
-    dataroot_blurred."""
+    """Pattern of clip names -> part of these clips of dataroot_gt to use, cut out first: {rows: [first, last], columns:
+    [first, last], frames: [first, last]}. Numbers start at 1 and include the last, as in MATLAB. Omitted keys use
+    everything; the first match applies. Not with dataroot_lq or dataroot_blurred."""
     lq_size_multiple: Positive = 1
-    """LR frames, and GT with them, are cut at the right and the bottom to a multiple of so many pixels."""
+    """Crop LR frames, and GT with them, at the right and bottom to a multiple of this many pixels."""
 
     @model_validator(mode='after')
     def check_data(self) -> Self:

@@ -1,5 +1,5 @@
-"""Low-resolution and blurred frames from sharp ones: MATLAB's bicubic, Gaussian blur with sampling or with bicubic,
-synthetic motion blur. What footage goes through, at random, is in `video_degradation`.
+"""Make low-resolution and blurred frames from sharp ones: MATLAB's bicubic, Gaussian blur followed by subsampling or
+bicubic, and synthetic motion blur. `video_degradation` has the random degradation of real footage.
 
 Frames are uint8 `(H, W, C)` or `(H, W)`, in any channel order; s = scale, an integer.
 """
@@ -21,7 +21,7 @@ __all__ = [
     'build_degradation', 'gaussian', 'gaussian_downsample', 'linear_light_average', 'mod_crop'
 ]
 
-# How a rule of the options is called in numpy. MATLAB's imresize mirrors the frame with its border pixel.
+# numpy's name of each border option. MATLAB's imresize mirrors the frame including its border pixel.
 _BORDERS = {'symmetric': 'symmetric', 'reflect': 'reflect', 'replicate': 'edge'}
 _ROUNDINGS = ('round', 'floor')
 
@@ -33,8 +33,8 @@ class Filter:
     Attributes:
         scale: s; the frame's height and width must be multiples of it.
         taps: weights of the filter, with the sum 1.
-        first: where the first tap of pixel k lies, relative to pixel s * k of what comes in.
-        border: what the filter sees outside of the frame: 'symmetric' (cba|abc), 'reflect' (cb|abc), 'replicate'.
+        first: offset of the first tap for output pixel k, relative to input pixel s * k.
+        border: padding of the frame: 'symmetric' (cba|abc), 'reflect' (cb|abc), 'replicate'.
     """
     scale: int
     taps: tuple[float, ...]
@@ -69,10 +69,10 @@ class Filter:
 
 @dataclass(frozen=True)
 class Degradation:
-    """Filters one after the other, rounded at the end: uint8 `(sH, sW, C)` -> `(H, W, C)`.
+    """A chain of filters with rounding at the end: uint8 `(sH, sW, C)` -> `(H, W, C)`.
 
-    The sums are in float64 and in the same order at every pixel, so that a crop comes out as in the whole frame, bit
-    for bit, when it is extended by `margin` pixels (or up to the border of the frame, where that is nearer).
+    Sums are in float64 and in the same order at every pixel. A crop that is extended by `margin` pixels, or up to the
+    border of the frame if that is nearer, therefore gives the same bits as the whole frame.
 
     Attributes:
         filters: see `Filter`.
@@ -99,7 +99,7 @@ class Degradation:
         return math.ceil(max(before, after) / self.scale) * self.scale
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """Degrades one frame.
+        """Degrade one frame.
 
         Raises:
             ValueError: the frame is not uint8 `(H, W[, C])`, or its size is no multiple of the scale.
@@ -112,7 +112,7 @@ class Degradation:
         out = frame.astype(np.float64)
         for step in self.filters:
             out = step(out)
-        # The sums carry an error of about 1e-13, which must not turn a whole number into the one below it.
+        # The sums have an error of about 1e-13. It must not turn a whole number into the next lower one.
         out = np.floor(out + (0.5 if self.rounding == 'round' else 0) + 1e-9)
         return np.clip(out, 0, 255).astype(np.uint8)
 
@@ -120,7 +120,7 @@ class Degradation:
 def bicubic(scale: int) -> Degradation:
     """MATLAB's `imresize(frame, 1 / scale, 'bicubic')` with antialiasing, the LR frames of most papers.
 
-    BasicSR's `imresize` is the same filter in float32, where about one value in 100,000 ends one grey level off.
+    BasicSR's `imresize` is the same filter in float32; about one value in 100,000 differs by one grey level.
     """
     centre = (scale - 1) / 2
     offsets = np.arange(math.floor(centre - 2 * scale) + 1, math.ceil(centre + 2 * scale))
@@ -136,10 +136,10 @@ def gaussian(scale: int,
              kernel_size: int = 13,
              border: str = 'reflect',
              rounding: str = 'round') -> Degradation:
-    """Gaussian blur, then the pixels [0::s, 0::s] ("BD" of the literature).
+    """Gaussian blur, then the pixels [0::s, 0::s] ("BD" in the literature).
 
-    Published LR frames differ in the details: DUF's have sigma 1.6, border 'replicate' and rounding 'floor'; those of
-    TecoGAN and FRVSR have sigma 1.5, 'reflect' and 'round'.
+    Published LR frames differ in the details. DUF uses sigma 1.6, border 'replicate' and rounding 'floor'. TecoGAN and
+    FRVSR use sigma 1.5, 'reflect' and 'round'.
 
     Args:
         scale: s.
@@ -156,13 +156,13 @@ def blur_bicubic(scale: int,
                  sigma: float = 2.0,
                  kernel_size: int = 5,
                  border: str = 'replicate') -> Degradation:
-    """Gaussian blur at full size, not rounded, then MATLAB's bicubic; the defaults are FSTRN's.
+    """Gaussian blur at full size without rounding, then MATLAB's bicubic; the defaults are FSTRN's.
 
     Args:
         scale: s.
         sigma: standard deviation, in HR pixels.
         kernel_size: number of taps, odd.
-        border: what the blur sees outside of the frame, see `Filter`; bicubic mirrors the blurred frame.
+        border: padding for the blur, see `Filter`; bicubic mirrors the blurred frame.
     """
     return Degradation((_gaussian_filter(1, sigma, kernel_size, border), *bicubic(scale).filters))
 
@@ -178,7 +178,7 @@ def _gaussian_filter(scale: int, sigma: float, kernel_size: int, border: str) ->
 
 
 def bicubic_downsample(frame: np.ndarray, scale: int) -> np.ndarray:
-    """`(sH, sW, C)` -> `(H, W, C)`, uint8, by `bicubic`."""
+    """Downsample a uint8 frame by `bicubic`: `(sH, sW, C)` -> `(H, W, C)`."""
     return bicubic(scale)(frame)
 
 
@@ -189,7 +189,7 @@ def gaussian_downsample(frame: np.ndarray,
                         kernel_size: int = 13,
                         border: str = 'reflect',
                         rounding: str = 'round') -> np.ndarray:
-    """`(sH, sW, C)` -> `(H, W, C)`, uint8, by `gaussian`."""
+    """Downsample a uint8 frame by `gaussian`: `(sH, sW, C)` -> `(H, W, C)`."""
     return gaussian(scale, sigma=sigma, kernel_size=kernel_size, border=border, rounding=rounding)(frame)
 
 
@@ -201,16 +201,15 @@ DegradationBlock = Annotated[dict[str, Any], _OPTIONS]  # in the options of a da
 
 
 def build_degradation(opt: dict | None, scale: int) -> Degradation | VideoDegradation:
-    """Builds the degradation that the options ask for.
+    """Build the degradation of a data set's options.
 
     Args:
-        opt: `{type: bicubic}`, `{type: gaussian, sigma, kernel_size, border, rounding}`,
-            `{type: blur_bicubic, sigma, kernel_size, border}` or `{type: video, blur, resize, noise, codec, margin}`;
-            None is bicubic.
+        opt: `{type: bicubic}`, `{type: gaussian, sigma, kernel_size, border, rounding}`, `{type: blur_bicubic, sigma,
+            kernel_size, border}` or `{type: video, blur, resize, noise, codec, margin}`; None is bicubic.
         scale: s.
 
     Raises:
-        ValueError: the type or another key is unknown, or a value is wrong; the message lists what there is.
+        ValueError: the type or another key is unknown, or a value is wrong; the message lists the choices.
     """
     arguments = dict(_OPTIONS.read(opt or {'type': 'bicubic'}, 'degradation.'))
     return DEGRADATIONS[arguments.pop('type')](scale, **arguments)
@@ -221,7 +220,7 @@ def _srgb_to_linear(value: np.ndarray) -> np.ndarray:
 
 
 def _linear_to_srgb(light: np.ndarray) -> np.ndarray:
-    # In place, and with OpenCV's power: six times as fast as one expression of numpy's
+    # In place, and with OpenCV's power: six times as fast as one numpy expression
     value = cv2.pow(light, 1 / 2.4).reshape(light.shape)
     value *= 1.055
     value -= 0.055
@@ -232,11 +231,11 @@ _LINEAR_OF_LEVEL = _srgb_to_linear(np.arange(256) / 255)
 
 
 def linear_light_average(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean of frames as a longer exposure would record it: taken in linear light, coded as sRGB again (IEC 61966-2-1).
+    """Average frames in linear light, as a longer exposure would, and encode the mean as sRGB (IEC 61966-2-1).
 
     Args:
-        frames: neighbouring frames, uint8, all of one shape. With an odd number of them, the middle frame is the sharp
-            one that belongs to the result.
+        frames: neighbouring uint8 frames of one shape. If their number is odd, the middle frame is the sharp ground
+            truth of the result.
 
     Returns:
         uint8, the shape of one frame.

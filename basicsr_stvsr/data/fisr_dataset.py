@@ -1,9 +1,9 @@
-"""The training files of FISR's authors: samples that are cut out already, with flows and warped frames beside them.
+"""The training files of FISR's authors: samples that are already cropped, with flows and warped frames.
 
-Paper: https://arxiv.org/abs/1912.07213.  Files: https://github.com/JihyongOh/FISR, which says what they hold.
+Paper: https://arxiv.org/abs/1912.07213.  Files: https://github.com/JihyongOh/FISR, with a description of their content.
 
-Shapes: N samples, h x w pixels of the LR grid. MATLAB's axes stand in its files in the reverse order: what is
-(h, w, 3, 5, N) there is read as (N, 5, 3, w, h).
+Shapes: N samples, h x w pixels of the LR grid. HDF5 reverses MATLAB's axes: an array of (h, w, 3, 5, N) there is read
+as (N, 5, 3, w, h).
 """
 import os
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import h5py
 
 NUM_LQ, NUM_GT, SCALE = 5, 7, 2
-_NUM_CHECKED = 8  # samples, spread over all, that are looked at for whether they are YUV
+_NUM_CHECKED = 8  # samples, spread over all, to check for YUV
 _PATHS = ('dataroot_lq', 'dataroot_gt', 'dataroot_flow', 'dataroot_flow_stride2', 'dataroot_warp',
           'dataroot_warp_stride2')
 
@@ -41,22 +41,22 @@ class FISRMatOptions(DatasetOptions):
     dataroot_lq: str | Path
     """MATLAB file (-v7.3) of LR frames: LR_data, (h, w, 3, 5, N), YUV of 0-255."""
     dataroot_gt: str | Path
-    """MATLAB file (-v7.3) of the frames 2 to 8 of 9, of which the LR frames are 1, 3, 5, 7 and 9: HR_data,
-    (2h, 2w, 3, 7, N), YUV of 0-255."""
+    """MATLAB file (-v7.3) of frames 2 to 8 of 9; the LR frames are frames 1, 3, 5, 7 and 9: HR_data, (2h, 2w, 3, 7, N),
+    YUV of 0-255."""
     samples: Annotated[list[int | None], Field(min_length=2, max_length=2)] = [0, None]
-    """The first sample and the one behind the last, as a slice in Python; the authors train on [0, -320] and validate
+    """First sample and end of the range (exclusive), as a slice in Python. The authors train on [0, -320] and validate
     on [-320, ~]."""
     dataroot_flow: str | Path | None = None
     """.flo file with the flows of all samples between neighbouring LR frames, (N, 8, h, w, 2)."""
     dataroot_flow_stride2: str | Path | None = None
-    """The same between the LR frames 1, 3 and 5, (N, 4, h, w, 2)."""
+    """.flo file with the flows of all samples between the LR frames 1, 3 and 5, (N, 4, h, w, 2)."""
     dataroot_warp: str | Path | None = None
-    """MATLAB file (-v7.3) of frames warped by half of dataroot_flow: pred, (N, 8, h, w, 3), YUV of 0-255; default: the
-    network warps them."""
+    """MATLAB file (-v7.3) of frames warped by half of dataroot_flow: pred, (N, 8, h, w, 3), YUV of 0-255. Default: the
+    network warps frames itself."""
     dataroot_warp_stride2: str | Path | None = None
-    """The same by dataroot_flow_stride2, (N, 4, h, w, 3)."""
+    """MATLAB file (-v7.3) of frames warped by half of dataroot_flow_stride2: pred, (N, 4, h, w, 3), YUV of 0-255."""
     flow_opt: Flow | None = None
-    """Instead of dataroot_flow: what estimates the flow as samples are read, such as {type: DISFlow}."""
+    """Estimator of the flow, such as {type: DISFlow}, to use instead of dataroot_flow. It runs as samples are read."""
 
     @model_validator(mode='after')
     def check_files(self) -> Self:
@@ -75,22 +75,23 @@ class FISRMatOptions(DatasetOptions):
 
 @DATASET_REGISTRY.register()
 class FISRMatDataset(Dataset):
-    """Samples of five LR and seven GT frames from the authors' files; without augmentation, as the authors train.
+    """Samples of five LR and seven GT frames from the authors' files, without augmentation, as in the authors'
+    training.
 
-    Files are opened in each process that reads, and read sample by sample.
+    Each process opens the files separately, and reads them sample by sample.
 
     Args:
         opt: see `FISRMatOptions`.
 
     Attributes:
-        opt: the options, as given.
-        settings: the same with defaults filled in.
+        opt: the options, as passed in.
+        settings: the options with defaults filled in.
         color: colour space of the samples.
 
     Raises:
         FileNotFoundError: a path of the options does not exist.
-        FrameReadError: a file is damaged, or no file of its kind.
-        ValueError: an unknown or impossible option, files whose shapes do not fit, or frames that are not YUV.
+        FrameReadError: a file is damaged or of the wrong type.
+        ValueError: an unknown or impossible option, files whose shapes do not match, or frames that are not YUV.
     """
 
     options = FISRMatOptions
@@ -108,7 +109,7 @@ class FISRMatDataset(Dataset):
         self._lq = _SampleFile(self._path('dataroot_lq'), partial(_open_mat, name='LR_data'))
         self._gt = _SampleFile(self._path('dataroot_gt'), partial(_open_mat, name='HR_data'))
         num_samples, _, _, w, h = self._check_frames()
-        # The numbers of the samples in the files
+        # Numbers of the samples in the files
         self._samples = range(num_samples)[slice(*self.settings.samples)]
         if not self._samples:
             raise ValueError(f'{self._where}: samples {self.settings.samples} are none of the {num_samples} samples of '
@@ -126,21 +127,21 @@ class FISRMatDataset(Dataset):
         return len(self._samples)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str | int]:
-        """A sample.
+        """Return a sample.
 
         Returns:
             lq: (5, 3, h, w) float YUV, 0-1.
             gt: (7, 3, 2h, 2w) float YUV, 0-1.
             gt_start: number of the first GT frame, counted from the first LR frame.
-            lq_flow, lq_flow_stride2: (4, 2, 2, h, w) and (2, 2, 2, h, w) float, LR pixels, x then y; only where the
-                options name files or an estimator: of every two neighbouring LR frames, and of the frames 0, 2 and 4,
-                the flow forward and backward.
+            lq_flow, lq_flow_stride2: (4, 2, 2, h, w) and (2, 2, 2, h, w) float, LR pixels, x then y; only with flow
+                files or an estimator. Forward and backward flow between neighbouring LR frames, and between the frames
+                0, 2 and 4.
             lq_warped, lq_warped_stride2: (4, 2, 3, h, w) and (2, 2, 3, h, w) float YUV, 0-1; only with dataroot_warp:
                 the second frame of each flow, sampled along half of it.
             key: 'sample/' and the number of the sample in the files, from 0.
 
         Raises:
-            FrameReadError: the sample cannot be read, or has values that are none.
+            FrameReadError: the sample cannot be read, or has invalid values.
         """
         number = self._samples[index]
         lq = self._read_frames(self._lq, number)
@@ -155,7 +156,7 @@ class FISRMatDataset(Dataset):
             sample |= self._estimator.to_sample(self._estimator.estimate(_to_images(lq)), NUM_LQ)
         for stride, file in self._warped.items():
             frames = _check_range(file.read(number), f'{file.path}, sample {number}')
-            # Frames come two and two, as the flows that they were warped by.
+            # Frames come in pairs, as the flows that warped them do.
             sample[KEYS[stride].replace('flow', 'warped')] = flow_tensor(np.float32(frames)).div_(255)
         return sample
 
@@ -169,7 +170,7 @@ class FISRMatDataset(Dataset):
                 f'{self._where}: {option} is no file: {self._path(option)}' for option in missing))
 
     def _check_frames(self) -> tuple[int, ...]:
-        """Checks that LR and GT frames fit, and returns the shape of the LR frames, (N, 5, 3, w, h)."""
+        """Check that LR and GT frames match, and return the shape of the LR frames, (N, 5, 3, w, h)."""
         for file, num_frames in ((self._lq, NUM_LQ), (self._gt, NUM_GT)):
             if file.shape[1:3] != (num_frames, 3):
                 raise ValueError(f'{self._where}: {file.path} holds an array of {_in_matlab(file.shape)} in MATLAB, '
@@ -181,7 +182,9 @@ class FISRMatDataset(Dataset):
         return lq
 
     def _open_pairs(self, option: str, opener: Callable[[Path], Any], shape: Sequence[int]) -> dict[int, '_SampleFile']:
-        """By stride the files with something of `shape`, (N, h, w, C), for each flow; none where none are named."""
+        """Open the files that hold an array of `shape`, (N, h, w, C), for each flow, by stride; empty if the options
+        name none.
+        """
         files = {}
         for stride, name in ((1, option), (2, f'{option}_stride2')):
             if getattr(self.settings, name):
@@ -202,7 +205,7 @@ class FISRMatDataset(Dataset):
         return LQFlow(estimator, self.color, tuple(KEYS))
 
     def _check_color(self) -> None:
-        """Looks at several samples at once, as a single one may be grey, which tells nothing."""
+        """Check that frames are YUV. Several samples are checked together, as a single one may be grey."""
         numbers = self._samples[::-(-len(self._samples) // _NUM_CHECKED)]
         for file in (self._lq, self._gt):
             frames = np.concatenate([self._read_frames(file, number)[:1] for number in numbers])
@@ -221,17 +224,17 @@ class FISRMatDataset(Dataset):
 
 
 class _SampleFile:
-    """A file of samples, opened anew in every process that reads from it.
+    """A file of samples; every process that reads from it opens it separately.
 
-    HDF5 keeps in memory where it is in a file, and what lies there: a worker that is forked must not go on with what
-    the process before it had opened.
+    HDF5 caches the structure and content of an open file. A forked worker must not continue with the file that its
+    parent opened.
 
     Args:
         path: the file.
-        opener: opens it, and gives an array of samples, or something like it.
+        opener: opens the file, and returns an array of samples or an array-like object.
 
     Attributes:
-        shape: that of the array.
+        shape: shape of the array.
     """
 
     def __init__(self, path: Path, opener: Callable[[Path], Any]):
@@ -240,23 +243,23 @@ class _SampleFile:
         self.shape = tuple(opener(path).shape)
 
     def read(self, number: int) -> np.ndarray:
-        """A sample.
+        """Read a sample.
 
         Raises:
-            FrameReadError: it cannot be read.
+            FrameReadError: the sample cannot be read.
         """
         try:
             if self._opened is None or self._opened[0] != os.getpid():
-                self.close()  # first, as HDF5 would otherwise take a file that is open for the same
+                self.close()  # first: otherwise HDF5 would reuse the open file
                 self._opened = os.getpid(), self._opener(self.path)
             return np.asarray(self._opened[1][number])
         except FrameReadError:
             raise
-        except (OSError, RuntimeError, ValueError) as error:  # what HDF5's library says, as h5py hands it on
+        except (OSError, RuntimeError, ValueError) as error:  # errors of the HDF5 library, as h5py raises them
             raise FrameReadError(f'{self.path}, sample {number}, cannot be read: {error}') from error
 
     def close(self) -> None:
-        """Until the next sample is read."""
+        """Close the file until the next sample is read."""
         self._opened = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -264,7 +267,7 @@ class _SampleFile:
 
 
 def _open_mat(path: Path, name: str) -> 'h5py.Dataset':
-    """Opens a MATLAB file, and gives its array of this name, or else the only one with five axes."""
+    """Open a MATLAB file and return its array of this name, or else its only array with five axes."""
     arrays = open_mat(path)
     found = {key: array for key, array in arrays.items() if array.ndim == 5}
     array = found.get(name, next(iter(found.values())) if len(found) == 1 else None)
@@ -282,18 +285,18 @@ def _in_matlab(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _check_range(frames: np.ndarray, what: str) -> np.ndarray:
-    """Raises FrameReadError for floats beyond 0-255."""
+    """Raise FrameReadError for floats outside 0-255."""
     if frames.dtype != np.uint8 and not (frames.min() >= 0 and frames.max() <= 255):  # also with NaN
         raise FrameReadError(f'{what}: values of {frames.min():g} to {frames.max():g}, expected 0 to 255')
     return frames
 
 
 def _to_tensor(frames: np.ndarray) -> Tensor:
-    """(T, 3, h, w), 0-255 -> float, 0-1."""
+    """Convert (T, 3, h, w), 0-255, to float, 0-1."""
     return torch.from_numpy(np.ascontiguousarray(frames)).float().div_(255)
 
 
 def _to_images(frames: np.ndarray) -> list[np.ndarray]:
-    """(T, 3, h, w), Y, U, V of 0-255 -> frames as OpenCV has them, uint8 (h, w, 3), V, U, Y."""
+    """Convert (T, 3, h, w), Y, U, V of 0-255, to frames in OpenCV's layout: uint8 (h, w, 3), V, U, Y."""
     images = np.rint(frames).astype(np.uint8)[:, ::-1].transpose(0, 2, 3, 1)
     return list(np.ascontiguousarray(images))

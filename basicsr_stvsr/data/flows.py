@@ -1,4 +1,4 @@
-"""Precomputed flow to the frames between the given ones, as MBNet's training takes it."""
+"""Precomputed flow to the frames between the LR frames, for MBNet's training."""
 from pathlib import Path
 
 import numpy as np
@@ -7,17 +7,17 @@ from ..flow.stored_flow import FlowFiles, checked_flow, read_flow_file
 
 
 class MiddleFlows:
-    """The flows from frames to their neighbours, from files or from an LMDB.
+    """Flows from frames to their neighbours, from files or from an LMDB.
 
-    A flow is what a textbook estimator gives for (frame, neighbour): it is defined on the frame's own grid, and the
-    neighbour sampled along it looks like the frame.
+    Flows follow the usual convention for (frame, neighbour): they are defined on the frame's grid, and the neighbour
+    sampled along the flow looks like the frame.
 
     Args:
-        root: a folder with `<clip>/<frame>_prev.flo` and `<clip>/<frame>_next.flo` (Middlebury's format) or `.npy`
-            ((H, W, 2) of any float type); or an LMDB that scripts/data_preparation/precompute_flow.py wrote.
+        root: a folder with `<clip>/<frame>_prev.flo` and `<clip>/<frame>_next.flo` (Middlebury's format) or `.npy` ((H,
+            W, 2) of any float type); or an LMDB written by scripts/data_preparation/precompute_flow.py.
 
     Raises:
-        FrameReadError: an LMDB that is unfinished, truncated, or not one of flows.
+        FrameReadError: the LMDB is incomplete or truncated, or does not hold flows.
     """
 
     def __init__(self, root: str | Path):
@@ -28,7 +28,7 @@ class MiddleFlows:
         """Read one flow.
 
         Args:
-            clip, frame, neighbour: as the reader of the frames calls them.
+            clip, frame, neighbour: their names in the reader of the frames.
             where: 'prev' or 'next', the side of the neighbour.
             size: expected height and width.
 
@@ -36,7 +36,7 @@ class MiddleFlows:
             (H, W, 2) float32, x then y, pixels.
 
         Raises:
-            FrameReadError: there is no such flow, it is damaged, has another size, or values that are no motion.
+            FrameReadError: the flow is missing, damaged, of another size, or has values that are no motion.
         """
         if self.lmdb:
             return self.lmdb.read(clip, frame, neighbour, size)

@@ -1,4 +1,4 @@
-"""What to do about clips that an option names and that are not there."""
+"""Hints for messages about missing clips."""
 import re
 import shlex
 from pathlib import Path
@@ -11,16 +11,16 @@ _SCRIPTS = 'python scripts/data_preparation'
 
 
 class _KnownData(NamedTuple):
-    """A data set of create_lmdb.py, and what the name of an LMDB may hold of its splits and subsets.
+    """A data set of create_lmdb.py, with the splits and subsets that the name of an LMDB may mention.
 
-    `subsets`: part of a name -> subset, the first that fits; what is made if nothing is said is left out.
+    `subsets`: part of a name -> subset; the first match applies. The default subset is not listed.
     """
     name: str
     splits: tuple[str, ...] = ()
     subsets: dict[str, str] = {}
 
 
-_DATASETS = {  # pattern of the name of an LMDB -> which data set it is
+_DATASETS = {  # pattern of the name of an LMDB -> its data set
     'vimeo.*triplet': _KnownData('vimeo90k_triplet', ('test',)),
     'vimeo': _KnownData('vimeo90k', ('test',)),
     'reds': _KnownData('reds', ('reds4', 'val'), {
@@ -33,13 +33,13 @@ _DATASETS = {  # pattern of the name of an LMDB -> which data set it is
 
 
 def hint(option: str, path: Path, gt: Path | None, scale: int) -> str:
-    """How to make clips that are missing, to go behind a message; empty where they are a video, a list or flows.
+    """Return how to create missing clips, as the end of a message; empty if the path is a video, a list or flows.
 
     Args:
-        option: which option of a data set names them.
-        path: where they should be.
-        gt: the ground truth, where there is one.
-        scale: how many times larger that is than LR frames.
+        option: option of a data set that names the clips.
+        path: where the clips should be.
+        gt: the ground truth, if there is one.
+        scale: how many times larger the ground truth is than LR frames.
     """
     roots = ('dataroot_gt', 'dataroot_lq', 'dataroot_blurred', 'dataroot_lq_sharp')
     if option not in roots or path.suffix.lower() in VIDEO_SUFFIXES | RAW_SUFFIXES:
@@ -70,12 +70,12 @@ def _known_data(path: Path) -> _KnownData:
 
 
 def _subset(path: Path) -> str | None:
-    """The subset of a data set that a path is named after; None: that which is made if nothing is said."""
+    """Return the subset that the name of a path mentions; None: the default one."""
     return next((subset for part, subset in _known_data(path).subsets.items() if _is_named(path, part)), None)
 
 
 def _guess_dataset(path: Path) -> str:
-    """Arguments of create_lmdb.py by which a data set of this name is made."""
+    """Return arguments of create_lmdb.py that create a data set of this name."""
     known, subset = _known_data(path), _subset(path)
     splits = [f'--split {split}' for split in known.splits if _is_named(path, split)]
     return ' '.join([known.name, *splits, *([f'--subset {subset}'] if subset else [])])

@@ -1,6 +1,6 @@
-"""The flow between the LR frames of a sample, from an estimator or from files.
+"""Flow between the LR frames of a sample, from an estimator or from files.
 
-Shapes: T LR frames, P pairs of them, h x w pixels of theirs.
+Shapes: T LR frames, P pairs of them, h x w pixels of LR frames.
 """
 from collections.abc import Sequence
 
@@ -15,18 +15,18 @@ KEYS = {1: 'lq_flow', 2: 'lq_flow_stride2'}  # by stride
 
 
 def flow_pairs(num_frames: int, stride: int = 1) -> list[tuple[int, int]]:
-    """Numbers of the frames between which there is flow: both directions of each pair `stride` apart, end to end."""
+    """Return the frame numbers of each flow: both directions of every pair `stride` apart, end to end."""
     starts = range(0, num_frames - stride, stride)
     return [pair for start in starts for pair in ((start, start + stride), (start + stride, start))]
 
 
 class LQFlow:
-    """What a data set's `flow_opt` gives for its samples.
+    """The flow that a data set's `flow_opt` provides.
 
     Args:
         source: an estimator or stored flows.
         color: colour space of the frames.
-        strides: which pairs of frames are wanted, see `flow_pairs`.
+        strides: which pairs of frames to use, see `flow_pairs`.
     """
 
     def __init__(self, source: FlowEstimator | StoredFlow, color: Color, strides: Sequence[int] = (1,)):
@@ -37,20 +37,22 @@ class LQFlow:
         return [pair for stride in self.strides for pair in flow_pairs(num_frames, stride)]
 
     def read(self, clip: str, names: Sequence[str], size: tuple[int, int]) -> list[np.ndarray]:
-        """The flows of whole frames, (h, w, 2) each, by the names of the frames.
+        """Read the flows of whole frames, (h, w, 2) each, by the names of the frames.
 
         Raises:
-            FrameReadError: a flow is missing, damaged, or not of the size of the frames.
+            FrameReadError: a flow is missing, damaged, or of another size than the frames.
         """
         return [self.source.read(clip, names[first], names[second], size) for first, second in self.pairs(len(names))]
 
     def estimate(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The flows of frames, or of crops of them, uint8 (h, w, 3) as OpenCV has them."""
+        """Estimate the flows of frames or crops, uint8 (h, w, 3) in OpenCV's layout."""
         frames = [convert_frame(frame, self.color, 'rgb') for frame in frames]
         return [self.source(frames[first], frames[second]) for first, second in self.pairs(len(frames))]
 
     def to_sample(self, flows: Sequence[np.ndarray], num_frames: int) -> dict[str, Tensor]:
-        """(P, 2, 2, h, w) for each stride by its key: of each pair the flow forward, then backward; x, then y."""
+        """Return (P, 2, 2, h, w) for each stride, by its key: the forward, then the backward flow of each pair; x, then
+        y.
+        """
         sample, flows = {}, list(flows)
         for stride in self.strides:
             num = len(flow_pairs(num_frames, stride))
@@ -59,6 +61,6 @@ class LQFlow:
 
 
 def flow_tensor(flows: Sequence[np.ndarray]) -> Tensor:
-    """Flows two and two, (h, w, 2) each -> (P, 2, 2, h, w)."""
+    """Stack pairs of flows, (h, w, 2) each -> (P, 2, 2, h, w)."""
     clip = np.stack(flows).transpose(0, 3, 1, 2)
     return torch.from_numpy(np.ascontiguousarray(clip)).unflatten(0, (-1, 2))

@@ -1,6 +1,6 @@
-"""Where the LR frames of a sample come from: files, or HR frames, blurred before or not, that are degraded.
+"""Sources of LR frames: files, or HR frames that are degraded, with or without blur first.
 
-Boxes are in pixels of the frames that a source gives.
+Boxes are in pixels of the frames that a source returns.
 """
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +21,8 @@ class Window(NamedTuple):
 
     Attributes:
         clip: name of the clip.
-        frames: ground truth by number, evenly spaced; empty where there is none.
-        uniform: draws a number between two others; what chance decides is drawn by it.
+        frames: ground truth by number, evenly spaced; empty without ground truth.
+        uniform: draws a number between two others, for everything random.
     """
     clip: str
     frames: Mapping[int, np.ndarray]
@@ -30,11 +30,11 @@ class Window(NamedTuple):
 
 
 class CropSource(ABC):
-    """Gives frames of a window."""
+    """A source of frames of a window."""
 
     @abstractmethod
     def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
-        """A part of the frames of these numbers, uint8 (h, w, C); the caller may not write to it.
+        """Return a crop of the frames of these numbers, uint8 (h, w, C). The caller must not write to it.
 
         Raises:
             FrameReadError: a frame is missing or damaged.
@@ -49,7 +49,7 @@ class GroundTruth(CropSource):
 
 
 class Stored(CropSource):
-    """The frames of a reader, which calls the clips as the window does."""
+    """The frames of a reader whose clips have the same names as those of the window."""
 
     def __init__(self, reader: FrameReader):
         self.reader = reader
@@ -59,11 +59,12 @@ class Stored(CropSource):
 
 
 class MotionBlurred(CropSource):
-    """Ground truth, blurred as a longer exposure would; a window must hold the neighbours of what is wanted.
+    """Ground truth with motion blur, as from a longer exposure. The window must hold the neighbours of the frames to
+    blur.
 
     Args:
         settings: exposure and number of sub-frames.
-        margin: pixels around a crop that the estimator of flow sees as well.
+        margin: extra pixels around a crop for the flow estimator.
     """
 
     def __init__(self, settings: MotionBlurOptions, margin: int):
@@ -78,7 +79,7 @@ class MotionBlurred(CropSource):
 
 
 class Degraded(CropSource):
-    """The frames of a source of HR frames, of the size of ground truth, made smaller; a crop as it is in the frame."""
+    """Degrade the frames of a source that have the size of ground truth. A crop equals that of the whole frame."""
 
     def __init__(self, source: CropSource, degradation: Degradation):
         self.source, self.degradation = source, degradation
@@ -86,17 +87,17 @@ class Degraded(CropSource):
     def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
         s = self.degradation.scale
         height, width = next(iter(window.frames.values())).shape[:2]
-        # The filter sees what lies around the crop, and the border of the frame only where it really is.
+        # The filter needs the surroundings of the crop; padding applies only at the real border of the frame.
         outer = widen(box, self.degradation.margin // s, (height // s, width // s))
         frames = self.source.crop(window, numbers, enlarge(outer, s))
         return cut([self.degradation(frame) for frame in frames], within(box, outer))
 
 
 class VideoDegraded(CropSource):
-    """The same by a random degradation of the window, whose frames it is given in the order of time.
+    """Degrade the frames of a source by a random degradation of the whole window, in temporal order.
 
-    Codecs get the frames that are asked for, and these alone, also of a window that is played backwards. A crop is made
-    with a margin, but does not come out as in the whole frame.
+    The codec encodes exactly the requested frames, also if the window is played backwards. A crop gets a margin, but
+    does not equal that of the whole frame.
     """
 
     def __init__(self, source: CropSource, degradation: VideoDegradation):
@@ -113,27 +114,27 @@ class VideoDegraded(CropSource):
 
 
 def degraded(source: CropSource, degradation: Degradation | VideoDegradation) -> CropSource:
-    """LR frames, made of those of a source of HR frames."""
+    """Return a source of LR frames that degrades those of a source of HR frames."""
     kind = VideoDegraded if isinstance(degradation, VideoDegradation) else Degraded
     return kind(source, degradation)
 
 
 def degrade_whole(frame: np.ndarray, degradation: Degradation) -> np.ndarray:
-    """A frame made smaller, after it is cut to a multiple of the scale."""
+    """Crop a frame to a multiple of the scale, and degrade it."""
     return degradation(mod_crop(frame, degradation.scale))
 
 
 class PairedReader(DerivedReader):
-    """Another version of the clips of the ground truth, such as LR ones, under the names that they have there.
+    """Another version of the ground truth's clips, such as LR ones, under the names of the ground truth.
 
-    Clips are paired by name; two single clips, such as two video files, need no equal names.
+    Clips are paired by name. If both have a single clip, such as a video file, their names may differ.
 
     Args:
         reader: the other version.
         gt: the ground truth.
-        clips: names of the clips of `gt` that are used.
-        ratio: how many times larger those of `gt` are.
-        option: which option names `reader`, for messages.
+        clips: names of the clips of `gt` to use.
+        ratio: how many times larger the frames of `gt` are.
+        option: option that names `reader`, for messages.
 
     Attributes:
         stored_name: name of a clip in `gt` -> its name in `reader`.
@@ -171,16 +172,16 @@ class PairedReader(DerivedReader):
         return self._reader.frame(self.stored_name[clip], index)
 
     def check_frame_counts(self) -> None:
-        """Raises ValueError where a clip has another number of frames than its ground truth."""
+        """Raise ValueError if a clip and its ground truth differ in the number of frames."""
         for clip in self.clips:
             gt, own = self.gt.num_frames(clip), self.num_frames(clip)
             if gt != own:
                 raise ValueError(f'clip {clip!r} has {gt} frames in {self.gt.path} and {own} in {self.path}')
 
     def check_size(self, clip: str) -> None:
-        """Raises ValueError where the frames of a clip have not the size that those of its ground truth ask for."""
+        """Raise ValueError if the frame size of a clip does not match its ground truth."""
         gt, own = self.gt.frame_size(clip), self.frame_size(clip)
-        if (gt[0] // self.ratio, gt[1] // self.ratio) != own:  # what is over, mod_crop cuts off
+        if (gt[0] // self.ratio, gt[1] // self.ratio) != own:  # mod_crop cuts off the remainder
             expected = f'{self.ratio} times the size' if self.ratio > 1 else 'the same size'
             raise ValueError(f'clip {clip!r} is {gt[0]}x{gt[1]} (h x w) in {self.gt.path} and {own[0]}x{own[1]} in '
                              f'{self.path}, expected {expected}')

@@ -1,4 +1,4 @@
-"""One data set to train on made of several roots, each with its share of the samples."""
+"""A training set of several sources, each with a share of the samples."""
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -12,26 +12,26 @@ from .clip_options import ClipTrainOptions, MixedOptions
 from .samples import SampleDataset, TrainSamples, check_cache
 from .stills_dataset import STVSRStillsDataset
 
-_LONGEST = 10**8  # samples of an epoch, whose order takes 8 bytes each
+_LONGEST = 10**8  # samples of an epoch; their order takes 8 bytes each
 
 
 @DATASET_REGISTRY.register()
 class STVSRMixedDataset(SampleDataset):
-    """Samples of several roots of clips and of stills; see `TrainSamples` for what they hold.
+    """Samples from several sources of clips and stills; see `TrainSamples` for their content.
 
-    Each index is a window of one source. The weights decide how many indices a source has, and the set is as long as
-    it takes for every window of every source to come at least once: see `shares`.
+    Each index is a window of one source. The weights set how many indices a source gets. The length of the set ensures
+    that every window of every source occurs at least once: see `shares`.
 
     Args:
         opt: see `MixedOptions`.
 
     Attributes:
-        sources: the data sets of the sources, as each would be by itself.
+        sources: the data set of each source.
 
     Raises:
         FileNotFoundError: paths of the options do not exist; the message names all of them.
         FrameReadError: damaged data, see `frames`.
-        ValueError: an unknown or impossible option, or sources that do not fit each other.
+        ValueError: an unknown or impossible option, or sources that do not match each other.
     """
 
     options = MixedOptions
@@ -55,12 +55,12 @@ class STVSRMixedDataset(SampleDataset):
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
-        """A sample of a source; key as that source has it."""
+        """Return a sample of a source, with the key that the source gives it."""
         number, window = self.locate(index)
         return self.sources[number][window]
 
     def locate(self, index: int) -> tuple[int, int]:
-        """Return the number of an index's source, and the index there; repeated ones follow each other."""
+        """Return the number of an index's source, and the index in it. Repetitions of a window are consecutive."""
         if not 0 <= index < len(self):
             raise IndexError(f'sample {index} was asked for, there are {len(self)}')
         number = bisect_right(self._ends, index) - 1
@@ -85,12 +85,12 @@ class STVSRMixedDataset(SampleDataset):
 def shares(weights: Sequence[float], num_windows: Sequence[int]) -> list[int]:
     """Return how many samples of an epoch come from each source.
 
-    Their ratio is that of the weights, but for rounding, and no source has fewer samples than windows: the source with
-    the most windows for its weight has each of them once.
+    Their ratio is that of the weights, up to rounding. No source gets fewer samples than it has windows; the source
+    with the most windows per weight gets each of them once.
 
     Args:
-        weights: of the sources, in any unit.
-        num_windows: of the sources.
+        weights: weights of the sources, in any unit.
+        num_windows: numbers of windows of the sources.
     """
     per_weight = max(num / weight for num, weight in zip(num_windows, weights, strict=True))
     return [round(per_weight * weight) for weight in weights]

@@ -1,8 +1,8 @@
-"""Synthetic motion blur: what a longer exposure would have recorded, from sharp frames alone.
+"""Synthetic motion blur: simulate a longer exposure from sharp frames alone.
 
-A blurred frame is the mean, in linear light, of sub-frames spread evenly over an exposure that is centred on the sharp
-frame, which stays its ground truth. Sub-frames are interpolated between neighbouring frames along optical flow: fading
-one frame into the next, without flow, gives double images where there is motion.
+A blurred frame is the mean, in linear light, of sub-frames spread evenly over an exposure. The exposure is centred on
+the sharp frame, its ground truth. Sub-frames are interpolated between neighbouring frames along optical flow: blending
+frames without flow gives double images where there is motion.
 
 Times are in frames of the clip: 1 is the time from one frame to the next.
 """
@@ -16,13 +16,14 @@ from ..flow import FlowEstimator, build_flow
 from .boxes import Box, cut
 from .degradations import linear_light_average
 
-LONGEST_EXPOSURE = 2  # reaches as far as the frames before and behind
+LONGEST_EXPOSURE = 2  # reaches to the previous and the next frame
 
 
 def sub_frame_times(exposure: float, num_frame: int) -> list[float]:
-    """Times of the sub-frames, seen from the sharp frame: the middles of `num_frame` equal parts of the exposure.
+    """Return the times of the sub-frames, relative to the sharp frame: the centres of `num_frame` equal parts of the
+    exposure.
 
-    Exposures of 1 so follow on one another, and no instant counts twice.
+    Consecutive exposures of 1 therefore never count an instant twice.
     """
     return [exposure * (2 * part + 1 - num_frame) / (2 * num_frame) for part in range(num_frame)]
 
@@ -34,22 +35,23 @@ def motion_blur(frames: Sequence[np.ndarray],
                 which: Iterable[int] | None = None,
                 box: Box | None = None,
                 flow: FlowEstimator | None = None) -> list[np.ndarray]:
-    """Blurs the frames of a clip, or some of them.
+    """Blur all or some frames of a clip.
 
-    The first frame has none before it, and the last none behind it: on that side they stand still.
+    The first frame has no predecessor and the last has no successor: motion stops on that side.
 
     Args:
         frames: neighbouring frames, uint8 (h, w, 3), BGR in sRGB.
-        exposure: how long the shutter is open, 0 < exposure <= 2. A camera reaches 1, where it never closes; up to 2
-            makes blur that shows of clips that move little. More would need frames beyond the neighbours.
+        exposure: exposure time, 0 < exposure <= 2. A camera reaches 1, where the shutter never closes. Values up to 2
+            make blur visible in clips with little motion; larger ones would need frames beyond the neighbours.
         num_frame: number of sub-frames, odd, so that the sharp frame is one of them.
         which: numbers of the frames to blur; default: all.
-        box: the part of the frames that is wanted; flow is estimated on all of them.
-        flow: estimator; default: DISFlow, preset fast, which is five times faster than medium and comes within 2 dB.
+        box: part of the frames to return; flow is estimated on whole frames.
+        flow: estimator; default: DISFlow with preset fast, which is five times faster than medium and within 2 dB of
+            it.
 
     Returns:
-        The blurred frames in the order of `which`, uint8 (h, w, 3), or the size of the box. Frames of a clip in which
-        nothing moves come back as they were.
+        The blurred frames in the order of `which`, uint8 (h, w, 3), or the size of the box. Frames of a clip without
+        motion are unchanged.
 
     Raises:
         ValueError: an exposure or a number of sub-frames out of range, or frames that are not such arrays of one shape.
@@ -69,7 +71,7 @@ def motion_blur(frames: Sequence[np.ndarray],
     box = box or (0, 0, *frames[0].shape[:2])
     sharp = cut(frames, box)
 
-    @lru_cache(maxsize=2)  # the times before a frame and those behind it
+    @lru_cache(maxsize=2)  # the times before and after a frame
     def between(number: int) -> _Between:
         return _Between(frames[number], frames[number + 1], flow, box)
 
@@ -80,21 +82,21 @@ def motion_blur(frames: Sequence[np.ndarray],
         return between(first).at(number + time - first)
 
     times = sub_frame_times(exposure, num_frame)
-    # In the order of time, so that each flow is estimated once, and frames of a reversed clip come out the same
+    # In temporal order, so that each flow is estimated once, and a reversed clip gives the same frames
     blurred = {number: linear_light_average([sub_frame(number, time) for time in times])
                for number in sorted(set(which))}
     return [blurred[number] for number in which]
 
 
 class _Between:
-    """The time from one frame to the next, in a box of the frames.
+    """The interval between two frames, in a box of the frames.
 
-    Sub-frames are those of Super SloMo without its networks (CVPR 2018, https://arxiv.org/abs/1712.00080, eq. 1 and 4):
-    both frames sampled along flows that are made of the two between them, and blended by nearness in time.
+    Sub-frames follow Super SloMo without its networks (CVPR 2018, https://arxiv.org/abs/1712.00080, eq. 1 and 4). Both
+    frames are sampled along flows derived from the two flows between them, and blended by distance in time.
     """
 
     def __init__(self, first: np.ndarray, second: np.ndarray, flow: FlowEstimator, box: Box):
-        # Of float32, OpenCV's cubic is twice as fast as of uint8.
+        # OpenCV's cubic interpolation is twice as fast with float32 as with uint8.
         self._first, self._second = first.astype(np.float32), second.astype(np.float32)
         self._forward, self._backward = cut([flow(first, second), flow(second, first)], box)
         top, left, bottom, right = box
@@ -102,15 +104,15 @@ class _Between:
         self._points = np.dstack(np.meshgrid(x, y))
 
     def at(self, time: float) -> np.ndarray:
-        """The sub-frame at a time from 0, the first frame, to 1, the second: uint8."""
+        """Return the sub-frame at a time from 0, the first frame, to 1, the second: uint8."""
         left = 1 - time
         to_first = -time * left * self._forward + time**2 * self._backward
         to_second = left**2 * self._forward - time * left * self._backward
         points = [self._points + to_first, self._points + to_second]
-        # Cubic: the softness of bilinear sampling would pass for blur.
+        # Cubic: the softness of bilinear sampling would look like blur.
         sampled = [cv2.remap(frame, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
                    for frame, places in zip((self._first, self._second), points, strict=True)]
-        # What one frame does not show, as it is still, or already, outside of it, is taken from the other one alone.
+        # Pixels outside of one frame are taken from the other frame alone.
         height, width = self._first.shape[:2]
         shown = [cv2.inRange(places, (0, 0), (width - 1, height - 1)) > 0 for places in points]
         for own, other in ((0, 1), (1, 0)):

@@ -1,6 +1,6 @@
-"""What the data sets of this package share: their options, and how a training sample is made of a window of frames.
+"""Base classes of the data sets: their options, and the making of a training sample from a window of frames.
 
-Shapes: T GT frames of a window, T' LR frames of it, C channels of `color`, s = scale, P pairs of LR frames.
+Shapes: T GT frames in a window, T' LR frames in it, C channels of `color`, s = scale, P pairs of LR frames.
 """
 import os
 import random
@@ -25,12 +25,12 @@ _seeded_process: int | None = None
 
 
 def seed_worker() -> None:
-    """Seeds Python's `random`, once in every worker process, from the seed that torch gave the worker.
+    """Seed Python's `random` in every worker process, once, from the seed that torch gave the worker.
 
-    BasicSR's `worker_init_fn` seeds worker k with the same number at the start of every epoch, so that every epoch
-    would repeat the crops and flips of the one before. Torch's seed of a worker is another one in each epoch and each
-    worker, and follows from the seed of the main process. Without workers `random` simply goes on. Under this package's
-    own loop it changes nothing: there torch's seed, as that of `random`, is the seed of the sample.
+    BasicSR's `worker_init_fn` gives worker k the same seed in every epoch, so that all epochs repeat the same crops and
+    flips. Torch's worker seed differs between epochs and workers, and follows from the seed of the main process.
+    Without workers nothing changes. It also changes nothing in this package's own training loop: there both seeds are
+    the seed of the sample.
     """
     global _seeded_process
     if get_worker_info() is not None and _seeded_process != os.getpid():
@@ -39,27 +39,27 @@ def seed_worker() -> None:
 
 
 def clip_tensor(frames: Sequence[np.ndarray]) -> Tensor:
-    """uint8 frames (h, w, C) in OpenCV's order of channels -> float clip (T, C, h, w) in ours, 0-1."""
+    """Convert uint8 frames (h, w, C) in OpenCV's channel order to a float clip (T, C, h, w) in ours, 0-1."""
     clip = np.stack(frames)[..., ::-1].transpose(0, 3, 1, 2)
     # ascontiguousarray would keep the negative stride of a single channel
     return torch.from_numpy(clip.copy()).float().div_(255)
 
 
 def regroup(items: Iterable[np.ndarray], groups: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
-    """Items in a row, in groups as long as these."""
+    """Split items into groups as long as these."""
     items = iter(items)
     return [[next(items) for _ in group] for group in groups]
 
 
 def physical_memory() -> int | None:
-    """Bytes of main memory; None if the system does not say."""
+    """Return the bytes of main memory; None if the system does not report them."""
     if 'SC_PHYS_PAGES' not in getattr(os, 'sysconf_names', ()):
         return None
     return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
 
 
 def check_cache(needed: float, num_worker_per_gpu: int, where: str) -> None:
-    """Raises ValueError if the caches of all workers, `needed` bytes each, take more than half of the main memory."""
+    """Raise ValueError if the caches of all workers, `needed` bytes each, exceed half of the main memory."""
     memory, num_workers = physical_memory(), max(1, num_worker_per_gpu)
     if memory and needed * num_workers > memory / 2:
         limit = memory / 2 / num_workers
@@ -70,13 +70,13 @@ def check_cache(needed: float, num_worker_per_gpu: int, where: str) -> None:
 
 
 class SampleDataset(Dataset):
-    """A data set whose options are `SampleOptions` or more.
+    """A data set whose options are `SampleOptions` or a subclass.
 
     Attributes:
-        opt: the options, as given.
-        settings: the same with defaults filled in, read by `options`, the class of the block.
+        opt: the options, as passed in.
+        settings: the options with defaults filled in, read by the class `options`.
         color: colour space of the samples.
-        lq_flow: where the flow between LR frames comes from; None where the options name nothing.
+        lq_flow: source of the flow between LR frames; None where the options name none.
     """
 
     options: type[SampleOptions]
@@ -99,7 +99,7 @@ class SampleDataset(Dataset):
 
     @contextmanager
     def _told_where(self) -> Iterator[None]:
-        """Puts the name of the data set in front of the message of a ValueError."""
+        """Prefix the message of a ValueError with the name of the data set."""
         try:
             yield
         except ValueError as error:
@@ -113,8 +113,8 @@ class TrainSamples(SampleDataset):
         lq: (T', C, h, w) float, 0-1, of `color`.
         gt: (T, C, sh, sw) float, 0-1, of `color`.
         lq_sharp: (T', C, h, w) float, 0-1, of `color`; only with dataroot_lq_sharp or lq_sharp.
-        flow: (T' - 1, 2, 2, sh, sw) float, pixels; only with dataroot_flow or exact_flow: for every frame between two
-            given ones, the fields by which the one before and the one after are sampled to look like it.
+        flow: (T' - 1, 2, 2, sh, sw) float, pixels; only with dataroot_flow or exact_flow. For each frame between two LR
+            frames: the fields that sample the previous and the next frame so that they look like it.
         lq_flow, lq_flow_stride2: (P, 2, 2, h, w) float, pixels; only with flow_opt, for the strides of flow_strides:
             see `LQFlow`.
         key: where the sample comes from.
@@ -126,17 +126,17 @@ class TrainSamples(SampleDataset):
 
     @abstractmethod
     def cache_bytes(self) -> float:
-        """Bytes that cache: true keeps in memory, in each worker."""
+        """Return the bytes that cache: true keeps in memory, in each worker."""
 
     def _make_sample(self, window: Window, indices: range, box: Box, lq_size: tuple[int, int], *,
                      flows: list[np.ndarray], key: str) -> dict[str, Tensor | str]:
-        """Cut a sample out of a window, and augment it.
+        """Crop a sample from a window, and augment it.
 
         Args:
-            indices: numbers of the frames of the window, in the order in which they are played.
+            indices: numbers of the frames of the window, in playing order.
             box: the crop, in LR pixels.
             lq_size: height and width of whole LR frames.
-            flows: to the frames between, (H, W, 2) each, of whole frames; may be empty.
+            flows: flows of whole frames to the intermediate frames, (H, W, 2) each; may be empty.
             key: see above.
         """
         lq_indices = indices[::self.temporal_scale]
@@ -161,22 +161,23 @@ class TrainSamples(SampleDataset):
 
     def _augment(self, frames: Sequence[list[np.ndarray]], flows: Sequence[list[np.ndarray]]
                  ) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]]]:
-        """Groups of frames and of flows, all mirrored and turned alike."""
-        # Copies, as BasicSR flips in place, and what a cache holds must not change
+        """Flip and turn groups of frames and of flows, all alike."""
+        # Copies, as BasicSR flips in place, and cached frames must not change
         turned, turned_flows = augment(
             [frame.copy() for frame in chain(*frames)], self.settings.use_hflip, self.settings.use_rot,
             flows=[flow.copy() for flow in chain(*flows)])
         return regroup(turned, frames), regroup(turned_flows, flows)
 
     def _flow_box(self, box: Box, lq_size: tuple[int, int]) -> Box:
-        """What an estimator of flow sees of the LR frames: the crop, and flow_margin more where the frame has it."""
+        """Return the part of the LR frames for the flow estimator: the crop, widened by flow_margin within the frame.
+        """
         if not self.lq_flow or self.lq_flow.is_stored:
             return box
         return widen(box, self.settings.flow_margin, lq_size)
 
     def _crop_flows(self, clip: str, indices: Sequence[int], lq: list[np.ndarray], outer: Box, box: Box,
                     lq_size: tuple[int, int]) -> list[np.ndarray]:
-        """The flows between LR frames on the crop `box`: stored ones, or estimated on `lq`, which is `outer`."""
+        """Return the flows between LR frames in the crop `box`: stored ones, or estimated on `lq`, the area `outer`."""
         if not self.lq_flow:
             return []
         if self.lq_flow.is_stored:

@@ -1,7 +1,7 @@
-"""Which samples a training sees in which order, and what chance does to each.
+"""The order of the training samples, and their random augmentation.
 
-Everything follows from the seed and from the position of a sample in an endless stream: not from how many processes
-and workers share the work, and not from what was drawn before. So a training that is stopped goes on exactly.
+Both depend only on the seed and on the position of a sample in an endless stream. They do not depend on the number of
+processes and workers, or on earlier random draws. Resumed training therefore continues exactly.
 """
 import random
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 
 class SeededIndex(int):
-    """The index of a sample, and the seed of what is random in it: crop, flips, noise."""
+    """The index of a sample, with the seed of its random parts: crop, flips, noise."""
 
     seed: int
 
@@ -24,23 +24,23 @@ class SeededIndex(int):
         self.seed = seed
         return self
 
-    def __getnewargs__(self) -> tuple[int, int]:  # on its way to a worker
+    def __getnewargs__(self) -> tuple[int, int]:  # to pickle it for a worker
         return int(self), self.seed
 
 
 class SampleStream(Sampler[list[SeededIndex]]):
-    """Endless batches of one process: epoch after epoch, each in an order of its own.
+    """Endless batches of one process, epoch after epoch, each epoch in a new order.
 
-    Batch k of all processes together is the samples k n to (k + 1) n - 1 of the stream, n = batch_size * world_size,
-    whatever world_size is. A batch may reach from one epoch into the next.
+    Batch k of all processes together holds the samples k n to (k + 1) n - 1 of the stream, with n = batch_size *
+    world_size, for any world_size. A batch may span two epochs.
 
     Args:
         num_samples: samples of the data set.
         batch_size: samples of a batch of this process.
-        rank, world_size: this process, of how many.
-        seed: of the order and of the samples.
-        enlarge_ratio: an epoch has every sample so many times, as BasicSR's dataset_enlarge_ratio.
-        shuffle: False: in the order of the data set.
+        rank, world_size: number of this process, and number of processes.
+        seed: seed of the order and of the samples.
+        enlarge_ratio: number of times that an epoch repeats every sample, as BasicSR's dataset_enlarge_ratio.
+        shuffle: False: keep the order of the data set.
         start: number of samples that all processes together have already seen.
 
     Attributes:
@@ -69,13 +69,13 @@ class SampleStream(Sampler[list[SeededIndex]]):
 
     def sample(self, place: int, order: Any) -> SeededIndex:
         epoch, offset = divmod(place, self.epoch_length)
-        # One more number than for the order of an epoch, so that the two never share a seed.
+        # One number more than for the order of an epoch, so that the two never share a seed.
         seed = int(np.random.SeedSequence((self.seed, place, 1)).generate_state(1)[0])
         return SeededIndex(order(epoch)[offset] % self.num_samples, seed)
 
 
 class SeededDataset(Dataset):
-    """Any data set, ours or BasicSR's, whose samples are drawn by the seeds of their indices."""
+    """Any data set, ours or BasicSR's; the seed of an index determines what is random in its sample."""
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
@@ -90,7 +90,7 @@ class SeededDataset(Dataset):
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seeds Python, numpy and torch (on the CPU) for a while; afterwards they go on as if nothing had been."""
+    """Seed Python, numpy and torch (on the CPU) temporarily, and restore their states afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed)

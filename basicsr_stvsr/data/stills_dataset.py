@@ -1,4 +1,4 @@
-"""Clips of known motion for training, made of photographs as they are asked for."""
+"""Training clips of known motion, made from photographs on the fly."""
 import math
 import random
 from dataclasses import replace
@@ -31,25 +31,25 @@ from .synthetic import (
 )
 from .video_degradation import VideoDegradation
 
-_RADII = (0.05, 0.3)  # of cutouts, relative to gt_size
+_RADII = (0.05, 0.3)  # radii of cutouts, relative to gt_size
 
 
 @DATASET_REGISTRY.register()
 class STVSRStillsDataset(TrainSamples):
-    """Windows of photographs under a moving camera, with cutouts of others that pass in front; see `synthetic`.
+    """Windows of photographs under a moving camera, with cutouts of other photographs in front; see `synthetic`.
 
-    Every photograph is one index: the one behind. All else is drawn for each sample: the part that is seen, how much
-    smaller it is, pan, zoom and rotation, and the cutouts, whose photographs are any of the folder.
+    Each photograph is one index, as background. Everything else is drawn for each sample: the visible part, its scale,
+    pan, zoom and rotation, and the cutouts, from any photographs of the folder.
 
-    `flow` is exact. Where a pixel is hidden or outside the frame in the frame before or after, it is still the motion
-    of the surface that the frame between shows; see `flow_of_scene`.
+    `flow` is exact. Where a pixel is hidden or outside the frame in the previous or next frame, `flow` is still the
+    motion of the surface in the intermediate frame; see `flow_of_scene`.
 
     Args:
         opt: see `StillsOptions`.
 
     Raises:
         FileNotFoundError: there is no folder `stills`.
-        FrameReadError: it holds no photograph, or a damaged one.
+        FrameReadError: the folder holds no photograph, or a damaged one.
         ValueError: an unknown or impossible option, or photographs that are too small.
     """
 
@@ -74,15 +74,15 @@ class STVSRStillsDataset(TrainSamples):
         self._lq = degraded(MotionBlurred(blur, self.settings.blur_margin) if blur else GroundTruth(), self.degradation)
         self._lq_sharp = degraded(GroundTruth(), bicubic(self.scale)) if self.settings.lq_sharp else None
         self._margin = self._find_margin()
-        self._size = self.settings.gt_size + 2 * self._margin * self.scale  # of the frames that are drawn
+        self._size = self.settings.gt_size + 2 * self._margin * self.scale  # of the rendered frames
 
     def __len__(self) -> int:
         return len(self.photos.clips)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
-        """A training sample, see `TrainSamples`; key is the name of the photograph behind."""
+        """Return a training sample, see `TrainSamples`; its key is the name of the background photograph."""
         seed_worker()
-        num_more = 1 if self.settings.motion_blur else 0  # the frames before and behind the window
+        num_more = 1 if self.settings.motion_blur else 0  # the frames before and after the window
         num_frames = self.settings.num_frame + 2 * num_more
         indices = range(num_more, num_more + self.settings.num_frame)
         if self.settings.random_reverse and random.random() < 0.5:
@@ -102,18 +102,18 @@ class STVSRStillsDataset(TrainSamples):
             key=name)
 
     def cache_bytes(self) -> float:
-        """Of the decoded photographs."""
+        """Return the bytes of the decoded photographs."""
         return sum(3 * math.prod(self.photos.frame_size(name)) for name in self.photos.clips)
 
     def _box(self) -> Box:
-        """The crop, in LR pixels of the frames that are drawn."""
+        """Return the crop, in LR pixels of the rendered frames."""
         first, last = self._margin, self._margin + self.settings.gt_size // self.scale
         return first, first, last, last
 
     def _find_margin(self) -> int:
-        """LR pixels that frames must have around the crop, so that a sample sees no border of them."""
+        """Return the LR pixels that frames need around the crop, so that no sample sees their border."""
         margin = self.degradation.margin
-        if isinstance(self.degradation, VideoDegradation):  # which counts LR pixels
+        if isinstance(self.degradation, VideoDegradation):  # its margin is in LR pixels
             margin *= self.scale
         if self.settings.lq_sharp:
             margin = max(margin, bicubic(self.scale).margin)
@@ -133,10 +133,10 @@ class STVSRStillsDataset(TrainSamples):
                 f'{self.settings.gt_size} times min_reduce {self.settings.min_reduce:g}; the first is '
                 f'{self.photos.path / small[0]}, {height}x{width} (h x w)')
 
-    # ---------------------------------------------------------------- what is drawn
+    # ---------------------------------------------------------------- random scenes
 
     def _draw_scene(self, rng: np.random.Generator, name: str, num_frames: int) -> list[Sheet]:
-        """The photograph of this name, and cutouts in front of it."""
+        """Draw a scene: the photograph of this name, with cutouts in front of it."""
         num_cutouts = int(rng.integers(self.settings.max_layers + 1))
         return [self._background(rng, name, num_frames), *(self._cutout(rng, num_frames) for _ in range(num_cutouts))]
 
@@ -149,7 +149,7 @@ class STVSRStillsDataset(TrainSamples):
         return cut_sheet(photo, path, *clip)
 
     def _cutout(self, rng: np.random.Generator, num_frames: int) -> Sheet:
-        """Of any photograph, turned at random, somewhere in the frame halfway through the clip."""
+        """Cut out a part of any photograph, turned at random. It is inside the frame halfway through the clip."""
         photo = self.photos.frame(self.photos.clips[rng.integers(len(self))], 0)
         clip = num_frames, self._size, self._size
         scale = rng.uniform(self.settings.min_reduce, self.settings.max_reduce)
@@ -158,7 +158,8 @@ class STVSRStillsDataset(TrainSamples):
         return cut_sheet(photo, random_passage(rng, path, cutout, *clip, places=(0, 1)), *clip, cutout)
 
     def _path(self, rng: np.random.Generator, num_frames: int, *, scale: float = 1.0, angle: float = 0.0) -> CameraPath:
-        """A motion that reaches its scale and its angle halfway through the clip; slow ones are more frequent."""
+        """Draw a motion that reaches its scale and its angle halfway through the clip. Slow motions are more frequent.
+        """
         motion = rng.choice(list(MOTIONS))
         speed = self.settings.max_motion * rng.uniform()**2
         path = random_motion(rng, motion, speed, self._size, self._size, scale=scale)

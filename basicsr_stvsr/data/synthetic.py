@@ -1,13 +1,13 @@
-"""Clips whose motion is known exactly: photographs seen through a moving camera.
+"""Clips of exactly known motion: photographs seen through a moving camera.
 
-Every frame is rendered straight from a photograph, along the closed-form map of its instant, so that neither errors nor
-blur add up over a clip and the flow between any two instants is known to rounding.
+Every frame is rendered directly from a photograph, along the closed-form map of its instant. Errors and blur do not
+accumulate over a clip, and the flow between any two instants is known up to rounding.
 
 `Layer` and `render` draw the demo's clips, by bicubic interpolation in float. `Sheet` and `draw` are for training: they
-take a small part of the time, and also say which layer each pixel shows.
+are much faster, and also return which layer each pixel shows.
 
-Points are arrays (2, ...), x then y, in pixels; whole numbers are pixel centres. Times are in frames and need not be
-whole.
+Points are arrays (2, ...), x then y, in pixels; whole numbers are pixel centres. Times are in frames and may be
+fractional.
 """
 import math
 from collections.abc import Sequence
@@ -24,17 +24,17 @@ SUPERSAMPLING = 2  # points per output pixel and axis; enough up to two photogra
 
 
 def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Maps points (2, ...) by an affine 3x3 matrix."""
+    """Map points (2, ...) by an affine 3x3 matrix."""
     return np.tensordot(matrix[:2, :2], points, axes=1) + matrix[:2, 2].reshape(2, *[1] * (points.ndim - 1))
 
 
 def _corners(height: int, width: int) -> np.ndarray:
-    """The outermost pixel centres (2, 4) of a frame."""
+    """Return the outermost pixel centres (2, 4) of a frame."""
     return np.array([[0, width - 1, 0, width - 1], [0, 0, height - 1, height - 1]])
 
 
 def pixel_grid(height: int, width: int, *, per_pixel: int = 1) -> np.ndarray:
-    """Points (2, height * per_pixel, width * per_pixel) spread evenly over the pixels of a frame."""
+    """Return points (2, height * per_pixel, width * per_pixel) spread evenly over the pixels of a frame."""
     y, x = ((np.arange(size * per_pixel) + 0.5) / per_pixel - 0.5 for size in (height, width))
     return np.stack(np.meshgrid(x, y))
 
@@ -66,7 +66,7 @@ class CameraPath:
     moment: float = 0.0
 
     def frame_to_photo(self, t: float, height: int, width: int) -> np.ndarray:
-        """The affine map (3, 3) from frame points at time t to photograph points."""
+        """Return the affine map (3, 3) from frame points at time t to photograph points."""
         t = t - self.moment
         angle = self.angle + t * self.rotation
         scale = self.scale * math.exp(-t * self.zoom)
@@ -78,45 +78,45 @@ class CameraPath:
         return matrix
 
     def flow(self, source: float, target: float, height: int, width: int) -> np.ndarray:
-        """The flow that warps the frame at time `source` onto the frame at time `target`.
+        """Return the flow that warps the frame at time `source` onto the frame at time `target`.
 
         Returns:
-            float32 (2, height, width), x then y, in frame pixels, on the target's grid: the target's pixel at `p` shows
-            what the source shows at `p + flow`.
+            float32 (2, height, width), x then y, in frame pixels, on the target's grid: the target shows at pixel `p`
+                what the source shows at `p + flow`.
         """
-        # An affine map of the grid: what depends on the row, and what on the column
+        # An affine map of the grid: the parts that depend on the row, and on the column
         matrix = self._to_other(source, target, height, width)[:2] - np.eye(2, 3)
         by_row = matrix[:, 1:2] * np.arange(height) + matrix[:, 2:]
         by_column = matrix[:, :1] * np.arange(width)
         return (by_row[:, :, None] + by_column[:, None]).astype(np.float32)
 
     def largest_motion(self, num_frames: int, height: int, width: int) -> float:
-        """The largest flow, in frame pixels, between neighbours of the frames 0 .. num_frames - 1."""
-        corners = _corners(height, width)  # where an affine flow is largest
+        """Return the largest flow, in frame pixels, between neighbours of the frames 0 .. num_frames - 1."""
+        corners = _corners(height, width)  # an affine flow is largest there
         pairs = [(t, t + 1) for t in range(num_frames - 1)]
         flows = [_apply(self._to_other(*pair, height, width), corners) - corners
                  for forward in pairs for pair in (forward, forward[::-1])]
         return max((float(np.linalg.norm(flow, axis=0).max()) for flow in flows), default=0.0)
 
     def faster(self, factor: float) -> 'CameraPath':
-        """The same path at another speed."""
+        """Return the same path at another speed."""
         velocity = float(factor * self.velocity[0]), float(factor * self.velocity[1])
         return replace(self, velocity=velocity, zoom=float(factor * self.zoom), rotation=float(factor * self.rotation))
 
     def at_most(self, motion: float, num_frames: int, height: int, width: int) -> 'CameraPath':
-        """The same path, slowed down where `largest_motion` is larger than `motion`."""
+        """Return the same path, slowed down if `largest_motion` exceeds `motion`."""
         path = self
         while (largest := path.largest_motion(num_frames, height, width)) > motion + 1e-6:
             path = path.faster(0.999 * motion / largest)  # zoom and rotation are not quite linear
         return path
 
     def _to_other(self, source: float, target: float, height: int, width: int) -> np.ndarray:
-        """The affine map (3, 3) from frame points at time `target` to those at time `source`."""
+        """Return the affine map (3, 3) from frame points at time `target` to those at time `source`."""
         to_photo = self.frame_to_photo(target, height, width)
         return np.linalg.inv(self.frame_to_photo(source, height, width)) @ to_photo
 
     def footprint(self, num_frames: int, height: int, width: int) -> np.ndarray:
-        """The smallest and the largest photograph point (2, 2) that frames 0 .. num_frames - 1 show."""
+        """Return the smallest and the largest photograph point (2, 2) that frames 0 .. num_frames - 1 show."""
         corners = _corners(height, width)
         seen = [_apply(self.frame_to_photo(t, height, width), corners) for t in range(num_frames)]
         return np.stack([np.min(seen, axis=(0, 2)), np.max(seen, axis=(0, 2))])
@@ -128,7 +128,7 @@ class Cutout:
 
     Attributes:
         centre, radius: in photograph pixels.
-        waviness: how far the outline leaves the circle, relative to the radius.
+        waviness: how far the outline deviates from the circle, relative to the radius.
         lobes: waves of the outline.
         aspect: width relative to the height.
     """
@@ -140,21 +140,21 @@ class Cutout:
     aspect: float = 1.0
 
     def alpha(self, points: np.ndarray) -> np.ndarray:
-        """Opacity (...), 0-1, at photograph points (2, ...)."""
+        """Return the opacity (...), 0-1, at photograph points (2, ...)."""
         x, y = (points[0] - self.centre[0]) / self.aspect, points[1] - self.centre[1]
         outline = self.radius * (1 + self.waviness * np.sin(self.lobes * np.arctan2(y, x) + self.radius))
         edge = 0.03 * self.radius
         return np.clip((outline - np.hypot(x, y)) / edge + 0.5, 0, 1)
 
     def bounds(self) -> np.ndarray:
-        """The smallest and the largest photograph point (2, 2) that it may reach."""
+        """Return the smallest and the largest photograph point (2, 2) that the region may reach."""
         reach = self.radius * (1.03 + self.waviness) * np.array([self.aspect, 1.0])
         return np.stack([self.centre - reach, self.centre + reach])
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One photograph in a scene, moving as its own camera path says; all of it, or what `cutout` leaves."""
+    """A photograph in a scene, or a cutout of it, that moves along its own camera path."""
 
     photo: str
     path: CameraPath
@@ -162,17 +162,17 @@ class Layer:
 
     @cached_property
     def _image(self) -> torch.Tensor:
-        """The photograph as grid_sample takes it: (1, 3, H, W), 0-255."""
+        """The photograph in grid_sample's layout: (1, 3, H, W), 0-255."""
         return torch.from_numpy(load_photo(self.photo).astype(np.float32)).permute(2, 0, 1)[None]
 
     def alpha(self, t: float, points: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Opacity (...), 0-1, at frame points (2, ...)."""
+        """Return the opacity (...), 0-1, at frame points (2, ...)."""
         if self.cutout is None:
             return np.ones(points.shape[1:])
         return self.cutout.alpha(_apply(self.path.frame_to_photo(t, height, width), points))
 
     def colour(self, t: float, points: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Colour (3, N), BGR, 0-255, at frame points (2, N); outside the photograph its mirror image."""
+        """Return the colour (3, N), BGR, 0-255, at frame points (2, N). Outside the photograph it is mirrored."""
         size = np.array(self._image.shape[:1:-1])[:, None]  # x, y
         grid = 2 * _apply(self.path.frame_to_photo(t, height, width), points) / (size - 1) - 1
         grid = torch.from_numpy(grid.T.astype(np.float32))[None, None]
@@ -182,7 +182,7 @@ class Layer:
 
 @cache
 def load_photo(name: str) -> np.ndarray:
-    """A photograph out of the scikit-image wheel, by its function's name in `skimage.data`: uint8 (H, W, 3), BGR."""
+    """Load a photograph of the scikit-image wheel, by its function in `skimage.data`: uint8 (H, W, 3), BGR."""
     image = getattr(skimage.data, name)()
     if isinstance(image, tuple):  # a stereo pair: left, right, disparity
         image = image[0]
@@ -192,10 +192,10 @@ def load_photo(name: str) -> np.ndarray:
 
 
 def render(layers: Sequence[Layer], t: float, height: int, width: int) -> np.ndarray:
-    """The frame of a scene at time t.
+    """Render the frame of a scene at time t.
 
     Args:
-        layers: the scene from back to front; the first one fills the frame, whether it has a cutout or not.
+        layers: the scene from back to front. The first layer fills the frame and ignores its cutout.
         t: time in frames.
         height, width: size of the frame in pixels.
 
@@ -213,18 +213,20 @@ def render(layers: Sequence[Layer], t: float, height: int, width: int) -> np.nda
     return frame.round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
 
 
-# How much pan, zoom and rotation contribute to each kind of camera motion.
+# Contribution of pan, zoom and rotation to each kind of camera motion.
 MOTIONS = {'pan': (1.0, 0.0, 0.0), 'zoom': (0.3, 1.0, 0.0), 'rotation': (0.3, 0.0, 1.0), 'combined': (0.7, 0.7, 0.7)}
 
 
 def random_motion(
     rng: np.random.Generator, motion: str, speed: float, height: int, width: int, *, scale: float = 1.0
 ) -> CameraPath:
-    """A path around the photograph's origin, of a kind in MOTIONS, that moves `speed` pixels a frame on average."""
+    """Draw a path around the photograph's origin, of a kind in MOTIONS, with a mean speed of `speed` pixels per frame.
+    """
     pan, zoom, rotation = MOTIONS[motion]
     heading = rng.uniform(0, 2 * math.pi)
     zoom_sign, rotation_sign = rng.choice([-1, 1], size=2)
-    # A corner-to-middle distance turns radians, and growth, into pixels at the corners; half of it is about the mean.
+    # The distance from a corner to the middle converts radians, and growth, to pixels at the corners. Half of it is
+    # about the mean.
     mean_distance = math.hypot(height, width) / 4
     path = CameraPath(
         centre=(0.0, 0.0),
@@ -239,10 +241,10 @@ def random_motion(
 def random_background(
     rng: np.random.Generator, photo: str, motion: str, speed: float, num_frames: int, height: int, width: int
 ) -> Layer:
-    """A layer whose camera stays inside the photograph for `num_frames` frames; see `random_motion`.
+    """Return a layer whose camera stays inside the photograph for `num_frames` frames; see `random_motion`.
 
     Raises:
-        ValueError: the photograph is too small for that, even enlarged 1.5 times.
+        ValueError: the photograph is too small, even enlarged 1.5 times.
     """
     path = random_motion(rng, motion, speed, height, width)
     photo_size = load_photo(photo).shape[:2]
@@ -259,7 +261,7 @@ def random_background(
 def largest_scale(
     path: CameraPath, photo_size: tuple[int, int], num_frames: int, height: int, width: int
 ) -> float:
-    """Return to which scale a path of scale 1 may be brought and still stay inside the photograph (h, w)."""
+    """Return the largest scale at which a path of scale 1 stays inside the photograph (h, w)."""
     lowest, highest = path.footprint(num_frames, height, width)
     return float(((np.array(photo_size[::-1]) - 1) / (highest - lowest)).min())
 
@@ -268,9 +270,9 @@ def random_view(
     rng: np.random.Generator, path: CameraPath, scale: float, photo_size: tuple[int, int], num_frames: int, height: int,
     width: int,
 ) -> CameraPath:
-    """Bring a path around the origin, of scale 1, to a scale and to a random place over a photograph (h, w).
+    """Scale a path around the origin, of scale 1, and move it to a random place over a photograph (h, w).
 
-    Its frames stay inside the photograph; along a side that is too short for that they are centred.
+    Its frames stay inside the photograph. They are centred along a side that is too short for that.
     """
     # The whole footprint grows with the scale when the velocity does.
     footprint = scale * path.footprint(num_frames, height, width)
@@ -285,7 +287,7 @@ def random_occluder(
     rng: np.random.Generator, photo: str, cutout: Cutout, motion: str, speed: float, num_frames: int, height: int,
     width: int,
 ) -> Layer:
-    """A cutout about half as high as the frame that is near its middle halfway through the clip."""
+    """Return a cutout about half as high as the frame, near the middle of the frame halfway through the clip."""
     scale = float(cutout.radius / (height * rng.uniform(0.2, 0.3)))
     path = random_motion(rng, motion, speed, height, width, scale=scale)
     return Layer(photo, random_passage(rng, path, cutout, num_frames, height, width, places=(0.3, 0.7)), cutout)
@@ -295,10 +297,10 @@ def random_passage(
     rng: np.random.Generator, path: CameraPath, cutout: Cutout, num_frames: int, height: int, width: int, *,
     places: tuple[float, float],
 ) -> CameraPath:
-    """Move a path around the origin so that the cutout passes the frame.
+    """Move a path around the origin so that the cutout passes through the frame.
 
     Args:
-        places: where the cutout may be halfway through the clip, as shares of the frame's height and width.
+        places: range of positions of the cutout halfway through the clip, as shares of the frame's height and width.
     """
     half_time = (num_frames - 1) / 2
     place = np.array([width, height]) * rng.uniform(*places, size=2)
@@ -307,10 +309,10 @@ def random_passage(
 
 
 def random_cutout(rng: np.random.Generator, photo_size: tuple[int, int], radius: float) -> Cutout:
-    """Place a cutout anywhere in a photograph (h, w), of a random shape: from round to thin, from smooth to star-like.
+    """Place a cutout of random shape anywhere in a photograph (h, w): from round to thin, from smooth to star-like.
 
     Args:
-        radius: in photograph pixels; made smaller where the photograph is too small.
+        radius: in photograph pixels; reduced where the photograph is too small.
     """
     waviness = rng.uniform(0, 0.4)
     radius = min(radius, 0.45 * min(photo_size) / (1.03 + waviness))
@@ -320,15 +322,15 @@ def random_cutout(rng: np.random.Generator, photo_size: tuple[int, int], radius:
     return replace(cutout, centre=tuple(map(float, centre)))
 
 
-# ---------------------------------------------------------------- quick frames, for training
+# ---------------------------------------------------------------- fast frames, for training
 
 @dataclass(frozen=True)
 class Sheet:
-    """The part of a photograph that a clip shows, ready to be drawn quickly; see `cut_sheet`.
+    """The part of a photograph that a clip shows, prepared for fast drawing; see `cut_sheet`.
 
     Attributes:
-        path: how it moves.
-        image: uint8 (h, w, 3), BGR, or (h, w, 4) with opacity, of SUPERSAMPLING times the resolution of the frames.
+        path: its motion.
+        image: uint8 (h, w, 3), BGR, or (h, w, 4) with opacity, at SUPERSAMPLING times the resolution of the frames.
         to_image: affine map (3, 3) from photograph points to points of the image.
     """
 
@@ -340,17 +342,17 @@ class Sheet:
 def cut_sheet(
     photo: np.ndarray, path: CameraPath, num_frames: int, height: int, width: int, cutout: Cutout | None = None
 ) -> Sheet:
-    """Cut out what frames 0 .. num_frames - 1 of a path show of a photograph, or what `cutout` leaves of it.
+    """Cut out the part of a photograph that frames 0 .. num_frames - 1 of a path show, or the region of `cutout`.
 
-    The part is brought to SUPERSAMPLING times the resolution of the frame halfway through the clip: by its area mean
-    where that makes it smaller, so that nothing aliases, else by cubic interpolation.
+    The part is resized to SUPERSAMPLING times the resolution of the frame halfway through the clip. Shrinking uses the
+    area mean, to prevent aliasing; enlarging uses cubic interpolation.
 
     Args:
         photo: uint8 (H, W, 3), BGR.
     """
     size = np.array(photo.shape[1::-1])
     lowest, highest = path.footprint(num_frames, height, width) if cutout is None else cutout.bounds()
-    margin = 3  # of the cubic filter, and of the mean
+    margin = 3  # of the cubic filter and of the mean
     first = np.clip(np.floor(lowest) - margin, 0, size - 1).astype(int)
     last = np.clip(np.ceil(highest) + margin + 1, first + 1, size).astype(int)
     part = photo[first[1]:last[1], first[0]:last[0]]
@@ -360,7 +362,7 @@ def cut_sheet(
     image_size = np.maximum(1, np.round(density * (last - first))).astype(int)
     factor = image_size / (last - first)
     image = cv2.resize(part, image_size.tolist(), interpolation=cv2.INTER_AREA if density < 1 else cv2.INTER_CUBIC)
-    # Pixel centres are whole numbers; borders lie half a pixel outside
+    # Pixel centres are whole numbers; borders are half a pixel outside
     to_image = np.array([[factor[0], 0, (0.5 - first[0]) * factor[0] - 0.5],
                          [0, factor[1], (0.5 - first[1]) * factor[1] - 0.5], [0, 0, 1]])
     if cutout is not None:
@@ -373,8 +375,8 @@ def cut_sheet(
 def draw(sheets: Sequence[Sheet], t: float, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene at time t, as `render` does with layers.
 
-    Positions are interpolated linearly on a grid of SUPERSAMPLING points per pixel and axis, of which a pixel is the
-    mean. Outside its photograph, the sheet behind shows the mirror image.
+    Positions are interpolated linearly on a grid of SUPERSAMPLING points per pixel and axis. A pixel is the mean of its
+    points. Outside its photograph, the background is mirrored.
 
     Args:
         sheets: from back to front; the first one has no cutout.
@@ -404,12 +406,12 @@ def draw(sheets: Sequence[Sheet], t: float, height: int, width: int) -> tuple[np
 def flow_of_scene(sheets: Sequence[Sheet], front: np.ndarray, source: float, target: float) -> np.ndarray:
     """Return the flow that warps the frame at time `source` onto the frame at time `target`; see `CameraPath.flow`.
 
-    It is the motion of the surface that the pixel shows at `target`, also where that surface is hidden, or outside the
-    frame, at `source`: there the warped frame shows something else, however exact the flow is.
+    It is the motion of the surface that the pixel shows at `target`, even if that surface is hidden or outside the
+    frame at `source`. In that case the warped frame shows something else, although the flow is exact.
 
     Args:
-        sheets: the scene, as `draw` takes it.
-        front: (height, width), what each pixel shows at `target`, from `draw`.
+        sheets: the scene, as for `draw`.
+        front: (height, width), the sheet that each pixel shows at `target`, from `draw`.
 
     Returns:
         float32 (2, height, width), x then y, in frame pixels, on the target's grid.
@@ -425,7 +427,7 @@ def _warp(
 ) -> np.ndarray:
     """Draw a sheet in a box of the frame (top, left, bottom, right), SUPERSAMPLING points per pixel."""
     top, left, bottom, right = box
-    inset = 0.5 / SUPERSAMPLING - 0.5  # of the first point in its pixel
+    inset = 0.5 / SUPERSAMPLING - 0.5  # offset of the first point in its pixel
     to_frame = np.array([[1 / SUPERSAMPLING, 0, left + inset], [0, 1 / SUPERSAMPLING, top + inset], [0, 0, 1]])
     matrix = sheet.to_image @ sheet.path.frame_to_photo(t, height, width) @ to_frame
     size = SUPERSAMPLING * (right - left), SUPERSAMPLING * (bottom - top)
@@ -434,7 +436,7 @@ def _warp(
 
 
 def _box_of(sheet: Sheet, t: float, height: int, width: int) -> tuple[int, int, int, int]:
-    """Top, left, bottom and right of the part of the frame that a sheet may cover; empty where it is outside."""
+    """Return top, left, bottom and right of the frame area that a sheet may cover; empty if it is outside."""
     from_image = np.linalg.inv(sheet.to_image @ sheet.path.frame_to_photo(t, height, width))
     corners = _apply(from_image, _corners(*sheet.image.shape[:2]))
     left, top = np.clip(np.floor(corners.min(axis=1)), 0, (width, height)).astype(int)

@@ -1,7 +1,7 @@
-"""Low-resolution frames as real footage has them: random blur, resizing, noise and compression of a clip.
+"""Low-resolution frames like those of real footage: random blur, resizing, noise and compression of a clip.
 
-What is random is drawn once for a clip and holds for all of its frames; noise alone is fresh in every frame. Frames are
-uint8 `(H, W, 3)`, BGR; s = scale. A range is [lowest, highest], of which a value is drawn evenly, or one number.
+Random settings are drawn once per clip and apply to all of its frames; only noise is new in every frame. Frames are
+uint8 `(H, W, 3)`, BGR; s = scale. A range is [lowest, highest], to draw from uniformly, or one number.
 """
 import math
 from collections.abc import Callable, Sequence
@@ -19,11 +19,11 @@ from ..utils.threads import limit_opencv_in_workers
 from .boxes import Box, widen
 
 _METHODS = {'area': cv2.INTER_AREA, 'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC}
-_MACROBLOCK = 16  # pixels: codecs divide frames into blocks of this size, from the top left corner on
+_MACROBLOCK = 16  # pixels: codecs divide frames into blocks of this size, starting at the top left corner
 
 
 def _within(lowest: float, highest: float) -> AfterValidator:
-    """Checks a number or a range."""
+    """Return a validator for a number or a range."""
     def check(value: float | list[float]) -> float | list[float]:
         first, last = value if isinstance(value, list) else (value, value)
         if not lowest <= first <= last <= highest:
@@ -45,18 +45,18 @@ class BlurOptions(Block):
     """`datasets.<name>.degradation.blur`, type video: Gaussian blur of the HR frames."""
 
     sigma: Sigma = [0.2, 3.0]
-    """Range of the standard deviation, in HR pixels; 0 does not blur."""
+    """Range of the standard deviation, in HR pixels; 0: no blur."""
     anisotropic: Share = 0.5
-    """Share of the clips whose blur has a second sigma across the first, both turned by a random angle."""
+    """Share of the clips with anisotropic blur: a second sigma across the first, turned by a random angle."""
 
 
 class ResizeOptions(Block):
-    """`datasets.<name>.degradation.resize`, type video: from HR to LR frames."""
+    """`datasets.<name>.degradation.resize`, type video: resize HR to LR frames."""
 
     methods: list[Literal['area', 'bilinear', 'bicubic']] = Field(['area', 'bilinear', 'bicubic'], min_length=1)
-    """OpenCV's interpolations, of which one is drawn: area averages; the others see 2 or 4 pixels a side, and alias."""
+    """OpenCV interpolations to draw from. area averages; the others use 2 or 4 pixels a side, and alias."""
     intermediate: Annotated[_FloatRange, _within(0.1, 2)] = 1.0
-    """Range of an intermediate size, as a multiple of the HR size; 1 leaves the intermediate step out."""
+    """Range of an intermediate size, as a multiple of the HR size; 1: no intermediate step."""
 
 
 class NoiseOptions(Block):
@@ -65,41 +65,41 @@ class NoiseOptions(Block):
     gaussian: Annotated[_FloatRange, _within(0, 255)] = [0.0, 10.0]
     """Range of the standard deviation, in levels of 0-255."""
     poisson: Annotated[_FloatRange, _within(0, 255)] = [0.0, 0.3]
-    """Range of the variance that each level of brightness adds, as light itself does: 0.3 gives white a standard
-    deviation of 8.7 levels."""
+    """Range of the variance per level of brightness, as in photon noise: 0.3 gives white a standard deviation of 8.7
+    levels."""
     grey: Share = 0.4
-    """Share of the clips whose noise is the same in all three channels."""
+    """Share of the clips with equal noise in all three channels."""
 
 
 class CodecOptions(Block):
     """`datasets.<name>.degradation.codec`, type video: compression of the LR frames, as one short video."""
 
     names: list[CodecName | Literal['none']] = Field(['h264', 'h265', 'mpeg4', 'none'], min_length=1)
-    """Codecs of which one is drawn: h264, h265, mpeg4, mpeg2, or none. One that is named twice comes twice as often."""
+    """Codecs to draw from: h264, h265, mpeg4, mpeg2, or none. Repeat a codec to draw it more often."""
     h264_crf: CRF = [18.0, 32.0]
-    """Range of the quality, smaller is better."""
+    """Range of the H.264 quality (CRF); smaller is better."""
     h265_crf: CRF = [20.0, 34.0]
-    """The same for H.265."""
+    """Range of the H.265 quality (CRF); smaller is better."""
     mpeg4_qscale: Quantiser = [2.0, 10.0]
-    """Range of the quantiser, whole numbers, smaller is better."""
+    """Range of the MPEG-4 quantiser, rounded to a whole number; smaller is better."""
     mpeg2_qscale: Quantiser = [2.0, 10.0]
-    """The same for MPEG-2."""
+    """Range of the MPEG-2 quantiser, rounded to a whole number; smaller is better."""
     preset: Preset = 'medium'
-    """Of the encoders of h264 and h265; faster ones leave coarser artefacts."""
+    """Preset of the h264 and h265 encoders. Faster presets leave coarser artefacts."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What was drawn for a clip.
+    """Random settings of a clip.
 
     Attributes:
         sigmas: standard deviations of the blur along and across its axis, HR pixels.
-        angle: of the axis, radians from x towards y.
+        angle: angle of the axis, radians from x towards y.
         intermediate: intermediate size, as a multiple of the HR size.
         methods: OpenCV's interpolation to that size, and from there to the LR size.
-        gaussian, poisson, grey: see `NoiseOptions`; grey is whether this clip's noise is.
+        gaussian, poisson, grey: see `NoiseOptions`; grey: whether this clip's noise is grey.
         codec: its name, or 'none'.
-        quality: of the codec.
+        quality: quality of the codec.
     """
     sigmas: tuple[float, float]
     angle: float
@@ -116,16 +116,16 @@ class Settings:
 class VideoDegradation:
     """A random degradation of a clip: blur, resizing, noise, compression, in this order.
 
-    Real footage is compressed with all of its frames; here the encoder gets the LR frames that it is called with. With
-    temporal_scale 2 these are every second frame, so that motion between them is twice as large as in footage of the
-    full rate.
+    Real footage is compressed with all of its frames; here the encoder gets only the LR frames of the call. With
+    temporal_scale 2 these are every second frame, and motion between them is twice as large as in footage at the full
+    rate.
 
-    Codecs predict across the whole frame, so that a crop cannot come out as in the whole frame. Crops are degraded with
+    Codecs predict across the whole frame, so that a crop cannot equal that of the whole frame. Crops are degraded with
     a margin, see `outer`.
 
     Attributes:
         scale: s.
-        blur, resize, noise, codec: what is drawn from.
+        blur, resize, noise, codec: ranges and choices to draw from.
         margin: LR pixels around a crop that are degraded with it.
 
     Raises:
@@ -143,9 +143,10 @@ class VideoDegradation:
             check_codecs(wanted)
 
     def outer(self, box: Box, size: tuple[int, int]) -> Box:
-        """What to degrade for a crop: `margin` pixels more where the frame has them, from a macroblock's border on.
+        """Return the area to degrade for a crop: wider by `margin` within the frame, and starting at a macroblock
+        border.
 
-        So the blocks of the codec lie in the crop as they do in the whole frame.
+        The blocks of the codec are then aligned as in the whole frame.
 
         Args:
             box: the crop, LR pixels.
@@ -155,7 +156,7 @@ class VideoDegradation:
         return top - top % _MACROBLOCK, left - left % _MACROBLOCK, bottom, right
 
     def draw(self, rng: np.random.Generator) -> Settings:
-        """Draw what holds for a clip."""
+        """Draw the settings of a clip."""
         def between(value: float | Sequence[float]) -> float:
             return float(rng.uniform(*(value if isinstance(value, list) else (value, value))))
 
@@ -176,11 +177,11 @@ class VideoDegradation:
         """Degrade the frames of a clip.
 
         Args:
-            frames: uint8 (sH, sW, 3), BGR, of one size, in the order of time.
-            seed: of all that is random.
+            frames: uint8 (sH, sW, 3), BGR, of one size, in temporal order.
+            seed: seed of everything random.
 
         Returns:
-            uint8 (H, W, 3), as many.
+            uint8 (H, W, 3), as many frames.
 
         Raises:
             ValueError: frames that are not such arrays, or whose size is no multiple of the scale.
@@ -213,7 +214,7 @@ class VideoDegradation:
 
 
 def _blur(sigmas: tuple[float, float], angle: float) -> Callable[[np.ndarray], np.ndarray]:
-    """A filter of float32 frames; outside of a frame it sees it mirrored (cb|abc)."""
+    """Return a filter of float32 frames. It mirrors frames at the border (cb|abc)."""
     radius = int(4 * max(sigmas) + 0.5)
     if not radius:
         return lambda frame: frame
@@ -225,11 +226,12 @@ def _blur(sigmas: tuple[float, float], angle: float) -> Callable[[np.ndarray], n
 
 
 def gaussian_kernel(sigmas: tuple[float, float], angle: float, radius: int) -> np.ndarray:
-    """An anisotropic Gaussian, float (2 radius + 1, 2 radius + 1), with the sum 1.
+    """Return an anisotropic Gaussian, float (2 radius + 1, 2 radius + 1), with the sum 1.
 
     Args:
-        sigmas: standard deviations along the axis and across it, pixels; below 0.1, as 0.1, which is one pixel.
-        angle: of the axis, radians from x towards y.
+        sigmas: standard deviations along the axis and across it, pixels. Values below 0.1 count as 0.1, which covers
+            one pixel.
+        angle: angle of the axis, radians from x towards y.
         radius: pixels.
     """
     y, x = np.mgrid[-radius:radius + 1, -radius:radius + 1]
@@ -240,7 +242,7 @@ def gaussian_kernel(sigmas: tuple[float, float], angle: float, radius: int) -> n
 
 
 def _noisy(frame: np.ndarray, settings: Settings, rng: np.random.Generator) -> np.ndarray:
-    """A float32 frame with noise of the drawn strength."""
+    """Add noise of the drawn strength to a float32 frame."""
     noise = rng.standard_normal((*frame.shape[:2], 1 if settings.grey else 3), dtype=np.float32)
     light = np.maximum(frame, 0)
     if settings.grey:
@@ -259,15 +261,15 @@ def video(scale: int,
           noise: NoiseOptions = NoiseOptions(),  # noqa: B008
           codec: CodecOptions = CodecOptions(),  # noqa: B008
           margin: Count = 16) -> VideoDegradation:
-    """Random blur, resizing, noise and compression, as real footage has them.
+    """Random blur, resizing, noise and compression, as in real footage.
 
     Args:
         scale: s.
-        blur, resize, noise, codec: options, or a mapping that has them.
+        blur, resize, noise, codec: options, or a mapping of options.
         margin: LR pixels around a crop that are degraded with it.
 
     Raises:
-        ValueError: an unknown or impossible option, or PyAV lacks a codec.
+        ValueError: an unknown or impossible option, or a codec that PyAV lacks.
     """
     def read(block: type[Block], given: Any, name: str) -> Any:
         return given if isinstance(given, block) else block.read(given, f'{name}.')

@@ -1,1 +1,1 @@
-"""Files of frames: images, LMDB, raw video, MATLAB and video files, and the colours of their pixels."""
+"""Read and write frames as images, LMDB, raw video, MATLAB and video files, and convert their colours."""

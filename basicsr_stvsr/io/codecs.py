@@ -1,4 +1,4 @@
-"""Frames as a video codec leaves them: encoded and decoded in memory by PyAV."""
+"""Compress frames with a video codec in memory, by PyAV."""
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import cache
@@ -10,19 +10,19 @@ import numpy as np
 CodecName = Literal['h264', 'h265', 'mpeg4', 'mpeg2']
 Preset = Literal['ultrafast', 'superfast', 'veryfast', 'faster', 'fast', 'medium', 'slow', 'slower', 'veryslow']
 
-_RATE = 25  # frames per second; MPEG-2 knows few
+_RATE = 25  # frames per second; MPEG-2 supports only a few rates
 _PIXELS = 'yuv420p'
-# Encoders that look ahead would start threads. `info`: x265 would write its options into every clip.
+# Avoid the threads of encoders that look ahead. `info`: x265 would write its options into every clip.
 _X265 = 'pools=none:frame-threads=1:wpp=0:log-level=error:info=0'
 
 
 class _Codec(NamedTuple):
-    """How FFmpeg calls a codec, and what it takes.
+    """A codec's names in FFmpeg and its limits.
 
     Attributes:
         encoder, decoder: FFmpeg's names.
-        has_crf: whether quality is a CRF, with a preset; otherwise it is the quantiser.
-        least_width: of pictures; narrower ones crash libx265.
+        has_crf: True: quality is a CRF, with a preset; False: it is the quantiser.
+        least_width: smallest width of pictures; narrower ones crash libx265.
     """
     encoder: str
     decoder: str
@@ -45,7 +45,7 @@ _LEAST_HEIGHT = 16
 
 
 def check_codecs(names: Iterable[CodecName]) -> None:
-    """Raises ValueError if this build of PyAV lacks a codec."""
+    """Raise ValueError if this build of PyAV lacks a codec."""
     found = {name: _exists(codec.encoder, 'w') and _exists(codec.decoder, 'r') for name, codec in _CODECS.items()}
     if missing := sorted(name for name in set(names) if not found[name]):
         import av
@@ -55,9 +55,9 @@ def check_codecs(names: Iterable[CodecName]) -> None:
         raise ValueError(f'PyAV {av.__version__} was built without {needed}; it has {there}')
 
 
-@cache  # asked for every window
+@cache  # called for every window
 def _exists(codec: str, mode: Literal['r', 'w']) -> bool:
-    import av  # here, because importing the package should not cost what only few need
+    import av  # here, so that importing the package stays cheap; few need it
 
     try:
         av.codec.Codec(codec, mode)
@@ -70,17 +70,17 @@ def compress(frames: Sequence[np.ndarray], name: CodecName, quality: float, *,
              preset: Preset = 'medium') -> list[np.ndarray]:
     """Encode frames as one short video, and decode it again.
 
-    The encoder begins with a keyframe and knows nothing but these frames. Colours are stored in 4:2:0, BT.601. Encoder
-    and decoder run on one thread and end with the call, so that forked processes may use them; libx265 starts a thread
-    of its own, which ends with the call, too. The same frames give the same result.
+    The encoder begins with a keyframe and sees only these frames. Colours are stored in 4:2:0, BT.601. Encoder and
+    decoder run on one thread and end with the call, so that forked processes may use them. libx265 starts another
+    thread, but it also ends with the call. The same frames give the same result.
 
     Args:
-        frames: uint8 (h, w, 3), BGR, of one size, in the order of time. Frames that are odd or tiny are padded with
-            their last row and column for the codec, and cut afterwards.
-        name: of the codec.
+        frames: uint8 (h, w, 3), BGR, of one size, in temporal order. Frames of odd or tiny size are padded with their
+            last row and column for the codec, and cropped afterwards.
+        name: name of the codec.
         quality: 'h264' and 'h265': CRF, 0 to 51. 'mpeg4' and 'mpeg2': quantiser, 1 to 31, rounded to a whole number.
             Smaller is better.
-        preset: of 'h264' and 'h265'.
+        preset: preset of 'h264' and 'h265'.
 
     Returns:
         As many frames of the same size.
@@ -104,7 +104,7 @@ def compress(frames: Sequence[np.ndarray], name: CodecName, quality: float, *,
 
 
 def _encode(codec: _Codec, options: dict[str, str], frames: Sequence[np.ndarray]) -> list[Any]:
-    """Packets of a video."""
+    """Return the packets of a video."""
     from av import CodecContext, VideoFrame
 
     encoder = CodecContext.create(codec.encoder, 'w')
@@ -131,6 +131,6 @@ def _decode(codec: _Codec, packets: Iterable[Any]) -> list[np.ndarray]:
 def _converted(image: Any, pixels: str) -> Any:
     from av.video.reformatter import Interpolation
 
-    # The same bytes on every CPU
+    # Gives the same bytes on every CPU
     exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
     return image.reformat(format=pixels, interpolation=exact, threads=1)

@@ -1,7 +1,7 @@
-"""The colour spaces of clips: RGB, YUV, and the plane Y of it alone, one channel, for networks that restore luma.
+"""Colour spaces of clips: RGB, YUV, and its Y plane alone, one channel, for networks that restore luma.
 
-YUV is as MATLAB's rgb2ycbcr and most video files have it (BT.601, studio swing): Y lies in 16-235, U and V in 16-240,
-all of 0-255; tensors hold these numbers divided by 255.
+YUV follows MATLAB's rgb2ycbcr and most video files (BT.601, studio swing): of 0-255, Y uses 16-235, and U and V use
+16-240. Tensors hold these numbers divided by 255.
 """
 from collections.abc import Sequence
 from typing import Literal
@@ -20,26 +20,26 @@ TO_YUV = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0,
 YUV_OFFSET = np.array([16.0, 128.0, 128.0])
 TO_RGB = np.linalg.inv(TO_YUV)
 
-# For arrays of OpenCV, whose channels come in the reverse order: V, U, Y of B, G, R
+# For OpenCV arrays, with channels in reverse order: V, U, Y from B, G, R
 _BGR_TO_VUY = np.column_stack((TO_YUV, YUV_OFFSET))[::-1][:, [2, 1, 0, 3]]
 _VUY_TO_BGR = np.column_stack((TO_RGB, -TO_RGB @ YUV_OFFSET))[::-1][:, [2, 1, 0, 3]]
 
 _NO_CHROMA = 128  # U and V of grey
-_OUT_OF_GAMUT = 24  # levels; rounding takes no colour so far out
+_OUT_OF_GAMUT = 24  # levels; rounding moves no colour that far out of gamut
 _LARGEST_SHARE = 0.1  # of the pixels
 
 
 def convert_clip(clip: Tensor, source: Color, target: Color) -> Tensor:
-    """Brings a clip from one colour space to another, without clipping or rounding.
+    """Convert a clip from one colour space to another, without clipping or rounding.
 
-    What has Y alone becomes grey.
+    A clip of Y alone becomes grey.
 
     Args:
         clip: (..., 3, H, W), or (..., 1, H, W) for 'y'; float, 0-1.
         source, target: 'rgb', 'yuv' or 'y'.
 
     Raises:
-        ValueError: the clip has not as many channels as `source`.
+        ValueError: the number of channels does not match `source`.
     """
     if clip.ndim < 3 or clip.shape[-3] != NUM_CHANNELS[source]:
         raise ValueError(f'expected a clip in {source}, (..., {NUM_CHANNELS[source]}, H, W), got {tuple(clip.shape)}')
@@ -58,17 +58,17 @@ def convert_clip(clip: Tensor, source: Color, target: Color) -> Tensor:
 
 
 def convert_frame(frame: np.ndarray, source: Color, target: Color) -> np.ndarray:
-    """Brings a frame as OpenCV reads it to another colour space; rounded, and clipped to 0-255.
+    """Convert a frame in OpenCV's layout to another colour space; round it, and clip it to 0-255.
 
-    Channels are B, G, R or V, U, Y: an image file that holds Y, U, V where others have R, G, B is read so. What has Y
-    alone becomes grey.
+    Channels are B, G, R or V, U, Y: OpenCV reads an image file that holds Y, U, V in place of R, G, B in that order. A
+    frame of Y alone becomes grey.
 
     Args:
         frame: uint8 (h, w, 3), or (h, w, 1) for 'y'.
         source, target: 'rgb', 'yuv' or 'y'.
 
     Raises:
-        ValueError: the frame has not as many channels as `source`.
+        ValueError: the number of channels does not match `source`.
     """
     if frame.ndim != 3 or frame.shape[2] != NUM_CHANNELS[source]:
         raise ValueError(f'expected a frame in {source}, (h, w, {NUM_CHANNELS[source]}), got {frame.shape}')
@@ -78,47 +78,47 @@ def convert_frame(frame: np.ndarray, source: Color, target: Color) -> np.ndarray
         chroma = np.full((*frame.shape[:2], 2), _NO_CHROMA, np.uint8)
         return convert_frame(np.concatenate([chroma, frame], axis=2), 'yuv', target)
     if target == 'y':
-        # By way of all three, as OpenCV rounds some halves otherwise where it makes a single plane; and a copy, as what
-        # is kept must not hold the other two in memory
+        # Convert all three planes, as OpenCV rounds some halves differently for a single plane. Copy, so that the
+        # result does not keep the other two planes in memory.
         return convert_frame(frame, source, 'yuv')[..., 2:].copy()
     matrix = _BGR_TO_VUY if target == 'yuv' else _VUY_TO_BGR
-    # In float, as OpenCV's arithmetic of bytes is off by up to 0.6 levels; adding 0 rounds and clips
+    # In float, as OpenCV's byte arithmetic is off by up to 0.6 levels; adding 0 rounds and clips
     return cv2.add(cv2.transform(frame.astype(np.float32), matrix), 0, dtype=cv2.CV_8U)
 
 
 def levels_of(frame: Tensor) -> np.ndarray:
-    """Rounds a frame to 8 bits, the values that BasicSR's `tensor2img` gives, in a fifth of its time.
+    """Round a frame to 8 bits. Values equal those of BasicSR's `tensor2img`, in a fifth of the time.
 
     Args:
-        frame: (C, H, W), float, 0-1; what lies outside is cut off.
+        frame: (C, H, W), float, 0-1; values outside are clipped.
 
     Returns:
         uint8 (C, H, W), contiguous.
     """
-    if frame.device.type != 'cpu':  # fewer bytes to bring back
+    if frame.device.type != 'cpu':  # fewer bytes to copy back
         return frame.mul(255).clamp_(0, 255).round_().to(torch.uint8).cpu().numpy()
     planes = frame.detach().float().contiguous().numpy()
     levels = np.empty(planes.shape, np.uint8)
     for plane, out in zip(planes, levels, strict=True):
-        cv2.addWeighted(plane, 255, plane, 0, 0, out, cv2.CV_8U)  # convertScaleAbs would make of -1 255
+        cv2.addWeighted(plane, 255, plane, 0, 0, out, cv2.CV_8U)  # convertScaleAbs would turn -1 into 255
     return levels
 
 
 def to_image(frame: Tensor) -> np.ndarray:
-    """A frame in RGB, (3, H, W), float, 0-1 -> uint8 (H, W, 3), BGR, as OpenCV and BasicSR's metrics take it."""
+    """Convert an RGB frame (3, H, W), float, 0-1, to uint8 (H, W, 3), BGR, for OpenCV and BasicSR's metrics."""
     red, green, blue = levels_of(frame)
     return cv2.merge((blue, green, red))
 
 
 def check_yuv(frames: Sequence[np.ndarray]) -> None:
-    """Raises ValueError where frames cannot be YUV: too many of their colours are none in RGB.
+    """Raise ValueError if frames cannot be YUV, because too many of their colours do not exist in RGB.
 
-    Frames that were converted from RGB lie within RGB's cube, but for a few per cent of their pixels where chroma of
-    half the size meets saturated edges. RGB frames taken for YUV do not: their black is far below the black of YUV, and
-    their saturated colours are none. Grey ones, with three equal planes, are told apart.
+    Frames converted from RGB stay within RGB's cube, except for a few per cent of their pixels where half-size chroma
+    meets saturated edges. RGB frames read as YUV do not: their black is far below the black of YUV, and their saturated
+    colours do not exist. Grey frames, with three equal planes, are detected separately.
 
     Args:
-        frames: uint8 (h, w, 3), V, U, Y; several, of several clips, as the colours of a single one may tell nothing.
+        frames: uint8 (h, w, 3), V, U, Y. Pass frames of several clips, as the colours of one may not suffice.
     """
     if all(frame.min() < frame.max() and (frame == frame[..., :1]).all() for frame in frames):
         raise ValueError('is grey, its three channels are equal; as YUV, grey has 128 in two of them: convert it, or '

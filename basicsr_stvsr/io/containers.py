@@ -1,21 +1,21 @@
-"""Containers of outputs, and what they take."""
+"""Containers of output files, and the streams that they can hold."""
 import io
 from pathlib import Path
 from typing import Any
 
 from .video_info import VideoError
 
-# Suffix of an output -> FFmpeg's name of its container. AVI and transport streams are left out: the former has no time
-# stamps, the latter no tags and chapters.
+# Suffix of an output -> FFmpeg's name of its container. AVI lacks time stamps, and transport streams lack tags and
+# chapters, so both are left out.
 CONTAINERS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska', '.webm': 'webm'}
 
 
 def takes_stream(suffix: str, stream: Any) -> bool:
-    """Whether a container takes a stream as it is, which is tried on a file in memory."""
+    """Return whether a container can hold a stream unchanged, by trying it on a file in memory."""
     import av
 
     if stream.type not in ('audio', 'subtitle', 'data', 'attachment'):
-        return False  # a second video, mostly a cover picture, is not part of what is restored
+        return False  # a second video is mostly a cover picture, and is not restored
     container = av.open(io.BytesIO(), 'w', format=CONTAINERS[suffix.lower()])
     try:
         container.add_stream_from_template(stream)

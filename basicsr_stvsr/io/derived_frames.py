@@ -1,4 +1,4 @@
-"""Readers of what others read: kept in memory, reduced, in another colour space."""
+"""Readers that modify another reader's frames: cached, reduced in size, or in another colour space."""
 from collections.abc import Callable
 
 import cv2
@@ -9,11 +9,11 @@ from .frames import DerivedReader, FrameReader
 
 
 class CachedReader(DerivedReader):
-    """Another reader's frames, kept in memory once they have been read (in each process by itself).
+    """Cache another reader's frames in memory, separately in each process.
 
     Args:
-        reader: where the frames come from.
-        process: what is done to a frame before it is kept, such as making the LR frame of it; default nothing.
+        reader: reader of the frames.
+        process: function applied to a frame before it is cached, such as making its LR frame; default: none.
     """
 
     def __init__(self, reader: FrameReader, process: Callable[[np.ndarray], np.ndarray] | None = None):
@@ -29,10 +29,10 @@ class CachedReader(DerivedReader):
 
 
 class ReducedReader(DerivedReader):
-    """Another reader's frames, made smaller by `area_mean`.
+    """Reduce another reader's frames by `area_mean`.
 
     Args:
-        reader: where the frames come from.
+        reader: reader of the frames.
         factor: how many times smaller.
     """
 
@@ -49,9 +49,9 @@ class ReducedReader(DerivedReader):
 
 
 def area_mean(image: np.ndarray, factor: int) -> np.ndarray:
-    """Makes an image smaller by the mean of factor x factor pixels.
+    """Reduce an image by averaging factor x factor pixels.
 
-    What is left over at the right and the bottom is cut off.
+    Remaining rows and columns at the bottom and the right are cropped.
 
     Args:
         image: uint8 or float32 (h, w, C).
@@ -70,11 +70,11 @@ def area_mean(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 class ColorReader(DerivedReader):
-    """Another reader's frames, brought to another colour space.
+    """Convert another reader's frames to another colour space.
 
     Args:
-        reader: where the frames come from.
-        stored, wanted: their colour space, and the one to bring them to.
+        reader: reader of the frames.
+        stored, wanted: their colour space, and the one to convert to.
     """
 
     def __init__(self, reader: FrameReader, stored: Color, wanted: Color):

@@ -1,4 +1,4 @@
-"""How frames are encoded: codecs, their options, and the format of what is written."""
+"""Codecs with their options, and the format of the encoded frames."""
 import os
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,18 +12,18 @@ MATRIX_TAGS = {'rgb': 0, 'bt709': 1, 'fcc': 4, 'bt601': 6, 'smpte240m': 7, 'bt20
 
 
 class Codec(NamedTuple):
-    """How an encoder is used.
+    """Settings of an encoder.
 
     Attributes:
         encoder: FFmpeg's name.
-        pixels: bits -> pixel format; the one with the fewest bits that holds a source's is taken.
-        odd_pixels: the same for pictures of odd width or height; empty: the others do.
-        crf: default, least, largest; None: the codec has no such number.
-        preset: default; None: it has none.
-        options: of the encoder.
-        profiles: numbers by the names that presets have, where `preset` stands for a profile.
-        segment_suffix: container of a segment, which has exact times and is playable when cut off.
-        least_width: of pictures, where the encoder takes less, but crashes.
+        pixels: bits -> pixel format. The format with the fewest bits that holds the source is used.
+        odd_pixels: the same for pictures of odd width or height; empty: use `pixels`.
+        crf: default, least, largest; None: the codec has no CRF.
+        preset: default; None: the codec has no presets.
+        options: options of the encoder.
+        profiles: numbers of the profiles by the names of presets, for codecs whose `preset` selects a profile.
+        segment_suffix: container of a segment. It has exact times and is playable when truncated.
+        least_width: smallest width of pictures, for encoders that accept less, but crash.
     """
     encoder: str
     pixels: dict[int, str]
@@ -36,12 +36,12 @@ class Codec(NamedTuple):
     least_width: int = 1
 
 
-# H.264 and HEVC in 4:2:0 have even sizes only. A row more or less would not be the picture any more, and cropping tags
-# are passed over by many players; so odd sizes are stored in 4:4:4, which players in software show.
+# H.264 and HEVC in 4:2:0 need even sizes. Adding or dropping a row would change the picture, and many players ignore
+# cropping tags. So odd sizes are stored in 4:4:4, which software players can show.
 _YUV420, _YUV444 = {8: 'yuv420p', 10: 'yuv420p10le'}, {8: 'yuv444p', 10: 'yuv444p10le'}
 CODEC_TABLE = {
     'x264': Codec('libx264', _YUV420, _YUV444, crf=(18, 0, 51), preset='medium'),
-    # info: the encoder would store its options, thread counts among them, in each segment's header
+    # info: the encoder would store its options, including thread counts, in each segment's header
     'x265': Codec('libx265', _YUV420, _YUV444, crf=(20, 0, 51), preset='medium',
                    options={'x265-params': 'log-level=error:info=0'}, least_width=64),
     'av1': Codec('libsvtav1', _YUV420, crf=(24, 1, 63), preset='8'),
@@ -54,16 +54,16 @@ CODECS = (*CODEC_TABLE, 'png')
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a video is encoded.
+    """Codec and quality of a video.
 
     Attributes:
         codec: 'x264', 'x265', 'av1', 'prores', 'ffv1' (lossless) or 'png' (a folder of frames).
-        crf: quality, smaller is better; None: 18 for x264, 20 for x265, 24 for av1. The others have none.
-        preset: of the encoder, slower is smaller; None: medium for x264 and x265, 8 for av1 (0-13), and for prores a
-            profile, hq (proxy, lt, standard, hq, 4444). The others have none.
+        crf: quality, smaller is better; None: 18 for x264, 20 for x265, 24 for av1. The others have no CRF.
+        preset: preset of the encoder; slower ones give smaller files. None: medium for x264 and x265, 8 for av1 (0-13).
+            For prores it is a profile: proxy, lt, standard, hq (default), 4444. The others have no presets.
 
     Raises:
-        ValueError: an unknown codec, or a value that it does not have.
+        ValueError: an unknown codec, or a value that the codec does not support.
     """
     codec: str = 'x264'
     crf: float | None = None
@@ -91,7 +91,7 @@ class Encoding:
         return CODEC_TABLE[self.codec].segment_suffix
 
     def encoder_options(self) -> dict[str, str]:
-        """Options of FFmpeg's encoder."""
+        """Return the options of FFmpeg's encoder."""
         codec = CODEC_TABLE[self.codec]
         options = dict(codec.options)
         if codec.crf:
@@ -105,22 +105,22 @@ class Encoding:
 
 
 def default_codec(output: str | Path) -> str:
-    """The codec of an output, by its name: 'png' for a folder, 'av1' for WebM, 'x264' for others."""
+    """Return the default codec of an output, by its name: 'png' for a folder, 'av1' for WebM, else 'x264'."""
     suffix = Path(output).suffix.lower()
     return 'png' if not suffix or Path(output).is_dir() else 'av1' if suffix == '.webm' else 'x264'
 
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What is written.
+    """Format of the output frames.
 
     Attributes:
         width, height: pixels.
-        bits: of the source; the video gets at least as many, up to what its codec has.
-        color: what its numbers mean; see `stored_color` for what is written.
-        rate: frames a second, on average; 0 if unknown.
+        bits: bits of the source. The video gets at least as many, up to the limit of its codec.
+        color: meaning of the frames' numbers; see `stored_color` for the stored video.
+        rate: average frames per second; 0 if unknown.
         time_base: all frames' times are multiples of it, seconds.
-        sample_aspect_ratio: width of a shown pixel by its height.
+        sample_aspect_ratio: width of a shown pixel divided by its height.
     """
     width: int
     height: int
@@ -132,25 +132,25 @@ class OutputSpec:
 
     @classmethod
     def of(cls, info: VideoInfo, *, scale: int = 1, temporal_scale: int = 1) -> 'OutputSpec':
-        """For frames `scale` times as large, and evenly between the source's `temporal_scale` - 1 more."""
+        """Return the spec for frames `scale` times as large, at `temporal_scale` times the frame rate of the source."""
         time_base = info.time_base if info.has_times or not info.rate else 1 / info.rate
         return cls(scale * info.width, scale * info.height, info.bits, info.color, temporal_scale * info.rate,
                    time_base / temporal_scale, info.sample_aspect_ratio)
 
     def pixel_format(self, encoding: Encoding) -> str:
-        """FFmpeg's pixel format that a codec stores such frames in."""
+        """Return FFmpeg's pixel format in which a codec stores such frames."""
         codec = CODEC_TABLE[encoding.codec]
         odd = self.width % 2 or self.height % 2
         pixels = codec.odd_pixels if odd and codec.odd_pixels else codec.pixels
         return pixels[min((bits for bits in pixels if bits >= self.bits), default=max(pixels))]
 
     def stored_color(self, encoding: Encoding) -> ColorSpec:
-        """What the numbers of the stored video mean, which it is tagged with."""
+        """Return the meaning of the stored video's numbers; the video is tagged with it."""
         if is_rgb(self.pixel_format(encoding)):
             return self.color._replace(matrix='rgb', full_range=True)
         if self.color.matrix != 'rgb':
             return self.color
-        # Limited range, as many players know no other
+        # Limited range, as many players support nothing else
         return self.color._replace(matrix=ColorSpec.untagged(self.width, self.height).matrix, full_range=False)
 
 
@@ -161,19 +161,19 @@ def is_rgb(pixel_format: str) -> bool:
 
 
 def default_threads() -> int:
-    """Threads of an encoder: one per core, at most 16, as encoders compress worse the more they have."""
+    """Return the threads of an encoder: one per core, at most 16, as more threads compress worse."""
     return min(16, available_cores())
 
 
 def add_encoder(container: Any, spec: OutputSpec, encoding: Encoding, threads: int) -> Any:
-    """A video stream of a container that is written."""
-    os.environ.setdefault('SVT_LOG', '1')  # SVT-AV1 writes its settings to stderr, unless told to write errors alone
+    """Add a video stream to a container that is open for writing."""
+    os.environ.setdefault('SVT_LOG', '1')  # otherwise SVT-AV1 writes its settings to stderr, not only errors
     options = encoding.encoder_options() | {'chroma_sample_location': 'left'}
     if encoding.codec == 'x265':
         options['x265-params'] += f':pools={threads}'
-    if threads == 1 and encoding.codec == 'av1':  # by default SVT-AV1 takes the cores into account itself
+    if threads == 1 and encoding.codec == 'av1':  # by default SVT-AV1 considers the cores itself
         options['svtav1-params'] = 'lp=1'
-    # Any time is a multiple of 1 / denominator; some containers know no other time bases
+    # Any time is a multiple of 1 / denominator; some containers support no other time bases
     time_base = Fraction(1, spec.time_base.denominator)
     stream = container.add_stream(CODEC_TABLE[encoding.codec].encoder, rate=spec.rate or None, options=options,
                                   width=spec.width, height=spec.height, time_base=time_base)
@@ -184,9 +184,9 @@ def add_encoder(container: Any, spec: OutputSpec, encoding: Encoding, threads: i
     color = spec.stored_color(encoding)
     context.colorspace, context.color_range = MATRIX_TAGS[color.matrix], FULL if color.full_range else LIMITED
     context.color_primaries, context.color_trc = color.primaries, color.transfer
-    # x265 counts frames at once here, for which its default suits the pool; threads are those of the pool
+    # Let x265 choose how many frames to encode at once; its default suits the pool. `threads` sets the pool.
     context.thread_count = 0 if encoding.codec == 'x265' and threads > 1 else threads
     context.thread_type = 'AUTO'
     if encoding.codec == 'x265' and 'matroska' not in container.format.name:
-        context.codec_tag = 'hvc1'  # the one that Apple's players know
+        context.codec_tag = 'hvc1'  # the tag that Apple's players recognise
     return stream

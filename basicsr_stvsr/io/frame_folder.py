@@ -1,4 +1,4 @@
-"""Frames with their times, out of a folder of images."""
+"""Read a folder of images as frames with times."""
 import math
 from collections.abc import Iterator
 from fractions import Fraction
@@ -16,11 +16,11 @@ class FolderSource:
     """The images of a folder as a video, in the natural order of their names; also a context manager.
 
     Args:
-        path: a folder that directly holds png, jpg, webp, bmp or tif files.
-        rate: frames a second.
+        path: a folder that directly contains png, jpg, webp, bmp or tif files.
+        rate: frames per second.
 
     Raises:
-        VideoError: no such folder, no images in it, several clips below it, or a first image that cannot be used.
+        VideoError: no such folder, no images in it, several clips below it, or a first image that is not usable.
     """
 
     def __init__(self, path: str | Path, *, rate: Fraction = Fraction(25)):
@@ -41,7 +41,7 @@ class FolderSource:
             color=ColorSpec('rgb', True, BT709, SRGB))
 
     def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame]:
-        """Reads the images, or what is left of them from a time on; image n is shown at n / `rate`.
+        """Read the images, from a time on. Image n is shown at n / `rate`.
 
         Raises:
             VideoError: at the first image that is damaged, has alpha, or differs from the others in size or bits.
@@ -56,14 +56,14 @@ class FolderSource:
             yield TimedFrame(image, number / self.info.rate)
 
     def times(self, start: Fraction | None = None) -> Iterator[Fraction]:
-        """The times of what `frames` hands out, if no image is damaged."""
+        """Return the times of the frames that `frames` yields, if no image is damaged."""
         return (number / self.info.rate for number in self._numbers(start))
 
     def _numbers(self, start: Fraction | None) -> range:
         return range(0 if start is None else max(math.ceil(start * self.info.rate), 0), len(self.files))
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no file stays open."""
 
     def __enter__(self) -> 'FolderSource':
         return self
@@ -86,8 +86,8 @@ class FolderSource:
 
 
 def _read_image(path: Path) -> np.ndarray:
-    """(h, w, 3) RGB, uint8 or uint16."""
-    # A JPEG's rotation is applied as long as OpenCV is not asked for the image as it is stored; it has no alpha.
+    """Read an image as (h, w, 3) RGB, uint8 or uint16."""
+    # OpenCV applies a JPEG's rotation unless asked for the image as stored. JPEGs have no alpha.
     flags = cv2.IMREAD_COLOR if path.suffix.lower() in ('.jpg', '.jpeg') else cv2.IMREAD_UNCHANGED
     try:
         image = decode_image(path.read_bytes(), flags)

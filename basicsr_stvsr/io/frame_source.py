@@ -1,4 +1,4 @@
-"""What hands out frames with their times."""
+"""The interface of sources of frames with times."""
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,24 +10,24 @@ from .video_info import VideoInfo
 
 
 class TimedFrame(NamedTuple):
-    """A frame and when it is shown.
+    """A frame and the time at which it is shown.
 
     Attributes:
-        image: (h, w, 3) RGB; uint8, 0-255, from sources of at most 8 bits, else uint16, 0-65535. In memory its planes
-            may lie behind each other.
-        time: seconds, exactly as the time stamp says.
+        image: (h, w, 3) RGB; uint8, 0-255, from sources of at most 8 bits, else uint16, 0-65535. Its memory may be
+            planar.
+        time: seconds, exactly as in the time stamp.
     """
     image: np.ndarray
     time: Fraction
 
 
 class Source(Protocol):
-    """What frames come from.
+    """A source of frames with times.
 
     Attributes:
-        info: what is known of it.
-        files: what is read.
-        reading: how, as far as that changes the frames.
+        info: properties of the video.
+        files: the files to read.
+        reading: settings of the reading that affect the frames.
     """
     info: VideoInfo
     files: Sequence[Path]

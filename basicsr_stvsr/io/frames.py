@@ -1,8 +1,8 @@
-"""Frames by clip name and number, wherever they are: what every reader does, and the reader of a folder of images.
+"""Frames by clip name and number: the base class of all readers, and the reader of folders of images.
 
-Every reader hands out `uint8` arrays (h, w, C) as OpenCV and BasicSR have them, BGR unless its `color` says otherwise,
-and answers bad data with one exception, `FrameReadError`, that names file, clip and frame. Readers may be pickled and
-forked (DataLoader workers): whatever is tied to a process is opened on the first read in that process.
+Readers return `uint8` arrays (h, w, C) in the layout of OpenCV and BasicSR, BGR unless `color` says otherwise. Bad data
+raises one exception, `FrameReadError`, that names file, clip and frame. Readers may be pickled and forked (DataLoader
+workers): resources of a process are opened on the first read in that process.
 """
 import os
 from abc import ABC, abstractmethod
@@ -16,16 +16,16 @@ from .images import IMAGE_SUFFIXES, decode_image, natural_key
 
 
 class FrameReadError(OSError):
-    """A clip or a frame that is missing, damaged or unlike its neighbours; the message says which and why."""
+    """A clip or frame that is missing, damaged or unlike its neighbours; the message says which and why."""
 
 
 class FrameReader(ABC):
     """Clips of a folder, an LMDB or a video; also a context manager.
 
     Attributes:
-        path: where the clips lie.
+        path: location of the clips.
         clips: names of the clips, in natural order.
-        color: colour space of the frames; None: that of the files, which do not tell it.
+        color: colour space of the frames; None: that of the files, as they do not state it.
     """
 
     path: Path
@@ -34,22 +34,22 @@ class FrameReader(ABC):
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._size_of: dict[str, tuple[int, tuple[int, int]]] = {}  # clip -> a frame and its size, which all must have
+        self._size_of: dict[str, tuple[int, tuple[int, int]]] = {}  # clip -> a frame and its size; all must match
 
     @abstractmethod
     def num_frames(self, clip: str) -> int:
-        """Number of frames of a clip."""
+        """Return the number of frames of a clip."""
 
     @abstractmethod
     def frame_name(self, clip: str, index: int) -> str:
-        """Name of a frame without folder and suffix, such as 'im1' or '00000003'."""
+        """Return the name of a frame without folder and suffix, such as 'im1' or '00000003'."""
 
     @abstractmethod
     def _read(self, clip: str, index: int) -> np.ndarray:
-        """The frame, of whatever size; a ValueError or OSError that says what is wrong with it."""
+        """Return the frame, of any size. Raise a ValueError or OSError that says what is wrong with it."""
 
     def frame(self, clip: str, index: int) -> np.ndarray:
-        """Reads one frame.
+        """Read one frame.
 
         Args:
             clip: one of `clips`.
@@ -57,7 +57,7 @@ class FrameReader(ABC):
 
         Returns:
             uint8 array (h, w, 3): BGR, or VUY where the files or `color` have YUV; (h, w, 1) where `color` is 'y'. The
-            caller may not write to it.
+                caller must not write to it.
 
         Raises:
             FrameReadError: no such clip or frame, a damaged frame, or one of another size than the clip's other frames.
@@ -80,13 +80,13 @@ class FrameReader(ABC):
         return image
 
     def frame_size(self, clip: str) -> tuple[int, int]:
-        """Height and width of the frames of a clip, in pixels."""
+        """Return height and width of a clip's frames, in pixels."""
         if clip not in self._size_of:
             self.frame(clip, 0)
         return self._size_of[clip][1]
 
     def close(self) -> None:  # noqa: B027  (most readers hold nothing open)
-        """Frees files and decoders; a later read opens them again."""
+        """Close files and decoders; a later read opens them again."""
 
     def __enter__(self) -> 'FrameReader':
         return self
@@ -102,12 +102,12 @@ class FrameReader(ABC):
 class FolderReader(FrameReader):
     """Clips as folders of images (png, jpg, webp, bmp, tif), in the natural order of their file names.
 
-    Every folder below `root` that directly holds images is a clip, named by its path from `root` with forward slashes.
-    A root that itself holds images is one clip, named by the root folder. Hidden files are passed over.
+    Every folder below `root` that directly contains images is a clip, named by its path from `root` with forward
+    slashes. If `root` itself contains images, it is the only clip, named by the root folder. Hidden files are skipped.
 
     Args:
         root: the folder.
-        clips: names of the clips to use; the tree is then not searched, which takes minutes for 90 000 clips.
+        clips: names of the clips to use. The tree is then not searched; a search takes minutes for 90 000 clips.
 
     Raises:
         FrameReadError: no such folder, or no images in it.
@@ -168,10 +168,10 @@ def _image_names(files: Iterable[str]) -> list[str]:
 
 
 def clip_files(root: Path, files: Iterable[Path]) -> dict[str, Path]:
-    """Files that are clips, by the names of the clips.
+    """Return the files of clips, by the names of the clips.
 
     Raises:
-        FrameReadError: two files make the same name; `root` is where they lie.
+        FrameReadError: two files in `root` give the same name.
     """
     paths: dict[str, Path] = {}
     for file in files:
@@ -182,7 +182,7 @@ def clip_files(root: Path, files: Iterable[Path]) -> dict[str, Path]:
 
 
 class DerivedReader(FrameReader):
-    """Another reader's frames, changed on their way; clips and names stay."""
+    """Base of readers that modify another reader's frames; clips and names stay the same."""
 
     def __init__(self, reader: FrameReader):
         super().__init__(reader.path)

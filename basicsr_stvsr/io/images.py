@@ -1,4 +1,4 @@
-"""Image files in memory, and files by name."""
+"""Decode image files in memory, and list files by name."""
 import re
 from collections.abc import Collection
 from functools import lru_cache
@@ -12,28 +12,28 @@ IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.
 
 @lru_cache(maxsize=4096)  # frames have the same few names in all clips of a large set
 def natural_key(name: str) -> tuple[str | int, ...]:
-    """Sort key by which 'im2' comes before 'im10'."""
+    """Return a sort key that puts 'im2' before 'im10'."""
     parts = re.split('([0-9]+)', name)
     return tuple(int(part) if number % 2 else part for number, part in enumerate(parts))
 
 
 def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
-    """Decodes an image file held in memory as BasicSR does (8 bits, alpha dropped, grey copied to three channels).
+    """Decode an image file in memory, as BasicSR does: 8 bits, alpha dropped, grey copied to three channels.
 
     Args:
         data: the bytes of a png, jpg, webp, bmp or tif file.
-        flags: of OpenCV; IMREAD_UNCHANGED gives the channels and bits as they are stored.
+        flags: OpenCV's flags; IMREAD_UNCHANGED keeps the stored channels and bits.
 
     Returns:
         uint8 array (h, w, 3), BGR.
 
     Raises:
-        ValueError: no image, a damaged one, one that ends too early, or without IMREAD_UNCHANGED one of more than 8
-            bits, which OpenCV would cut off.
+        ValueError: no image, or a damaged or truncated one. Without IMREAD_UNCHANGED also an image of more than 8 bits,
+            as OpenCV would drop bits.
     """
     if not data:
         raise ValueError('expected an image, got no bytes')
-    # Some OpenCV versions decode what there is of a truncated file and only print a warning, so its end is looked for.
+    # Some OpenCV versions decode part of a truncated file and only print a warning, so check for its end.
     if not _is_whole(data):
         raise ValueError(f'the image is truncated (its end is missing after {len(data)} bytes)')
     try:
@@ -49,18 +49,18 @@ def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether an image file reaches its end, by the end mark or the length that its format has."""
+    """Return whether an image file is complete, by its format's end mark or stated length."""
     if data.startswith(b'\x89PNG'):
         return data.rfind(b'IEND\xaeB`\x82') > 0
-    if data.startswith(b'\xff\xd8'):  # JPEG; an end mark before the last scan is that of an embedded thumbnail
+    if data.startswith(b'\xff\xd8'):  # JPEG; an end mark before the last scan belongs to an embedded thumbnail
         return data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
     if data.startswith(b'RIFF') and data[8:12] == b'WEBP':
         return len(data) >= 8 + int.from_bytes(data[4:8], 'little')
     if data.startswith(b'BM'):
         return len(data) >= int.from_bytes(data[2:6], 'little')
-    return True  # tif keeps its directory anywhere in the file; OpenCV refuses it when a part is missing
+    return True  # tif stores its directory anywhere in the file; OpenCV rejects it if a part is missing
 
 
 def files_with(suffixes: Collection[str], folder: Path) -> list[Path]:
-    """The files in a folder that have one of these suffixes, in lower or upper case; hidden ones are passed over."""
+    """Return the files in a folder with one of these suffixes, in lower or upper case, without hidden files."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != '.')

@@ -1,4 +1,4 @@
-"""Makes one file of segments, with sound, subtitles, chapters and tags of the source, without encoding again."""
+"""Join segments to one file and add sound, subtitles, chapters and tags of the source, without encoding again."""
 import contextlib
 import heapq
 import itertools
@@ -10,17 +10,17 @@ from typing import Any
 from .containers import CONTAINERS, open_input, takes_stream
 from .video_info import VideoError, video_stream
 
-# Tags of a source that are not true of what is made of it. Matroska also has them with a language, as BPS-eng.
+# Tags of a source that do not apply to the output. Matroska also has them with a language, as BPS-eng.
 _STALE_TAGS = frozenset({
     'rotate', 'encoder', 'duration', 'bps', 'number_of_frames', 'number_of_bytes', '_statistics_tags',
     '_statistics_writing_app', '_statistics_writing_date_utc', 'major_brand', 'minor_version', 'compatible_brands',
     'vendor_id', 'alpha_mode'})
 
-_INTERLEAVED = 10  # seconds by which packets of different streams may lie apart in a file
+_INTERLEAVED = 10  # largest distance in a file between packets of different streams, seconds
 
 
 def stored_frames(segment: Path) -> tuple[int, Fraction | None]:
-    """How many frames of a segment are whole, and the time of the last one that is shown, seconds."""
+    """Return the number of complete frames of a segment, and the time of the last one shown, seconds."""
     try:
         with open_input(segment) as container:
             stream = video_stream(container, segment)
@@ -32,23 +32,23 @@ def stored_frames(segment: Path) -> tuple[int, Fraction | None]:
 
 def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: Fraction = Fraction(0),
          until: Fraction | None = None) -> list[str]:
-    """Makes one video of segments, with all that the source has besides its picture; nothing is encoded again.
+    """Join segments to one video and copy everything but the picture from the source, without encoding again.
 
-    Times are those that were written, less the source's start where it starts behind 0, as recordings of broadcasts do;
-    sound, subtitles and chapters are moved alike. Matroska rounds times to a millisecond. The file appears under its
-    name when it is complete.
+    Times stay as written. If the source starts after 0, as recordings of broadcasts do, its start is subtracted, also
+    for sound, subtitles and chapters. Matroska rounds times to a millisecond. The output gets its name when it is
+    complete.
 
     Args:
-        segments: files of `VideoWriter`, in the order in which they are shown, encoded alike.
-        source: video file whose sound, subtitles, attachments, data, chapters and tags are copied, as far as the
-            container has a place for them; see `check_output`, which tells before.
-        output: the file to write; its suffix tells the container.
-        rate: frames a second to note in the file; 0: none, as for variable ones.
-        until: time of the source, seconds, from which on nothing of it is copied: where an unfinished picture ends.
-            Then the last segment may be cut off.
+        segments: files of `VideoWriter`, in the order in which they are shown, with equal encoding.
+        source: video file to copy sound, subtitles, attachments, data, chapters and tags from, as far as the container
+            supports them; `check_output` checks that in advance.
+        output: the file to write; its suffix selects the container.
+        rate: frames per second to state in the file; 0: none, for variable frame rates.
+        until: time of the source in seconds at which to stop copying, for a picture that is incomplete. The last
+            segment may then be truncated.
 
     Returns:
-        What was not copied because the source is damaged, a sentence each.
+        A sentence for each thing that was not copied because the source is damaged.
 
     Raises:
         VideoError: a segment is damaged or unlike the first one; the source cannot be opened; the output cannot be
@@ -96,13 +96,13 @@ def _create(path: Path, suffix: str, time_base: Fraction) -> Any:
         timescale = str(time_base.denominator)
         options = {'movflags': 'faststart', 'video_track_timescale': timescale, 'movie_timescale': timescale}
     else:
-        # Else all streams would be moved when the sound starts before 0, as that of MP4 files does
+        # Otherwise all streams would shift if the sound starts before 0, as in MP4 files
         options = {'avoid_negative_ts': 'disabled'}
     return av.open(str(path), 'w', format=container_format, container_options=options)
 
 
 def _start(container: Any) -> Fraction:
-    """Where a source starts behind 0; seconds."""
+    """Return how far after 0 a source starts; seconds."""
     starts = [stream.start_time * stream.time_base for stream in container.streams
               if stream.type in ('audio', 'video') and stream.start_time is not None]
     return max(min(starts, default=Fraction(0)), Fraction(0))
@@ -110,7 +110,7 @@ def _start(container: Any) -> Fraction:
 
 def _video_packets(segments: Sequence[Path], video: Any, start: Fraction, rate: Fraction, *,
                    unfinished: bool) -> Iterator[tuple[Fraction, Any]]:
-    """The packets of all segments for one stream, each with the time at which it is decoded."""
+    """Yield the packets of all segments as one stream, each with its decoding time."""
     header, last = video.codec_context.extradata, None
     for path in segments:
         with open_input(Path(path)) as container:
@@ -124,7 +124,7 @@ def _video_packets(segments: Sequence[Path], video: Any, start: Fraction, rate: 
             for packet in read(container, stream, path):
                 packet.pts -= shift
                 packet.dts -= shift
-                # A segment's first frames are decoded ahead of their times, which its predecessor may reach into
+                # Decoding of a segment's first frames precedes their times and may overlap the previous segment
                 if last is not None and packet.dts * packet.time_base <= last:
                     packet.dts = int(last / packet.time_base) + 1
                 if packet.dts > packet.pts:
@@ -137,20 +137,20 @@ def _video_packets(segments: Sequence[Path], video: Any, start: Fraction, rate: 
 
 
 def _whole_packets(container: Any, stream: Any, path: Path) -> Iterator[Any]:
-    """Packets of a stream up to where the file is cut off."""
+    """Yield the packets of a stream up to where the file is truncated."""
     size = path.stat().st_size
     with contextlib.suppress(VideoError):
         yield from itertools.takewhile(lambda packet: not _is_cut_off(packet, size), _demux(container, stream, path))
 
 
 def _is_cut_off(packet: Any, size: int) -> bool:
-    """Whether a file of so many bytes ends within a packet; FFmpeg hands out what there is of it."""
+    """Return whether a file of this size ends within a packet; FFmpeg returns incomplete packets."""
     return (packet.pos is not None and packet.pos + packet.size >= size
             and any(entry.pos == packet.pos and entry.size > packet.size for entry in packet.stream.index_entries))
 
 
 def _demux(container: Any, streams: Any, path: Path) -> Iterator[Any]:
-    """Packets of one stream or several, but those without time stamps that mark the end."""
+    """Yield the packets of one or several streams, without the end markers, which have no time stamps."""
     import av
 
     try:
@@ -163,7 +163,7 @@ def _demux(container: Any, streams: Any, path: Path) -> Iterator[Any]:
 
 def _copied_packets(original: Any, container: Any, start: Fraction, until: Fraction | None,
                     notes: list[str]) -> Iterator[tuple[Fraction, Any]]:
-    """Adds the streams of a source that a container takes, and hands out their packets by the time of decoding."""
+    """Add the streams of a source that a container supports, and return their packets by decoding time."""
     suffix = next(suffix for suffix, name in CONTAINERS.items() if name == container.format.name)
     copies = {}
     for stream in original.streams:
@@ -183,7 +183,7 @@ def _copied_packets(original: Any, container: Any, start: Fraction, until: Fract
                 if _is_cut_off(packet, size):
                     continue
                 if packet.stream_index in texts and packet.size <= 2:
-                    continue  # a pause between two texts, which MP4 makes anew
+                    continue  # a pause between two texts; MP4 adds it again
                 packet.dts = packet.pts if packet.dts is None else packet.dts
                 time = packet.dts * packet.time_base
                 if until is not None and time >= until:
@@ -202,14 +202,14 @@ def _copied_packets(original: Any, container: Any, start: Fraction, until: Fract
 
 
 def _copy_tags(original: Any, picture: Any, container: Any, video: Any) -> None:
-    """Tags of a file and of its video stream."""
+    """Copy the tags of a file and of its video stream."""
     container.metadata.update(_lasting(original.metadata))
     video.metadata.update(_lasting(picture.metadata))
     video.disposition = picture.disposition
 
 
 def _chapters(original: Any, start: Fraction, until: Fraction | None) -> list[Any]:
-    """A file's chapters, `start` earlier, as far as they begin before `until`; both in seconds of the file."""
+    """Return a file's chapters that start before `until`, shifted back by `start`; both in seconds of the file."""
     chapters = []
     for chapter in original.chapters():
         unit = chapter['time_base']
@@ -222,6 +222,6 @@ def _chapters(original: Any, start: Fraction, until: Fraction | None) -> list[An
 
 def _lasting(tags: dict[str, str]) -> dict[str, str]:
     lasting = {name: value for name, value in tags.items() if name.lower().partition('-')[0] not in _STALE_TAGS}
-    if 'name' in lasting:  # how MP4 calls the title of a stream when it is read, but not when it is written
+    if 'name' in lasting:  # MP4's name for a stream's title in reading, but not in writing
         lasting.setdefault('title', lasting.pop('name'))
     return lasting

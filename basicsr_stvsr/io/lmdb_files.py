@@ -1,7 +1,7 @@
-"""Writes and verifies LMDBs in BasicSR's format: PNG bytes by key, and `meta_info.txt` with a line for each frame.
+"""Write and verify LMDBs in BasicSR's format: PNG bytes by key, and `meta_info.txt` with a line for each frame.
 
-The same frames can be written to a folder of PNGs. Whatever the size of the data set, only a few frames are in memory
-at any time, and a target appears under its name only when it is complete.
+The same frames can be written to a folder of PNGs. Memory holds only a few frames at a time, for any size of the data
+set. A target gets its name only when it is complete.
 """
 import os
 import shutil
@@ -26,21 +26,21 @@ from .video_clips import VideoReader
 Item, Result = TypeVar('Item'), TypeVar('Result')
 
 META_INFO = 'meta_info.txt'
-_SOURCES = 'sources.txt'  # only while the LMDB is being written
-_COMPRESS_LEVEL = 1  # BasicSR's choice: larger files, quickly read
+_SOURCES = 'sources.txt'  # exists only while the LMDB is being written
+_COMPRESS_LEVEL = 1  # BasicSR's choice: larger files, fast to read
 LOSSLESS = {'.png': [cv2.IMWRITE_PNG_COMPRESSION, _COMPRESS_LEVEL], '.webp': [cv2.IMWRITE_WEBP_QUALITY, 101]}
 _MAP_SIZE = 2**30
 _BATCH_BYTES = 16 * 2**20
 
 
 class FrameSource(NamedTuple):
-    """A frame that is still to be loaded.
+    """A frame that is not loaded yet.
 
     Attributes:
         key: its name in the LMDB, `<clip>/<frame>`.
         source: where it comes from, for messages.
-        load: gives the frame, uint8 `(H, W, C)` BGR.
-        in_threads: whether several frames may be loaded at once, and in any order.
+        load: returns the frame, uint8 `(H, W, C)` BGR.
+        in_threads: whether several frames may be loaded concurrently and in any order.
     """
     key: str
     source: str
@@ -49,7 +49,7 @@ class FrameSource(NamedTuple):
 
 
 def file_frame(key: str, path: Path) -> FrameSource:
-    """The frame in an image file; loading it raises FrameReadError if the file is missing or damaged."""
+    """Return the frame of an image file. Loading raises FrameReadError if the file is missing or damaged."""
     return FrameSource(key, str(path), partial(_read_image, path))
 
 
@@ -61,7 +61,7 @@ def _read_image(path: Path) -> np.ndarray:
 
 
 def clip_frames(reader: FrameReader, clip: str) -> Iterator[FrameSource]:
-    """The frames of a clip of a reader, in order, with keys `<clip>/<frame name>`."""
+    """Yield the frames of a reader's clip, in order, with keys `<clip>/<frame name>`."""
     in_threads = not isinstance(reader, VideoReader)  # a video is decoded from front to back
     for index in range(reader.num_frames(clip)):
         key = f'{clip}/{reader.frame_name(clip, index)}'
@@ -70,7 +70,7 @@ def clip_frames(reader: FrameReader, clip: str) -> Iterator[FrameSource]:
 
 
 def bounded_map(function: Callable[[Item], Result], items: Iterable[Item], num_workers: int) -> Iterator[Result]:
-    """Like `map`, in threads: results come in order, and at most two items per worker are in flight."""
+    """Map in threads: results are in order, and at most two items per worker are in progress."""
     with ThreadPoolExecutor(num_workers) as pool:
         in_flight = deque()
         try:
@@ -86,10 +86,10 @@ def bounded_map(function: Callable[[Item], Result], items: Iterable[Item], num_w
 
 
 class _Writer:
-    """Context manager that writes `<path>.part` and renames it to `path` when the `with` block has ended well.
+    """Context manager that writes `<path>.part` and renames it to `path` when the `with` block succeeds.
 
-    A `.part` that a killed run left is removed first; an error inside of the block removes it, too. A lock on
-    `<path>.part.lock`, which ends with its process, tells such a `.part` from that of a run which still writes it.
+    A `.part` left by a killed run is removed first; an error inside the block also removes it. A lock on
+    `<path>.part.lock` shows whether another run is still writing the `.part`. The lock ends with its process.
     """
 
     def __init__(self, path: str | os.PathLike, *, overwrite: bool = False):
@@ -107,7 +107,7 @@ class _Writer:
         self.num_frames = 0
 
     def __enter__(self) -> '_Writer':
-        """Raises FileExistsError where another run is writing the same target, or has done so since."""
+        """Raise FileExistsError if another run is writing the same target, or has written it since."""
         self._take_lock()
         try:
             self._check_target()
@@ -130,7 +130,7 @@ class _Writer:
                 self._rename()
         finally:
             self._close()
-            shutil.rmtree(self.part, ignore_errors=True)  # it is still there only if something went wrong
+            shutil.rmtree(self.part, ignore_errors=True)  # exists only after an error
             self._lock.release()
 
     def _take_lock(self) -> None:
@@ -144,11 +144,11 @@ class _Writer:
             raise FileExistsError(f'{self.path} exists already')
 
     def encode(self, frame: np.ndarray) -> bytes:
-        """The bytes that stand for this frame in the target; may be called from several threads."""
+        """Encode a frame for the target; may be called from several threads."""
         raise NotImplementedError
 
     def put(self, key: str, data: bytes, shape: tuple[int, int, int], source: str) -> None:
-        """Adds a frame.
+        """Add a frame.
 
         Args:
             key: `<clip>/<frame>`.
@@ -157,18 +157,18 @@ class _Writer:
             source: where it comes from, for messages.
 
         Raises:
-            ValueError: the key cannot be stored, or was given before.
+            ValueError: the key cannot be stored, or already exists.
         """
         raise NotImplementedError
 
     def _open(self) -> None:
-        """Prepares to write into the empty folder `self.part`."""
+        """Prepare to write into the empty folder `self.part`."""
 
     def _finish(self) -> None:
-        """Brings everything to the disk."""
+        """Flush everything to disk."""
 
     def _close(self) -> None:
-        """Closes all files; is called after `_finish`, or without it when something went wrong."""
+        """Close all files. Called after `_finish`, or without it after an error."""
 
     def _rename(self) -> None:
         _sync_folder(self.part)
@@ -181,7 +181,7 @@ class _Writer:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes renaming and removing in `folder` survive a power cut (POSIX asks for this apart from the files)."""
+    """Make renames and removals in `folder` survive a power cut (POSIX requires this in addition to syncing files)."""
     if os.name == 'posix':
         descriptor = os.open(folder, os.O_RDONLY)
         os.fsync(descriptor)
@@ -189,9 +189,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 class LmdbWriter(_Writer):
-    """Context manager that writes an LMDB, which appears under its name only when it is complete.
+    """Context manager that writes an LMDB. The LMDB gets its name only when it is complete.
 
-    `meta_info.txt` and the stored bytes are those of BasicSR's `make_lmdb_from_imgs`. The memory map grows as needed.
+    `meta_info.txt` and the stored bytes equal those of BasicSR's `make_lmdb_from_imgs`. The memory map grows as needed.
     """
 
     def __init__(self, path: str | os.PathLike, *, overwrite: bool = False, map_size: int = _MAP_SIZE):
@@ -199,10 +199,10 @@ class LmdbWriter(_Writer):
         Args:
             path: `<name>.lmdb`.
             overwrite: replace a file or folder of this name, once the new one is complete.
-            map_size: initial size of LMDB's memory map in bytes; it is doubled whenever it is full.
+            map_size: initial size of LMDB's memory map in bytes; it doubles when it is full.
 
         Raises:
-            ValueError: the name does not end in '.lmdb', as BasicSR wants it.
+            ValueError: the name does not end in '.lmdb', as BasicSR requires.
             FileExistsError: the target exists, and `overwrite` is off.
         """
         if Path(path).suffix != '.lmdb':
@@ -251,7 +251,7 @@ class LmdbWriter(_Writer):
         self._batch_bytes = 0
 
     def _duplicate(self, key: str) -> ValueError:
-        # The sources lie in a file because a table of them would grow with the data set.
+        # The sources are in a file, as a table of them would grow with the data set.
         self._sources.seek(0)
         sources = [line.rstrip('\n').partition(' ')[2] for line in self._sources if line.startswith(f'{key} ')]
         return ValueError(f'two frames have the key {key!r}: {" and ".join(sources[:2])}')
@@ -271,7 +271,7 @@ class LmdbWriter(_Writer):
 
 
 class FolderWriter(_Writer):
-    """Context manager that writes a folder of images, `<clip>/<frame><suffix>`, which appears when it is complete."""
+    """Context manager that writes a folder of images, `<clip>/<frame><suffix>`, and names it when it is complete."""
 
     def __init__(self, path: str | os.PathLike, *, overwrite: bool = False, suffix: str = '.png'):
         """
@@ -310,20 +310,20 @@ def write_frames(writer: LmdbWriter | FolderWriter,
                  *,
                  num_frames: int | None = None,
                  num_workers: int = 1) -> int:
-    """Loads and encodes frames in threads and writes them in their order.
+    """Load and encode frames in threads, and write them in order.
 
     Args:
         writer: the target, not yet entered.
-        frames: what to write; it is consumed as the writing goes on.
-        num_frames: how many there are, for the progress bar.
+        frames: the frames to write; consumed during writing.
+        num_frames: number of frames, for the progress bar.
         num_workers: threads that decode and encode.
 
     Returns:
         The number of frames written.
 
     Raises:
-        ValueError: a key cannot be stored or comes twice (both sources are named), or there are no frames.
-        Exception: whatever a frame's `load` raises.
+        ValueError: a key cannot be stored or occurs twice (both sources are named), or there are no frames.
+        Exception: any exception of a frame's `load`.
     """
     def in_order(frame: FrameSource) -> FrameSource:
         if frame.in_threads:
@@ -353,19 +353,19 @@ def write_lmdb(path: str | os.PathLike,
                num_workers: int = 1,
                overwrite: bool = False,
                map_size: int = _MAP_SIZE) -> int:
-    """Writes an LMDB as `LmdbWriter` does, from frames that are loaded as `write_frames` does; see there."""
+    """Write an LMDB with `LmdbWriter` and `write_frames`; see there."""
     writer = LmdbWriter(path, overwrite=overwrite, map_size=map_size)
     return write_frames(writer, frames, num_frames=num_frames, num_workers=num_workers)
 
 
 def verify_lmdb(path: str | os.PathLike, *, num_workers: int = 1) -> list[str]:
-    """Reads every frame of an LMDB: each must decode and have the shape that `meta_info.txt` states.
+    """Read every frame of an LMDB. Each must decode and have the shape that `meta_info.txt` states.
 
     Returns:
-        One line for each frame that is not as it should be.
+        One line for each faulty frame.
 
     Raises:
-        FrameReadError: there is no LMDB at `path`, it is unfinished or truncated, or holds other frames than listed.
+        FrameReadError: there is no LMDB at `path`, it is incomplete or truncated, or holds other frames than listed.
     """
     path = Path(path)
     LmdbReader(path).close()
@@ -377,7 +377,8 @@ def verify_lmdb(path: str | os.PathLike, *, num_workers: int = 1) -> list[str]:
 
 
 def _check_frame(env: lmdb.Environment, line: str) -> str | None:
-    """What is wrong with the frame of this line of meta_info.txt (LmdbReader has checked its form), if anything."""
+    """Return what is wrong with the frame of a line of meta_info.txt, or None. LmdbReader has checked the line's form.
+    """
     name, listed, _ = line.rsplit(' ', 2)
     key = name.rpartition('.')[0]
     with env.begin() as txn:

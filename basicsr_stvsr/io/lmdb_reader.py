@@ -1,4 +1,4 @@
-"""Frames of an LMDB in BasicSR's format."""
+"""Read frames from an LMDB in BasicSR's format."""
 import os
 import re
 import threading
@@ -15,15 +15,15 @@ from .images import decode_image, natural_key
 class LmdbReader(FrameReader):
     """Clips of an LMDB in BasicSR's format: a folder `<name>.lmdb` with data.mdb and meta_info.txt.
 
-    meta_info.txt has a line `<key>.png (h,w,c) <compression level>` per image. The clip is the key without its last
-    component; keys without a slash make one clip, named by the LMDB.
+    meta_info.txt has a line `<key>.png (h,w,c) <compression level>` for each image. The clip is the key without its
+    last component. Keys without a slash form one clip, named by the LMDB.
 
     Args:
         path: the LMDB folder.
         clips: names of the clips to use.
 
     Raises:
-        FrameReadError: no such LMDB, an unfinished or truncated one, or one without a clip of `clips`.
+        FrameReadError: no such LMDB, an incomplete or truncated one, or one without a clip of `clips`.
     """
 
     def __init__(self, path: str | Path, *, clips: Sequence[str] | None = None):
@@ -70,7 +70,7 @@ class LmdbReader(FrameReader):
         return decode_image(data)
 
     def _read_meta_info(self) -> dict[str, tuple[int, int]]:
-        """Key -> (h, w)."""
+        """Return key -> (h, w)."""
         sizes = {}
         for number, line in enumerate((self.path / 'meta_info.txt').read_text().splitlines(), 1):
             match = re.fullmatch(r'(.+)\.\w+ \((\d+), ?(\d+), ?\d+\) \d+', line)
@@ -83,9 +83,9 @@ class LmdbReader(FrameReader):
         return sizes
 
     def _check_whole(self, *, num_keys: int) -> None:
-        # A page behind the end of a truncated file is not an error to LMDB: reading it kills the process (SIGBUS).
-        # The counts used here all stand on the first two pages.
-        LmdbEnvironments.close(self._resolved)  # it may show a file that has been replaced since
+        # LMDB does not detect a truncated file: reading a page after its end kills the process (SIGBUS). The counts
+        # used here are all on the first two pages.
+        LmdbEnvironments.close(self._resolved)  # it may show an older file that was replaced since
         environment = LmdbEnvironments.get(self._resolved)
         stat = environment.stat()
         expected = (environment.info()['last_pgno'] + 1) * stat['psize']
@@ -99,7 +99,8 @@ class LmdbReader(FrameReader):
 
 
 class LmdbEnvironments:
-    """The LMDB environments of this process: the library opens a path only once in a process, however many read it."""
+    """The LMDB environments of this process. The library allows only one environment per path, shared by all readers.
+    """
 
     _opened: dict[Path, Any] = {}  # by resolved path
     _lock = threading.Lock()
@@ -120,14 +121,15 @@ class LmdbEnvironments:
 
     @classmethod
     def forget_parent(cls) -> None:
-        """In a forked process: an environment must not be used across a fork, and a thread may have held the lock."""
+        """Reset in a forked process: environments must not be used across a fork, and a thread may have held the lock.
+        """
         cls._lock = threading.Lock()
         while cls._opened:
             cls._opened.popitem()[1].close()
 
     @staticmethod
     def _open(path: Path) -> Any:
-        import lmdb  # here, because importing the package should not cost what only its readers need
+        import lmdb  # here, so that importing the package stays cheap; only its readers need it
 
         try:
             return lmdb.open(str(path), readonly=True, create=False, lock=False, readahead=False, meminit=False)

@@ -1,4 +1,4 @@
-"""MATLAB files of version 7.3, which are HDF5."""
+"""Read MATLAB files of version 7.3, which are HDF5."""
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
 
 def open_mat(path: Path) -> dict[str, 'h5py.Dataset']:
-    """The arrays of a file by name, not read yet; their axes stand in the reverse order of MATLAB's.
+    """Return the arrays of a file by name, not read yet. Their axes are in reverse order of MATLAB's.
 
     Raises:
-        FrameReadError: the file is missing, damaged, or no HDF5.
+        FrameReadError: the file is missing, damaged, or not HDF5.
     """
-    import h5py  # here, because importing the package should not cost what only this needs
+    import h5py  # here, so that importing the package stays cheap; only this needs it
 
     try:
         file = h5py.File(path)

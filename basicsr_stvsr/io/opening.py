@@ -1,4 +1,4 @@
-"""Opens frames by what is found at a path."""
+"""Open frames with the reader that fits a path."""
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -10,22 +10,22 @@ from .lmdb_reader import LmdbReader
 from .raw_video import RAW_SUFFIXES, RawVideoReader
 from .video_clips import VIDEO_SUFFIXES, VideoReader
 
-_NUM_CHECKED = 8  # clips of which a frame is looked at, whether it is YUV
+_NUM_CHECKED = 8  # clips of which a frame is checked for YUV
 
 
 def open_reader(path: str | Path, *, clips: Sequence[str] | None = None,
                 frame_size: tuple[int, int] | None = None) -> FrameReader:
-    """Opens a folder of images, an LMDB, a video file or a folder of video files, by what is found at `path`.
+    """Open a folder of images, an LMDB, a video file or a folder of video files; the type is detected.
 
-    Frames are as the files have them: those of raw video are YUV. `open_color_reader` brings them to one colour space.
+    Frames keep the colour space of the files: raw video is YUV. `open_color_reader` converts all to one colour space.
 
     Args:
-        path: a name that ends in `.lmdb`, a folder, or a video file, raw ones (`.yuv`) included.
-        clips: names of the clips to use; default all.
+        path: a name that ends in `.lmdb`, a folder, or a video file, including raw ones (`.yuv`).
+        clips: names of the clips to use; default: all.
         frame_size: height and width of raw video, see `RawVideoReader`.
 
     Raises:
-        FrameReadError: nothing there, or nothing that a reader understands.
+        FrameReadError: nothing there, or nothing that a reader supports.
     """
     path = Path(path)
     if not path.exists():
@@ -53,20 +53,20 @@ def open_reader(path: str | Path, *, clips: Sequence[str] | None = None,
 
 def open_color_reader(path: str | Path, stored: StoredColor = 'rgb', wanted: Color = 'rgb', *,
                       clips: Sequence[str] | None = None, frame_size: tuple[int, int] | None = None) -> FrameReader:
-    """`open_reader`, with frames brought to another colour space.
+    """Open frames with `open_reader`, and convert them to another colour space.
 
     Args:
         path, clips, frame_size: see `open_reader`.
-        stored: colour space of the files, where they do not tell it themselves, as raw video does.
+        stored: colour space of files that do not state it; raw video does.
         wanted: colour space of the frames.
 
     Raises:
         FrameReadError: see `open_reader`.
-        ValueError: the files are said to be YUV, and their colours tell that they are not.
+        ValueError: `stored` is 'yuv', but the colours of the files show that they are not.
     """
     reader = open_reader(path, clips=clips, frame_size=frame_size)
     if reader.color is None and stored == 'yuv':
-        # Frames of several clips, as a single one may be grey, which tells nothing
+        # Frames of several clips, as a single one may be grey
         some = reader.clips[::-(-len(reader.clips) // _NUM_CHECKED)]
         try:
             check_yuv([reader.frame(clip, reader.num_frames(clip) // 2) for clip in some])

@@ -1,4 +1,4 @@
-"""Whether an output can be written, before any work for it begins."""
+"""Check whether an output can be written, before any work begins."""
 import io
 import os
 import re
@@ -12,22 +12,22 @@ from .video_info import StreamInfo, VideoError, VideoInfo
 
 def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: OutputSpec, *,
                  overwrite: bool = False) -> list[str]:
-    """Finds out whether an output can be written, before any work is done for it.
+    """Check whether an output can be written, before any work begins.
 
     Args:
-        path: the output, a file, or a folder for the codec 'png'.
-        info: of the source.
+        path: the output: a file, or a folder for the codec 'png'.
+        info: properties of the source.
         encoding: codec and quality.
-        spec: the frames of the output.
-        overwrite: whether a file that is there may be replaced, or a folder of nothing but such frames.
+        spec: format of the output frames.
+        overwrite: whether to replace an existing file, or a folder that holds only such frames.
 
     Returns:
-        What the output will lack or have otherwise than one may expect, a sentence each.
+        A sentence for each thing that the output will lack, or have in an unexpected form.
 
     Raises:
-        VideoError: there is no such container, or it takes not the codec or not a sound or subtitle stream of the
-            source; the encoder refuses the size or an option; the folder is missing or may not be written to; the
-            output is the source, or lies there already.
+        VideoError: there is no such container, or it does not support the codec, or a sound or subtitle stream of the
+            source; the encoder rejects the size or an option; the folder is missing or not writable; the output is the
+            source, or already exists.
     """
     path = Path(path)
     _check_place(path, info, overwrite)
@@ -57,7 +57,7 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
 
 
 def _streams_left_out(path: Path, info: VideoInfo) -> list[StreamInfo]:
-    """Streams of a source that a container has no place for; a VideoError where sound or a subtitle is among them."""
+    """Return a source's streams that a container cannot hold. Raise VideoError if sound or subtitles are among them."""
     if not info.streams:
         return []
     with open_input(info.path) as source:
@@ -71,7 +71,7 @@ def _streams_left_out(path: Path, info: VideoInfo) -> list[StreamInfo]:
             hint = f'; {" and ".join(takes)} files take all sound and subtitles of it' if takes else ''
             raise VideoError(f'{path}: {path.suffix} files do not take {_named(missed[0])} of the source{hint}')
         if 'mp4' in info.format and source.chapters():
-            # The names of chapters look like data without a meaning; they are copied as chapters
+            # The names of chapters look like meaningless data; they are copied as chapters
             left_out = [stream for stream in left_out if (stream.type, stream.codec) != ('data', 'bin_data')]
         return left_out
 
@@ -100,7 +100,7 @@ def _check_codec(path: Path, spec: OutputSpec, encoding: Encoding) -> None:
 
 
 def _encoding_error(suffix: str, spec: OutputSpec, encoding: Encoding) -> Exception | None:
-    """What FFmpeg says when a file in memory is begun; nobody else knows all limits of encoders and containers."""
+    """Return FFmpeg's error for a trial file in memory. Only FFmpeg knows all limits of encoders and containers."""
     import av
 
     if spec.width < (least := CODEC_TABLE[encoding.codec].least_width):

@@ -1,4 +1,4 @@
-"""Photographs by name, of any sizes, from a folder and the folders in it."""
+"""Read photographs of any size by name, from a folder and its subfolders."""
 import os
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from .images import IMAGE_SUFFIXES, decode_image, natural_key
 class PhotoReader(FrameReader):
     """Photographs (png, jpg, webp, bmp, tif) as clips of one frame, in the natural order of their names.
 
-    A photograph is named by its path from `root`, with forward slashes. Hidden files are passed over. Grey ones get
-    three channels; of more than 8 bits they are refused when they are read, see `decode_image`.
+    A photograph is named by its path from `root`, with forward slashes. Hidden files are skipped. Grey photographs get
+    three channels. Reading one with more than 8 bits raises an error, see `decode_image`.
 
     Args:
         root: the folder.
@@ -41,16 +41,16 @@ class PhotoReader(FrameReader):
         return Path(clip).stem
 
     def frame_size(self, clip: str) -> tuple[int, int]:
-        """Height and width, as the head of the file states them; nothing is decoded."""
+        """Return height and width from the header of the file, without decoding it."""
         return self._sizes[clip]
 
     def _stated_size(self, name: str) -> tuple[int, int]:
-        from PIL import ExifTags, Image  # here, because importing the package should not cost what only this needs
+        from PIL import ExifTags, Image  # here, so that importing the package stays cheap; only this needs it
 
         try:
             with Image.open(self.path / name) as image:
                 width, height = image.size
-                is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # OpenCV turns what it decodes
+                is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # OpenCV rotates decoded images
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise FrameReadError(f'{self.path / name}: not an image that can be read ({error})') from error
         return (width, height) if is_turned else (height, width)

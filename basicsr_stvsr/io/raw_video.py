@@ -1,4 +1,4 @@
-"""Raw video: `.yuv` files, which hold the planes of frame after frame and nothing else, not even their size."""
+"""Read raw video: `.yuv` files, which hold only the planes of all frames, without their size."""
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,19 +16,19 @@ _NAMED_SIZES = {'qcif': (144, 176), 'cif': (288, 352), '4cif': (576, 704)}  # he
 class RawVideoReader(FrameReader):
     """A `.yuv` file as one clip, named without its suffix, or a folder of such files as clips.
 
-    The files are planar 4:2:0 of 8 bits (I420; ffmpeg's `-f rawvideo -pix_fmt yuv420p`): of each frame Y, then U, then
-    V, the last two of half the height and half the width. Frames are V, U, Y in OpenCV's order, with a value of U and V
-    repeated for the 2 x 2 pixels that it belongs to.
+    The files are planar 4:2:0 of 8 bits (I420; ffmpeg's `-f rawvideo -pix_fmt yuv420p`). Each frame is Y, then U, then
+    V; U and V have half the height and half the width. Frames are returned as V, U, Y in OpenCV's order; each value of
+    U and V is repeated for 2 x 2 pixels.
 
     Args:
         path: the file or the folder.
         clips: names of the clips to use.
-        frame_size: height and width of the frames; default: what the name of each file tells, such as
-            `foreman_176x144.yuv` (width first, as is the custom) or `foreman_qcif.yuv` (or cif, 4cif).
+        frame_size: height and width of the frames. Default: from the name of each file, such as `foreman_176x144.yuv`
+            (width first, as is usual) or `foreman_qcif.yuv` (or cif, 4cif).
 
     Raises:
-        FrameReadError: no such file or clip, no `.yuv` file in the folder, a size that is not known or is odd, or a
-            file that is empty or does not hold whole frames of this size.
+        FrameReadError: no such file or clip, no `.yuv` file in the folder, a size that is unknown or odd, or a file
+            that is empty or does not hold whole frames of this size.
     """
 
     color = 'yuv'
@@ -64,7 +64,7 @@ class RawVideoReader(FrameReader):
     def _read(self, clip: str, index: int) -> np.ndarray:
         height, width = self.frame_size(clip)
         num_bytes = _frame_bytes(height, width)
-        # The file is opened for each frame, so that threads and processes do not share a position in it
+        # Open the file for each frame, so that threads and processes do not share its position
         data = np.fromfile(self._paths[clip], np.uint8, num_bytes, offset=index * num_bytes)
         if data.size < num_bytes:
             raise ValueError(f'{self._paths[clip]} ends before it; the file was cut since it was opened')
@@ -84,7 +84,7 @@ def _sizes_in_name(path: Path) -> set[tuple[int, int]]:
 
 
 def _warn_of_other_size(path: Path, size: tuple[int, int]) -> None:
-    """As exchanged height and width fit the number of bytes too, nothing else would tell of scrambled frames."""
+    """Warn if the file's name states another size. Swapped height and width also fit the number of bytes."""
     height, width = size
     found = _sizes_in_name(path)
     if found and size not in found:
@@ -94,7 +94,7 @@ def _warn_of_other_size(path: Path, size: tuple[int, int]) -> None:
 
 
 def _size_in_name(path: Path) -> tuple[int, int]:
-    """Height and width, from a file name such as foreman_176x144.yuv or foreman_qcif.yuv."""
+    """Return height and width from a file name such as foreman_176x144.yuv or foreman_qcif.yuv."""
     found = _sizes_in_name(path)
     if len(found) != 1:
         sizes = ' and '.join(f'{width}x{height}' for height, width in sorted(found))

@@ -1,4 +1,4 @@
-"""Frames that somebody saved of the clips of a data set, found by the names that the true frames have."""
+"""Find saved frames of a data set's clips, by the names of the true frames."""
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from .opening import open_color_reader
 
 
 def numbers_of(saved: FrameReader, clip: str, names: Iterable[str]) -> dict[int, int]:
-    """Which frames of a clip were saved.
+    """Find which frames of a clip were saved.
 
     Args:
-        saved: their reader.
+        saved: reader of the saved frames.
         clip: one of its clips.
-        names: of the true frames, in their order; saved ones are called the same, or `<name>_<suffix>`.
+        names: names of the true frames, in order. Saved frames are named the same, or `<name>_<suffix>`.
 
     Returns:
-        place among `names` -> place among the saved frames.
+        index in `names` -> index of the saved frame.
 
     Raises:
         ValueError: a frame has another name, or two have the same.
@@ -41,29 +41,29 @@ def numbers_of(saved: FrameReader, clip: str, names: Iterable[str]) -> dict[int,
 
 
 class SavedFrames:
-    """Saved frames of a data set, to be scored in place of what a network makes.
+    """Saved frames of a data set, to score instead of a network's output.
 
     Args:
-        root: what holds the clips, in any of the forms that `open_reader` takes.
-        color: colour space in which they are wanted; the files have RGB.
+        root: location of the clips, in any form that `open_reader` supports.
+        color: colour space to convert the frames to; the files are RGB.
 
     Raises:
-        FrameReadError: nothing there, or nothing that a reader understands.
+        FrameReadError: nothing there, or nothing that a reader supports.
     """
 
     def __init__(self, root: str | Path, color: Color):
         self.reader, self.color = open_color_reader(root), color
 
     def find(self, clip: str, names: list[str], wanted: Iterable[int]) -> dict[int, int]:
-        """Which of the saved frames are those of a clip.
+        """Find the saved frames of a clip.
 
         Args:
             clip: its name in the data set.
-            names: of all its frames.
-            wanted: numbers of those that are scored, which must all be there.
+            names: names of all its frames.
+            wanted: numbers of the frames to score; all of them must exist.
 
         Returns:
-            number -> place among the saved frames.
+            number -> index of the saved frame.
 
         Raises:
             FrameReadError: the clip, or a frame of it, is missing.
@@ -79,11 +79,11 @@ class SavedFrames:
 
     def clip(self, clip: str, names: list[str], wanted: Iterable[int], size: tuple[int, int]) -> (
             Iterator[tuple[int, Tensor]]):
-        """The frames of a clip.
+        """Yield the frames of a clip.
 
         Args:
-            clip, names, wanted: as `find` takes them.
-            size: height and width that they must have.
+            clip, names, wanted: see `find`.
+            size: required height and width.
 
         Yields:
             number, and frame, (C, H, W), 0-1.

@@ -1,12 +1,12 @@
-"""Reads checkpoints of TensorFlow (V2 bundles, which TensorFlow 1 and 2 write) without TensorFlow.
+"""Read TensorFlow checkpoints (V2 bundles, written by TensorFlow 1 and 2) without TensorFlow.
 
 A checkpoint NAME is a table of its variables, NAME.index, and their values, NAME.data-00000-of-00001 and more shards.
 
-    index   blocks, and a footer of 48 bytes: where the block of the block list lies, and a magic number
-    block   entries in the order of their keys, each without what it shares with the key before; then where
-            entries start that share nothing, which helps a search; a byte for the compression; a checksum
-    entry   key: a variable's name. Value: its type, shape, place, size and checksum, as a protobuf message.
-            The entry with the empty key tells about the checkpoint as a whole.
+    index   blocks, and a footer of 48 bytes: the position of the block with the list of blocks, and a magic number
+    block   entries in the order of their keys, each without the prefix it shares with the previous key; then the
+            positions of the entries that share nothing, for faster search; a byte for the compression; a checksum
+    entry   key: a variable's name. Value: its type, shape, position, size and checksum, as a protobuf message.
+            The entry with the empty key describes the checkpoint as a whole.
 
 Sources: LevelDB's doc/table_format.md; TensorFlow's tensor_bundle.proto; Protobuf's page on its encoding.
 """
@@ -20,18 +20,18 @@ import numpy as np
 
 FOOTER_SIZE = 48
 MAGIC = 0xdb4775248b80fb57
-TRAILER_SIZE = 5  # of a block: a byte for the compression, and the checksum
+TRAILER_SIZE = 5  # at the end of a block: a byte for the compression, and the checksum
 COMPRESSIONS = {1: 'snappy', 2: 'zlib'}
 DT_FLOAT = 1
-# How Protobuf says what kind of value follows
+# Protobuf's codes for the type of a value
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 def masked_crc32c(data: bytes) -> int:
-    """CRC-32C, turned and shifted as LevelDB and TensorFlow store it.
+    """Return CRC-32C, rotated and shifted as LevelDB and TensorFlow store it.
 
     Raises:
-        ImportError: the package google-crc32c is missing; a checksum in Python alone would take minutes.
+        ImportError: the package google-crc32c is missing; a checksum in pure Python would take minutes.
     """
     try:
         import google_crc32c
@@ -43,7 +43,7 @@ def masked_crc32c(data: bytes) -> int:
 
 
 class Cursor:
-    """Takes numbers and pieces from the front of some bytes; ValueError where they end too early."""
+    """Read numbers and pieces from the start of some bytes; raise ValueError if they end too early."""
 
     def __init__(self, data: bytes):
         self.data, self.position = data, 0
@@ -59,7 +59,7 @@ class Cursor:
         return piece
 
     def varint(self) -> int:
-        """A number in groups of seven bits, the lowest first; every byte but the last has its highest bit set."""
+        """Read a number in groups of seven bits, the lowest first; every byte but the last has its highest bit set."""
         value = shift = 0
         while True:
             byte, = self.take(1)
@@ -72,7 +72,7 @@ class Cursor:
 # ---------------------------------------------------------------- the table
 
 def read_block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of a block; ValueError where it is damaged."""
+    """Yield the keys and values of a block; raise ValueError if it is damaged."""
     where = f'the block at byte {offset:,}'
     end = offset + size
     if end + TRAILER_SIZE > len(table):
@@ -96,13 +96,13 @@ def read_block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, by
 
 
 def read_table(table: bytes) -> dict[bytes, bytes]:
-    """All keys and values of a table; ValueError where it is damaged."""
+    """Return all keys and values of a table; raise ValueError if it is damaged."""
     footer = table[-FOOTER_SIZE:]
     if len(table) < FOOTER_SIZE or int.from_bytes(footer[-8:], 'little') != MAGIC:
         raise ValueError(f'no index of a TensorFlow checkpoint, or cut off: its {len(table):,} bytes end in '
                          f'{footer[-8:].hex() or "nothing"}, expected {MAGIC.to_bytes(8, "little").hex()}')
     handles = Cursor(footer)
-    handles.varint(), handles.varint()  # of a block about the table, which is empty
+    handles.varint(), handles.varint()  # skip the block about the table, which is empty
     entries = {}
     for _, handle in read_block(table, handles.varint(), handles.varint()):
         place = Cursor(handle)
@@ -113,7 +113,7 @@ def read_table(table: bytes) -> dict[bytes, bytes]:
 # ---------------------------------------------------------------- the messages
 
 def read_message(data: bytes) -> dict[int, list[int | bytes]]:
-    """Values of a Protobuf message by the number of their field; a field may be repeated."""
+    """Return the values of a Protobuf message by field number; a field may be repeated."""
     fields: dict[int, list[int | bytes]] = {}
     cursor = Cursor(data)
     while cursor:
@@ -143,7 +143,7 @@ class Header(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """BundleEntryProto: a variable's type, shape and place in the data files."""
+    """BundleEntryProto: a variable's type, shape and position in the data files."""
 
     dtype: int
     shape: tuple[int, ...]
@@ -165,18 +165,19 @@ class Entry(NamedTuple):
 # ---------------------------------------------------------------- the checkpoint
 
 class TensorFlowBundle(Mapping[str, np.ndarray]):
-    """A checkpoint as a mapping of its variables, float32, by name; a value is read when it is asked for.
+    """A checkpoint as a mapping from names to variables, float32. Values are read on access.
 
-    Names of all variables are there, but asking for one of another type than float32 is an error.
+    The mapping includes all variables, but accessing one that is not float32 is an error.
 
     Args:
         path: NAME, NAME.index, NAME.meta or one of NAME.data-00000-of-00001, ...
 
     Raises:
-        FileNotFoundError: there is no index; at access, the data file is missing.
+        FileNotFoundError: the index is missing; on access, the data file is missing.
         ImportError: the package google-crc32c is missing.
-        ValueError: the index is cut off, damaged or none; at access, the data are, or the variable is not float32, or
-            was saved in parts (a partitioned variable). One line names the file, the variable and what is wrong.
+        ValueError: the index is truncated, damaged or not an index. On access: the data are truncated or damaged, or
+            the variable is not float32, or was saved in parts (a partitioned variable). One line names the file, the
+            variable and the problem.
     """
 
     def __init__(self, path: str | Path):
@@ -187,7 +188,7 @@ class TensorFlowBundle(Mapping[str, np.ndarray]):
             if b'' not in table:
                 raise ValueError('it has no entry about the checkpoint as a whole, whose key is empty')
             self.header = Header.parse(table.pop(b''))
-            # What begins with a zero byte are the parts of partitioned variables.
+            # Keys that begin with a zero byte are parts of partitioned variables.
             self.entries = {
                 key.decode(errors='backslashreplace'): Entry.parse(value)
                 for key, value in table.items() if not key.startswith(b'\0')}
@@ -227,7 +228,7 @@ class TensorFlowBundle(Mapping[str, np.ndarray]):
 
 
 def find_prefix(path: str | Path) -> str:
-    """'x', 'x.index', 'x.meta' or 'x.data-00000-of-00001' -> 'x'; FileNotFoundError without 'x.index'."""
+    """Return 'x' for 'x', 'x.index', 'x.meta' or 'x.data-00000-of-00001'; FileNotFoundError without 'x.index'."""
     path = str(Path(path).expanduser())
     prefix = re.sub(r'\.(index|meta|data-\d{5}-of-\d{5})$', '', path)
     for candidate in (path, prefix):

@@ -1,4 +1,4 @@
-"""Frames of video files by number, for data sets."""
+"""Read frames of video files by number, for data sets."""
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from .images import files_with, natural_key
 
 VIDEO_SUFFIXES = frozenset({'.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.m2ts', '.wmv',
                             '.flv', '.ogv', '.y4m', '.264', '.h264', '.265', '.hevc'})
-# Freeing a decoder waits for its threads. A forked DataLoader worker inherits the decoder without them, and would hang.
+# Closing a decoder waits for its threads. A forked DataLoader worker inherits the decoder without them, and would hang.
 NUM_THREADS = 1
 _EBML_HEADER, _MATROSKA_SEGMENT = b'\x1aE\xdf\xa3', b'\x18S\x80g'
 
@@ -20,11 +20,11 @@ _EBML_HEADER, _MATROSKA_SEGMENT = b'\x1aE\xdf\xa3', b'\x18S\x80g'
 class VideoReader(FrameReader):
     """A video file as one clip, named without its suffix, or a folder of video files as clips.
 
-    Frames are counted in the order in which they are shown. A rotation tag is not applied. Reading forward decodes each
-    frame once; any other frame is reached from the keyframe before it.
+    Frames are numbered in display order. Rotation tags are ignored. Reading forward decodes each frame once; any other
+    frame is reached from the keyframe before it.
 
-    Whether a file is truncated shows where its format states how long it is (MP4, AVI, Matroska, WebM). Transport,
-    program and raw streams do not: what is left of one is a shorter clip.
+    Truncated files are detected if their format states a length (MP4, AVI, Matroska, WebM). Transport, program and raw
+    streams do not: a truncated one is a shorter clip.
 
     Args:
         path: the video file or the folder.
@@ -74,13 +74,13 @@ class VideoReader(FrameReader):
 
 class _VideoIndex(NamedTuple):
     num_frames: int
-    pts: list[int]  # time stamps in the order shown; empty when the stream has none
+    pts: list[int]  # time stamps in display order; empty if the stream has none
     keyframes: list[int]  # numbers of the frames where decoding can start
 
 
 def _open_video(path: Path) -> tuple[Any, Any]:
-    """An open container and its first video stream."""
-    import av  # here, because importing the package should not cost what only this reader needs
+    """Return an open container and its first video stream."""
+    import av  # here, so that importing the package stays cheap; only this reader needs it
 
     try:
         container = av.open(str(path))
@@ -95,7 +95,7 @@ def _open_video(path: Path) -> tuple[Any, Any]:
 
 
 def _index_video(path: Path) -> _VideoIndex:
-    """Counts the frames from the packets alone, and decodes only where packets do not tell."""
+    """Count the frames from the packets alone; decode only if the packets do not suffice."""
     import av
 
     try:
@@ -116,12 +116,12 @@ def _index_video(path: Path) -> _VideoIndex:
 
 
 def _index_packets(path: Path) -> dict[int, bool] | None:
-    """Time stamp of each frame -> whether it is a keyframe; None where packets do not tell which frames are shown."""
+    """Return time stamp -> whether the frame is a keyframe; None if packets do not state which frames are shown."""
     container, stream = _open_video(path)
     with container:
         _check_matroska_size(path)
         packets = [packet for packet in container.demux(stream) if packet.size]
-        # The announced number is 0 in containers that have no such field.
+        # The stated number is 0 in containers without such a field.
         if len(packets) < stream.frames:
             raise FrameReadError(f'{path}: the video is truncated, it has {len(packets)} of {stream.frames} frames')
         if stream.codec_context.name == 'vp8':  # has packets that are never shown
@@ -132,9 +132,9 @@ def _index_packets(path: Path) -> dict[int, bool] | None:
 
 
 def _check_matroska_size(path: Path) -> None:
-    """Raises FrameReadError if a Matroska or WebM file ends before its segment does; FFmpeg just ends the clip there.
+    """Raise FrameReadError if a Matroska or WebM file ends before its segment does. FFmpeg only ends the clip there.
 
-    EBML (RFC 8794): a file is a row of elements, each an identifier, the size of its content, and the content.
+    EBML (RFC 8794): a file is a sequence of elements. Each is an identifier, the size of its content, and the content.
     """
     with open(path, 'rb') as file:
         if file.read(4) != _EBML_HEADER:
@@ -142,7 +142,7 @@ def _check_matroska_size(path: Path) -> None:
         file.seek(0)
         while identifier := read_ebml_number(file):
             field = read_ebml_number(file)
-            unknown = 2**(7 * len(field)) - 1  # as in a recording that was never closed
+            unknown = 2**(7 * len(field)) - 1  # in a recording that was never closed
             size = int.from_bytes(field) & unknown
             end = file.tell() + size
             if identifier == _MATROSKA_SEGMENT:
@@ -154,7 +154,9 @@ def _check_matroska_size(path: Path) -> None:
 
 
 def read_ebml_number(file: BinaryIO) -> bytes:
-    """An identifier or a size: as many bytes follow the first as that has leading zero bits."""
+    """Read an identifier or a size: the number of leading zero bits of the first byte gives the number of further
+    bytes.
+    """
     first = file.read(1)
     return first + file.read(8 - first[0].bit_length()) if first and first[0] else b''
 
@@ -182,8 +184,8 @@ class _VideoDecoder:
             raise ValueError(f'{self.path}: the video is damaged ({error})') from error
 
     def _find(self, number: int) -> Any:
-        """Decodes until frame `number`, from where the file stands or from a keyframe before it."""
-        keyframe = bisect_right(self.index.keyframes, number) - 1  # the last one that is not behind the frame
+        """Decode until frame `number`, from the current position or from a keyframe before it."""
+        keyframe = bisect_right(self.index.keyframes, number) - 1  # the last keyframe up to the frame
         start = self.index.keyframes[keyframe] if keyframe >= 0 else 0
         if not start <= self._next <= number:
             self._seek(keyframe)
@@ -198,7 +200,7 @@ class _VideoDecoder:
         return frame
 
     def _decode_until(self, number: int) -> Any | None:
-        """Frame `number`, or None where the decoder passes over it."""
+        """Return frame `number`, or None if the decoder skips it."""
         for frame in self._frames:
             if self.index.pts and frame.pts not in self._number_of:
                 raise ValueError(f'{self.path}: a frame has time stamp {frame.pts}, which no packet announced')

@@ -1,4 +1,4 @@
-"""What a video file is: its size, rate, colours and streams."""
+"""Properties of a video file: its size, rate, colours and streams."""
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 Matrix = Literal['rgb', 'bt709', 'fcc', 'bt601', 'smpte240m', 'bt2020']
 
-_MATRICES: dict[int, Matrix] = {  # by AVColorSpace; the two of BT.601 differ in name alone
+_MATRICES: dict[int, Matrix] = {  # by AVColorSpace; the two of BT.601 differ only in name
     0: 'rgb', 1: 'bt709', 4: 'fcc', 5: 'bt601', 6: 'bt601', 7: 'smpte240m', 9: 'bt2020'}
 SWSCALE_MATRICES: dict[Matrix, int] = {'bt709': 1, 'fcc': 4, 'bt601': 5, 'smpte240m': 7, 'bt2020': 9}
 LIMITED, FULL = 1, 2  # AVColorRange
 _UNSPECIFIED = 2  # of AVColorSpace, AVColorPrimaries and AVColorTransferCharacteristic alike
 BT709, _BT470BG, _SMPTE170M, SRGB = 1, 5, 6, 13  # AVColorPrimaries, AVColorTransferCharacteristic
 _NUM_PROBED_PACKETS, _NUM_PROBED_FRAMES = 64, 8
-_ROTATIONS = {  # what a display matrix [a b; c d] does: x' = a x + c y, y' = b x + d y, with y downwards -> clockwise
+_ROTATIONS = {  # display matrix [a b; c d] -> clockwise rotation; x' = a x + c y, y' = b x + d y, with y downwards
     (1, 0, 0, 1): 0, (0, 1, -1, 0): 90, (-1, 0, 0, -1): 180, (0, -1, 1, 0): 270,
     (-1, 0, 0, 1): 0, (0, -1, -1, 0): 90, (1, 0, 0, -1): 180, (0, 1, 1, 0): 270}  # these after a flip left to right
 
@@ -29,13 +29,13 @@ class VideoError(OSError):
 
 
 class ColorSpec(NamedTuple):
-    """What the numbers of a video mean.
+    """Meaning of a video's numbers.
 
     Attributes:
-        matrix: how YUV is made of RGB; 'rgb' where there is no YUV.
-        full_range: whether luma uses all levels, not 16-235 of 255 alone.
-        primaries, transfer: FFmpeg's numbers, AVColorPrimaries and AVColorTransferCharacteristic, which are those of
-            ITU-T H.273. They are passed on, frames are not converted by them.
+        matrix: matrix that converts RGB to YUV; 'rgb' without YUV.
+        full_range: whether luma uses all levels, not only 16-235 of 255.
+        primaries, transfer: FFmpeg's AVColorPrimaries and AVColorTransferCharacteristic, numbered as in ITU-T H.273.
+            They are passed on; frames are not converted by them.
     """
     matrix: Matrix
     full_range: bool
@@ -44,7 +44,7 @@ class ColorSpec(NamedTuple):
 
     @classmethod
     def untagged(cls, width: int, height: int, *, full_range: bool = False) -> 'ColorSpec':
-        """What players take a video without tags for: BT.709 from 1280 columns or 577 lines on, else BT.601."""
+        """Return what players assume without tags: BT.709 from 1280 columns or 577 lines on, else BT.601."""
         if width >= 1280 or height > 576:
             return cls('bt709', full_range, BT709, BT709)
         primaries = {576: _BT470BG, 480: _SMPTE170M, 486: _SMPTE170M}.get(height, BT709)
@@ -52,11 +52,11 @@ class ColorSpec(NamedTuple):
 
 
 class StreamInfo(NamedTuple):
-    """A stream of a file besides the video that is restored.
+    """A stream of a file other than the video to restore.
 
     Attributes:
         type: 'audio', 'subtitle', 'data', 'attachment' or 'video' (such as a cover picture).
-        codec: FFmpeg's name; '' where the stream has none, as attachments.
+        codec: FFmpeg's name; '' if the stream has none, as attachments.
         language: as tagged, mostly three letters; '' if unknown.
     """
     index: int
@@ -67,24 +67,24 @@ class StreamInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video before it is decoded.
+    """Properties of a video, known before it is decoded.
 
     Attributes:
         path: the file or the folder.
         width, height: pixels as shown, after the rotation.
-        rate: frames a second, on average; 0 if unknown.
-        is_variable: whether time stamps are not evenly spaced (seen in the index of the file, or in its beginning).
-        num_frames: as the file states it; 0 if it does not.
+        rate: average frames per second; 0 if unknown.
+        is_variable: whether time stamps are not evenly spaced, from the file's index or its beginning.
+        num_frames: as stated by the file; 0 if it is not.
         duration: seconds; 0 if unknown.
         start: time of the first frame, seconds.
         time_base: the unit of time stamps, seconds.
-        has_times: False where the file has no time stamps, as raw streams; frames then follow each other by `rate`.
+        has_times: False if the file has no time stamps, as raw streams; frames are then spaced by `rate`.
         format, codec, pix_fmt: FFmpeg's names.
-        bits: of a component, 1 to 16.
-        color: from the file's tags, or by its size where it has none.
-        orientation: a, b, c, d of the file's display matrix, which takes stored (x, y) to shown (ax + cy, bx + dy).
-        sample_aspect_ratio: width of a shown pixel by its height.
-        interlaced: whether frames are made of two fields.
+        bits: bits of a component, 1 to 16.
+        color: from the file's tags, or from its size without tags.
+        orientation: a, b, c, d of the file's display matrix, which maps stored (x, y) to shown (ax + cy, bx + dy).
+        sample_aspect_ratio: width of a shown pixel divided by its height.
+        interlaced: whether frames consist of two fields.
         streams: the other streams of the file.
     """
     path: Path
@@ -109,23 +109,23 @@ class VideoInfo:
 
     @property
     def about_frames(self) -> int:
-        """Number of frames as the file states it or, as Matroska does not, by its duration; 0 if unknown."""
+        """Number of frames as stated or, if not (as in Matroska), estimated from the duration; 0 if unknown."""
         return self.num_frames or round(self.duration * self.rate)
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise by which stored frames are turned to be shown."""
+        """Clockwise rotation of the stored frames for display, in degrees."""
         return _ROTATIONS[self.orientation]
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Finds out what a video file holds, by its header and its first frames.
+    """Read the properties of a video file from its header and its first frames.
 
     Raises:
         VideoError: no such file, no video in it, or one that cannot be restored: with an alpha channel, or in a pixel
-            format or a colour space that has no RGB here.
+            format or a colour space without RGB conversion here.
     """
-    import av  # here, because importing the package should not cost what only videos need
+    import av  # here, so that importing the package stays cheap; only videos need it
 
     path = Path(path)
     with open_container(path) as container:
@@ -140,7 +140,7 @@ def probe(path: str | Path) -> VideoInfo:
                     frames += packet.decode()
                 if len(packets) == _NUM_PROBED_PACKETS and frames:
                     break
-        except av.error.FFmpegError as error:  # what comes behind the first frame may be damaged, `frames` tells where
+        except av.error.FFmpegError as error:  # `frames` reports damage after the first frame
             if not frames:
                 raise VideoError(f'{path}: the first frame cannot be decoded, the file is damaged ({error})') from error
         if not frames:
@@ -149,7 +149,7 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def _describe(path: Path, container: Any, stream: Any, packets: list[int | None], frames: list[Any]) -> VideoInfo:
-    """Makes the info of the first packets' time stamps and the first frames."""
+    """Collect the info from the first packets' time stamps and the first frames."""
     first = frames[0]
     check_format(path, first, stream)
     orientation = _orientation(path, first)
@@ -189,7 +189,7 @@ def _describe(path: Path, container: Any, stream: Any, packets: list[int | None]
 
 def _rate(container: Any, stream: Any) -> Fraction:
     rate = stream.average_rate or stream.guessed_rate or Fraction(0)
-    # Matroska has no rate but the nanoseconds of a frame, of which FFmpeg makes a fraction of few digits
+    # Matroska has no rate, only the duration of a frame in nanoseconds. FFmpeg turns it into a simple fraction
     ntsc = round(rate * Fraction(1001, 1000)) * Fraction(1000, 1001)
     is_ntsc = 'matroska' in container.format.name and abs(rate - ntsc) < rate / 10**6
     return ntsc if is_ntsc else rate
@@ -205,14 +205,14 @@ def open_container(path: Path) -> 'av.container.InputContainer':
     if path.stat().st_size == 0:
         raise VideoError(f'{path}: the file is empty, expected a video')
     try:
-        # Titles may be in any encoding, and are no reason to refuse a video
+        # Titles may be in any encoding, and must not prevent reading a video
         return av.open(str(path), metadata_errors='replace')
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f'{path}: not a readable video ({error})') from error
 
 
 def video_stream(container: 'av.container.InputContainer', path: Path) -> 'av.VideoStream':
-    """The stream that is restored: the first video that is no cover picture.
+    """Return the stream to restore: the first video that is no cover picture.
 
     Raises:
         VideoError: there is none, or no decoder for it.
@@ -229,13 +229,13 @@ def video_stream(container: 'av.container.InputContainer', path: Path) -> 'av.Vi
 
 
 def check_format(path: Path, frame: 'av.VideoFrame', stream: 'av.VideoStream') -> None:
-    """Raises VideoError for frames with alpha, and for pixel formats that have no exact RGB of at most 16 bits."""
+    """Raise VideoError for frames with alpha, and for pixel formats without exact RGB of at most 16 bits."""
     pixels = frame.format
     alpha = any(component.is_alpha for component in pixels.components)
-    if pixels.has_palette:  # the format always has room for alpha; only GIF and PNG pictures use it
+    if pixels.has_palette:  # the format always allows alpha; only GIF and PNG pictures use it
         palette = np.frombuffer(frame.planes[1], np.uint32)
         alpha = bool((palette[np.unique(np.frombuffer(frame.planes[0], np.uint8))] >> 24 < 255).any())
-    if alpha or stream.metadata.get('alpha_mode') == '1':  # the latter is of WebM, whose decoders leave alpha out
+    if alpha or stream.metadata.get('alpha_mode') == '1':  # the latter is WebM's; its decoders drop alpha
         raise VideoError(f'{path}: the video has an alpha channel ({pixels.name}), which a restored video cannot keep; '
                          'lay it over a background first')
     if pixels.is_bayer or pixels.name.startswith('xyz') or max(part.bits for part in pixels.components) > 16:
@@ -244,9 +244,9 @@ def check_format(path: Path, frame: 'av.VideoFrame', stream: 'av.VideoStream') -
 
 
 def _color(path: Path, frame: 'av.VideoFrame') -> ColorSpec:
-    """The colour space by the tags of a frame, which the decoder takes from the stream or from the container."""
+    """Return the colour space from the tags of a frame; the decoder takes them from the stream or the container."""
     name = frame.format.name
-    is_gray = name.startswith('gray')  # of full range, unless it is tagged otherwise
+    is_gray = name.startswith('gray')  # of full range, unless tagged otherwise
     if frame.format.is_rgb or frame.format.has_palette:
         primaries, transfer = _tagged(frame.color_primaries, BT709), _tagged(frame.color_trc, SRGB)
         return ColorSpec('rgb', True, primaries, transfer)
@@ -268,7 +268,7 @@ def _tagged(number: int, otherwise: int) -> int:
 
 
 def _orientation(path: Path, frame: 'av.VideoFrame') -> tuple[int, int, int, int]:
-    """The display matrix of a frame without its scale and shift, see `_ROTATIONS`."""
+    """Return the display matrix of a frame without its scale and shift, see `_ROTATIONS`."""
     for data in frame.side_data:
         if data.type.name == 'DISPLAYMATRIX':
             a, b, _, c, d = np.frombuffer(data, np.int32)[:5] / 65536
@@ -281,11 +281,11 @@ def _orientation(path: Path, frame: 'av.VideoFrame') -> tuple[int, int, int, int
 
 
 def _is_variable(stream: Any, packets: list[int | None]) -> bool:
-    """Whether time stamps differ by more than the rounding to the time base."""
+    """Return whether time stamps vary by more than their rounding to the time base."""
     times = [entry.timestamp for entry in stream.index_entries]  # of all frames in MP4, of keyframes in others
     if len(times) != stream.frames:
         times = sorted(pts for pts in packets if pts is not None)
-        times = times[:-16] if len(times) == _NUM_PROBED_PACKETS else times  # frames shown before these may follow
+        times = times[:-16] if len(times) == _NUM_PROBED_PACKETS else times  # earlier frames may follow
     steps = np.diff(times)
     return len(steps) > 1 and int(steps.max() - steps.min()) > 1
 

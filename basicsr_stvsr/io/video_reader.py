@@ -1,7 +1,7 @@
-"""Frames with their times, out of a video file; `open_source` also opens a folder of images.
+"""Read a video file as frames with times; `open_source` also opens a folder of images.
 
-A source hands out RGB frames in the order in which they are shown, each with the exact time at which it is shown, and
-never drops or repeats one: what it cannot hand out rightly, it refuses with a `VideoError`.
+A source yields RGB frames in display order, each with the exact time at which it is shown. It never drops or repeats a
+frame: frames that it cannot restore correctly raise a `VideoError`.
 """
 import contextlib
 import itertools
@@ -24,24 +24,25 @@ if TYPE_CHECKING:
 
 T = TypeVar('T')
 
-# Codecs of which each packet is a frame that is shown, so that one that does not come out of the decoder is noticed
+# Codecs with one shown frame per packet, to notice frames that the decoder does not return
 _FRAME_PER_PACKET = frozenset({'h264', 'hevc', 'vvc', 'vp9', 'av1', 'mpeg2video', 'ffv1', 'prores', 'dnxhd', 'mjpeg',
                                'png'})
-_SEEK_BACK = (0, 1, 4, 16, 64)  # seconds in front of the wanted frame where a keyframe is looked for
+_SEEK_BACK = (0, 1, 4, 16, 64)  # seconds before the wanted frame, to look for a keyframe
 
 
 class _Damage(ValueError):
-    """What is wrong with the next frame."""
+    """Describe what is wrong with the next frame."""
 
 
 class _MatroskaElements:
-    """Goes along the elements of a Matroska or WebM file: FFmpeg passes over damaged ones, and over the frames in them.
+    """Walk through the elements of a Matroska or WebM file. FFmpeg skips damaged elements, and the frames in them.
 
-    EBML (RFC 8794, 9559): a file is a row of elements, each an identifier, the size of its content, and the content.
+    EBML (RFC 8794, 9559): a file is a sequence of elements. Each is an identifier, the size of its content, and the
+    content.
 
     Args:
         file: open for reading.
-        size: of the file, bytes.
+        size: size of the file, bytes.
     """
     _SEGMENT, _CLUSTER = bytes.fromhex('18538067'), bytes.fromhex('1f43b675')
     _PASSED = frozenset(bytes.fromhex(name) for name in (
@@ -54,7 +55,9 @@ class _MatroskaElements:
         self._next, self._end = 0, size
 
     def advance(self, position: int | None = None) -> None:
-        """Raises _Damage if an element that begins before a position in the file, or its end, is damaged or cut off."""
+        """Raise _Damage if an element that starts before `position` (default: the end of the file) is damaged or cut
+        off.
+        """
         while self._next < (self._end if position is None else min(position, self._end)):
             if self._next >= self._size:
                 raise _Damage(f'the video is truncated, it has {self._size} of {self._end} bytes')
@@ -74,7 +77,10 @@ class _MatroskaElements:
                 raise _Damage(f'the Matroska file is damaged at byte {self._next}')
 
     def _is_known(self, position: int) -> bool:
-        """Whether an element of a known kind begins there, or the file ends: so what is before it may be a new kind."""
+        """Return whether an element of a known kind starts there, or the file ends.
+
+        If so, the element before it may be of a new kind.
+        """
         self._file.seek(position)
         return position == self._end or read_ebml_number(self._file) in self._PASSED | {self._CLUSTER}
 
@@ -84,12 +90,12 @@ class VideoSource:
 
     Args:
         path: the file.
-        deinterlace: makes one frame of each frame of two fields, by the filter bwdif.
-        threads: of the decoder; 0: what FFmpeg finds best, which is more than there are cores; default: half of the
-            cores, which leaves the others to what else is to be done, and takes less work in all.
+        deinterlace: convert each frame of two fields to one frame, with the filter bwdif.
+        threads: threads of the decoder; 0: FFmpeg's choice, more than there are cores. Default: half of the cores; that
+            leaves the others free and costs less CPU time in total.
 
     Raises:
-        VideoError: see `probe`; also an interlaced video where `deinterlace` is not set.
+        VideoError: see `probe`; also an interlaced video without `deinterlace`.
     """
 
     def __init__(self, path: str | Path, *, deinterlace: bool = False, threads: int | None = None):
@@ -104,20 +110,20 @@ class VideoSource:
         self._running: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame]:
-        """Decodes the video, or what is left of it from a time on.
+        """Decode the video, or the rest of it from a time on.
 
         Args:
-            start: the first frame is the first one at or behind this time, seconds; default all frames.
+            start: time in seconds; the first frame is the first one at or after it. Default: all frames.
 
         Raises:
             VideoError: at the first frame that is damaged, missing or unlike the others, with the time of the last good
-                one; all good frames before it have been handed out.
+                frame. All good frames before it have been yielded.
         """
         to_rgb = RGBConverter(self.info.color, self.info.bits, self.info.orientation)
         return self._tracked(TimedFrame(to_rgb(frame), time) for frame, time in self._frames(start))
 
     def times(self, start: Fraction | None = None) -> Iterator[Fraction]:
-        """The times of what `frames` hands out, which it takes as much decoding to know; else the same."""
+        """Return the times of the frames that `frames` yields. It needs as much decoding."""
         return self._tracked(time for _, time in self._frames(start))
 
     def _tracked(self, items: Iterator[T]) -> Iterator[T]:
@@ -125,9 +131,9 @@ class VideoSource:
         return items
 
     def close(self) -> None:
-        """Ends what `frames` began, as far as no other thread is waiting for a frame of it."""
+        """Stop all iterators of `frames`, unless another thread is waiting for a frame."""
         for frames in list(self._running):
-            with contextlib.suppress(ValueError):  # it runs, and cannot be ended from outside
+            with contextlib.suppress(ValueError):  # it is running, and cannot be stopped from outside
                 frames.close()
 
     def __enter__(self) -> 'VideoSource':
@@ -136,7 +142,7 @@ class VideoSource:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Any, ...]:  # for other processes, each of which reads the file by itself
+    def __reduce__(self) -> tuple[Any, ...]:  # for other processes, each of which opens the file separately
         return partial(VideoSource, deinterlace=self._deinterlace, threads=self._threads), (self.path,)
 
     def _frames(self, start: Fraction | None) -> Iterator[tuple['av.VideoFrame', Fraction]]:
@@ -148,7 +154,7 @@ class VideoSource:
                 last = time
                 yield frame, time
         except (_Damage, av.error.FFmpegError) as error:
-            # A decoder of several threads meets damage before it has handed out the frames in front of it.
+            # A decoder with several threads reports damage before it returns the frames in front of it.
             try:
                 for frame, time in self._decode(start if last is None else last, threads=1):
                     if last is None or time > last:
@@ -160,7 +166,7 @@ class VideoSource:
             raise VideoError(f'{self.path}: the video can be read {where}, then it is damaged ({error})') from error
 
     def _decode(self, start: Fraction | None, threads: int) -> Iterator[tuple['av.VideoFrame', Fraction]]:
-        """Frames from a time on, decoded from a keyframe in front of it."""
+        """Yield frames from a time on, decoded from a keyframe before it."""
         import av
 
         for target in self._seek_targets(start):
@@ -168,11 +174,12 @@ class VideoSource:
                 stream = video_stream(container, self.path)
                 stream.thread_type = 'AUTO'  # frames and slices
                 stream.codec_context.thread_count = threads
-                # Where a codec does not tell, chroma lies at the left pixel, as MPEG has it, not in the middle
+                # If a codec does not state the position of chroma, it is at the left pixel, as in MPEG, not in the
+                # middle
                 stream.codec_context.options = {'chroma_sample_location': 'left'}
                 frames = self._timed(container, stream, target)
                 if target is not None:
-                    # Frames shown before the first keyframe may need frames that were passed over
+                    # Frames shown before the first keyframe may need frames that were skipped
                     try:
                         ahead = next((pair for pair in frames if pair[0].key_frame), None)
                     except (_Damage, av.error.FFmpegError):
@@ -187,14 +194,14 @@ class VideoSource:
                 return
 
     def _seek_targets(self, start: Fraction | None) -> list[Fraction | None]:
-        """Where to look for a keyframe that is not behind `start`, one place after the other; None is the beginning."""
+        """Return times at which to look for a keyframe before `start`, in order; None is the beginning."""
         targets: list[Fraction | None] = [None]
         if start is not None and self.info.has_times:
             targets[:0] = [start - back for back in _SEEK_BACK if start - back > self.info.start]
         return targets
 
     def _timed(self, container: Any, stream: Any, target: Fraction | None) -> Iterator[tuple[Any, Fraction]]:
-        """Frames as they are shown, deinterlaced if wished, and their times."""
+        """Yield frames in display order with their times, deinterlaced if requested."""
         frames = self._decoded(container, stream, target)
         if self._deinterlace:
             frames = deinterlaced(frames)
@@ -215,11 +222,11 @@ class VideoSource:
         return self.info.rate
 
     def _decoded(self, container: Any, stream: Any, target: Fraction | None) -> Iterator[Any]:
-        """Frames as the decoder hands them out, looked at for damage."""
+        """Yield the frames of the decoder, after checks for damage."""
         import av
 
         first = failure = None
-        due: set[int] = set()  # time stamps of frames that the decoder owes
+        due: set[int] = set()  # time stamps of frames that the decoder still has to return
         tracked = self.info.codec in _FRAME_PER_PACKET and self.info.has_times and not self.info.interlaced
         packets = self._packets(container, stream, target)
         while failure is None:
@@ -236,7 +243,7 @@ class VideoSource:
             for frame in frames:
                 first = first or frame
                 if tracked:
-                    # Where a video was cut out of a longer one, frames in front of the first one cannot be restored
+                    # If a video was cut out of a longer one, frames before the first one cannot be restored
                     due = {pts for pts in due if pts > first.pts and pts != frame.pts}
                 self._check_frame(frame, first, due)
                 yield frame
@@ -246,7 +253,7 @@ class VideoSource:
             raise _Damage(f'the decoder does not restore the frame at {float(min(due) * stream.time_base):.3f} s')
 
     def _packets(self, container: Any, stream: Any, target: Fraction | None) -> Iterator[Any]:
-        """Packets from a time on, as long as the file is whole."""
+        """Yield packets from a time on, as long as the file is complete."""
         import av
 
         if target is not None:
@@ -260,16 +267,16 @@ class VideoSource:
             for packet in container.demux(stream):
                 if elements is not None and packet.pos is not None:
                     elements.advance(packet.pos)
-                # A recording may begin in the middle of a packet
+                # A recording may start in the middle of a packet
                 if packet.is_corrupt and num_packets:
                     raise _Damage('a part of the file is missing or damaged')
                 num_packets += packet.size > 0
                 yield packet
             if elements is not None:
                 elements.advance()
-        # FFmpeg just ends a video where its file ends
+        # FFmpeg silently ends a video where its file ends
         if 'mp4' in self.info.format:
-            # The number of frames that MP4 states includes those that its edit list takes out
+            # The number of frames in MP4 includes those that its edit list removes
             end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
             if end > size:
                 raise _Damage(f'the video is truncated, it has {size} of at least {end} bytes')
@@ -289,7 +296,7 @@ class VideoSource:
 
 
 def _held_back(stream: 'av.VideoStream') -> list['av.VideoFrame']:
-    """Frames that a decoder holds back, as others may have to be shown before them."""
+    """Return the frames that a decoder still holds, as others could have preceded them."""
     import av
 
     try:
@@ -302,10 +309,10 @@ def _held_back(stream: 'av.VideoStream') -> list['av.VideoFrame']:
 
 
 def deinterlaced(frames: Iterable['av.VideoFrame']) -> Iterator['av.VideoFrame']:
-    """One whole frame of each frame of two fields, at the same time, by FFmpeg's filter bwdif.
+    """Deinterlace frames with FFmpeg's filter bwdif: each frame of two fields becomes one frame at the same time.
 
     Args:
-        frames: all of one size and pixel format. What they raise is raised on, behind the frames made before.
+        frames: all of one size and pixel format. Their errors are raised again, after the frames finished before.
     """
     import av
 
@@ -326,7 +333,7 @@ def deinterlaced(frames: Iterable['av.VideoFrame']) -> Iterator['av.VideoFrame']
     except (_Damage, av.error.FFmpegError) as error:
         failure = error
     if graph is not None:
-        graph.vpush(None)  # the filter holds the last frame back, as it looks at the next one
+        graph.vpush(None)  # the filter delays a frame until it sees the next one
         yield from ready()
     if failure is not None:
         raise failure
@@ -345,14 +352,14 @@ def _bwdif(first: 'av.VideoFrame') -> 'av.filter.Graph':
 
 
 def open_source(path: str | Path, *, deinterlace: bool = False, rate: Fraction | None = None) -> Source:
-    """A video file or a folder of images, by what is found at `path`.
+    """Open a video file or a folder of images; the type is detected.
 
     Args:
         deinterlace: see `VideoSource`.
-        rate: frames a second of a folder of images, default 25; a video file has its own.
+        rate: frames per second of a folder of images, default 25; a video file states its rate.
 
     Raises:
-        VideoError: see `VideoSource` and `FolderSource`; also an option that is for the other one of them.
+        VideoError: see `VideoSource` and `FolderSource`; also an option that applies only to the other type.
     """
     path = Path(path)
     if path.is_dir():

@@ -1,7 +1,7 @@
-"""Frames with their times into a video file, or into a folder.
+"""Write frames with times to a video file or a folder.
 
-A film is written in segments, by `VideoWriter`, each of which stays playable when the work is cut off. `joining` makes
-one file of them.
+`VideoWriter` writes a film in segments. Each segment stays playable if the work is interrupted. `joining` joins them to
+one file.
 """
 import contextlib
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ from .joining import stored_frames
 from .pixels import packed
 from .video_info import FULL, LIMITED, SWSCALE_MATRICES, ColorSpec, VideoError
 
-# A crash leaves all fragments that are complete. `delay_moov`: only then are the times of the first frames exact.
+# A crash keeps all complete fragments. `delay_moov`: required for exact times of the first frames.
 _SEGMENT_OPTIONS = {'movflags': 'frag_keyframe+delay_moov+default_base_moof', 'frag_duration': '1000000'}
 
 
 class _YUVConverter:
-    """Makes frames for an encoder of RGB arrays.
+    """Convert RGB arrays to frames for an encoder.
 
     Args:
         pixel_format: FFmpeg's name.
-        color: what the frames' numbers mean.
+        color: meaning of the frames' numbers.
     """
 
     def __init__(self, pixel_format: str, color: ColorSpec, width: int, height: int):
@@ -35,15 +35,15 @@ class _YUVConverter:
         from av.video.reformatter import Interpolation, VideoReformatter
 
         self._reformatter = VideoReformatter()
-        # Chroma of all pixels, with all bits: the default of swscale is biased by an eighth of a level. Means of areas
-        # keep chroma about as well as the default, bicubic (0.15 dB less there and back), in four fifths of the time.
+        # Full-resolution chroma with all bits: swscale's default is biased by an eighth of a level. Area means preserve
+        # chroma about as well as the default, bicubic (0.15 dB less for a round trip), in four fifths of the time.
         # BITEXACT gives the same bytes as ACCURATE_RND here, again in half of the time.
         self._interpolation = Interpolation.AREA | Interpolation.FULL_CHR_H_INP | Interpolation.BITEXACT
         self._pixel_format, self._color = pixel_format, color
         form = VideoFormat(pixel_format)
         self._bits = form.components[0].bits
         self._widened = self._bits > 8 and not form.is_rgb
-        self._rgb = 'rgb24' if self._bits == 8 else 'rgb48le'  # which swscale is faster with than with planes
+        self._rgb = 'rgb24' if self._bits == 8 else 'rgb48le'  # swscale is faster with these than with planes
         self._graph = _left_chroma(self._rgb, width, height)
 
     def __call__(self, image: np.ndarray) -> Any:
@@ -72,7 +72,7 @@ def _check_image(image: np.ndarray, spec: OutputSpec) -> None:
 
 
 def _with_bits(image: np.ndarray, bits: int) -> np.ndarray:
-    """The image as uint8 for at most 8 bits, else as uint16."""
+    """Convert an image to uint8 for at most 8 bits, else to uint16."""
     if bits <= 8 and image.dtype == np.uint16:
         return cv2.convertScaleAbs(image, alpha=1 / 257)
     if bits > 8 and image.dtype == np.uint8:
@@ -81,9 +81,9 @@ def _with_bits(image: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _left_chroma(pixel_format: str, width: int, height: int) -> Any:
-    """A filter that notes on a frame where its chroma shall lie: at the left pixel, as MPEG has it.
+    """Return a filter that tags a frame's chroma position as left, as in MPEG.
 
-    swscale looks there, and would else put it into the middle, half a pixel from where players take it to be.
+    swscale uses the tag. Without it, chroma would be in the middle, half a pixel from where players expect it.
     """
     import av.filter
 
@@ -94,18 +94,18 @@ def _left_chroma(pixel_format: str, width: int, height: int) -> Any:
 
 
 class VideoWriter:
-    """A segment of a video: its frames alone; also a context manager, which closes the file.
+    """Write a segment of a video, frames only; also a context manager that closes the file.
 
-    What was written before an error or a crash stays in the file, and is playable.
+    Frames written before an error or a crash stay in the file, and are playable.
 
     Args:
-        path: the file; its suffix is that of `encoding.segment_suffix`.
-        spec: the frames.
+        path: the file; its suffix must be `encoding.segment_suffix`.
+        spec: format of the frames.
         encoding: codec and quality.
-        threads: of the encoder; default: one per core, at most 16. x264 would start one and a half per core.
+        threads: threads of the encoder; default: one per core, at most 16. x264 alone would start 1.5 per core.
 
     Raises:
-        VideoError: the file cannot be written, or the encoder refuses the frames' size or an option.
+        VideoError: the file cannot be written, or the encoder rejects the frames' size or an option.
     """
 
     def __init__(self, path: str | Path, spec: OutputSpec, encoding: Encoding, *, threads: int | None = None):
@@ -130,15 +130,15 @@ class VideoWriter:
         self._num_frames = 0
 
     def write(self, image: np.ndarray, time: Fraction) -> None:
-        """Encodes the next frame.
+        """Encode the next frame.
 
         Args:
             image: (h, w, 3) RGB of the size in `spec`, uint8 0-255 or uint16 0-65535.
-            time: when it is shown, seconds; rounded to the time base, which changes nothing where it is a multiple.
+            time: time at which it is shown, seconds; rounded to a multiple of the time base.
 
         Raises:
             ValueError: an image of another shape or type.
-            VideoError: a time that is not later than that of the frame before; a full disk.
+            VideoError: a time that is not later than that of the previous frame; a full disk.
         """
         _check_image(image, self.spec)
         pts = round(time / self._time_base)
@@ -153,16 +153,16 @@ class VideoWriter:
             self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Encodes what is left, and completes the file."""
+        """Encode the remaining frames, and complete the file."""
         if self._container is None:
             return
         with self._errors(), contextlib.closing(self._container):
             self._container, container = None, self._container
             for packet in self._stream.encode():
-                if self._num_frames <= 2:  # of which x265 tells no valid times of decoding
+                if self._num_frames <= 2:  # x265 reports no valid decoding times for so few
                     packet.dts = packet.pts
                 container.mux(packet)
-        # FFmpeg does not tell where it could not write the last fragments
+        # FFmpeg does not report a failure to write the last fragments
         stored, _ = stored_frames(self.path)
         if stored != self._num_frames:
             raise VideoError(f'{self.path}: cannot be written, {stored} of {self._num_frames} frames are in the file; '
@@ -175,7 +175,7 @@ class VideoWriter:
         if exc_type is None:
             self.close()
         else:
-            with contextlib.suppress(VideoError):  # the first error is the one to tell
+            with contextlib.suppress(VideoError):  # report the first error
                 self.close()
 
     @contextlib.contextmanager
@@ -193,15 +193,15 @@ def image_path(folder: Path, number: int) -> Path:
 
 
 class FolderWriter:
-    """Frames as PNG files 00000000.png, 00000001.png, ...; also a context manager.
+    """Write frames as PNG files 00000000.png, 00000001.png, ...; also a context manager.
 
     Args:
-        folder: made if it is not there.
-        spec: the frames; those of at most 8 bits are stored with 8, others with 16.
+        folder: created if missing.
+        spec: format of the frames; those of at most 8 bits are stored with 8, others with 16.
         first: number of the first frame.
 
     Raises:
-        VideoError: the folder cannot be made.
+        VideoError: the folder cannot be created.
     """
 
     def __init__(self, folder: str | Path, spec: OutputSpec, *, first: int = 0):
@@ -213,11 +213,11 @@ class FolderWriter:
             raise VideoError(f'{self.path}: the folder cannot be made ({error})') from error
 
     def write(self, image: np.ndarray, time: Fraction) -> None:
-        """Writes the next frame; files have no times.
+        """Write the next frame; the files do not store times.
 
         Args:
             image: (h, w, 3) RGB of the size in `spec`, uint8 0-255 or uint16 0-65535.
-            time: of the frame.
+            time: time of the frame.
 
         Raises:
             ValueError: an image of another shape or type.
@@ -235,7 +235,7 @@ class FolderWriter:
         self._next += 1
 
     def close(self) -> None:
-        """All frames are complete already."""
+        """Do nothing: all frames are already complete."""
 
     def __enter__(self) -> 'FolderWriter':
         return self

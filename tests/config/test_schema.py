@@ -188,7 +188,7 @@ WRONG_WITH_THE_REST = {
     'datasets:train={name: a, type: REDSRecurrentDataset, dataroot_gt: b, batch_size_per_gpu: two}':
         r"datasets\.train\.batch_size_per_gpu must be a whole number, but is 'two'$",
     'val:val_freq=~': r'val\.val_freq is missing, .*on datasets\.val; val: ~ turns validation off$',
-    'logger=~': 'logger is missing: What is told and kept, and when$',
+    'logger=~': 'logger is missing: What to log and save, and how often$',
     'train=~': 'train is missing: How to train',
     'datasets:train=~': r'datasets\.train is missing: what to train on$',
 }
