@@ -9,6 +9,8 @@ import numpy as np
 
 from .frames import FrameReader, FrameReadError, clip_files
 from .images import files_with, natural_key
+from .pixels import RGBConverter
+from .video_info import DECODER_OPTIONS, color_of
 
 VIDEO_SUFFIXES = frozenset({'.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.m2ts', '.wmv',
                             '.flv', '.ogv', '.y4m', '.264', '.h264', '.265', '.hevc'})
@@ -20,7 +22,8 @@ _EBML_HEADER, _MATROSKA_SEGMENT = b'\x1aE\xdf\xa3', b'\x18S\x80g'
 class VideoReader(FrameReader):
     """A video file as one clip, named without its suffix, or a folder of video files as clips.
 
-    Frames are numbered in display order. Rotation tags are ignored. Reading forward decodes each frame once; any other
+    Frames are numbered in display order. Colours are converted as `stvsr restore` converts them: by the file's tags, or
+    without them by the size, see `ColorSpec.untagged`. Rotation tags are ignored. Reading forward decodes each frame once; any other
     frame is reached from the keyframe before it.
 
     Truncated files are detected if their format states a length (MP4, AVI, Matroska, WebM). Transport, program and raw
@@ -91,6 +94,7 @@ def _open_video(path: Path) -> tuple[Any, Any]:
         raise FrameReadError(f'{path}: no video stream in this file')
     stream = container.streams.video[0]
     stream.codec_context.thread_count = NUM_THREADS
+    stream.codec_context.options = DECODER_OPTIONS
     return container, stream
 
 
@@ -168,6 +172,7 @@ class _VideoDecoder:
         self.path, self.index = path, index
         self._number_of = {pts: number for number, pts in enumerate(index.pts)}
         self._container = None
+        self._to_rgb: RGBConverter | None = None
         self._restart()
 
     def close(self) -> None:
@@ -179,7 +184,10 @@ class _VideoDecoder:
         import av
 
         try:
-            return self._find(number).reformat(format='bgr24', threads=NUM_THREADS).to_ndarray()
+            frame = self._find(number)
+            if self._to_rgb is None:
+                self._to_rgb = RGBConverter(color_of(self.path, frame), bits=8)
+            return np.ascontiguousarray(self._to_rgb(frame)[..., ::-1])
         except av.error.FFmpegError as error:
             raise ValueError(f'{self.path}: the video is damaged ({error})') from error
 

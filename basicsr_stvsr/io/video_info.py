@@ -18,6 +18,8 @@ SWSCALE_MATRICES: dict[Matrix, int] = {'bt709': 1, 'fcc': 4, 'bt601': 5, 'smpte2
 LIMITED, FULL = 1, 2  # AVColorRange
 _UNSPECIFIED = 2  # of AVColorSpace, AVColorPrimaries and AVColorTransferCharacteristic alike
 BT709, _BT470BG, _SMPTE170M, SRGB = 1, 5, 6, 13  # AVColorPrimaries, AVColorTransferCharacteristic
+# If a codec does not state the position of chroma, it is at the left pixel, as in MPEG, not in the middle
+DECODER_OPTIONS = {'chroma_sample_location': 'left'}
 _NUM_PROBED_PACKETS, _NUM_PROBED_FRAMES = 64, 8
 _ROTATIONS = {  # display matrix [a b; c d] -> clockwise rotation; x' = a x + c y, y' = b x + d y, with y downwards
     (1, 0, 0, 1): 0, (0, 1, -1, 0): 90, (-1, 0, 0, -1): 180, (0, -1, 1, 0): 270,
@@ -179,7 +181,7 @@ def _describe(path: Path, container: Any, stream: Any, packets: list[int | None]
         codec=stream.codec_context.codec.canonical_name,
         pix_fmt=first.format.name,
         bits=max(component.bits for component in first.format.components),
-        color=_color(path, first),
+        color=color_of(path, first),
         orientation=orientation,
         sample_aspect_ratio=aspect if orientation[0] else 1 / aspect,
         interlaced=stream.codec_context.field_order > 1 or any(frame.interlaced_frame for frame in frames),
@@ -243,7 +245,7 @@ def check_format(path: Path, frame: 'av.VideoFrame', stream: 'av.VideoStream') -
                          'most 16 bits')
 
 
-def _color(path: Path, frame: 'av.VideoFrame') -> ColorSpec:
+def color_of(path: Path, frame: 'av.VideoFrame') -> ColorSpec:
     """Return the colour space from the tags of a frame; the decoder takes them from the stream or the container."""
     name = frame.format.name
     is_gray = name.startswith('gray')  # of full range, unless tagged otherwise

@@ -17,7 +17,7 @@ from .frame_folder import FolderSource
 from .frame_source import Source, TimedFrame
 from .pixels import RGBConverter
 from .video_clips import read_ebml_number
-from .video_info import VideoError, open_container, probe, video_stream
+from .video_info import DECODER_OPTIONS, VideoError, open_container, probe, video_stream
 
 if TYPE_CHECKING:
     import av
@@ -174,9 +174,7 @@ class VideoSource:
                 stream = video_stream(container, self.path)
                 stream.thread_type = 'AUTO'  # frames and slices
                 stream.codec_context.thread_count = threads
-                # If a codec does not state the position of chroma, it is at the left pixel, as in MPEG, not in the
-                # middle
-                stream.codec_context.options = {'chroma_sample_location': 'left'}
+                stream.codec_context.options = DECODER_OPTIONS
                 frames = self._timed(container, stream, target)
                 if target is not None:
                     # Frames shown before the first keyframe may need frames that were skipped

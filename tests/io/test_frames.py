@@ -24,6 +24,7 @@ from basicsr_stvsr.io.images import decode_image
 from basicsr_stvsr.io.lmdb_reader import LmdbReader
 from basicsr_stvsr.io.opening import open_color_reader, open_reader
 from basicsr_stvsr.io.video_clips import VideoReader
+from basicsr_stvsr.io.video_reader import open_source
 
 HEIGHT, WIDTH = 32, 48
 CLIPS = {'a/2': 5, 'a/10': 3}  # name -> number of frames; in natural, not alphabetical, order
@@ -62,8 +63,8 @@ def write_video(path, clip, codec='ffv1', pix_fmt='bgr0', *, container_options=N
 
 
 def decode_in_order(path):
-    with av.open(str(path)) as container:
-        return [frame.to_ndarray(format='bgr24') for frame in container.decode(video=0)]
+    with open_source(path) as source:
+        return [frame.image[..., ::-1] for frame in source.frames()]
 
 
 @pytest.fixture
@@ -495,6 +496,26 @@ def test_video_colours_follow_the_tag(tmp_path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     assert np.abs(open_reader(tmp_path / 'red.mp4').frame('red', 0).astype(int) - [0, 0, 255]).max() <= 2
+
+
+@pytest.mark.parametrize('size, bgr', [
+    # Y'CbCr 120, 90, 180 without a tag; BT.709 from 1280 columns on: R = 1.164 104 + 1.793 52 and so on
+    ((1280, 720), (40.8, 101.5, 214.3)), ((640, 480), (44.4, 93.7, 204.1))])
+def test_untagged_colours_follow_the_size(tmp_path, size, bgr):
+    """As in `stvsr restore`."""
+    width, height = size
+    frame = av.VideoFrame(width, height, 'yuv420p')
+    for plane, value in zip(frame.planes, (120, 90, 180), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    path = tmp_path / 'clip.mp4'
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('libx264', rate=25, options={'qp': '0', 'preset': 'ultrafast'})
+        stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    image = open_reader(path).frame('clip', 0)
+    assert np.abs(image - np.array(bgr)).max() < 1
+    np.testing.assert_array_equal(image, decode_in_order(path)[0])
 
 
 def test_folder_of_videos(tmp_path):
