@@ -14,7 +14,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt
 # when the other processes have nothing to do any more.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test test-slow test-cpus lint docs serve-docs clean
+.PHONY: help install demo test test-fast test-slow test-cpus lint docs serve-docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,15 @@ demo: $(INSTALLED)  ## make clips, train and test the small network, show the re
 
 test: lint  ## ruff, then the test suite without what takes long
 	$(PYTEST)
+
+# What neither starts processes nor trains
+FAST := tests/archs/test_spec.py tests/archs/test_mbnet.py tests/archs/test_vsrresnet.py tests/losses tests/data/test_clip_dataset.py \
+	tests/data/test_degradations.py tests/inference/test_windows.py tests/io/test_frames.py tests/io/test_color.py \
+	tests/config/test_options.py tests/evaluation tests/test_layout.py
+
+test-fast: $(INSTALLED)  ## ruff and the quick half of the tests, within a minute
+	$(BIN)/python -m ruff check .
+	$(PYTEST) -m 'not real_clips' $(FAST)
 
 test-slow: $(INSTALLED)  ## the tests that take long, alone
 	$(PYTEST) --slow -m slow

@@ -23,8 +23,8 @@ class VideoReader(FrameReader):
     """A video file as one clip, named without its suffix, or a folder of video files as clips.
 
     Frames are numbered in display order. Colours are converted as `stvsr restore` converts them: by the file's tags, or
-    without them by the size, see `ColorSpec.untagged`. Rotation tags are ignored. Reading forward decodes each frame once; any other
-    frame is reached from the keyframe before it.
+    without them by the size, see `ColorSpec.untagged`. Rotation tags are ignored. Reading forward decodes each frame
+    once; any other frame is reached from the keyframe before it.
 
     Truncated files are detected if their format states a length (MP4, AVI, Matroska, WebM). Transport, program and raw
     streams do not: a truncated one is a shorter clip.

@@ -20,13 +20,14 @@ def summarize_training(opt: dict[str, Any], model: BaseModel, train_set: Dataset
         epoch_length: samples per epoch.
     """
     processes = f' ({opt["world_size"]} processes)' if opt['world_size'] > 1 else ''
+    iterations = f'{epoch_length / global_batch:,.1f}'.removesuffix('.0')
     lines = {
         'network': describe_networks(model),
         'data': f'{name_of(train_set)}: {counted(len(train_set), "sample")}, batches of {global_batch}{processes}',
         'validation': describe_validation(opt, val_loaders),
         'device': describe_device(model.device, opt['num_gpu']),
         'precision': describe_precision(getattr(model, 'amp', opt['train'].get('amp'))),
-        'schedule': f'iterations {start_iter:,} to {last_iter:,}, {epoch_length / global_batch:,.1f} of them an epoch; '
+        'schedule': f'iterations {start_iter:,} to {last_iter:,}, {iterations} in an epoch; '
                     + ', '.join(describe_optimizer(model)),
         'output': opt['path']['experiments_root'],
     }

@@ -36,6 +36,8 @@ def real_frames(folder: Path, num_frame: int = 4) -> list[torch.Tensor]:
 @pytest.mark.parametrize('name', ZOO)
 def test_bfloat16_changes_frames_of_shipped_weights_little(name, clip, real_data):
     """Or else the network states that it needs float32."""
+    if clip == 'vid4/walk' and not computes_bf16('cpu'):
+        pytest.skip('this CPU emulates bfloat16, which takes long: one clip will do')
     net = load(name)
     if net.spec.needs_float32:
         pytest.skip(f'{name} stays in float32')

@@ -34,7 +34,7 @@ def test_one_screen_on_the_terminal_and_the_details_in_the_log_file(train_here, 
         ('validation', 'both: 2 clips, one: 1 clip; every 100 iterations'),
         ('device', 'CPU, 1 thread'),
         ('precision', 'fp32'),
-        ('schedule', 'iterations 0 to 4, 5.0 of them an epoch; Adam, learning rate 0.001, MultiStepRestartLR'),
+        ('schedule', 'iterations 0 to 4, 5 in an epoch; Adam, learning rate 0.001, MultiStepRestartLR'),
         ('output', str(folder))]
     for detail in ('PyTorch: ', 'use_hflip: True', '(flow_net): OFRNet('):
         assert detail not in shown and log.count(detail) == 1

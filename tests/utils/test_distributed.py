@@ -124,7 +124,8 @@ KILLED_RANK = INTERRUPTED.format(samples=3 * 4, action='''
 
 
 @pytest.mark.parametrize('death, seen', [
-    pytest.param('os.kill(os.getpid(), signal.SIGKILL)', r'Signal 9 \(SIGKILL\)', id='killed'),
+    pytest.param('os.kill(os.getpid(), signal.SIGKILL)', r'Signal 9 \(SIGKILL\)', id='killed',
+                 marks=pytest.mark.slow),
     pytest.param("raise RuntimeError('of the program')", r'RuntimeError: of the program', id='error',
                  marks=pytest.mark.slow)])
 def test_a_rank_that_dies_ends_the_job(three_clips, tmp_path, death, seen):
@@ -196,6 +197,7 @@ def test_two_nodes(two_processes, three_clips, tmp_path):
     assert_close(weights(tmp_path / 'experiments' / 'tiny'), weights(two_processes[0]))
 
 
+@pytest.mark.slow
 def test_slurm(three_clips, tmp_path):
     """Two tasks as srun starts them, with what slurm tells each; `scontrol` is ours."""
     (tmp_path / 'bin').mkdir()
@@ -216,6 +218,7 @@ def test_slurm(three_clips, tmp_path):
     assert '(2 processes)' in errors[0] and 'Validation both: 3 clips' in errors[0]
 
 
+@pytest.mark.slow
 def test_two_processes_train_against_a_discriminator(clips, tmp_path):
     """Its batch normalisation sees the samples of each process by themselves, its gradients are those of both."""
     opt = distributed_opt(clips, 2)
