@@ -19,6 +19,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.data import Dataset, default_collate
 
 from ..archs.arch_util import compile_network, to_channels_last
+from ..archs.basicsr_networks import adapt
 from ..archs.spec import check_color, spec_of
 from ..archs.weights import check_hash, load_weights, read_block
 from ..config import TrainOptions
@@ -80,7 +81,8 @@ class STVSRModel(ClipModel):
         return DataParallel(net) if self.opt['num_gpu'] > 1 else net
 
     def lay_out(self, net: nn.Module) -> nn.Module:
-        """Store weights as `train.channels_last` says; in testing, use the faster layout."""
+        """Store weights as `train.channels_last` says; in testing, use the faster layout. Adapt BasicSR's networks."""
+        net = adapt(net)
         wanted = self.train_opt.channels_last if self.is_train else 'auto'
         if wanted == 'auto':
             wanted = prefers_channels_last(self.device)

@@ -18,6 +18,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from ..archs.arch_util import to_channels_last
+from ..archs.basicsr_networks import adapt
 from ..archs.weights import LAYOUTS, check_hash, check_sha256, load_weights, read_state_dict
 from ..discovery import register_everything
 from ..inference.precision import prefers_channels_last
@@ -313,11 +314,12 @@ def build(network: Mapping[str, Any]) -> nn.Module:
     """Build a network from its options; raise ValueError if its type is unknown or an option is wrong."""
     arguments = deepcopy(dict(network))
     name = arguments.pop('type', None)
-    if name not in ARCH_REGISTRY:  # BasicSR's own networks may not be registered yet
+    names = name, f'{name}_basicsr'  # BasicSR adds its name to some
+    if not any(each in ARCH_REGISTRY for each in names):  # BasicSR's own networks may not be registered yet
         register_everything()
-    if name not in ARCH_REGISTRY:
+    if not any(each in ARCH_REGISTRY for each in names):
         raise ValueError(f'network_g: type {name!r} is not in ARCH_REGISTRY')
     try:
-        return ARCH_REGISTRY.get(name)(**arguments)
+        return adapt(ARCH_REGISTRY.get(name)(**arguments))
     except TypeError as error:  # unknown argument
         raise ValueError(f'network_g: {error}') from error
