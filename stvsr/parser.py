@@ -30,8 +30,8 @@ class Parser(argparse.ArgumentParser):
 def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog='stvsr', description='Super-resolution and frame interpolation of videos.',
-        epilog='exit codes: 0 done; 1 failed on the way, what was done is kept; 2 refused, nothing was begun; '
-        '130 interrupted')
+        epilog='exit status: 0 success; 1 failed midway, finished work is kept; 2 invalid request, nothing was '
+        'started; 130 interrupted')
     parser.add_argument('--version', action='version', version=f'stvsr {read_version()}')
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
 
@@ -49,64 +49,67 @@ def make_parser() -> argparse.ArgumentParser:
                   fromfile_prefix_chars='@')
     restore.usage = 'stvsr restore [options] (INPUT OUTPUT | INPUT ... --into FOLDER) (--model NAME | --opt FILE)'
     restore.add_argument('paths', type=Path, nargs='+', metavar='INPUT [OUTPUT]',
-                         help='video file, or folder of frames; the output likewise, whose suffix tells the container. '
-                         '@FILE stands for the lines of a file')
+                         help='video file or folder of frames; the suffix of the output selects the container. '
+                         '@FILE reads paths from a file, one a line')
     restore.add_argument('--into', type=Path, metavar='FOLDER',
-                         help='restore all inputs into a folder; those that are there already are passed over. The '
-                         'processes of torchrun share them')
-    restore.add_argument('--suffix', metavar='.EXT', help='with --into: of the outputs (default: that of the input)')
-    restore.add_argument('--overwrite', action='store_true', help='replace outputs that are there already')
+                         help='restore all inputs into a folder; skip outputs that exist. The processes of torchrun '
+                         'share the inputs')
+    restore.add_argument('--suffix', metavar='.EXT',
+                         help='with --into: suffix of the outputs (default: that of the input)')
+    restore.add_argument('--overwrite', action='store_true', help='replace existing outputs')
     add_model_options(restore)
     add_restore_options(restore)
     add_encoding_options(restore)
 
-    info = add('info', 'tell what a video is, or a model',
+    info = add('info', 'describe a video or a model',
                'stvsr info in.mp4\n  stvsr info mbnet-small\n  stvsr info options/train_mbnet.yml')
     info.add_argument('what', nargs='?',
-                      help='video file, folder of frames, name of a model, or option file; nothing: the models')
+                      help='video file, folder of frames, name of a model, or option file (default: list the models)')
     info.add_argument('--speed', action='store_true',
-                      help='of a model: also measure how many frames a second this machine restores; up to a minute')
-    info.add_argument('--json', action='store_true', help='for machines')
+                      help='also measure how many frames per second a model restores here; takes up to a minute')
+    info.add_argument('--json', action='store_true', help='print JSON')
 
-    compare = add('compare', 'write a page in which two videos are compared frame by frame',
+    compare = add('compare', 'write a web page that compares two videos frame by frame',
                   'stvsr compare in.mp4 out.mp4 --output compare.html')
     compare.add_argument('first', type=Path, help='video file, or folder of frames')
     compare.add_argument('second', type=Path)
-    compare.add_argument('--gt', type=Path, help='what both are compared with')
+    compare.add_argument('--gt', type=Path, help='reference video, for scores of both')
     compare.add_argument('--output', type=Path, default=Path('compare.html'), help='(default: %(default)s)')
     compare.add_argument('--mode', choices=('slider', 'side-by-side', 'difference'), default='slider',
-                         help='how the page opens (default: %(default)s)')
+                         help='view when the page opens (default: %(default)s)')
     compare.add_argument('--max-frames', type=int, default=240, metavar='N',
-                         help='the most frames to show; scores are of all (default: %(default)s)')
+                         help='number of frames to show at most; scores cover all frames (default: %(default)s)')
 
     add_zoo_commands(commands.add_parser('zoo', help='the model zoo: list, info, fetch, verify, publish'))
 
-    export = add('export', 'write a network to ONNX, and compare it with torch by onnxruntime',
+    export = add('export', 'export a network to ONNX, and compare it with PyTorch in onnxruntime',
                  'stvsr export fstrn.onnx --model fstrn-small\n'
                  '  stvsr export net.onnx --opt options/train_fstrn.yml --weights net_g_latest.pth')
     export.add_argument('output', type=Path, metavar='FILE.onnx')
-    export.add_argument('--no-check', action='store_true', help='do not compare it with torch')
-    export.add_argument('--overwrite', action='store_true', help='replace a file that is there already')
+    export.add_argument('--no-check', action='store_true', help='do not compare the file with PyTorch')
+    export.add_argument('--overwrite', action='store_true', help='replace an existing file')
     add_model_options(export)
 
-    test = add('test', 'measure a model by a protocol, or by an option file: stvsr test -opt FILE',
+    test = add('test', 'score a model by a protocol, or by an option file: stvsr test -opt FILE',
                'stvsr test --protocol mbnet-table3 --model mbnet-small --datasets vid4\n'
                '  stvsr test --protocol reds4 --model bicubic\n'
                '  stvsr test --protocol reds4 --frames frames/ --label BasicVSR\n'
                '  stvsr test -opt options/test_mbnet_small.yml')
-    test.add_argument('--protocol', required=True, metavar='NAME', help='an unknown one lists them')
+    test.add_argument('--protocol', required=True, metavar='NAME',
+                      help='name of the protocol; an unknown name lists all')
     test.add_argument('--precision', choices=PRECISIONS, default='fp32',
-                      help='of convolutions; scores are comparable in fp32 (default: %(default)s)')
+                      help='precision of convolutions; use fp32 for comparable scores (default: %(default)s)')
     test.add_argument('--data', type=Path, default=Path('datasets'), metavar='FOLDER',
-                      help='where the data sets lie (default: %(default)s)')
-    test.add_argument('--datasets', nargs='+', default=[], metavar='NAME', help='measure these alone')
-    test.add_argument('--into', type=Path, default=Path('results'), metavar='FOLDER', help='(default: %(default)s)')
+                      help='folder of the data sets (default: %(default)s)')
+    test.add_argument('--datasets', nargs='+', default=[], metavar='NAME', help='score only these')
+    test.add_argument('--into', type=Path, default=Path('results'), metavar='FOLDER',
+                      help='folder for the results (default: %(default)s)')
     test.add_argument('--workers', type=int, metavar='N',
-                      help='processes that compute scores beside the network (default: all cores but one)')
+                      help='number of processes that compute scores (default: all cores but one)')
     which = add_model_options(test)
-    which.add_argument('--frames', type=Path, metavar='FOLDER', help='frames that something else has made, named '
-                       'as the true ones: FOLDER/<data set>/<clip>/<frame>.png, or <frame>_<suffix>.png')
-    test.add_argument('--label', metavar='NAME', help='of these in tables (default: the name of their folder)')
+    which.add_argument('--frames', type=Path, metavar='FOLDER', help='score saved frames of another program, named '
+                       'like the true ones: FOLDER/<data set>/<clip>/<frame>.png, or <frame>_<suffix>.png')
+    test.add_argument('--label', metavar='NAME', help='with --frames: name in tables (default: that of the folder)')
     commands.add_parser('train', help='train by an option file: stvsr train -opt FILE', add_help=False)
     return parser
 
@@ -115,37 +118,40 @@ def add_model_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExcl
     """Add --model, --opt and --weights; return the group that requires one of them."""
     model = parser.add_argument_group('model')
     which = model.add_mutually_exclusive_group(required=True)
-    which.add_argument('--model', metavar='NAME', help='of the zoo, such as mbnet-small; an unknown one lists them')
-    which.add_argument('--opt', type=Path, metavar='FILE', help='option file, of which network_g is taken')
+    which.add_argument('--model', metavar='NAME',
+                       help='a model of the zoo, such as mbnet-small; an unknown name lists all')
+    which.add_argument('--opt', type=Path, metavar='FILE', help='option file with the network (network_g)')
     model.add_argument('--weights', type=Path, metavar='FILE',
-                       help='with --opt: checkpoint of a training (default: what the file names in '
-                       'path.pretrain_network_g)')
+                       help='with --opt: checkpoint of a training (default: path.pretrain_network_g of the '
+                       'option file)')
     return which
 
 
 def add_restore_options(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group('restoring')
-    how.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N; or several, such as cuda:0,cuda:1, '
-                     'which share a video (default: %(default)s)')
+    how.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N; several devices, such as '
+                     'cuda:0,cuda:1, share a video (default: %(default)s)')
     how.add_argument('--precision', choices=('auto', *PRECISIONS), default='auto',
-                     help='of convolutions; auto: bf16 on CPUs and GPUs with instructions for it, else fp32 '
+                     help='precision of convolutions; auto: bf16 on CPUs and GPUs with instructions for it, else fp32 '
                      '(default: %(default)s)')
     how.add_argument('--channels-last', action=argparse.BooleanOptionalAction, default=None,
-                     help='memory layout of convolutions (default: on a CPU, where it is faster)')
-    how.add_argument('--compile', action='store_true', help='by torch.compile: minutes at the start, faster afterwards')
+                     help='memory layout of convolutions (default: channels_last on a CPU)')
+    how.add_argument('--compile', action='store_true',
+                     help='compile the network (torch.compile): slower start by minutes, then faster')
     how.add_argument('--tile', type=int, metavar='PIXELS',
-                     help='longest side of tiles of the input; 0: whole frames (default: 256 on a CPU, else whole '
-                     'frames, which are halved where a GPU lacks memory)')
-    how.add_argument('--tile-overlap', type=int, default=32, metavar='PIXELS', help='(default: %(default)s)')
+                     help='longest side of tiles of the input; 0: whole frames (default: 256 on a CPU; whole frames '
+                     'on a GPU, halved if memory runs out)')
+    how.add_argument('--tile-overlap', type=int, default=32, metavar='PIXELS',
+                     help='overlap of tiles, input pixels (default: %(default)s)')
     how.add_argument('--no-cuts', action='store_true', help='disable scene-cut detection')
     how.add_argument('--at-cut', choices=AT_CUT, default='previous',
-                     help='which frame is shown twice between two scenes, by models that double the frame rate '
+                     help='frame to repeat between two scenes, for models that double the frame rate '
                      '(default: %(default)s)')
     how.add_argument('--even', action='store_true',
-                     help='of such models: make 2n frames of n, the last shown twice, instead of 2n - 1')
-    how.add_argument('--deinterlace', action='store_true', help='make one frame of every two fields')
-    how.add_argument('--rate', type=frame_rate, help='frames a second of a folder (default: 25)')
-    how.add_argument('--resume', action='store_true', help='go on with work that was interrupted')
+                     help='for such models: output 2n frames for n, with the last one repeated, instead of 2n - 1')
+    how.add_argument('--deinterlace', action='store_true', help='deinterlace: output one frame for every two fields')
+    how.add_argument('--rate', type=frame_rate, help='frames per second of a folder of frames (default: 25)')
+    how.add_argument('--resume', action='store_true', help='continue interrupted work')
     how.add_argument('--json', action='store_true', help='print progress as JSON lines')
 
 
@@ -160,5 +166,5 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
     encoding = parser.add_argument_group('encoding')
     encoding.add_argument('--codec', help='x264, x265, av1, prores, ffv1 (lossless) or png (default: x264; av1 in '
                           '.webm; png for a folder)')
-    encoding.add_argument('--crf', type=float, help='quality, less is better (default: that of the codec)')
+    encoding.add_argument('--crf', type=float, help='quality; lower is better and larger (default: that of the codec)')
     encoding.add_argument('--preset', help='speed of the encoder (default: that of the codec)')

@@ -19,10 +19,12 @@ def make_pipeline_parser(action: str, prog: str | None = None) -> argparse.Argum
     launcher = 'pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none'  # set by torchrun
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default=launcher,
                         help='job launcher; torchrun is recognised (default: %(default)s)')
-    parser.add_argument('--auto_resume', action='store_true', help='go on from the newest training state, if any')
+    parser.add_argument('--auto_resume', action='store_true',
+                        help='continue from the newest training state, if there is one')
     parser.add_argument('--debug', action='store_true', help='log, validate and save every few steps')
     parser.add_argument('--local_rank', type=int, default=0, help='ignored; old launchers pass it')
     parser.add_argument('--force_yml', nargs='+', default=[], metavar='BLOCK:NAME=VALUE', help='override options')
     if action == 'train':
-        parser.add_argument('--check', action='store_true', help='take one step, tell what it needs, write nothing')
+        parser.add_argument('--check', action='store_true',
+                            help='take a trial step, print what the training needs, write nothing')
     return parser

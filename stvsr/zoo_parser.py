@@ -23,29 +23,30 @@ def add_zoo_commands(parser: argparse.ArgumentParser) -> None:
         verb.set_defaults(run=imported(f'basicsr_stvsr.cli.zoo:run_{name}'))
         return verb
 
-    add('list', 'list the models, and whether their weights are here')
-    add('info', 'tell what a model is, and what it reaches').add_argument('name', metavar='NAME')
-    fetch = add('fetch', 'get the weights of a model into STVSR_HOME or ~/.cache/basicsr_stvsr, from the '
-                'folder STVSR_ZOO if they are there, else from the web; goes on where it was interrupted')
+    add('list', 'list the models, and where their weights are')
+    add('info', 'describe a model, with its scores').add_argument('name', metavar='NAME')
+    fetch = add('fetch', 'download the weights of a model into STVSR_HOME or ~/.cache/basicsr_stvsr, or copy '
+                'them from the folder STVSR_ZOO; continues interrupted downloads')
     fetch.add_argument('name', metavar='NAME')
-    verify = add('verify', 'compare the weights that are here with their sha256, and try whether they load')
-    verify.add_argument('name', nargs='?', metavar='NAME', help='nothing: all of them')
-    add_publish_options(add('publish', 'make of a checkpoint the file that is shared, and its model card'))
+    verify = add('verify', 'check the sha256 of the weights on this machine, and load them')
+    verify.add_argument('name', nargs='?', metavar='NAME', help='(default: all)')
+    add_publish_options(add('publish', 'make a weights file to share, with its model card, from a checkpoint'))
 
 
 def add_publish_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='models/net_g_*.pth of a training')
-    parser.add_argument('--name', metavar='METHOD_TRAINSET_xSCALE', help='(default: of the options)')
+    parser.add_argument('--name', metavar='METHOD_TRAINSET_xSCALE', help='name of the file (default: from the options)')
     parser.add_argument('--opt', type=Path, metavar='FILE',
                         help='option file of the training (default: the one in its folder)')
-    parser.add_argument('--into', type=Path, default=Path(), metavar='FOLDER', help='(default: this one)')
+    parser.add_argument('--into', type=Path, default=Path(), metavar='FOLDER',
+                        help='folder for the files (default: this one)')
     parser.add_argument('--key', choices=('params', 'params_ema'),
-                        help='keep only these, and call them params (default: what there is of both, as it is)')
-    parser.add_argument('--half', action='store_true', help='in half precision')
-    parser.add_argument('--safetensors', action='store_true', help='.safetensors instead of .pth')
+                        help='keep only these, as params (default: keep both parameter sets unchanged)')
+    parser.add_argument('--half', action='store_true', help='store in half precision')
+    parser.add_argument('--safetensors', action='store_true', help='write .safetensors instead of .pth')
     parser.add_argument('--results', type=Path, nargs='+', default=[], metavar='FILE',
-                        help='what `stvsr test` measured: results/<name>/<data set>.json, or by a protocol '
+                        help='scores by `stvsr test`: results/<name>/<data set>.json, or of a protocol '
                         'results/<protocol>_<model>/results.json')
-    parser.add_argument('--data', metavar='TEXT', help='what it was trained on (default: the name of the data set)')
-    parser.add_argument('--licence', metavar='TEXT', help='of the weights (default: not stated)')
-    parser.add_argument('--url', help='folder on the web that will serve the file')
+    parser.add_argument('--data', metavar='TEXT', help='training data (default: the name of the data set)')
+    parser.add_argument('--licence', metavar='TEXT', help='licence of the weights (default: not stated)')
+    parser.add_argument('--url', help='web address of the folder that will serve the file')
