@@ -15,7 +15,9 @@ ONLY_RESTORE = 'restore', 'info'  # commands that need only networks
 
 def read_version() -> str:
     """Return the version of basicsr_stvsr without importing the package."""
-    (folder,) = find_spec('basicsr_stvsr').submodule_search_locations
+    spec = find_spec('basicsr_stvsr')
+    assert spec is not None and spec.submodule_search_locations is not None
+    (folder,) = spec.submodule_search_locations
     return runpy.run_path(str(Path(folder) / 'version.py'))['__version__']
 
 

@@ -2,22 +2,24 @@
 
 Shapes: B images, C channels, H x W pixels, s = scale.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from .spec import SpecColor
+
 SCALES = (2, 3, 4)
-COLORS = {1: 'y', 3: 'rgb'}  # by the number of channels
+COLORS: dict[int, SpecColor] = {1: 'y', 3: 'rgb'}  # by the number of channels
 
 # For torch.compile. With its default layouts for convolutions, PyTorch 2.13 silently computes wrong gradients of
 # networks that refine from coarse to fine and output every level; seen on OFRNet, on a CPU.
-COMPILE_OPTIONS = {'layout_optimization': False}
+COMPILE_OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {'layout_optimization': False}
 
 
 def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border', mode: str = 'bilinear') -> Tensor:
@@ -63,6 +65,11 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border', mode: str = 
 def at_least_float32(x: Tensor) -> Tensor:
     """Convert half precision to float32, and keep wider types."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def total(tensors: Iterable[Tensor]) -> Tensor:
+    """Add one or more tensors."""
+    return cast(Tensor, sum(tensors))  # of none, `sum` would return 0
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:

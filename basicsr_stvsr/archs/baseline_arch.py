@@ -105,5 +105,5 @@ class BicubicDIS(BicubicAverage):
     def estimate(self, first: Tensor, second: Tensor) -> Tensor:
         """Estimate the flow from `first` to `second`, (B, C, H, W) each -> (B, 2, H, W), pixels, on first's grid."""
         images = (map(to_image, convert_clip(frames.float(), self.color, 'rgb')) for frames in (first, second))
-        flows = np.stack([dis_flow(*pair, self.preset) for pair in zip(*images, strict=True)])
+        flows = np.stack([dis_flow(one, other, self.preset) for one, other in zip(*images, strict=True)])
         return torch.from_numpy(flows).permute(0, 3, 1, 2).to(first.device)

@@ -44,7 +44,7 @@ def dis_flow(first: np.ndarray, second: np.ndarray, preset: Preset = 'medium') -
     padding = max(0, _SMALLEST_SIDE - height), max(0, _SMALLEST_SIDE - width)
     grey = [_to_grey(frame, padding) for frame in (first, second)]
     # Create a new object each time: after a small frame, it keeps the scales chosen for that frame.
-    search = cv2.DISOpticalFlow_create(_PRESETS[preset])
+    search = cv2.DISOpticalFlow_create(_PRESETS[preset])  # type: ignore[attr-defined]  # missing in OpenCV's stubs
     if preset == 'fine' or _coarsest_scale(*grey[0].shape) < search.getFinestScale():
         # In the second case OpenCV chooses the scales by the width alone, and reads out of bounds for low, wide frames.
         search.setFinestScale(0)

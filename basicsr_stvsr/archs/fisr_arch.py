@@ -39,7 +39,7 @@ def conv(in_channels: int, out_channels: int) -> nn.Conv2d:
     layer = nn.Conv2d(in_channels, out_channels, 3, padding=1)
     sigma = math.sqrt(1.3 / (9 * (in_channels + out_channels) / 2))
     nn.init.trunc_normal_(layer.weight, std=sigma, a=-2 * sigma, b=2 * sigma)
-    nn.init.zeros_(layer.bias)
+    nn.init.zeros_(layer.get_parameter('bias'))
     return layer
 
 
@@ -149,11 +149,11 @@ class FISRNet(nn.Module):
         if len(widths) != NUM_LEVELS or min(widths) < 1:
             raise ValueError(f'num_feat must be one number from 1 on, or {NUM_LEVELS}, one a level, but is {num_feat}')
         self.checkpoint, self.residual = checkpoint, residual
-        self.levels = nn.ModuleList(
-            FISRLevel(INPUT_CHANNELS + OUTPUT_CHANNELS * (level > 0), width, upscale)
-            for level, width in enumerate(widths))
+        levels = [FISRLevel(INPUT_CHANNELS + OUTPUT_CHANNELS * (number > 0), width, upscale)
+                  for number, width in enumerate(widths)]
+        self.levels = nn.ModuleList(levels)
         if residual:
-            for level in self.levels:
+            for level in levels:
                 for head in (level.fi_sr, level.sr):
                     nn.init.zeros_(last_conv(head).weight)
 
@@ -190,7 +190,7 @@ class FISRNet(nn.Module):
         x = torch.cat((lq.flatten(1, 2), flow.flatten(1, 3), warped.flatten(1, 3)), dim=1)
 
         plain = self.plain_frames(lq, warped) if self.residual else None
-        outputs = []
+        outputs: list[Tensor] = []
         for level, net in enumerate(self.levels):
             factor = 2**(NUM_LEVELS - 1 - level)
             output = run_part(

@@ -17,8 +17,10 @@ def tensorflow_name(name: str) -> str:
 
     For example, 'levels.0.encoder.1.2.3.weight' becomes 'FISRnet/level_1/enc/level_1/res_block/1/conv/1/w'.
     """
-    level, module, place, kind = re.fullmatch(
-        r'levels\.(\d)\.(encoder\.\d|bottleneck|decoder\.\d|fi_sr|sr)\.(.+)\.(weight|bias)', name).groups()
+    parts = re.fullmatch(
+        r'levels\.(\d)\.(encoder\.\d|bottleneck|decoder\.\d|fi_sr|sr)\.(.+)\.(weight|bias)', name)
+    assert parts is not None, name
+    level, module, place, kind = parts.groups()
     part, _, number = module.partition('.')
     scope = {
         'encoder': f'enc/level_{number}', 'bottleneck': 'bottleneck', 'fi_sr': 'FI-SR', 'sr': 'SR',

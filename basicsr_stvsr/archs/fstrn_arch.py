@@ -5,6 +5,8 @@ release', https://github.com/lsmale/FSTRN: TensorFlow code, probably an author's
 two differ, the paper's version is the default and the release's is an option.
 Shapes: B clips, T = 5 frames, C channels, H x W pixels of the LR grid, s = scale.
 """
+from collections.abc import Callable
+
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
@@ -15,11 +17,13 @@ from .resize import legacy_bilinear, upscale_bicubic
 from .spec import NetSpec
 
 NUM_FRAMES = 5
-ACTIVATIONS = {'prelu': lambda num_feat: nn.PReLU(num_feat, init=0.0), 'relu': lambda num_feat: nn.ReLU()}
-END_ACTIVATIONS = {'none': nn.Identity, 'lrelu': lambda: nn.LeakyReLU(0.2)}
+ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
+    'prelu': lambda num_feat: nn.PReLU(num_feat, init=0.0), 'relu': lambda num_feat: nn.ReLU()}
+END_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {'none': nn.Identity, 'lrelu': lambda: nn.LeakyReLU(0.2)}
 DECONV_SIZES = {'deconv3': 3, 'deconv8': 8}
 UP_KERNELS = (*DECONV_SIZES, 'pixelshuffle')
-ENLARGE = {'bilinear': upsample, 'bicubic': upscale_bicubic, 'legacy_bilinear': legacy_bilinear}
+ENLARGE: dict[str, Callable[[Tensor, int], Tensor]] = {
+    'bilinear': upsample, 'bicubic': upscale_bicubic, 'legacy_bilinear': legacy_bilinear}
 OUTPUTS = ('center', 'all')
 
 
@@ -70,6 +74,8 @@ def stack_neighbours(x: Tensor, size: int, padding: int) -> Tensor:
 class FrameConv(nn.Conv3d):
     """A Conv3d computed as a 2D convolution of frames, with neighbouring frames as additional channels."""
 
+    padding: tuple[int, ...]  # never the name of a mode
+
     def forward(self, x: Tensor) -> Tensor:  # (B, C, T, H, W) -> (B, O, U, H, W)
         size, padding = self.kernel_size[0], self.padding[0]
         frames = as_frames(x) if size == 1 else stack_neighbours(x, size, padding)
@@ -80,7 +86,10 @@ class FrameConv(nn.Conv3d):
 class FrameDeconv(nn.ConvTranspose3d):
     """A ConvTranspose3d of stride 1 in time, computed as a 2D one of frames with their neighbours as channels."""
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, T, H, W) -> (B, O, U, sH, sW)
+    padding: tuple[int, ...]  # never the name of a mode
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # without output_size
+        # (B, C, T, H, W) -> (B, O, U, sH, sW)
         size = self.kernel_size[0]
         frames = stack_neighbours(x, size, size - 1 - self.padding[0])
         weight = self.weight.flip(2).permute(2, 0, 1, 3, 4).flatten(0, 1)  # a transposed convolution flips its kernel
@@ -165,7 +174,7 @@ def init_weights(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
     else:
         return
-    nn.init.zeros_(module.bias)
+    nn.init.zeros_(module.get_parameter('bias'))
 
 
 @ARCH_REGISTRY.register()
@@ -236,6 +245,7 @@ class FSTRN(nn.Module):
         self.lfe = nn.Sequential(FrameConv(num_in_ch, num_feat, 3, padding=1), END_ACTIVATIONS[lfe_act]())
         self.blocks = nn.ModuleList(BLOCKS[block](num_feat, kernel, act) for _ in range(num_frb))
         self.lrl_act = nn.Sequential(ACTIVATIONS[act](num_feat), nn.Dropout(dropout))
+        self.up: nn.Module
         if up_kernel == 'pixelshuffle':
             self.fuse = FrameConv(num_feat, 4 * num_feat, 3, padding=(time_padding, 1, 1))
             self.up, tail_channels = PixelShuffle3d(scale), 4 * num_feat // scale**2

@@ -3,7 +3,8 @@
 Papers: MBNet (ACM MM 2021) section 3.4; the grid is from Fourure et al., Residual Conv-Deconv Grid Network (BMVC 2017).
 Shapes: B pairs, H x W pixels of the LR grid, s = scale = 4; row r of the grid has (4, 2, 1)[r] times H x W pixels.
 """
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -43,6 +44,11 @@ def head(num_feat: int, out_channels: int = 3) -> nn.Sequential:
 def resize_feature(feature: Tensor, ratio: float) -> Tensor:  # (B, C, H, W) -> (B, C / ratio^2 or C, ratio H, ratio W)
     """Resize the LR feature to the grid of a row: depth to space to enlarge it, averages to reduce it."""
     return F.pixel_shuffle(feature, int(ratio)) if ratio >= 1 else F.avg_pool2d(feature, int(1 / ratio))
+
+
+def grid(columns: Iterable[Iterable[nn.Module]]) -> Sequence[nn.ModuleList]:
+    """Return a ModuleList of the layers of each column, by row."""
+    return cast('Sequence[nn.ModuleList]', nn.ModuleList(nn.ModuleList(rows) for rows in columns))
 
 
 @ARCH_REGISTRY.register()
@@ -91,12 +97,10 @@ class GridNet(nn.Module):
         half = num_columns // 2
         self.stems = nn.ModuleList(ConvBlock(i, c) for i, c in zip(in_channels, channels, strict=True))
         # laterals[column - 1][row]; downs[column][row]: row -> row + 1; ups[column - half][row]: row + 1 -> row
-        self.laterals = nn.ModuleList(
-            nn.ModuleList(ConvBlock(c, c) for c in channels) for _ in range(num_columns - 1))
-        self.downs = nn.ModuleList(
-            nn.ModuleList(ConvBlock(channels[r], channels[r + 1], stride=2) for r in range(2)) for _ in range(half))
-        self.ups = nn.ModuleList(
-            nn.ModuleList(UpBlock(channels[r + 1], channels[r]) for r in range(2)) for _ in range(half))
+        self.laterals = grid((ConvBlock(c, c) for c in channels) for _ in range(num_columns - 1))
+        self.downs = grid(
+            (ConvBlock(channels[r], channels[r + 1], stride=2) for r in range(2)) for _ in range(half))
+        self.ups = grid((UpBlock(channels[r + 1], channels[r]) for r in range(2)) for _ in range(half))
         self.head = head(channels[0], (4 if blend else 3) * unshuffle**2)
 
     def forward(self, warped_pair: Tensor, feature: Tensor | None) -> Tensor:

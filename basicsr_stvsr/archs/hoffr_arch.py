@@ -149,7 +149,7 @@ class ResBlock(nn.Module):
         self.conv1, self.conv2 = (nn.Conv2d(num_feat, num_feat, 3, padding=1) for _ in range(2))
         for conv in (self.conv1, self.conv2):  # as in BasicSR's ResidualBlockNoBN
             nn.init.kaiming_normal_(conv.weight)
-            nn.init.zeros_(conv.bias)
+            nn.init.zeros_(conv.get_parameter('bias'))
             conv.weight.data *= 0.1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -340,7 +340,7 @@ class HOFFR(nn.Module):
                                     self.scale)
         given = torch.cat((frame, carried), dim=1)
         feat, deblurred = self.sr_branch(given), None
-        if self.deblur_branch is not None:
+        if self.deblur_branch is not None and self.deblur_tail is not None:
             deblur_feat = self.deblur_branch(given)
             deblurred = frame + self.deblur_tail(deblur_feat)
             feat = torch.cat((deblur_feat, feat), dim=1)

@@ -185,10 +185,10 @@ class MBNet(nn.Module):
         flows = [at_least_float32(flow).unflatten(0, (2, -1)).unbind() for flow in both]
         flows_ab, flows_ba = (list(direction) for direction in zip(*flows, strict=True))
         flow_ab, flow_ba = flows[-1]
-        mid_flows = interpolate_flow(flow_ab, flow_ba, form=self.interp)
+        flows_to_middle = interpolate_flow(flow_ab, flow_ba, form=self.interp)
         if flow_only:
-            return MBNetAux([], flows_ab, flows_ba, *mid_flows)
-        mid_flows = torch.cat(mid_flows, dim=1)
+            return MBNetAux([], flows_ab, flows_ba, *flows_to_middle)
+        mid_flows = torch.cat(flows_to_middle, dim=1)
         warped_a, warped_b = warp(a, flow_ab), warp(b, flow_ba)  # a seen at b's time, b seen at a's
 
         lq_pair = torch.cat((a, b), dim=1)

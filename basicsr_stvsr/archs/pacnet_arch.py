@@ -12,13 +12,13 @@ k x k taps.
 """
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
+from torch.library import CustomOpDef
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
@@ -67,7 +67,8 @@ def _dense(op: Callable[..., Tensor], windows: Tensor, other: Tensor) -> Tensor:
 
 # Forward and backward passes of both functions are custom PyTorch operators. So torch.compile takes each as one step of
 # its graph, and does not unroll the strips into thousands.
-_operator = partial(torch.library.custom_op, mutates_args=())
+def _operator(name: str) -> Callable[[Callable[..., Any]], CustomOpDef]:
+    return torch.library.custom_op(name, mutates_args=())
 
 
 def _needs_operator(x: Tensor) -> bool:
@@ -89,7 +90,7 @@ def _compute_pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
     return kernel.flatten(1, 2)
 
 
-_pac_kernel = _operator('basicsr_stvsr::pac_kernel', _compute_pac_kernel)
+_pac_kernel = _operator('basicsr_stvsr::pac_kernel')(_compute_pac_kernel)
 
 
 @_operator('basicsr_stvsr::pac_kernel_backward')
@@ -166,7 +167,7 @@ def _compute_pac_conv(x: Tensor, kernel: Tensor, weight: Tensor, stride: int) ->
     return out
 
 
-_pac_conv = _operator('basicsr_stvsr::pac_conv', _compute_pac_conv)
+_pac_conv = _operator('basicsr_stvsr::pac_conv')(_compute_pac_conv)
 
 
 @_operator('basicsr_stvsr::pac_conv_backward')
@@ -190,8 +191,8 @@ def _pac_conv_backward(x: Tensor, kernel: Tensor, weight: Tensor, stride: int,
             phase_grad_kernel[..., rows, :] = torch.mul(grad_weighted, windows, out=weighted).sum(1)
             _add_windows(phase_grad_padded, rows, grad_weighted.mul_(factor))
     # Contiguous for inputs in any layout, as the fake operator below promises.
-    grads = grad_padded[:, :, pad:pad + h, pad:pad + w], grad_kernel.flatten(1, 2), grad_weight.to(weight.dtype)
-    return tuple(grad.contiguous() for grad in grads)
+    grad_x = grad_padded[:, :, pad:pad + h, pad:pad + w]
+    return (grad_x.contiguous(), grad_kernel.flatten(1, 2).contiguous(), grad_weight.to(weight.dtype).contiguous())
 
 
 @_pac_conv.register_fake
@@ -202,7 +203,7 @@ def _(x: Tensor, kernel: Tensor, weight: Tensor, stride: int) -> Tensor:
 
 @_pac_conv_backward.register_fake
 def _(x: Tensor, kernel: Tensor, weight: Tensor, stride: int, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(tensor.new_empty(tensor.shape) for tensor in (x, kernel, weight))
+    return x.new_empty(x.shape), kernel.new_empty(kernel.shape), weight.new_empty(weight.shape)
 
 
 @register_flop_formula(torch.ops.basicsr_stvsr.pac_conv)
@@ -233,7 +234,8 @@ def pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
         (B, k*k, H, W), row by row of the window; 1 at its centre.
     """
     with without_autocast(guide.device):
-        return (_pac_kernel if _needs_operator(guide) else _compute_pac_kernel)(guide, kernel_size)
+        compute: Callable[..., Tensor] = _pac_kernel if _needs_operator(guide) else _compute_pac_kernel
+        return compute(guide, kernel_size)
 
 
 def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
@@ -262,7 +264,7 @@ def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = 
                          f'shape {tuple(weight.shape)}')
     # One dtype for both passes, also under autocast, whose state does not reach the backward pass.
     with without_autocast(x.device):
-        compute = _pac_conv if _needs_operator(x) else _compute_pac_conv
+        compute: Callable[..., Tensor] = _pac_conv if _needs_operator(x) else _compute_pac_conv
         out = compute(x, kernel.to(x.dtype), weight.to(x.dtype), stride)
     return out if bias is None else out + bias.to(x.dtype).view(1, -1, 1, 1)
 
@@ -328,8 +330,8 @@ class PACFlowNet(nn.Module):
         self.up2 = PACConvTranspose2d(num_feat, num_feat) if num_steps == 2 else None
         self.tail = convs(num_feat, num_feat, 4)
         if residual:
-            nn.init.zeros_(self.tail[-1].weight)
-            nn.init.zeros_(self.tail[-1].bias)
+            for parameter in self.tail[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, flows: Tensor, sr_pair: Tensor) -> Tensor:
         """Refine the flows.

@@ -120,11 +120,12 @@ class PWCNet(nn.Module):
         # Below the coarsest level, a decoder also sees the features of its image, the upsampled flow, and two channels
         # that summarise the features of the level above.
         extra = [0] + [PYRAMID_CHANNELS[level - 1] + 4 for level in levels[1:]]
-        self.decoders = nn.ModuleList(FlowDecoder(costs + channels) for channels in extra)
+        decoders = [FlowDecoder(costs + channels) for channels in extra]
+        self.decoders = nn.ModuleList(decoders)
         self.up_flow = nn.ModuleList(upsampler(2) for _ in levels[1:])
-        self.up_feat = nn.ModuleList(upsampler(decoder.out_channels) for decoder in self.decoders[:-1])
+        self.up_feat = nn.ModuleList(upsampler(decoder.out_channels) for decoder in decoders[:-1])
 
-        widths = (self.decoders[-1].out_channels, *CONTEXT_CHANNELS)
+        widths = (decoders[-1].out_channels, *CONTEXT_CHANNELS)
         self.context = nn.Sequential(
             *[
                 conv_lrelu(width_in, width, dilation=dilation)

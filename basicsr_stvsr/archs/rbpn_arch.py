@@ -122,7 +122,7 @@ class RecurrentBackProjection(nn.Module):
         """
         if len(neighbours) != self.num_step:
             raise ValueError(f'RBPN was built for {self.num_step} recurrences, but got {len(neighbours)} neighbours')
-        highs = []
+        highs: list[Tensor] = []
         for neighbour in neighbours:
             if highs:
                 feat = self.back(highs[-1])

@@ -4,7 +4,7 @@ Paper: Residual Dense Network for Image Super-Resolution (CVPR 2018).  Official 
 Written from the paper; checked against numeric outputs of a public PyTorch port.
 Shapes: B pairs, G features, H x W pixels of the LR grid, s = scale.
 """
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -51,6 +51,8 @@ class ResidualDenseNet(nn.Module):
         self.blocks = nn.ModuleList(ResidualDenseBlock(num_feat, num_grow, num_layers) for _ in range(num_blocks))
         self.fuse = nn.Sequential(
             nn.Conv2d(num_blocks * num_feat, num_feat, 1), nn.Conv2d(num_feat, num_feat, 3, padding=1))
+        self.upscale: nn.Module
+        self.output: nn.Module
         if direct:
             self.upscale = nn.LeakyReLU(0.1)
             self.output = nn.Sequential(nn.Conv2d(num_feat, 16 * out_channels, 3, padding=1), nn.PixelShuffle(4))
@@ -67,7 +69,7 @@ class ResidualDenseNet(nn.Module):
         feats = [feature]
         for block in self.blocks:
             feats.append(block(feats[-1]))
-        deep = skip + self.fuse[1](fuse(self.fuse[0], feats[1:]))
+        deep = skip + self.fuse[1](fuse(cast(nn.Conv2d, self.fuse[0]), feats[1:]))
         return self.output(self.upscale(deep)), feature
 
 
@@ -115,7 +117,7 @@ class RDN(nn.Module):
         if residual == 'last':  # a round starts from the frames of the previous one
             layer = last_conv(self.net.output)
             nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.get_parameter('bias'))
 
     def forward(self, lq_pair: Tensor, prev_sr: Tensor, warped_lq: Tensor, feedback: Tensor,
                 flows: Tensor) -> tuple[Tensor, Tensor]:

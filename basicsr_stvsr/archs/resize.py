@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .arch_util import at_least_float32
+from .arch_util import at_least_float32, total
 
 REACH = 2  # input pixels on each side that contribute to an output pixel
 
@@ -53,5 +53,5 @@ def _upscale_along(x: Tensor, scale: int, dim: int) -> Tensor:
     for phase in range(scale):  # offset of each of the s new pixels from the centre of the old one
         offset = (phase + 0.5) / scale - 0.5
         taps = [cubic(offset - step) for step in range(-REACH, REACH + 1)]
-        phases.append(sum(tap * neighbour for tap, neighbour in zip(taps, neighbours, strict=True) if tap))
+        phases.append(total(tap * neighbour for tap, neighbour in zip(taps, neighbours, strict=True) if tap))
     return torch.stack(phases, dim % x.dim() + 1).flatten(dim % x.dim(), dim % x.dim() + 1)

@@ -2,8 +2,9 @@
 
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale.
 """
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from torch import Tensor, nn
 
@@ -78,6 +79,11 @@ class NetSpec:
     def recurrent(self) -> bool:
         return self.state is not None
 
+    def state_of(self, tensors: Iterable[Tensor]) -> State:
+        """Return the state of a recurrent network that consists of these tensors."""
+        assert self.state is not None
+        return self.state(*tensors)
+
     @property
     def num_channels(self) -> int:
         return 1 if self.color == 'y' else 3
@@ -104,6 +110,22 @@ class NetSpec:
     def length_of_clip(self, num_frames: int) -> int:
         """Return the number of output frames for a clip of `num_frames`."""
         return self.temporal_scale * (num_frames - 1) + 1 - 2 * self.first_of_clip
+
+
+class Network(Protocol):
+    """The methods of a network; its `spec` tells which of them it has, see `NetSpec`."""
+
+    spec: NetSpec
+
+    def __call__(self, *inputs: Any) -> Any: ...
+
+    def inputs(self, lq: Tensor, flow: Tensor) -> tuple[Tensor, ...]: ...
+
+    def features(self, frame: Tensor) -> Any: ...
+
+    def next_window(self, lq: Tensor, state: State | None) -> tuple[Tensor, State]: ...
+
+    def step(self, frame: Tensor, state: State | None) -> tuple[Tensor, State]: ...
 
 
 def spec_of(net: nn.Module) -> NetSpec:

@@ -69,8 +69,8 @@ class UNet(nn.Module):
         if self.feature_channels:
             batch, _, height, width = warped_pair.shape
             expected = (batch, self.feature_channels, height // self.scale, width // self.scale)
-            seen = None if feature is None else tuple(feature.shape)
-            if seen != expected:
+            if feature is None or feature.shape != expected:
+                seen = None if feature is None else tuple(feature.shape)
                 raise ValueError(f'UNet x{self.scale} needs a feature of shape {expected}, but got {seen}')
             x = torch.cat([x, F.pixel_shuffle(feature, self.scale)], dim=1)
         fine = self.encode_fine(x)

@@ -71,6 +71,9 @@ class VGGFeatures(nn.Module):
         ValueError: the file has another sha256, or holds something else; or `sha256` is malformed.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, weights: str | Path, sha256: str | None = None):
         super().__init__()
         if sha256 is not None:

@@ -99,7 +99,8 @@ class EarlyConcatenation(nn.Module):
         return F.relu(self.fusion(torch.cat(frames, dim=1)))
 
 
-FIRST_CONVS = {'shared': SharedFirstConv, 'separate': SeparateFirstConvs, 'early': EarlyConcatenation}
+FIRST_CONVS: dict[str, type[SharedFirstConv | SeparateFirstConvs | EarlyConcatenation]] = {
+    'shared': SharedFirstConv, 'separate': SeparateFirstConvs, 'early': EarlyConcatenation}
 
 
 @ARCH_REGISTRY.register()
@@ -146,7 +147,7 @@ class VSRResNet(nn.Module):
         self.last = conv(num_feat, num_in_ch)
         if add_center:
             nn.init.zeros_(self.last.weight)
-            nn.init.zeros_(self.last.bias)
+            nn.init.zeros_(self.last.get_parameter('bias'))
 
     def forward(self, lq: Tensor | Sequence[FrameFeatures]) -> Tensor:
         """Restore the middle one of five frames.
@@ -164,7 +165,7 @@ class VSRResNet(nn.Module):
             if lq.dim() != 5 or lq.shape[1:3] != (NUM_FRAMES, self.num_in_ch):
                 raise ValueError(f'VSRResNet takes five frames of {self.num_in_ch} channels ({self.spec.color}), '
                                  f'(B, {NUM_FRAMES}, {self.num_in_ch}, H, W), but got {tuple(lq.shape)}')
-            frames = [self.features(frame) for frame in lq.unbind(1)]
+            frames: Sequence[FrameFeatures] = [self.features(frame) for frame in lq.unbind(1)]
         else:
             frames = lq
         feat = self.first([frame.found for frame in frames])  # (B, F, sH, sW)

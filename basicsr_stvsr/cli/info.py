@@ -30,7 +30,7 @@ def describe(what: str | None, *, with_speed: bool) -> Described:
     is_network = what is not None and (what in ZOO or what.endswith(('.yml', '.yaml')))
     if with_speed and not is_network:
         raise ValueError('--speed is for models and option files')
-    if is_network:
+    if what is not None and is_network:
         return describe_network(what, with_speed=with_speed)
     if what is None:
         models = {name: entry.about for name, entry in ZOO.items()}

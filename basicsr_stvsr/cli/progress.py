@@ -19,7 +19,7 @@ class ProgressBar:
 
     def __init__(self, output: Path, *, as_json: bool, named: bool):
         self.output, self.as_json, self.named = output, as_json, named
-        self._bar = None
+        self._bar: tqdm | None = None
 
     def __call__(self, progress: Any) -> None:
         if self.as_json:

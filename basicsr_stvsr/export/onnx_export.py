@@ -19,14 +19,14 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
 from ..archs import pacnet_arch  # noqa: F401  (registers the operators that are translated below)
-from ..archs.spec import spec_of
+from ..archs.spec import Network, spec_of
 from ..archs.weights import sha256_of
 from ..version import __version__
 
@@ -85,9 +85,11 @@ class Interface(NamedTuple):
 class Window(nn.Module):
     """Wrap a network to take a window of frames, with the flow between them if needed."""
 
+    net: Network
+
     def __init__(self, net: nn.Module):
         super().__init__()
-        self.net = net
+        self.net = cast(Network, net)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor]:
         return (self.net(*(self.net.inputs(*inputs) if self.net.spec.needs_flow else inputs)),)
@@ -96,13 +98,15 @@ class Window(nn.Module):
 class Step(nn.Module):
     """Wrap a recurrent network to take a frame and the previous state."""
 
+    net: Network
+
     def __init__(self, net: nn.Module):
         super().__init__()
-        self.net = net
+        self.net = cast(Network, net)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         frame, *state = inputs
-        restored, left = self.net.step(frame, self.net.spec.state(*state))
+        restored, left = self.net.step(frame, self.net.spec.state_of(state))
         return restored, *left
 
 
@@ -131,7 +135,8 @@ def interface_of(net: nn.Module) -> Interface:
 def recurrent_interface(net: nn.Module) -> Interface:
     spec = spec_of(net)
     channels, side = spec.num_channels, spec.size_multiple * -(-8 // spec.size_multiple)
-    _, state = net.step(torch.zeros(1, channels, side, side), None)
+    state: Any  # a NamedTuple
+    _, state = cast(Network, net).step(torch.zeros(1, channels, side, side), None)
     shapes = {name: ((x.shape[1],), x.shape[-1] // side) for name, x in zip(state._fields, state, strict=True)}
     inputs = Port('lq', (channels,)), *(Port(f'state_{name}', *shape) for name, shape in shapes.items())
     outputs = Port('hr', (channels,), spec.scale), *(Port(f'next_{name}', *shape) for name, shape in shapes.items())
@@ -186,15 +191,16 @@ def translations() -> dict[Callable, Callable]:
 
     def pac_conv(x: Any, kernel: Any, weight: Any, stride: int) -> Any:
         # Split as in `archs.pacnet_arch._phases`: a tap meets input pixels in only one of the stride^2 phases.
-        kernel_size, sums = weight.shape[2], {}
+        kernel_size = weight.shape[2]
+        sums: dict[tuple[int, ...], Any] = {}
         margin = kernel_size // 2
         padded = pad(opset, x, margin)
         for number, tap in enumerate(product(range(kernel_size), repeat=2)):
             phase = tuple((margin - place) % stride for place in tap)
-            place = [(start + place - margin) // stride + margin for start, place in zip(phase, tap, strict=True)]
+            top, left = ((start + place - margin) // stride + margin for start, place in zip(phase, tap, strict=True))
             factor = opset.Slice(kernel, [number, *phase], [number + 1, LAST, LAST], [1, 2, 3], [1, stride, stride])
             tap_weight = opset.Slice(weight, list(tap), [each + 1 for each in tap], [2, 3])
-            part = opset.Conv(opset.Mul(shifted(opset, padded, *place, kernel_size), factor), tap_weight)
+            part = opset.Conv(opset.Mul(shifted(opset, padded, top, left, kernel_size), factor), tap_weight)
             sums[phase] = opset.Add(sums[phase], part) if phase in sums else part
         phases = opset.Concat(*(sums[phase] for phase in sorted(sums)), axis=1)
         return opset.DepthToSpace(phases, blocksize=stride, mode='DCR')
@@ -267,7 +273,7 @@ def check_operations(program: torch.export.ExportedProgram) -> None:
 
 def reason_of(error: Exception) -> str:
     """Return in one line which operation failed to export, and the error message."""
-    chain = [error]
+    chain: list[BaseException] = [error]
     while cause := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(cause)
     texts = [str(each) for each in chain]
@@ -289,7 +295,7 @@ def first_line(text: str) -> str:
 def is_of_network(frame: traceback.FrameSummary) -> bool:
     """Whether a traceback line belongs to the network, and not to the tools that run or trace it."""
     path = Path(frame.filename)
-    tools = [Path(import_module(name).__file__).parent for name in ('torch', 'sympy', 'onnxscript')]
+    tools = [Path(cast(str, import_module(name).__file__)).parent for name in ('torch', 'sympy', 'onnxscript')]
     is_tool = path == Path(__file__) or any(path.is_relative_to(folder) for folder in tools)
     is_python = path.is_relative_to(sysconfig.get_path('stdlib')) and 'site-packages' not in path.parts
     return path.is_file() and not is_tool and not is_python

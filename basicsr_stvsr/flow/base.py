@@ -109,7 +109,7 @@ def enlarge(frame: np.ndarray, scale: int) -> np.ndarray:
     """
     height, width = frame.shape[:2]
     # Beyond the border, skimage mirrors the frame; OpenCV repeats the last pixels.
-    mirrored = cv2.copyMakeBorder(frame.astype(np.float32), *[1] * 4, cv2.BORDER_REFLECT_101)
+    mirrored = cv2.copyMakeBorder(frame.astype(np.float32), 1, 1, 1, 1, cv2.BORDER_REFLECT_101)
     large = cv2.resize(mirrored, (scale * (width + 2), scale * (height + 2)), interpolation=cv2.INTER_LINEAR)
     return np.rint(large[scale:-scale, scale:-scale]).astype(np.uint8)
 

@@ -67,7 +67,7 @@ class FlowLmdbWriter(LmdbWriter):
             if exception_type is None:
                 if is_empty:
                     raise ValueError(f'no flows to write to {self.path}')
-                self._write_text(META_INFO, self._meta_info())
+                self._write_text(META_INFO, self._meta_lines())
                 self._env.close()
                 self._rename()
             elif is_empty:
@@ -85,7 +85,7 @@ class FlowLmdbWriter(LmdbWriter):
         """Return the number of committed flows."""
         return self._env.stat()['entries']
 
-    def put(self, key: str, flow: np.ndarray) -> None:
+    def put(self, key: str, flow: np.ndarray) -> None:  # type: ignore[override]  # encodes the flow, unlike frames
         """Add a flow, (h, w, 2).
 
         Raises:
@@ -123,7 +123,7 @@ class FlowLmdbWriter(LmdbWriter):
         if data.stat().st_size < expected:  # reading the missing part would kill the process
             raise FileExistsError(f'{data} is truncated, it has {data.stat().st_size} of {expected} bytes')
 
-    def _meta_info(self) -> str:
+    def _meta_lines(self) -> str:
         """Return one line for each flow, like BasicSR's for images.
 
         Readers use it to check that the LMDB is complete.

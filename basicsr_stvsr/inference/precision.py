@@ -6,13 +6,16 @@ hardware.
 import os
 from collections.abc import Iterable
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import nn
 
 from ..archs.spec import spec_of
 
-PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}  # for autocast
+Precision = Literal['fp32', 'bf16', 'fp16']
+# For autocast
+PRECISIONS: dict[str, torch.dtype | None] = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 # Values of ONEDNN_MAX_CPU_ISA with which oneDNN, PyTorch's convolution library, does not use bfloat16 instructions.
 ISA_WITHOUT_BF16 = {'SSE41', 'AVX', 'AVX2', 'AVX2_VNNI', 'AVX2_VNNI_2', 'AVX512_CORE', 'AVX512_CORE_VNNI'}
 BF16_CAPABILITY = 8, 0  # NVIDIA compute capability: Ampere
@@ -45,7 +48,7 @@ def onednn_may_use_bf16() -> bool:
     return torch.backends.mkldnn.is_available() and limit.upper() not in ISA_WITHOUT_BF16
 
 
-def fastest_precision(net: nn.Module, devices: Iterable[str | torch.device]) -> str:
+def fastest_precision(net: nn.Module, devices: Iterable[str | torch.device]) -> Precision:
     """Return 'bf16' if all devices compute it and the network does not need float32, else 'fp32'."""
     suits = not spec_of(net).needs_float32 and all(computes_bf16(device) for device in devices)
     return 'bf16' if suits else 'fp32'

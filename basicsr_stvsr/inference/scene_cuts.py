@@ -130,7 +130,7 @@ def _unexplained(a: np.ndarray, b: np.ndarray) -> float:
     a are no better than flat grey ones.
     """
     a, b = (cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in (a, b))
-    padded = cv2.copyMakeBorder(a, *[_SEARCH] * 4, cv2.BORDER_REPLICATE)
+    padded = cv2.copyMakeBorder(a, _SEARCH, _SEARCH, _SEARCH, _SEARCH, cv2.BORDER_REPLICATE)
     error = variance = 0.0
     for y in range(0, b.shape[0] - _BLOCK + 1, _BLOCK):
         for x in range(0, b.shape[1] - _BLOCK + 1, _BLOCK):

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import pairwise, product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..archs.spec import State, spec_of
+from ..archs.spec import Network, State, spec_of
 
 # Runs the network on one tile of each input and of the state; returns the output and the new state.
 Run = Callable[[list[Tensor], State | None], tuple[Tensor, State]]
@@ -95,6 +95,12 @@ class TileGrid:
                 part = part * (weight if dim == -1 else weight[:, None])
         place += part.to(place)
 
+    @property
+    def result(self) -> Tensor:
+        """Return the frame, once it has all tiles."""
+        assert self.whole is not None
+        return self.whole
+
 
 def fade(length: int, before: int, after: int) -> Tensor:
     """Return weights that rise over the first `before` positions and fall over the last `after`."""
@@ -108,8 +114,8 @@ def cut_into_tiles(size: Sequence[int], tiling: Tiling, multiple: int) -> list[T
     """Return the tiles of a frame of `size`, H and W, both divisible by `multiple`."""
     overlap = -(-tiling.overlap // multiple) * multiple
     sides = []
-    for length, parts in zip(size, tiling.grid, strict=True):
-        parts = spans(length, parts, multiple)
+    for length, num_parts in zip(size, tiling.grid, strict=True):
+        parts = spans(length, num_parts, multiple)
         feather = min(tiling.feather, *((end - start) // 2 for start, end in parts))
         sides.append([Span(start, end, max(0, start - overlap), min(length, end + overlap),
                            feather * (start > 0), feather * (end < length)) for start, end in parts])
@@ -187,7 +193,7 @@ class Tiles:
                 del features[number]
             for number, part in zip(numbers, parts, strict=True):
                 if number not in features:
-                    features[number] = self.net.features(part)
+                    features[number] = cast(Network, self.net).features(part)
             return self.net([features[number] for number in numbers]), ()
 
         return self._run([frame for _, frame in frames], None, run)[0]
@@ -202,7 +208,8 @@ class Tiles:
         Returns:
             the frame, (B, C, sH, sW), on the device of the input, and the new state.
         """
-        return self._run((frame,), state, lambda tiles, state: self.net.step(*tiles, state))
+        net = cast(Network, self.net)
+        return self._run((frame,), state, lambda tiles, state: net.step(tiles[0], state))
 
     def next_window(self, frames: Tensor, state: State | None) -> tuple[Tensor, State | None]:
         """Restore the next window of a stream with a network that reuses results of the previous window.
@@ -214,7 +221,8 @@ class Tiles:
         Returns:
             the frames, (B, V, C, sH, sW), on the device of the input, and the state for the next window.
         """
-        return self._run((frames,), state, lambda tiles, state: self.net.next_window(*tiles, state))
+        net = cast(Network, self.net)
+        return self._run((frames,), state, lambda tiles, state: net.next_window(tiles[0], state))
 
     def _run(self, inputs: Sequence[Tensor], state: State | None, run: Run) -> tuple[Tensor, State]:
         inputs, (h, w) = [pad_to_multiple(x, self.spec.size_multiple) for x in inputs], inputs[0].shape[-2:]
@@ -240,7 +248,8 @@ class Tiles:
         if len(tiles) == 1:
             output, left = run([x.to(device) for x in inputs], state)
             return output.to(like), left
-        grid, states = TileGrid(size, like, feather=True), []
+        grid = TileGrid(size, like, feather=True)
+        states: list[TileGrid] = []
         for tile in tiles:
             part, left = run([tile.part_of(x, size).to(device) for x in inputs],
                              state and type(state)(*(tile.part_of(x, size) for x in state)))
@@ -248,7 +257,7 @@ class Tiles:
             states = states or [TileGrid(size, x, feather=False) for x in left or ()]
             for whole, x in zip(states, left or (), strict=True):
                 whole.add(tile, x)
-        return grid.whole, type(left)(*(each.whole for each in states)) if states else left
+        return grid.result, type(left)(*(each.result for each in states)) if states else left
 
 
 def halved(tiling: Tiling, size: Sequence[int], multiple: int) -> Tiling | None:
@@ -258,4 +267,5 @@ def halved(tiling: Tiling, size: Sequence[int], multiple: int) -> Tiling | None:
     overlap, feather = (tiling.overlap, tiling.feather) if max(tiling.grid) > 1 else DEFAULT_OVERLAP
     if sides[longer] / 2 < max(multiple, overlap):
         return None
-    return Tiling(tuple(parts * (1 + (side == longer)) for side, parts in enumerate(tiling.grid)), overlap, feather)
+    rows, columns = (parts * (1 + (side == longer)) for side, parts in enumerate(tiling.grid))
+    return Tiling((rows, columns), overlap, feather)

@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..archs.spec import NetSpec, State
+from ..archs.spec import NetSpec, Network, State
 from ..config.options import OVERLAP_RULES
 from .tiles import Tiles, Tiling
 
@@ -158,12 +158,12 @@ def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bo
     state: State | None = None
     for window in windows_of(net, spec, frames, complete=complete):
         if spec.needs_flow:
-            flows = [frame.flow for _, frame in window[1:]]
-            if any(flow is None for flow in flows):
+            flows = [frame.flow for _, frame in window[1:] if frame.flow is not None]
+            if len(flows) < len(window) - 1:
                 raise ValueError(f'{type(net).__name__} needs the flow between the LR frames, which was not given: set '
                                  'flow_opt of the data set, or see basicsr_stvsr.flow')
             lq = torch.stack([frame.lq for _, frame in window], dim=1)
-            restored = tiles(*net.inputs(lq, torch.stack(flows, dim=1)))
+            restored = tiles(*cast(Network, net).inputs(lq, torch.stack(flows, dim=1)))
         elif share:
             restored, state = tiles.next_window(torch.stack([frame.lq for _, frame in window], dim=1), state)
         else:

@@ -2,10 +2,13 @@
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from av.video.codeccontext import VideoCodecContext
 
 CodecName = Literal['h264', 'h265', 'mpeg4', 'mpeg2']
 Preset = Literal['ultrafast', 'superfast', 'veryfast', 'faster', 'fast', 'medium', 'slow', 'slower', 'veryslow']
@@ -107,11 +110,11 @@ def _encode(codec: _Codec, options: dict[str, str], frames: Sequence[np.ndarray]
     """Return the packets of a video."""
     from av import CodecContext, VideoFrame
 
-    encoder = CodecContext.create(codec.encoder, 'w')
+    encoder = cast('VideoCodecContext', CodecContext.create(codec.encoder, 'w'))
     encoder.height, encoder.width = frames[0].shape[:2]
     encoder.pix_fmt, encoder.thread_count, encoder.options = _PIXELS, 1, options
     encoder.framerate, encoder.time_base = Fraction(_RATE), Fraction(1, _RATE)
-    packets = []
+    packets: list[Any] = []
     for number, frame in enumerate(frames):
         image = _converted(VideoFrame.from_ndarray(frame, format='bgr24'), _PIXELS)
         image.pts, image.time_base = number, Fraction(1, _RATE)
@@ -122,7 +125,7 @@ def _encode(codec: _Codec, options: dict[str, str], frames: Sequence[np.ndarray]
 def _decode(codec: _Codec, packets: Iterable[Any]) -> list[np.ndarray]:
     from av import CodecContext
 
-    decoder = CodecContext.create(codec.decoder, 'r')
+    decoder = cast('VideoCodecContext', CodecContext.create(codec.decoder, 'r'))
     decoder.thread_count = 1
     images = [image for packet in (*packets, None) for image in decoder.decode(packet)]
     return [_converted(image, 'bgr24').to_ndarray() for image in images]

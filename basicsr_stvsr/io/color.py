@@ -83,7 +83,8 @@ def convert_frame(frame: np.ndarray, source: Color, target: Color) -> np.ndarray
         return convert_frame(frame, source, 'yuv')[..., 2:].copy()
     matrix = _BGR_TO_VUY if target == 'yuv' else _VUY_TO_BGR
     # In float, as OpenCV's byte arithmetic is off by up to 0.6 levels; adding 0 rounds and clips
-    return cv2.add(cv2.transform(frame.astype(np.float32), matrix), 0, dtype=cv2.CV_8U)
+    converted = cv2.transform(frame.astype(np.float32), matrix)
+    return cv2.add(converted, 0, dtype=cv2.CV_8U)  # type: ignore[call-overload]  # the stubs lack numbers
 
 
 def levels_of(frame: Tensor) -> np.ndarray:

@@ -77,6 +77,8 @@ class ColorReader(DerivedReader):
         stored, wanted: their colour space, and the one to convert to.
     """
 
+    color: Color
+
     def __init__(self, reader: FrameReader, stored: Color, wanted: Color):
         super().__init__(reader)
         self._stored, self.color = stored, wanted

@@ -97,7 +97,7 @@ class Encoding:
         if codec.crf:
             options['crf'] = f'{codec.crf[0] if self.crf is None else self.crf:g}'
         preset = codec.preset if self.preset is None else self.preset
-        if codec.profiles:
+        if preset and codec.profiles:
             options['profile'] = str(codec.profiles[preset])
         elif preset:
             options['preset'] = preset

@@ -40,7 +40,7 @@ class FolderSource:
             codec=self.files[0].suffix.lower()[1:], pix_fmt='rgb24' if bits == 8 else 'rgb48le', bits=bits,
             color=ColorSpec('rgb', True, BT709, SRGB))
 
-    def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame]:
+    def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame[np.ndarray]]:
         """Read the images, from a time on. Image n is shown at n / `rate`.
 
         Raises:

@@ -2,22 +2,24 @@
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
 from .video_info import VideoInfo
 
+Image = TypeVar('Image')
 
-class TimedFrame(NamedTuple):
+
+class TimedFrame(NamedTuple, Generic[Image]):
     """A frame and the time at which it is shown.
 
     Attributes:
         image: (h, w, 3) RGB; uint8, 0-255, from sources of at most 8 bits, else uint16, 0-65535. Its memory may be
-            planar.
+            planar. `restore` also takes tensors.
         time: seconds, exactly as in the time stamp.
     """
-    image: np.ndarray
+    image: Image
     time: Fraction
 
 
@@ -30,15 +32,17 @@ class Source(Protocol):
         reading: settings of the reading that affect the frames.
     """
     info: VideoInfo
-    files: Sequence[Path]
     reading: str
 
-    def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame]: ...
+    @property
+    def files(self) -> Sequence[Path]: ...
+
+    def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame[np.ndarray]]: ...
 
     def times(self, start: Fraction | None = None) -> Iterator[Fraction]: ...
 
     def close(self) -> None: ...
 
-    def __enter__(self) -> 'Source': ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc_info: object) -> None: ...

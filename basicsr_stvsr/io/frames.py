@@ -127,7 +127,7 @@ class FolderReader(FrameReader):
                 for folder, _, files in os.walk(self.path, followlinks=True):
                     if names := _image_names(files):
                         self._files[Path(folder).relative_to(self.path).as_posix()] = names
-            clips = self._files
+            clips = list(self._files)
         self.clips = sorted(clips, key=natural_key)
         self._known = frozenset(self.clips)
         if not self.clips:

@@ -66,6 +66,7 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
             original = None if source is None else stack.enter_context(open_input(Path(source)))
             with open_input(Path(segments[0])) as first:
                 template = video_stream(first, Path(segments[0]))
+                assert template.time_base is not None
                 container = stack.enter_context(_create(part, output.suffix, template.time_base))
                 video = container.add_stream_from_template(template, opaque=True)
             video.codec_context.framerate = rate
@@ -73,7 +74,7 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
                 video.codec_context.codec_tag = 'hvc1'
             start = Fraction(0) if original is None else _start(original)
             packets = [_video_packets(segments, video, start, rate, unfinished=until is not None)]
-            if original is not None:
+            if original is not None and source is not None:
                 _copy_tags(original, video_stream(original, Path(source)), container, video)
                 container.set_chapters(_chapters(original, start, until))
                 packets.append(_copied_packets(original, container, start, until, notes))
@@ -115,6 +116,7 @@ def _video_packets(segments: Sequence[Path], video: Any, start: Fraction, rate: 
     for path in segments:
         with open_input(Path(path)) as container:
             stream = video_stream(container, Path(path))
+            assert stream.time_base is not None
             size = stream.codec_context.width, stream.codec_context.height
             if stream.codec_context.extradata != header or size != (video.codec_context.width,
                                                                     video.codec_context.height):

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -23,7 +23,8 @@ from .images import decode_image
 from .lmdb_reader import LmdbReader
 from .video_clips import VideoReader
 
-Item, Result = TypeVar('Item'), TypeVar('Result')
+Item = TypeVar('Item')
+Result = TypeVar('Result')
 
 META_INFO = 'meta_info.txt'
 _SOURCES = 'sources.txt'  # exists only while the LMDB is being written
@@ -72,7 +73,7 @@ def clip_frames(reader: FrameReader, clip: str) -> Iterator[FrameSource]:
 def bounded_map(function: Callable[[Item], Result], items: Iterable[Item], num_workers: int) -> Iterator[Result]:
     """Map in threads: results are in order, and at most two items per worker are in progress."""
     with ThreadPoolExecutor(num_workers) as pool:
-        in_flight = deque()
+        in_flight: deque[Future[Result]] = deque()
         try:
             for item in items:
                 in_flight.append(pool.submit(function, item))

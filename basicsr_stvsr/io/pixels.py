@@ -1,5 +1,5 @@
 """Convert decoded frames to RGB arrays, and arrays to planes."""
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -31,6 +31,7 @@ class RGBConverter:
         # Full-resolution chroma with all bits; swscale's default is off by up to two levels
         self._interpolation = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
         self._color, self._orientation = color, orientation
+        self._dtype: type[np.uint8 | np.uint16]
         self._dtype, self._planar = (np.uint8, 'gbrp') if bits <= 8 else (np.uint16, 'gbrp16le')
         self._shift = bits if color.full_range else _LIMITED_SHIFT
 
@@ -65,8 +66,9 @@ class RGBConverter:
 def plane_arrays(frame: 'av.VideoFrame', dtype: type) -> list[np.ndarray]:
     """Return the planes of a frame as (h, w) arrays of its memory."""
     size = np.dtype(dtype).itemsize
+    planes: Any = frame.planes  # buffers, but not in the stubs of PyAV
     return [np.frombuffer(plane, dtype).reshape(-1, plane.line_size // size)[:plane.height, :plane.width]
-            for plane in frame.planes]
+            for plane in planes]
 
 
 def planes_of(image: np.ndarray) -> np.ndarray:

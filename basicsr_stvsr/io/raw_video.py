@@ -99,7 +99,7 @@ def _size_in_name(path: Path) -> tuple[int, int]:
     if len(found) != 1:
         sizes = ' and '.join(f'{width}x{height}' for height, width in sorted(found))
         told = f'tells of two sizes, {sizes} (width x height)' if found else 'does not tell the size of its frames'
-        clip = re.match('[A-Za-z0-9-]*', path.stem)[0]
+        clip = re.split('[^A-Za-z0-9-]', path.stem)[0]
         raise FrameReadError(f'{path}: the name of the file {told}; expected one such as {clip}_176x144.yuv or '
                              f'{clip}_qcif.yuv, or the option frame_size: [height, width] of a data set')
     return found.pop()

@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -103,7 +103,7 @@ def read_table(table: bytes) -> dict[bytes, bytes]:
                          f'{footer[-8:].hex() or "nothing"}, expected {MAGIC.to_bytes(8, "little").hex()}')
     handles = Cursor(footer)
     handles.varint(), handles.varint()  # skip the block about the table, which is empty
-    entries = {}
+    entries: dict[bytes, bytes] = {}
     for _, handle in read_block(table, handles.varint(), handles.varint()):
         place = Cursor(handle)
         entries.update(read_block(table, place.varint(), place.varint()))
@@ -112,12 +112,16 @@ def read_table(table: bytes) -> dict[bytes, bytes]:
 
 # ---------------------------------------------------------------- the messages
 
-def read_message(data: bytes) -> dict[int, list[int | bytes]]:
+Message = dict[int, list[Any]]  # by field number: numbers or bytes, as the message defines
+
+
+def read_message(data: bytes) -> Message:
     """Return the values of a Protobuf message by field number; a field may be repeated."""
-    fields: dict[int, list[int | bytes]] = {}
+    fields: Message = {}
     cursor = Cursor(data)
     while cursor:
         number, kind = divmod(cursor.varint(), 8)
+        value: int | bytes
         if kind == VARINT:
             value = cursor.varint()
         elif kind == BYTES:

@@ -168,10 +168,12 @@ def read_ebml_number(file: BinaryIO) -> bytes:
 class _VideoDecoder:
     """An open video file and the number of the frame that it decodes next."""
 
+    _next: int
+
     def __init__(self, path: Path, index: _VideoIndex):
         self.path, self.index = path, index
         self._number_of = {pts: number for number, pts in enumerate(index.pts)}
-        self._container = None
+        self._container: Any = None
         self._to_rgb: RGBConverter | None = None
         self._restart()
 

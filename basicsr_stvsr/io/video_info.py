@@ -61,7 +61,7 @@ class StreamInfo(NamedTuple):
         codec: FFmpeg's name; '' if the stream has none, as attachments.
         language: as tagged, mostly three letters; '' if unknown.
     """
-    index: int
+    index: int  # type: ignore[assignment]  # hides the method of tuples
     type: str
     codec: str
     language: str
@@ -133,7 +133,8 @@ def probe(path: str | Path) -> VideoInfo:
     with open_container(path) as container:
         stream = video_stream(container, path)
         stream.thread_type = 'SLICE'  # the first frame then comes with the first packet
-        packets, frames = [], []
+        packets: list[int | None] = []
+        frames: list[Any] = []
         try:
             for packet in container.demux(stream):
                 if packet.size:
@@ -235,8 +236,9 @@ def check_format(path: Path, frame: 'av.VideoFrame', stream: 'av.VideoStream') -
     pixels = frame.format
     alpha = any(component.is_alpha for component in pixels.components)
     if pixels.has_palette:  # the format always allows alpha; only GIF and PNG pictures use it
-        palette = np.frombuffer(frame.planes[1], np.uint32)
-        alpha = bool((palette[np.unique(np.frombuffer(frame.planes[0], np.uint8))] >> 24 < 255).any())
+        planes: Any = frame.planes  # buffers, but not in the stubs of PyAV
+        palette = np.frombuffer(planes[1], np.uint32)
+        alpha = bool((palette[np.unique(np.frombuffer(planes[0], np.uint8))] >> 24 < 255).any())
     if alpha or stream.metadata.get('alpha_mode') == '1':  # the latter is WebM's; its decoders drop alpha
         raise VideoError(f'{path}: the video has an alpha channel ({pixels.name}), which a restored video cannot keep; '
                          'lay it over a background first')
@@ -271,7 +273,8 @@ def _tagged(number: int, otherwise: int) -> int:
 
 def _orientation(path: Path, frame: 'av.VideoFrame') -> tuple[int, int, int, int]:
     """Return the display matrix of a frame without its scale and shift, see `_ROTATIONS`."""
-    for data in frame.side_data:
+    side_data: Any = frame.side_data  # of objects, but of str in the stubs of PyAV
+    for data in side_data:
         if data.type.name == 'DISPLAYMATRIX':
             a, b, _, c, d = np.frombuffer(data, np.int32)[:5] / 65536
             found = tuple(round(float(number)) for number in (a, b, c, d))

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+import numpy as np
+
 from ..utils.threads import available_cores
 from .frame_folder import FolderSource
 from .frame_source import Source, TimedFrame
@@ -109,7 +111,7 @@ class VideoSource:
         self._threads = max(1, available_cores() // 2) if threads is None else threads
         self._running: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame]:
+    def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame[np.ndarray]]:
         """Decode the video, or the rest of it from a time on.
 
         Args:
@@ -176,7 +178,7 @@ class VideoSource:
                 stream.codec_context.thread_count = threads
                 stream.codec_context.options = DECODER_OPTIONS
                 frames = self._timed(container, stream, target)
-                if target is not None:
+                if target is not None and start is not None:
                     # Frames shown before the first keyframe may need frames that were skipped
                     try:
                         ahead = next((pair for pair in frames if pair[0].key_frame), None)
@@ -314,9 +316,10 @@ def deinterlaced(frames: Iterable['av.VideoFrame']) -> Iterator['av.VideoFrame']
     """
     import av
 
-    graph = failure = None
+    graph: av.filter.Graph | None = None
+    failure: Exception | None = None
 
-    def ready() -> Iterator['av.VideoFrame']:
+    def ready(graph: 'av.filter.Graph') -> Iterator['av.VideoFrame']:
         while True:
             try:
                 yield graph.vpull()
@@ -327,12 +330,12 @@ def deinterlaced(frames: Iterable['av.VideoFrame']) -> Iterator['av.VideoFrame']
         for frame in frames:
             graph = graph or _bwdif(frame)
             graph.vpush(frame)
-            yield from ready()
+            yield from ready(graph)
     except (_Damage, av.error.FFmpegError) as error:
         failure = error
     if graph is not None:
         graph.vpush(None)  # the filter delays a frame until it sees the next one
-        yield from ready()
+        yield from ready(graph)
     if failure is not None:
         raise failure
 
@@ -341,6 +344,7 @@ def _bwdif(first: 'av.VideoFrame') -> 'av.filter.Graph':
     import av.filter
 
     graph = av.filter.Graph()
+    assert first.time_base is not None
     time_base = f'{first.time_base.numerator}/{first.time_base.denominator}'
     source = graph.add('buffer', f'video_size={first.width}x{first.height}:pix_fmt={first.format.name}'
                        f':time_base={time_base}:colorspace={first.colorspace}:range={first.color_range}')

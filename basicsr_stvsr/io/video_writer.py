@@ -149,6 +149,7 @@ class VideoWriter:
         self._num_frames += 1
         frame = self._to_frame(image)
         frame.pts, frame.time_base, frame.duration = pts, self._time_base, self._duration
+        assert self._container is not None, 'closed'
         with self._errors():
             self._container.mux(self._stream.encode(frame))
 
@@ -157,7 +158,7 @@ class VideoWriter:
         if self._container is None:
             return
         with self._errors(), contextlib.closing(self._container):
-            self._container, container = None, self._container
+            container, self._container = self._container, None
             for packet in self._stream.encode():
                 if self._num_frames <= 2:  # x265 reports no valid decoding times for so few
                     packet.dts = packet.pts
@@ -228,7 +229,7 @@ class FolderWriter:
         _, data = cv2.imencode('.png', cv2.cvtColor(_with_bits(image, self.spec.bits), cv2.COLOR_RGB2BGR))
         try:
             part = path.with_name(path.name + '.part')
-            part.write_bytes(data)
+            part.write_bytes(data.data)
             part.replace(path)
         except OSError as error:
             raise VideoError(f'{path}: cannot be written ({error})') from error

@@ -17,7 +17,7 @@ from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..archs.arch_util import at_least_float32
+from ..archs.arch_util import at_least_float32, total
 from ..archs.vgg_features import VGGFeatures
 from ..io.color import TO_YUV
 
@@ -63,8 +63,8 @@ def local_activity(x: Tensor, mode: str = 'activity', window: int = 5, theta: fl
     mean = F.avg_pool2d(padded, window, stride=1)
     # Not E[x^2] - E[x]^2: in bright flat frames its rounding errors, times theta, would dominate.
     h, w = x.shape[-2:]
-    variance = sum((padded[..., top:top + h, left:left + w] - mean).square()
-                   for top in range(window) for left in range(window)).view(x.shape) / window**2
+    variance = total((padded[..., top:top + h, left:left + w] - mean).square()
+                     for top in range(window) for left in range(window)).view(x.shape) / window**2
     activity = theta * variance / (1 + theta * variance)
     return activity if mode == 'activity' else 1 - activity
 
@@ -111,7 +111,8 @@ class SpatiallyAdaptiveLoss(nn.Module):
             raise ValueError(f'eps must be above 0, but is {eps}')
         if reduction not in REDUCTIONS:
             raise ValueError(f'reduction must be one of {", ".join(REDUCTIONS)}, but is {reduction!r}')
-        self.activity = {'mode': 'activity', 'window': 5, 'theta': 500} | (activity or {})
+        defaults: dict[str, Any] = {'mode': 'activity', 'window': 5, 'theta': 500}
+        self.activity = defaults | (activity or {})
         unknown = [name for name in self.activity if name not in ACTIVITY_OPTIONS]
         if unknown:
             raise ValueError(f'activity has no {unknown[0]}; it takes {", ".join(ACTIVITY_OPTIONS)}')
@@ -211,7 +212,8 @@ class SpatiallyAdaptiveFeatureLoss(SpatiallyAdaptiveLoss):
         if self.weights_from == 'vgg':
             weight = at_least_float32(self.vgg(activity, normalize=False))
         else:
-            weight = F.adaptive_avg_pool2d(activity, [side // 4 for side in target.shape[-2:]])
+            height, width = target.shape[-2:]
+            weight = F.adaptive_avg_pool2d(activity, (height // 4, width // 4))
         if self.normalize:  # without any activity, the mean of a batch is 0
             weight = weight / weight.mean().clamp(min=torch.finfo(weight.dtype).tiny)
         return weight

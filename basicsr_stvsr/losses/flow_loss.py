@@ -11,7 +11,7 @@ from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..archs.arch_util import warp
+from ..archs.arch_util import total, warp
 
 
 def total_variation(flow: Tensor) -> Tensor:
@@ -68,14 +68,14 @@ class MultiScaleWarpLoss(nn.Module):
         if not len(flows_ab) == len(flows_ba) == len(self.level_weights):
             raise ValueError(f'{len(self.level_weights)} level weights are given for {len(flows_ab)} and '
                              f'{len(flows_ba)} levels of flow')
-        total = 0
+        losses = []
         for weight, flow_ab, flow_ba in zip(self.level_weights, flows_ab, flows_ba, strict=True):
             factor = a.shape[-1] // flow_ab.shape[-1]
             small_a, small_b = F.avg_pool2d(a, factor), F.avg_pool2d(b, factor)
-            total = total + weight * (
+            losses.append(weight * (
                 warp_loss(small_a, small_b, flow_ab, self.smooth_weight, self.smooth_unit)
-                + warp_loss(small_b, small_a, flow_ba, self.smooth_weight, self.smooth_unit)) / 2
-        return self.loss_weight * total
+                + warp_loss(small_b, small_a, flow_ba, self.smooth_weight, self.smooth_unit)) / 2)
+        return self.loss_weight * total(losses)
 
 
 @LOSS_REGISTRY.register()
@@ -110,7 +110,7 @@ class MiddleFlowLoss(nn.Module):
             terms = [(a, middle, flow_a), (b, middle, flow_b)]
         else:
             terms = [(a, b, flow_a - flow_b), (b, a, flow_b - flow_a)]
-        return self.loss_weight * sum(
+        return self.loss_weight * total(
             warp_loss(image, target, flow, self.smooth_weight, self.smooth_unit) for image, target, flow in terms) / 2
 
 

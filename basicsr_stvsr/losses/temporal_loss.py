@@ -10,6 +10,8 @@ from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..archs.arch_util import total
+
 TD_MODES = ('official', 'paper')
 NUM_LEVELS = 3
 
@@ -30,16 +32,17 @@ def temporal_terms(windows: Tensor, strided: Tensor | None, gt: Tensor, td_mode:
     """
     p, y = windows.unbind(1), gt.unbind(1)
     twice = [(p[w][:, 2], p[w + 1][:, 0]) for w in (0, 1)]  # frames restored by two windows
-    sequence = torch.stack((p[0][:, 0], p[0][:, 1], sum(twice[0]) / 2, p[1][:, 1], sum(twice[1]) / 2, p[2][:, 1],
+    sequence = torch.stack((p[0][:, 0], p[0][:, 1], total(twice[0]) / 2, p[1][:, 1], total(twice[1]) / 2, p[2][:, 1],
                             p[2][:, 2]), dim=1)
     if td_mode == 'official':
         differences = sequence.diff(dim=1)
     else:
         differences = torch.cat([window.diff(dim=1) for window in p], dim=1)
     terms = {
-        'recn': sum(F.mse_loss(p[w], gt[:, 2 * w:2 * w + 3]) for w in range(3)),
-        'tm1': sum(F.mse_loss(one, other) for one, other in twice),
-        'tmm': sum(F.mse_loss((one + other) / 2, true) for (one, other), true in zip(twice, (y[2], y[4]), strict=True)),
+        'recn': total(F.mse_loss(p[w], gt[:, 2 * w:2 * w + 3]) for w in range(3)),
+        'tm1': total(F.mse_loss(one, other) for one, other in twice),
+        'tmm': total(F.mse_loss((one + other) / 2, true)
+                     for (one, other), true in zip(twice, (y[2], y[4]), strict=True)),
         'td1': 6 * F.mse_loss(differences, gt.diff(dim=1)),  # six differences
     }
     if strided is None:

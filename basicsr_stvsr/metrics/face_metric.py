@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -96,12 +96,14 @@ class FaceScores:
     def psnr(self, img: np.ndarray, img2: np.ndarray, *, test_y_channel: bool = False) -> float:
         """Return the PSNR in the boxes of the faces, without alignment, in dB."""
         _check(img, img2)
-        return _mean(calculate_psnr(*pair, 0, test_y_channel=test_y_channel) for pair in self._regions(img, img2))
+        return _mean(calculate_psnr(part, part2, 0, test_y_channel=test_y_channel)
+                     for part, part2 in self._regions(img, img2))
 
     def ssim(self, img: np.ndarray, img2: np.ndarray, *, test_y_channel: bool = False) -> float:
         """Return the SSIM in the boxes of the faces, without alignment, by BasicSR's windows inside the boxes."""
         _check(img, img2)
-        return _mean(calculate_ssim(*pair, 0, test_y_channel=test_y_channel) for pair in self._regions(img, img2))
+        return _mean(calculate_ssim(part, part2, 0, test_y_channel=test_y_channel)
+                     for part, part2 in self._regions(img, img2))
 
     def faces(self, truth: np.ndarray) -> list[Face]:
         """Return the faces of a ground truth frame that count."""
@@ -117,12 +119,13 @@ class FaceScores:
         Raises:
             ValueError: there is no embedder.
         """
-        if self.embedder is None:
+        embedder = self.embedder
+        if embedder is None:
             raise ValueError('identity of faces, and its stability, need an embedder')
         faces = self.faces(truth)
         if not faces:
             return np.zeros((0, 1))
-        return self._embeddings.get((frame, truth), lambda: np.asarray(self.embedder(
+        return self._embeddings.get((frame, truth), lambda: np.asarray(embedder(
             np.stack([align(frame, face.points) for face in faces]))))
 
     def _regions(self, *frames: np.ndarray) -> list[list[np.ndarray]]:
@@ -201,7 +204,7 @@ class _Recent:
 
 
 def _digest(frame: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(frame), person=b'%dx%d' % frame.shape[:2]).digest()
+    return hashlib.blake2b(np.ascontiguousarray(frame).data, person=b'%dx%d' % frame.shape[:2]).digest()
 
 
 def _mean(scores: Iterable[float]) -> float:
@@ -332,15 +335,17 @@ def unusable(options: Mapping[str, Any], *, recognition: bool) -> str | None:
                              if name in options})
     if find_spec('facexlib') is None:
         return "the package facexlib is not installed; pip install 'basicsr_stvsr[face]', or pip install facexlib"
-    files = {scores.detector.path: scores.detector.file}
+    detector = cast(RetinaFaceDetector, scores.detector)
+    embedder = cast(ArcFaceEmbedder, scores.embedder)
+    files = {detector.path: detector.file}
     if recognition:
-        files[scores.embedder.path] = ARCFACE
+        files[embedder.path] = ARCFACE
     for path, file in files.items():
         if not path.is_file():
             return f'{path} does not exist; expected the weights of {file.what}, published as {file.published}'
-    load_detector(scores.detector.path, scores.detector.network)
+    load_detector(detector.path, detector.network)
     if recognition:
-        load_arcface(scores.embedder.path)
+        load_arcface(embedder.path)
     return None
 
 

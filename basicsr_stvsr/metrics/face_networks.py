@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import cv2
 import numpy as np
@@ -65,6 +65,15 @@ DETECTORS: dict[DetectorName, WeightsFile] = {
 ARCFACE = WeightsFile('recognition_arcface_ir_se50.pth', "facexlib's ArcFace (IR-SE-50)")
 
 
+class _RetinaFace(Protocol):
+    """facexlib's network."""
+
+    mean_tensor: Tensor
+    cfg: dict[str, Any]
+
+    def __call__(self, images: Tensor) -> Any: ...
+
+
 class RetinaFaceDetector:
     """Detect the faces of a frame, the most confident first.
 
@@ -97,7 +106,7 @@ class RetinaFaceDetector:
         Raises:
             ModuleNotFoundError, FileNotFoundError, ValueError: see `load_detector`.
         """
-        net = load_detector(self.path, self.network)
+        net = cast(_RetinaFace, load_detector(self.path, self.network))
         height, width = frame.shape[:2]
         boxes, scores, points = (values[0] for values in net(_to_tensor(frame[None]) - net.mean_tensor))
         sure = scores[:, 1] > self.confidence  # the other class is 'no face'
@@ -207,7 +216,7 @@ def _distinct(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
         return []
     corners = boxes.astype(np.float64)
     rectangles = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
-    return list(cv2.dnn.NMSBoxes(rectangles, scores, 0, _OVERLAP))
+    return list(cv2.dnn.NMSBoxes(rectangles, scores, 0, _OVERLAP))  # type: ignore[arg-type]  # takes arrays too
 
 
 def _to_tensor(images: np.ndarray) -> Tensor:  # (N, H, W, 3), uint8 -> (N, 3, H, W), float, 0-255

@@ -97,7 +97,8 @@ def _to_yuv(img: np.ndarray, img2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                          f'and {img2.shape}')
     if img.dtype == img2.dtype == np.uint8:
         # Divide here, in float32: then the levels k / 255 times 255 are exactly k.
-        return tuple(np.float32(convert_frame(frame, 'rgb', 'yuv')) / 255 for frame in (img, img2))
+        yuv, yuv2 = (convert_frame(frame, 'rgb', 'yuv').astype(np.float32) / 255 for frame in (img, img2))
+        return yuv, yuv2
     if not all(frame.dtype in (np.float32, np.float64) for frame in (img, img2)):
         raise ValueError('the metrics of FISR need two frames that are both uint8 (BGR) or both float32 or float64 '
                          f'(YUV, 0-1), but they are {img.dtype} and {img2.dtype}')

@@ -134,8 +134,9 @@ def build_lpips(path: Path, net: Net, sha256: str | None = None) -> nn.Module:
     what = BACKBONES[net].what
     state = read_state_dict(path, what=what, published=BACKBONES[net].published)
     in_name = re.search(r'-([0-9a-f]{8,64})\.pth$', path.name)
-    if sha256 or in_name:
-        check_sha256(path, sha256 or in_name[1], f'the weights of {what}, published as {BACKBONES[net].published}')
+    expected = sha256 or (in_name[1] if in_name else None)
+    if expected:
+        check_sha256(path, expected, f'the weights of {what}, published as {BACKBONES[net].published}')
     # lpips draws random weights, which are replaced below. This must not change the random state of a training, which
     # is restored on resume. Also, torchvision warns about the arguments that lpips passes.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

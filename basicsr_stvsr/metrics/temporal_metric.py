@@ -41,8 +41,9 @@ def calculate_tof(img: np.ndarray, img2: np.ndarray, last_img: np.ndarray, last_
     """
     frames = _checked('calculate_tof', crop_border, last_img, img, last_img2, img2)
     first, second, first2, second2 = (cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames)
-    flow, flow2 = (cv2.calcOpticalFlowFarneback(*pair, None, **_FARNEBACK)
-                   for pair in ((first, second), (first2, second2)))
+    flow, flow2 = (
+        cv2.calcOpticalFlowFarneback(*pair, None, **_FARNEBACK)  # type: ignore[call-overload]  # the stubs lack None
+        for pair in ((first, second), (first2, second2)))
     return float(np.linalg.norm(flow - flow2, axis=-1).mean())
 
 

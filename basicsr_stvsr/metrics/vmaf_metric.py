@@ -55,12 +55,13 @@ def calculate_vmaf(pairs: Iterable[tuple[np.ndarray, np.ndarray]], *, model: str
                    '-']
         process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                    stderr=messages)
+        assert process.stdin is not None
         try:
             for frame in chain([first], stacked):
                 if frame.shape != first.shape:
                     raise ValueError(f'calculate_vmaf needs frames of one size, but one is {frame.shape[0] // 2}x'
                                      f'{frame.shape[1]}, the first one {height}x{width} (h x w)')
-                process.stdin.write(frame)
+                process.stdin.write(frame.data)
             process.stdin.close()
         except BrokenPipeError:
             pass  # its exit code reports the error

@@ -4,7 +4,7 @@ import gc
 import os
 import subprocess
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed as dist
@@ -33,7 +33,7 @@ def on_first_rank(action: Callable[[], T]) -> T:
     """
     if not dist.is_initialized():
         return action()
-    outcome = [None, None]
+    outcome: list[Any] = [None, None]
     if dist.get_rank() == 0:
         try:
             outcome[0] = action()
@@ -49,7 +49,7 @@ def gather(value: T) -> list[T]:
     """Return the values of all ranks on every rank; they must be picklable."""
     if not dist.is_initialized():
         return [value]
-    values = [None] * dist.get_world_size()
+    values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
 

@@ -4,9 +4,13 @@ import os
 import signal
 import threading
 from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 
-def server_context(preload: str) -> multiprocessing.context.BaseContext:
+def server_context(preload: str) -> 'ForkServerContext | SpawnContext':
     """Return a context that starts processes from a clean server, because CUDA does not survive a fork.
 
     Args:
@@ -28,7 +32,9 @@ def ignore_signals() -> None:
 def end_with_parent() -> None:
     """End this process when its parent ends, even if the parent is killed."""
     def watch() -> None:
-        wait([multiprocessing.parent_process().sentinel])
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        wait([parent.sentinel])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

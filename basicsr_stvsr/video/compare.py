@@ -336,7 +336,8 @@ def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: 
     def finish(job: _Job) -> None:
         is_given = not any(frame.is_held for frame in job.shown[:2])
         for curve, scores in zip(curves, job.scores, strict=True):
-            curve.append(*(scores.result() if scores else (math.nan, math.nan)), is_given)
+            psnr, ssim = scores.result() if scores else (math.nan, math.nan)
+            curve.append(psnr, ssim, is_given)
         if job.pictures:
             album.add(_Frame(job.number, [
                 _Picture(f'picture-{i}-{frame.number}', picture.result(), frame.is_held)

@@ -5,7 +5,7 @@ resumes after the last complete segment, with the same result.
 """
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..archs.spec import State, spec_of
-from ..inference.precision import fastest_precision
+from ..inference.precision import Precision, fastest_precision
 from ..inference.tiles import device_of
 from ..inference.windows import Carry
 from ..io.encoding import Encoding, OutputSpec
@@ -101,7 +101,7 @@ class Job:
         """Whether there is interrupted work for `run` to resume."""
         return (self.parts / _STATE).is_file()
 
-    def _begun_precision(self) -> str | None:
+    def _begun_precision(self) -> Precision | None:
         """Return the precision of interrupted work; None if there is none or it is unreadable, which `run` reports."""
         if not self.is_begun:
             return None
@@ -257,7 +257,8 @@ class _State:
     @property
     def frames(self) -> int:
         """Return the number of written frames."""
-        return sum(segment.frames for segment in chain(self.whole.values(), self.under_way.values()))
+        segments: Iterable[Whole | Written] = chain(self.whole.values(), self.under_way.values())
+        return sum(segment.frames for segment in segments)
 
     def add(self, segment: Whole) -> None:
         self.whole[segment.segment] = segment._replace(left=None)
@@ -338,7 +339,7 @@ def save_state(state: State, path: Path) -> None:
 
 
 def load_state(path: Path, net: nn.Module) -> State:
-    return spec_of(net).state(*torch.load(path, map_location=device_of(net), weights_only=True))
+    return spec_of(net).state_of(torch.load(path, map_location=device_of(net), weights_only=True))
 
 
 def clock(time: Fraction) -> str:

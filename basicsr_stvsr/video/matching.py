@@ -55,8 +55,9 @@ class Matcher:
         self.num_frames = clock.info.about_frames
         followers = {i: _Follower(track, clock, may_be_faster=i == 2) for i, track in enumerate(tracks) if i != fast}
         while True:
-            shown = {i: follower.at(clock.time) for i, follower in followers.items()}
-            ended = [i for i, frame in shown.items() if frame is None]
+            found = {i: follower.at(clock.time) for i, follower in followers.items()}
+            shown = {i: frame for i, frame in found.items() if frame is not None}
+            ended = [i for i in found if i not in shown]
             if not ended:
                 shown[fast] = Shown(clock.number, clock.image, False)
                 yield Row(clock.time, [shown[i] for i in range(len(tracks))])

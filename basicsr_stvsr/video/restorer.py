@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -29,6 +29,7 @@ from ..io.frame_source import TimedFrame
 from ..io.pixels import packed, planes_of
 
 AT_CUT = ('previous', 'next')
+Image = TypeVar('Image', np.ndarray, Tensor)
 _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
@@ -99,8 +100,8 @@ class Restorer:
         """Number of previous frames needed to restore a frame exactly, apart from a recurrent state."""
         return CUT_CONTEXT + (self.spec.num_frames or 1)
 
-    def __call__(self, frames: Iterable[TimedFrame], *, carry: Carry | None = None, skip: int = 0,
-                 last_duration: Fraction = Fraction(0)) -> Iterator[TimedFrame]:
+    def __call__(self, frames: Iterable[TimedFrame[Image]], *, carry: Carry | None = None, skip: int = 0,
+                 last_duration: Fraction = Fraction(0)) -> Iterator[TimedFrame[Image]]:
         """Restore a stream.
 
         Args:
@@ -113,19 +114,19 @@ class Restorer:
         Yields:
             the frames, s times as large, of the same type; and the interpolated frames halfway in time.
         """
-        frames = self.scenes(frames)
+        scenes = self.scenes(frames)
         if self.spec.recurrent:
-            frames, skip = islice(frames, skip, None), 0
-        first = next(frames, None)
+            scenes, skip = islice(scenes, skip, None), 0
+        first = next(scenes, None)
         if first is None:
             return
         image, step = first[0].image, self.spec.temporal_scale
         tiles = self.tiles(*size_of(image))
         passing: dict[int, _Passing] = {}  # data of frames in flight, needed when they come out
-        last: tuple[int, np.ndarray] | None = None
-        given = self.give(chain([first], frames), passing)
-        for number, restored in restore_stream(tiles, given, complete=True, carry=carry, clamp=False):
-            restored = like(image, self.to_rgb(restored[0], self.chroma(passing, number)))
+        last: tuple[int, Image] | None = None
+        given = self.give(chain([first], scenes), passing)
+        for number, output in restore_stream(tiles, given, complete=True, carry=carry, clamp=False):
+            restored = like(image, self.to_rgb(output[0], self.chroma(passing, number)))
             if last and number == last[0] + 2 and step == 2 and number > step * skip:  # a cut
                 repeated = last[1] if self.options.at_cut == 'previous' else restored
                 yield TimedFrame(repeated, time_of(passing, number - 1, step))
@@ -134,7 +135,7 @@ class Restorer:
             last = number, restored
             for place in [place for place in passing if place < number // step - 1]:
                 del passing[place]
-        if step == 2 and self.options.even and last[0] >= step * skip:
+        if last and step == 2 and self.options.even and last[0] >= step * skip:
             place = last[0] // 2
             time = passing[place].time
             duration = time - passing[place - 1].time if place else last_duration
@@ -144,12 +145,12 @@ class Restorer:
         """Wrap the network to process frames of a given size in tiles, as set by the options."""
         return Tiles(self.net, self.options.tiling(height, width), dtype=self.dtype, may_halve=True)
 
-    def scenes(self, frames: Iterable[TimedFrame]) -> Iterator[tuple[TimedFrame, bool]]:
+    def scenes(self, frames: Iterable[TimedFrame[Image]]) -> Iterator[tuple[TimedFrame[Image], bool]]:
         """Yield each frame and whether a new scene begins with it."""
         if not self.minds_cuts:
             yield from ((frame, False) for frame in frames)
             return
-        waiting: deque[TimedFrame] = deque()
+        waiting: deque[TimedFrame[Image]] = deque()
 
         def seen() -> Iterator[np.ndarray]:
             for frame in frames:
@@ -159,7 +160,8 @@ class Restorer:
         for _, is_cut in mark_cuts(seen(), threshold=self.options.cut_threshold):
             yield waiting.popleft(), is_cut
 
-    def give(self, frames: Iterable[tuple[TimedFrame, bool]], passing: dict[int, '_Passing']) -> Iterator[StreamFrame]:
+    def give(self, frames: Iterable[tuple[TimedFrame[Image], bool]], passing: dict[int, '_Passing']) -> (
+            Iterator[StreamFrame]):
         """Convert frames to the network's input, with flow if needed."""
         color, last = self.spec.color or 'rgb', None
         for place, ((image, time), begins_scene) in enumerate(frames):
@@ -177,7 +179,8 @@ class Restorer:
         """Return U and V of an output frame for a luma-only network; None for others."""
         place, is_between = divmod(number, self.spec.temporal_scale)
         chroma = passing[place].chroma
-        return (chroma + passing[place + 1].chroma) / 2 if chroma is not None and is_between else chroma
+        following = passing[place + 1].chroma if is_between else None
+        return chroma if chroma is None or following is None else (chroma + following) / 2
 
     def to_rgb(self, restored: Tensor, chroma: Tensor | None) -> Tensor:
         """Convert network output (C, H, W) and low-resolution chroma (2, h, w), if any, to RGB (3, H, W)."""
@@ -214,7 +217,7 @@ def to_tensor(image: np.ndarray | Tensor, device: torch.device) -> Tensor:
     return torch.from_numpy(np.divide(planes_of(image), white, dtype=np.float32)).to(device)
 
 
-def like(image: np.ndarray | Tensor, rgb: Tensor) -> np.ndarray | Tensor:
+def like(image: Image, rgb: Tensor) -> Image:
     """Clamp float RGB (3, H, W) to 0-1, and match the type and memory layout of `image`."""
     if isinstance(image, Tensor):
         return rgb.clamp(0, 1).to(image)
@@ -235,7 +238,7 @@ def bgr_bytes(image: np.ndarray | Tensor) -> np.ndarray:
     return bgr if bgr.dtype == np.uint8 else (bgr >> 8).astype(np.uint8)
 
 
-def check_frames(frames: Iterable[np.ndarray | Tensor]) -> Iterator[np.ndarray | Tensor]:
+def check_frames(frames: Iterable[Image]) -> Iterator[Image]:
     """Yield frames after checking that `restore` supports them.
 
     Raises:
@@ -243,14 +246,13 @@ def check_frames(frames: Iterable[np.ndarray | Tensor]) -> Iterator[np.ndarray |
     """
     first = None
     for number, frame in enumerate(frames):
-        is_tensor = isinstance(frame, Tensor)
-        fits = (frame.ndim == 3 and frame.shape[0] == 3 and frame.is_floating_point() if is_tensor else
+        fits = (frame.ndim == 3 and frame.shape[0] == 3 and frame.is_floating_point() if isinstance(frame, Tensor) else
                 isinstance(frame, np.ndarray) and frame.dtype in _WHITE and frame.ndim == 3 and frame.shape[2] == 3)
         seen = f'{frame.dtype} {tuple(frame.shape)}' if hasattr(frame, 'shape') else type(frame).__name__
         if not fits:
             raise ValueError('frames are arrays (H, W, 3), RGB, uint8 or uint16, or tensors (3, H, W), float, 0-1, but '
                              f'frame {number} is {seen}')
-        if first is None and is_tensor and float(frame.max()) > 1.5:  # filters may overshoot 1 a little
+        if first is None and isinstance(frame, Tensor) and float(frame.max()) > 1.5:  # filters may overshoot 1 a little
             raise ValueError(f'tensors are of levels 0-1, but frame {number} has some of {float(frame.max()):g}')
         first = first or seen
         if seen != first:

@@ -3,7 +3,6 @@
 The start of a segment depends on some frames before it, or on all of them for a recurrent network. A segment restored
 separately therefore equals the same segment of a continuous run.
 """
-import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -11,9 +10,11 @@ from contextlib import suppress
 from fractions import Fraction
 from itertools import chain, count, islice
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -168,7 +169,7 @@ class _Encoder:
     def begin(self, segment: int) -> None:
         self._calls(self._open, segment)
 
-    def write(self, frame: TimedFrame) -> None:
+    def write(self, frame: TimedFrame[np.ndarray]) -> None:
         self._calls(self._write, frame)
         self._tell_ended()
 
@@ -178,11 +179,13 @@ class _Encoder:
     def _open(self, segment: int) -> None:
         self._writer = self.open_writer(segment)
 
-    def _write(self, frame: TimedFrame) -> None:
+    def _write(self, frame: TimedFrame[np.ndarray]) -> None:
+        assert self._writer is not None
         self._writer.write(*frame)
 
     def _close(self) -> None:
         writer, self._writer = self._writer, None
+        assert writer is not None
         writer.close()
 
     def _keep(self) -> None:
@@ -198,9 +201,9 @@ class _Encoder:
     def __enter__(self) -> '_Encoder':
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
         try:
-            self._calls.__exit__(*exc_info)
+            self._calls.__exit__(exc_type, *exc_info)
         finally:
             self._tell_ended()
 
@@ -226,7 +229,7 @@ class _Given:
         self._next = number - len(known)  # number of the next frame
         self._times: deque[Fraction] = deque(maxlen=_REMEMBERED)  # of the last frames
 
-    def __iter__(self) -> Iterator[TimedFrame]:
+    def __iter__(self) -> Iterator[TimedFrame[np.ndarray]]:
         try:
             for frame in ahead(self.source.frames(self.start), DECODED_AHEAD):
                 self._times.append(frame.time)
@@ -270,10 +273,10 @@ def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Modu
 
 
 def _start(segments: Segments, builders: Sequence[Callable[[], nn.Module]], options: RestoreOptions) -> (
-        dict[Connection, multiprocessing.Process]):
+        dict[Connection, BaseProcess]):
     context = server_context(__name__)
     threads = max(1, torch.get_num_threads() // len(builders))
-    processes = {}
+    processes: dict[Connection, BaseProcess] = {}
     for build in builders:
         connection, other = context.Pipe()
         process = context.Process(target=_work, args=(other, segments, build, options, threads), daemon=True)
@@ -283,10 +286,11 @@ def _start(segments: Segments, builders: Sequence[Callable[[], nn.Module]], opti
     return processes
 
 
-def _share(processes: dict[Connection, multiprocessing.Process], starts: Iterator[Start],
+def _share(processes: dict[Connection, BaseProcess], starts: Iterator[Start],
            tell: Callable[[Written | Whole], None]) -> None:
     """Give each segment to the next idle process."""
-    idle, failures = list(processes), {}
+    idle = list(processes)
+    failures: dict[int, Exception] = {}
     last = -1
 
     def next_start() -> Start | None:
@@ -307,7 +311,7 @@ def _share(processes: dict[Connection, multiprocessing.Process], starts: Iterato
             busy[connection] = start.segment
         if not busy:
             break
-        for connection in wait(list(busy)):
+        for connection in cast(list[Connection], wait(list(busy))):
             try:
                 event = connection.recv()
             except EOFError:
@@ -336,10 +340,10 @@ def _work(connection: Connection, segments: Segments, build: Callable[[], nn.Mod
     with suppress(EOFError, ConnectionError):  # the other side has ended
         while True:
             start = connection.recv()
+            outcome: Exception | None = None
             try:
                 restorer = restorer or Restorer(build(), options)
                 segments.run(restorer, start, connection.send, start.segment + 1)
-                outcome = None
             except ConnectionError:
                 raise
             except VideoError as error:

@@ -53,7 +53,7 @@ def seconds_per_frame(restorer: Restorer, height: int, width: int) -> float:
     asked: list[float] = []
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
-    def frames() -> Iterator[TimedFrame]:
+    def frames() -> Iterator[TimedFrame[np.ndarray]]:
         for number in range(num_frames):
             asked.append(now(restorer.device))
             yield TimedFrame(np.roll(image, number, axis=1), Fraction(number))

@@ -2,7 +2,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ..io.frame_source import TimedFrame
 from ..video.restorer import RestoreOptions, Restorer, check_frames
 from . import table
+
+Image = TypeVar('Image', np.ndarray, Tensor)
 
 
 def list_models() -> list[str]:
@@ -43,8 +45,8 @@ def load_network(model: str | Mapping[str, Any], weights: str | Path | None = No
     return table.load(model, device)
 
 
-def restore(frames: Iterable[np.ndarray | Tensor], model: str | nn.Module, *, options: RestoreOptions | None = None,
-            device: str | torch.device | None = None) -> Iterator[np.ndarray | Tensor]:
+def restore(frames: Iterable[Image], model: str | nn.Module, *, options: RestoreOptions | None = None,
+            device: str | torch.device | None = None) -> Iterator[Image]:
     """Restore frames as a stream, holding only as many frames as the network needs at once.
 
     Args:

@@ -24,8 +24,8 @@ from basicsr_stvsr.zoo import load
 net = load('fstrn-small')
 ```
 
-They are small and were trained on a CPU for 47 minutes to 3¼ hours. The networks of the papers' size are not trained yet.
-The [model card](../basicsr_stvsr/weights/README.md) says what each model is good for, and where it fails.
+They are small and were trained on a CPU for 47 minutes to 3¼ hours. The networks of the papers' size are not trained
+yet. The [model card](../basicsr_stvsr/weights/README.md) says what each model is good for, and where it fails.
 [Small networks](small_networks.md) compares them. GFLOPs are those that
 [mmengine counts](openmmlab.md#flops-and-parameters) for one window of 64x64 frames.
 '''

@@ -4,13 +4,13 @@ mmengine counts a multiplication with its addition as one FLOP. It counts convol
 bilinear resizing and sampling along a flow (four per value). It ignores activations, sums, products, bicubic resizing,
 pooling and custom operators of this package, such as MBNet's pixel-adaptive convolution.
 """
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from mmengine.analysis import FlopAnalyzer, parameter_count
 from torch import Tensor, nn
 
-from ..archs.spec import spec_of
+from ..archs.spec import Network, spec_of
 from .info import MEASURED_SIZE, measured_frames
 
 
@@ -50,4 +50,6 @@ def inputs_of(net: nn.Module, size: tuple[int, int]) -> tuple[Tensor, ...]:
     spec = spec_of(net)
     num_frames = measured_frames(spec)
     lq = torch.zeros(1, num_frames, spec.num_channels, *size)
-    return net.inputs(lq, torch.zeros(1, num_frames - 1, 2, 2, *size)) if spec.needs_flow else (lq,)
+    if not spec.needs_flow:
+        return (lq,)
+    return cast(Network, net).inputs(lq, torch.zeros(1, num_frames - 1, 2, 2, *size))

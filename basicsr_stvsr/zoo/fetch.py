@@ -85,7 +85,7 @@ def source_of(entry: Entry) -> str:
             raise ValueError(f'STVSR_ZOO must name a folder of weights, but {mirror} is none')
         if (folder / entry.weights).is_file():
             return (folder / entry.weights).as_uri()
-    if urlsplit(entry.url).scheme not in ('http', 'https', 'file'):
+    if entry.url is None or urlsplit(entry.url).scheme not in ('http', 'https', 'file'):
         raise ValueError(f'{entry.url}: the address must begin with http://, https:// or file://')
     return entry.url
 

@@ -237,7 +237,8 @@ def read_results(paths: Iterable[Path], network: Mapping[str, Any], hashes: Coll
         FileNotFoundError: a file does not exist.
         ValueError: a file is no result, has no PSNR, or belongs to another network.
     """
-    scores, tests = [], {}
+    scores: list[Score] = []
+    tests: dict[str, None] = {}  # used as an ordered set
     for path in paths:
         try:
             result = json.loads(path.read_text(encoding='utf-8'))
@@ -255,7 +256,7 @@ def read_results(paths: Iterable[Path], network: Mapping[str, Any], hashes: Coll
             raise ValueError(f'{path} was measured of {result.get("model")!r}, whose network or weights are not those '
                              'of the checkpoint')
         scores += found
-        tests[test] = None  # used as an ordered set
+        tests[test] = None
     return tuple(scores), '; '.join(tests) or None
 
 
@@ -284,8 +285,9 @@ def scores_of(test_set: str, average: Mapping[str, Mapping[str, float | None]],
         for group, psnr in groups.items():
             if psnr is None or group == 'vsr' and 'vfi' not in groups:  # PSNR of equal frames; or all are given
                 continue
+            matching = ssim.get(group)
             yield Score(test_set, color_of_metric(options), group, round(psnr, 3),
-                        round(ssim[group], 4) if ssim.get(group) is not None else None)
+                        round(matching, 4) if matching is not None else None)
 
 
 def color_of_metric(options: Mapping[str, Any]) -> str:
