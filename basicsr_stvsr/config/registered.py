@@ -105,7 +105,7 @@ def as_in_yaml(annotation: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         return typing.Union[tuple(map(as_in_yaml, arguments))]  # noqa: UP007  (of a number of types known at run time)
     if origin is tuple:
-        return Annotated[tuple[tuple(map(as_in_yaml, arguments))], Strict(False)]  # type: ignore[misc]  # as above
+        return Annotated[tuple[tuple(map(as_in_yaml, arguments))], Strict(False)]  # type: ignore[misc]  # types known at run time
     return annotation
 
 

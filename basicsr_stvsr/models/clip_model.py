@@ -309,7 +309,7 @@ class ClipModel(SRModel):
                              f'left out, but {type(net).__name__} makes none between two others; set temporal_scale: 1')
         if not hasattr(dataset, 'num_input_frames'):  # BasicSR's lack it
             return
-        dataset = cast(STVSRTestDataset, dataset)
+        dataset = cast('STVSRTestDataset', dataset)
         val_opt = self.opt.get('val') or {}
         if val_opt.get('frames'):
             saved = self.saved_of(dataset)
