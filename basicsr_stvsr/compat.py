@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -66,8 +66,10 @@ class _DeferredPackage(ModuleType):
 
     def run(self) -> None:
         apply()
-        self.__class__ = ModuleType
-        self.__spec__.loader.exec_module(self)
+        self.__class__ = ModuleType  # type: ignore[assignment]  # it becomes an ordinary module
+        spec = self.__spec__
+        assert spec is not None and spec.loader is not None  # see `_defer`
+        spec.loader.exec_module(self)
 
 
 def defer_basicsr() -> None:
@@ -85,10 +87,12 @@ def defer_basicsr() -> None:
 
 
 def _defer(name: str, path: Sequence[str] | None) -> _DeferredPackage:
-    package = module_from_spec(PathFinder.find_spec(name, path))
+    spec = PathFinder.find_spec(name, path)
+    assert spec is not None, f'{name} is not installed'
+    package = module_from_spec(spec)
     package.__class__ = _DeferredPackage
     sys.modules[name] = package
-    return package
+    return cast(_DeferredPackage, package)
 
 
 def import_basicsr() -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from os import path as osp
+from typing import cast
 
 import torch
 from basicsr.data import build_dataloader, build_dataset
@@ -15,9 +16,10 @@ from torch.utils.data import DataLoader
 
 from .config.loading import user_errors
 from .config.run_options import RunOptions, read_command, start_run
+from .data.sampling import BuiltDataset
 from .models.stvsr_model import STVSRModel
 from .training.log_file import details_to_file, log_to_file, open_log_file
-from .training.run_summary import summarize_test
+from .training.run_summary import name_of, summarize_test
 from .utils.cpu_memory import keep_freed_memory
 from .utils.distributed import leave_dist
 
@@ -55,7 +57,7 @@ def score(model: BaseModel, loaders: list[DataLoader]) -> None:
     """Score all test sets, and write the results."""
     opt = model.opt
     for loader in loaders:
-        get_root_logger().info(f'Testing {loader.dataset.opt["name"]}...')
+        get_root_logger().info(f'Testing {name_of(cast(BuiltDataset, loader.dataset))}...')
         model.validation(loader, current_iter=opt['name'], tb_logger=None, save_img=opt['val'].get('save_img', False))
     if isinstance(model, STVSRModel):
         model.scorer.close()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from os import path as osp
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from basicsr.data import build_dataloader, build_dataset
@@ -20,11 +20,11 @@ from basicsr.models.base_model import BaseModel
 from basicsr.train import init_tb_loggers
 from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_dirs, mkdir_and_rename
 from basicsr.utils.options import dict2str
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from .config.loading import user_errors
 from .config.run_options import RunOptions, read_command, save_options, start_run
-from .data.sampling import SampleStream
+from .data.sampling import BuiltDataset, SampleStream
 from .models.batch import NonFiniteError
 from .models.stvsr_model import STVSRModel
 from .training.loader import make_train_loader, num_shares, open_batches
@@ -69,6 +69,9 @@ class StopRequest:
 class Position:
     """Progress of a training, in optimiser steps and in samples of all processes together."""
 
+    iter: int
+    samples: int
+
     def __init__(self, opt: dict[str, Any], batches: SampleStream, resume_state: dict[str, Any] | None):
         self.iter, self.samples = (resume_state['iter'], resume_state['samples']) if resume_state else (0, 0)
         self.batches = batches
@@ -87,7 +90,7 @@ class Position:
 
 # ---------------------------------------------------------------- setup
 
-def open_data(opt: dict[str, Any]) -> tuple[Dataset, list[DataLoader]]:
+def open_data(opt: dict[str, Any]) -> tuple[BuiltDataset, list[DataLoader]]:
     """Return the training set, and loaders of the validation sets."""
     train_set, val_loaders = None, []
     for name, dataset_opt in opt['datasets'].items():
@@ -110,7 +113,7 @@ def make_folders(opt: dict[str, Any], run: RunOptions, is_new: bool) -> None:
         make_exp_dirs(opt)
         if opt['logger'].get('use_tb_logger') and 'debug' not in opt['name']:
             mkdir_and_rename(osp.join(opt['root_path'], 'tb_logger', opt['name']))
-    if run.file:
+    if run.file and text is not None:
         (folder / run.file.name).write_text(text)
     save_options(run, folder / 'options.yml')
 
@@ -233,11 +236,11 @@ def prepare(run: RunOptions) -> Prepared | None:
         train_set, val_loaders = open_data(opt)
         model = build_model(opt)
         if isinstance(model, STVSRModel):
-            model.check_data(train_set, [loader.dataset for loader in val_loaders])
+            model.check_data(train_set, [cast(BuiltDataset, loader.dataset) for loader in val_loaders])
         if resume_state:
             take_over(opt, model, resume_state)
         loader = make_train_loader(opt, train_set, start=resume_state['samples'] if resume_state else 0)
-        position = Position(opt, loader.batch_sampler, resume_state)
+        position = Position(opt, cast(SampleStream, loader.batch_sampler), resume_state)
         if run.check:
             with open_batches(loader, opt) as batches:
                 check(opt, model, batches, position)

@@ -18,7 +18,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     model_validator,
 )
-from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, ValidationError
+from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, ValidationError
 
 
 def whole_number(value: Any) -> Any:
@@ -40,7 +40,7 @@ ALLOWED = {
     'too_short': 'a list of at least {min_length}', 'too_long': 'a list of at most {max_length}',
     'missing': 'a list with more entries',
 }
-Problem = dict[str, Any]  # in the form that ValidationError.from_exception_data takes
+Problem = InitErrorDetails
 
 
 class Block(BaseModel):
@@ -118,7 +118,7 @@ class Block(BaseModel):
         They are read from the source on demand. pydantic's own `use_attribute_docstrings` reads them on import, and
         takes a sixth of the time that importing the whole package takes.
         """
-        found = {}
+        found: dict[str, str] = {}
         for block in reversed(cls.__mro__):
             if issubclass(block, Block):
                 found |= texts_in(block)
@@ -147,18 +147,21 @@ def texts_in(block: type) -> dict[str, str]:
     except (OSError, TypeError):  # defined in an interpreter
         return {}
     [statement] = ast.parse(textwrap.dedent(source)).body
+    assert isinstance(statement, ast.ClassDef)
     return {field.target.id: inspect.cleandoc(text.value.value) for field, text in pairwise(statement.body)
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)}
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+            and isinstance(text.value.value, str)}
 
 
 def problem(text: str, *path: str | int) -> Problem:
     """Return an error at a place in a block. The text follows the path: 'train.lr' + 'must be ...'."""
-    return {'type': PydanticCustomError('problem', '{text}', {'text': text}), 'loc': path, 'input': None}
+    return {'type': refuse(text), 'loc': path, 'input': None}
 
 
 def refuse(text: str) -> PydanticCustomError:
     """Return an error for the validator of a field to raise. The text follows the field's path, as in `problem`."""
-    return problem(text)['type']
+    return PydanticCustomError('problem', '{text}', {'text': text})
 
 
 def refuse_field(name: str, text: str) -> ValidationError:
@@ -182,7 +185,7 @@ def place_of(details: ErrorDetails, given: Any) -> tuple[str | int, ...]:
     """Return the part of an error's path that exists in the options; pydantic appends the union's alternative."""
     if details['type'] == 'problem':
         return details['loc']
-    place = ()
+    place: tuple[str | int, ...] = ()
     for key in details['loc']:
         try:
             given = given[key]

@@ -93,8 +93,9 @@ def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
         net = network_without_weights(options.network_g)
         if net is None:
             return
-        if net.spec.scale != options.scale:
-            yield f'network_g.scale is {net.spec.scale}, but scale is {options.scale}'
+        spec: Any = net.spec  # a NetSpec
+        if spec.scale != options.scale:
+            yield f'network_g.scale is {spec.scale}, but scale is {options.scale}'
         if options.train:
             options.train.check_network(net)
     except PydanticCustomError as error:

@@ -102,11 +102,11 @@ def by_type(kind: Registered, definitions: dict[str, Any]) -> dict[str, Any]:
     blocks = {
         name: kind.block(target) for name, target in sorted(kind.known().items())
         if is_from(target, 'basicsr_stvsr', 'torch') or is_from(target, 'basicsr') and kind.what != 'network'}
-    blocks = {name: schema_of(block, definitions) for name, block in blocks.items() if block}
+    schemas = {name: schema_of(block, definitions) for name, block in blocks.items() if block}
     return {
         'type': 'object',
-        'properties': {'type': {'anyOf': [{'enum': list(blocks)}, {'type': 'string'}]}},
-        'allOf': [when('type', name, block) for name, block in blocks.items()]}
+        'properties': {'type': {'anyOf': [{'enum': list(schemas)}, {'type': 'string'}]}},
+        'allOf': [when('type', name, schema) for name, schema in schemas.items()]}
 
 
 def when(key: str, value: str, then: dict[str, Any]) -> dict[str, Any]:
@@ -117,12 +117,13 @@ def when(key: str, value: str, then: dict[str, Any]) -> dict[str, Any]:
 
 def reference() -> str:
     """Return all option blocks as Markdown. A block that extends others lists only its additional keys."""
-    datasets = [dataset.options for dataset in own(DATASET_REGISTRY).values()]
+    datasets: list[type[Block]] = [dataset.options for dataset in own(DATASET_REGISTRY).values()]
     inner = [block for dataset in datasets for field in dataset.model_fields.values()
              for block in blocks_in(field.annotation)]
     parts = [part for block in [*datasets, *inner] for part in parts_of(block)]
-    blocks = [Options, *parts, PathOptions, TrainOptions, *models().values(), MultiStepOptions, CosineOptions,
-              ValOptions, TileOptions, LoggerOptions, WandbOptions, DistOptions]
+    blocks: list[type[Block]] = [
+        Options, *parts, PathOptions, TrainOptions, *models().values(), MultiStepOptions, CosineOptions,
+        ValOptions, TileOptions, LoggerOptions, WandbOptions, DistOptions]
     sections = [table(block, blocks) for block in dict.fromkeys(blocks)]
     sections += [signatures('Degradations', DEGRADATIONS, {'scale'})]
     sections += [table(block, []) for target in DEGRADATIONS.values() for block in blocks_of(target)]
@@ -153,7 +154,7 @@ def table(block: type[Block], listed: list[type[Block]]) -> Iterator[str]:
 
 def heading(block: type[Block]) -> tuple[str, str]:
     """Return the title and the description of a block, from its docstring."""
-    title, _, rest = one_line(block.__doc__.partition('\n\n')[0]).partition(': ')
+    title, _, rest = one_line((block.__doc__ or '').partition('\n\n')[0]).partition(': ')
     return title, rest
 
 
@@ -183,7 +184,7 @@ def value_of(schema: dict[str, Any]) -> str:
         return f'block of: {value_of(schema["additionalProperties"])}'
     words = {'boolean': 'true, false', 'integer': 'whole number', 'number': 'number', 'string': 'text'}
     limits = {'minimum': '>=', 'exclusiveMinimum': '>', 'maximum': '<=', 'exclusiveMaximum': '<'}
-    return ' '.join([words.get(schema.get('type'), 'block'),
+    return ' '.join([words.get(schema.get('type', ''), 'block'),
                      *(f'{sign} {schema[limit]:g}' for limit, sign in limits.items() if limit in schema)])
 
 

@@ -131,7 +131,7 @@ def merge_options(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, An
     """Merge `changes` into `base`, block by block. Lists, and blocks of another `type`, replace the old ones."""
     merged = dict(base)
     for name, value in changes.items():
-        old = merged.get(name)
+        old: Any = merged.get(name)
         same_kind = isinstance(old, dict) and isinstance(value, dict) and value.get('type') in (None, old.get('type'))
         merged[name] = merge_options(old, value) if same_kind else value
     return merged

@@ -2,7 +2,7 @@
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import torch
 from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
@@ -18,11 +18,12 @@ from pydantic import (
 from pydantic_core import ValidationError
 from torch import nn
 
-from .block import Block, Count, Positive, problem, refuse, refuse_field, shown, whole_number
+from .block import Block, Count, Positive, Problem, problem, refuse, refuse_field, shown, whole_number
 from .registered import Dataset, Loss, Metric, Network, Optimizer, Registered, entries, find
 
 # How to merge the copies of a frame that overlapping windows produce; see `inference.windows`
-OVERLAP_RULES = ('first', 'last', 'middle', 'mean', 'all')
+OverlapRule = Literal['first', 'last', 'middle', 'mean', 'all']
+OVERLAP_RULES = get_args(OverlapRule)
 
 # ---------------------------------------------------------------- train
 
@@ -153,7 +154,8 @@ class TrainOptions(Block):
 
         Subclasses may add checks.
         """
-        if net.spec.needs_flow != self.gives_flow:
+        spec: Any = net.spec  # a NetSpec
+        if spec.needs_flow != self.gives_flow:
             problem = 'does not take the flow that this model gives it' if self.gives_flow else (
                 'needs the flow between LR frames: set model_type to one that gives it, such as FISRModel')
             raise ValueError(f'network_g.type: {type(net).__name__} {problem}')
@@ -256,7 +258,7 @@ class ValOptions(Block):
     """Suffix of the names of saved frames; default: the name of the run."""
     pbar: bool = False
     """Whether to show a progress bar."""
-    overlap: Literal[OVERLAP_RULES] | None = None
+    overlap: OverlapRule | None = None
     """How to score a frame that overlapping windows produce more than once. first, last: that copy; middle: the copy
     nearest the middle of its window; mean: their average; all: every copy, that is by triplets. Default: the network's
     rule, usually first; last for FISR, middle for FSTRN."""
@@ -375,7 +377,7 @@ class BasicSROptions(Block):
     @classmethod
     def check_foreign(cls, datasets: dict[str, Any]) -> dict[str, Any]:
         """Check the data sets that state no options. `Dataset` checks those of this package."""
-        problems = []
+        problems: list[Problem] = []
         for name, dataset in datasets.items():
             if dataset and not hasattr(find(entries(DATASET_REGISTRY), dataset['type'], 'data set'), 'options'):
                 try:

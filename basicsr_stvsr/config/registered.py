@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Registry
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, Strict, TypeAdapter, create_model
+from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict, TypeAdapter, create_model
 from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core_schema
 from torch import nn
 
@@ -68,8 +68,8 @@ def arguments_of(target: Callable, given: frozenset[str] = frozenset(), needed: 
         parameters = inspect.signature(target, eval_str=True).parameters.values()
     except NameError:  # annotations that only a type checker can resolve
         parameters = inspect.signature(target).parameters.values()
-    fields = {'type': (str, ...), **{name: (kind | None, None) for name, kind in also.items()}}
-    config = {}
+    fields: dict[str, Any] = {'type': (str, ...), **{name: (kind | None, None) for name, kind in also.items()}}
+    config: ConfigDict = {}
     for parameter in parameters:
         if parameter.kind == parameter.VAR_KEYWORD and not is_from(target, 'basicsr'):  # BasicSR's hide mistakes
             config = {'extra': 'allow'}
@@ -105,7 +105,7 @@ def as_in_yaml(annotation: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         return typing.Union[tuple(map(as_in_yaml, arguments))]  # noqa: UP007  (of a number of types known at run time)
     if origin is tuple:
-        return Annotated[tuple[tuple(map(as_in_yaml, arguments))], Strict(False)]
+        return Annotated[tuple[tuple(map(as_in_yaml, arguments))], Strict(False)]  # type: ignore[misc]  # types known at run time
     return annotation
 
 
@@ -140,8 +140,9 @@ class Registered:
         checked = block.model_validate(options)
         if block.null_is_absent:
             options = checked.complete()
-        if self.trial:
-            try_out(lambda: self.trial(target, {name: value for name, value in options.items() if name != 'type'}))
+        trial = self.trial
+        if trial:
+            try_out(lambda: trial(target, {name: value for name, value in options.items() if name != 'type'}))
         return options
 
     def read(self, options: Any, prefix: str = '') -> dict[str, Any]:
@@ -174,7 +175,7 @@ def try_out(build: Callable[[], Any]) -> Any:
         return None
 
 
-def entries(registry: Registry) -> dict[str, Callable]:
+def entries(registry: Registry) -> dict[str, Any]:
     return dict(iter(registry))
 
 

@@ -66,6 +66,9 @@ class _ClipDataset(SampleDataset):
     """
 
     options: type[ClipOptions]
+    settings: ClipOptions
+    degradation: Degradation | VideoDegradation | None  # None where LR frames are stored
+    _frames: 'dict[str, ClipFrames]'  # of a test set
     gt: FrameReader | None = None
     lq: FrameReader | None = None
     lq_sharp: PairedReader | None = None
@@ -76,14 +79,14 @@ class _ClipDataset(SampleDataset):
         self._check_paths()
         names = self._names_in_meta_info()
         if self.settings.dataroot_gt:
-            self.gt = self._open('dataroot_gt', names, self.settings.frame_size)
+            reader = self.gt = self._open('dataroot_gt', names, self.settings.frame_size)
         else:
-            self.lq = self._open('dataroot_lq', names, self.settings.frame_size)
-        self.clips = self._filtered((self.gt or self.lq).clips)
+            reader = self.lq = self._open('dataroot_lq', names, self.settings.frame_size)
+        self.clips = self._filtered(reader.clips)
         if self.gt:
-            self.lq = self._open_paired('dataroot_lq', names, self.scale)
-            self.lq_sharp = self._open_paired('dataroot_lq_sharp', names, self.scale)
-            self.blurred = self._open_paired('dataroot_blurred', names, 1)
+            self.lq = self._open_paired('dataroot_lq', self.gt, names, self.scale)
+            self.lq_sharp = self._open_paired('dataroot_lq_sharp', self.gt, names, self.scale)
+            self.blurred = self._open_paired('dataroot_blurred', self.gt, names, 1)
         self._paired = [reader for reader in (self.lq, self.lq_sharp, self.blurred) if isinstance(reader, PairedReader)]
 
     def frame_names(self, clip: str) -> list[str]:
@@ -92,8 +95,9 @@ class _ClipDataset(SampleDataset):
         if self.gt is None and self.temporal_scale == 1:
             return self._lq_names(clip, frames.lq)
         names = [f'{i:08d}' for i in range(frames.num_out)]
-        for i, number in enumerate(frames.gt):
-            names[number] = self.gt.frame_name(clip, i)
+        if self.gt is not None:
+            for i, number in enumerate(frames.gt):
+                names[number] = self.gt.frame_name(clip, i)
         return names
 
     def true_frames(self, clip: str) -> range:
@@ -109,7 +113,7 @@ class _ClipDataset(SampleDataset):
         try:
             return open_color_reader(
                 self._path(option), self.settings.stored_color, self._read_color, clips=clips,
-                frame_size=frame_size and tuple(frame_size))
+                frame_size=(frame_size[0], frame_size[1]) if frame_size else None)
         except ValueError as error:
             raise ValueError(f'{self._where}: stored_color: {error}') from None
 
@@ -146,19 +150,28 @@ class _ClipDataset(SampleDataset):
                              f'(the first is {names[0]!r})' if names else f'{self._where}: no clips')
         return kept
 
-    def _open_paired(self, option: str, clips: Sequence[str] | None, ratio: int) -> PairedReader | None:
+    def _open_paired(self, option: str, gt: FrameReader, clips: Sequence[str] | None, ratio: int
+                     ) -> PairedReader | None:
         """Open another version of the ground truth, `ratio` times smaller; return None where the options name none."""
         if not getattr(self.settings, option, None):
             return None
         reader = self._open(option, clips, None)
         with self._told_where():
-            return PairedReader(reader, self.gt, self.clips, ratio=ratio, option=option)
+            return PairedReader(reader, gt, self.clips, ratio=ratio, option=option)
 
     def _lq_source(self, blur_margin: int) -> CropSource:
         """Return the source of LR frames."""
         if self.settings.motion_blur:
+            assert self.degradation is not None  # motion_blur excludes dataroot_lq
             return degraded(MotionBlurred(self.settings.motion_blur, blur_margin), self.degradation)
-        return self._source(self.lq or self.blurred or self.gt, self.degradation)
+        return self._source(self.blurred or self._lq_reader, self.degradation)
+
+    @property
+    def _lq_reader(self) -> FrameReader:
+        """Stored LR frames, or else the ground truth that they are made from."""
+        reader = self.lq or self.gt
+        assert reader is not None  # the options name one of them
+        return reader
 
     def _source(self, reader: FrameReader, degradation: Degradation | VideoDegradation | None) -> CropSource:
         """Return a source of LR frames: stored in a reader, or made from its HR frames."""
@@ -173,24 +186,26 @@ class _ClipDataset(SampleDataset):
         if self.gt is None:
             return {}
         numbers = numbers[::-1] if numbers.step < 0 else numbers  # videos are decoded forward
+        wanted: Sequence[int] = numbers
         if self.settings.motion_blur:
             around = (numbers[0] - numbers.step, *numbers, numbers[-1] + numbers.step)
-            numbers = [number for number in around if 0 <= number < self.gt.num_frames(clip)]
-        return {number: self.gt.frame(clip, number) for number in numbers}
+            wanted = [number for number in around if 0 <= number < self.gt.num_frames(clip)]
+        return {number: self.gt.frame(clip, number) for number in wanted}
 
     def _lq_size(self, clip: str) -> tuple[int, int]:
         """Return height and width of a clip's LR frames."""
         if self.gt is None:
-            return self.lq.frame_size(clip)
+            return self._lq_reader.frame_size(clip)
         height, width = self.gt.frame_size(clip)
         return height // self.scale, width // self.scale
 
     def _lq_names(self, clip: str, indices: Sequence[int]) -> list[str]:
         """Return the names of LR frames. Frames that are not stored have the names of their GT frames."""
-        return [(self.lq or self.gt).frame_name(clip, i) for i in indices]
+        return [self._lq_reader.frame_name(clip, i) for i in indices]
 
     def _read_lq_flows(self, clip: str, indices: Sequence[int], size: tuple[int, int]) -> list[np.ndarray]:
         """Read stored flows between LR frames, by the names of these in their files."""
+        assert self.lq_flow is not None
         stored_name = self.lq.stored_name[clip] if isinstance(self.lq, PairedReader) else clip
         return self.lq_flow.read(stored_name, self._lq_names(clip, indices), size)
 
@@ -216,6 +231,8 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
     """
 
     options = ClipTrainOptions
+    settings: ClipTrainOptions
+    gt: FrameReader
 
     def __init__(self, opt: dict):
         super().__init__(opt)
@@ -296,7 +313,7 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
         clips = [self.clips[number] for number in np.unique(self._windows[:, 0])]
         # Decode a frame of a few clips only: one frame of every clip would take minutes for a large set.
         sizes = [self.gt.frame_size(clip) for clip in clips[::-(-len(clips) // _NUM_SAMPLED)]]
-        num_pixels = np.mean([height * width for height, width in sizes])
+        num_pixels = float(np.mean([height * width for height, width in sizes]))
         has_sharp = self.settings.lq_sharp or self.lq_sharp is not None
         is_random = isinstance(self.degradation, VideoDegradation)
         # Versions of HR and LR frames in the cache
@@ -355,11 +372,13 @@ class STVSRTestDataset(_ClipDataset):
     """
 
     options = ClipTestOptions
+    settings: ClipTestOptions
+    _lq: CropSource
 
     def __init__(self, opt: dict):
         super().__init__(opt)
-        if self.settings.clip_areas:
-            self.gt = self._open_areas()
+        if self.gt and self.settings.clip_areas:
+            self.gt = self._open_areas(self.gt)
         self.degradation = None if self.lq else build_degradation(self.settings.degradation, self.scale)
         # Flow is estimated on whole frames; their last rows and columns may not be scored.
         self._lq = self._lq_source(blur_margin=self.scale)
@@ -376,7 +395,7 @@ class STVSRTestDataset(_ClipDataset):
         """Return T' of a clip without reading it."""
         return len(self._frames[self.clips[index]].lq)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str | list[str]]:
+    def __getitem__(self, index: int) -> dict[str, Tensor | str | int | list[str]]:
         """Return a clip.
 
         Returns:
@@ -390,7 +409,8 @@ class STVSRTestDataset(_ClipDataset):
         """
         clip = self.clips[index]
         frames = self._frames[clip]
-        item = {'key': clip, 'folder': clip, 'frame_names': self.frame_names(clip)}
+        item: dict[str, Tensor | str | int | list[str]] = {
+            'key': clip, 'folder': clip, 'frame_names': self.frame_names(clip)}
         window = Window(clip, self._read_gt(clip, range(len(frames.gt))), random.Random(clip).uniform)
         self._check_sizes(clip)
         lq = self._lq.crop(window, frames.lq, (0, 0, *self._lq_size(clip)))
@@ -420,19 +440,19 @@ class STVSRTestDataset(_ClipDataset):
         """Convert frames from the colour space they are read in to that of the sample."""
         return clip_tensor([convert_frame(frame, self._read_color, self.color) for frame in frames])
 
-    def _open_areas(self) -> FrameReader:
+    def _open_areas(self, gt: FrameReader) -> FrameReader:
         """Crop the ground truth as clip_areas says.
 
         Raises:
             ValueError: a pattern matches no clip, or an area reaches beyond its clip.
         """
         areas = self.settings.clip_areas
-        pattern_of = {clip: _first_match(clip, areas) for clip in self.gt.clips}
+        pattern_of = {clip: _first_match(clip, areas) for clip in gt.clips}
         if unused := set(areas) - set(pattern_of.values()):
-            raise _unmatched(f'{self._where}: clip_areas', unused, self.gt.clips)
-        chosen = {clip: areas[pattern_of[clip]] for clip in self.clips if pattern_of[clip] is not None}
+            raise _unmatched(f'{self._where}: clip_areas', unused, gt.clips)
+        chosen = {clip: areas[pattern] for clip in self.clips if (pattern := pattern_of[clip]) is not None}
         try:
-            return AreaReader(self.gt, chosen)
+            return AreaReader(gt, chosen)
         except ValueError as error:
             raise ValueError(f'{self._where}: clip_areas: {error}') from None
 
@@ -440,11 +460,12 @@ class STVSRTestDataset(_ClipDataset):
         """Decide which frames of a clip to read, from the numbers of frames."""
         step = self.temporal_scale
         num_lq = self.lq.num_frames(clip) if self.lq else None
-        num_gt = self.gt.num_frames(clip) if self.gt else None
+        num_gt = self.gt.num_frames(clip) if self.gt else 0
         start, stride = 0, 1
         wanted = self.settings.gt_start
         lacks_ends = step == 2 and num_lq is not None and num_gt == 2 * num_lq - 3
-        if num_gt is None:
+        if self.gt is None:
+            assert num_lq is not None  # the options name one of them
             num_out = step * (num_lq - 1) + 1
         elif wanted != 1 and num_lq in (None, num_gt):
             num_out, stride = num_gt, step

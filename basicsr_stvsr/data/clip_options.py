@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import ValidationError
 
 from ..config import Count, DatasetOptions, Flow, Positive
-from ..config.block import Block, nearest, problem, refuse, refuse_field, shown
+from ..config.block import Block, Problem, nearest, problem, refuse, refuse_field, shown
 from ..io.color import Color, StoredColor
 from .clip_areas import ClipArea
 from .degradations import DegradationBlock
@@ -276,7 +276,7 @@ def read_source(options: Any) -> Any:
     """Read a source by the class that its root selects."""
     if not isinstance(options, dict):
         return options
-    kinds = {'dataroot_gt': ClipSource, 'stills': StillsSource}
+    kinds: dict[str, type[Source]] = {'dataroot_gt': ClipSource, 'stills': StillsSource}
     roots = [name for name in kinds if options.get(name) is not None]
     if len(roots) != 1:
         near = next(filter(None, (nearest(key, kinds) for key in options if key not in kinds)), '')
@@ -310,7 +310,8 @@ class MixedOptions(TrainSampleOptions):
     def check_sources(self) -> Self:
         if not self.gt_size:
             raise refuse_field('gt_size', 'is missing: samples of all sources must have one size')
-        problems, keys = [], []
+        problems: list[Problem] = []
+        keys = []
         for number, source in enumerate(self.sources):
             try:
                 keys.append(self.of_source(number).optional_keys)
@@ -318,7 +319,7 @@ class MixedOptions(TrainSampleOptions):
                 for details in error.errors(include_url=False):
                     place, text = details['loc'], details['ctx']['text']
                     if place[0] not in type(source).model_fields:  # a common option that does not fit this source
-                        place, text = (), f': {place[0]} {text}'
+                        text, place = f': {place[0]} {text}', ()
                     problems.append(problem(text, 'sources', number, *place))
         if problems:
             raise ValidationError.from_exception_data(type(self).__name__, problems)

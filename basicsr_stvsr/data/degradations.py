@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import cv2
 import numpy as np
@@ -22,7 +22,8 @@ __all__ = [
 ]
 
 # numpy's name of each border option. MATLAB's imresize mirrors the frame including its border pixel.
-_BORDERS = {'symmetric': 'symmetric', 'reflect': 'reflect', 'replicate': 'edge'}
+_BORDERS: dict[str, Literal['symmetric', 'reflect', 'edge']] = {
+    'symmetric': 'symmetric', 'reflect': 'reflect', 'replicate': 'edge'}
 _ROUNDINGS = ('round', 'floor')
 
 
@@ -64,7 +65,7 @@ class Filter:
         start = self.first + before
         stop = start + (num_out - 1) * self.scale + 1
         out = sum(tap * padded[start + i:stop + i:self.scale] for i, tap in enumerate(self.taps))
-        return np.moveaxis(out, 0, axis)
+        return np.moveaxis(cast(np.ndarray, out), 0, axis)
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ def _srgb_to_linear(value: np.ndarray) -> np.ndarray:
 
 def _linear_to_srgb(light: np.ndarray) -> np.ndarray:
     # In place, and with OpenCV's power: six times as fast as one numpy expression
-    value = cv2.pow(light, 1 / 2.4).reshape(light.shape)
+    value: np.ndarray = cv2.pow(light, 1 / 2.4).reshape(light.shape)
     value *= 1.055
     value -= 0.055
     return np.multiply(light, 12.92, out=value, where=light <= 0.0031308)

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from ..config import DatasetOptions, Flow
 from ..config.block import refuse_field
 from ..flow import StoredFlow, build_flow, read_flow_archive, read_warp_archive
-from ..io.color import check_yuv
+from ..io.color import Color, check_yuv
 from ..io.frames import FrameReadError
 from ..io.mat_files import open_mat
 from .lq_flow import KEYS, LQFlow, flow_pairs, flow_tensor
@@ -95,7 +95,7 @@ class FISRMatDataset(Dataset):
     """
 
     options = FISRMatOptions
-    color = 'yuv'
+    color: Color = 'yuv'
     scale = SCALE
     temporal_scale = 2
 
@@ -145,8 +145,9 @@ class FISRMatDataset(Dataset):
         """
         number = self._samples[index]
         lq = self._read_frames(self._lq, number)
-        sample = {'lq': _to_tensor(lq), 'gt': _to_tensor(self._read_frames(self._gt, number)), 'gt_start': 1,
-                  'key': f'sample/{number:08d}'}
+        sample: dict[str, Tensor | str | int] = {
+            'lq': _to_tensor(lq), 'gt': _to_tensor(self._read_frames(self._gt, number)), 'gt_start': 1,
+            'key': f'sample/{number:08d}'}
         for stride, file in self._flows.items():
             flows = file.read(number)
             if not np.isfinite(flows).all():
@@ -157,7 +158,7 @@ class FISRMatDataset(Dataset):
         for stride, file in self._warped.items():
             frames = _check_range(file.read(number), f'{file.path}, sample {number}')
             # Frames come in pairs, as the flows that warped them do.
-            sample[KEYS[stride].replace('flow', 'warped')] = flow_tensor(np.float32(frames)).div_(255)
+            sample[KEYS[stride].replace('flow', 'warped')] = flow_tensor(frames.astype(np.float32)).div_(255)
         return sample
 
     def _path(self, option: str) -> Path:

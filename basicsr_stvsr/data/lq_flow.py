@@ -2,7 +2,7 @@
 
 Shapes: T LR frames, P pairs of them, h x w pixels of LR frames.
 """
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -42,12 +42,16 @@ class LQFlow:
         Raises:
             FrameReadError: a flow is missing, damaged, or of another size than the frames.
         """
-        return [self.source.read(clip, names[first], names[second], size) for first, second in self.pairs(len(names))]
+        source = self.source
+        assert isinstance(source, StoredFlow)  # see `is_stored`
+        return [source.read(clip, names[first], names[second], size) for first, second in self.pairs(len(names))]
 
     def estimate(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Estimate the flows of frames or crops, uint8 (h, w, 3) in OpenCV's layout."""
+        source = self.source
+        assert not isinstance(source, StoredFlow)
         frames = [convert_frame(frame, self.color, 'rgb') for frame in frames]
-        return [self.source(frames[first], frames[second]) for first, second in self.pairs(len(frames))]
+        return [source(frames[first], frames[second]) for first, second in self.pairs(len(frames))]
 
     def to_sample(self, flows: Sequence[np.ndarray], num_frames: int) -> dict[str, Tensor]:
         """Return (P, 2, 2, h, w) for each stride, by its key: the forward, then the backward flow of each pair; x, then
@@ -60,7 +64,7 @@ class LQFlow:
         return sample
 
 
-def flow_tensor(flows: Sequence[np.ndarray]) -> Tensor:
+def flow_tensor(flows: Iterable[np.ndarray]) -> Tensor:
     """Stack pairs of flows, (h, w, 2) each -> (P, 2, 2, h, w)."""
-    clip = np.stack(flows).transpose(0, 3, 1, 2)
+    clip = np.stack(list(flows)).transpose(0, 3, 1, 2)
     return torch.from_numpy(np.ascontiguousarray(clip)).unflatten(0, (-1, 2))

@@ -115,8 +115,9 @@ class VideoDegraded(CropSource):
 
 def degraded(source: CropSource, degradation: Degradation | VideoDegradation) -> CropSource:
     """Return a source of LR frames that degrades those of a source of HR frames."""
-    kind = VideoDegraded if isinstance(degradation, VideoDegradation) else Degraded
-    return kind(source, degradation)
+    if isinstance(degradation, VideoDegradation):
+        return VideoDegraded(source, degradation)
+    return Degraded(source, degradation)
 
 
 def degrade_whole(frame: np.ndarray, degradation: Degradation) -> np.ndarray:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .clip_dataset import STVSRClipDataset
 from .clip_options import ClipTrainOptions, MixedOptions
-from .samples import SampleDataset, TrainSamples, check_cache
+from .samples import SampleDataset, check_cache
 from .stills_dataset import STVSRStillsDataset
 
 _LONGEST = 10**8  # samples of an epoch; their order takes 8 bytes each
@@ -35,6 +35,7 @@ class STVSRMixedDataset(SampleDataset):
     """
 
     options = MixedOptions
+    settings: MixedOptions
 
     def __init__(self, opt: dict):
         super().__init__(opt)
@@ -67,9 +68,10 @@ class STVSRMixedDataset(SampleDataset):
         start, end = self._ends[number:number + 2]
         return number, (index - start) * len(self.sources[number]) // (end - start)
 
-    def _open_sources(self) -> list[TrainSamples]:
+    def _open_sources(self) -> list[STVSRClipDataset | STVSRStillsDataset]:
         key = self.opt.get('key', self.opt.get('phase', '?'))
-        sources, missing = [], []
+        sources: list[STVSRClipDataset | STVSRStillsDataset] = []
+        missing = []
         for number in range(len(self.settings.sources)):
             options = self.settings.of_source(number)
             kind = STVSRClipDataset if isinstance(options, ClipTrainOptions) else STVSRStillsDataset

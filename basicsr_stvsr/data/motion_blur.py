@@ -8,6 +8,7 @@ Times are in frames of the clip: 1 is the time from one frame to the next.
 """
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import cast
 
 import cv2
 import numpy as np
@@ -64,16 +65,16 @@ def motion_blur(frames: Sequence[np.ndarray],
         if frame.dtype != np.uint8 or frame.shape != (*frames[0].shape[:2], 3):
             raise ValueError('motion blur needs uint8 frames (h, w, 3) of one shape, BGR, but got '
                              f'{sorted({(str(frame.dtype), frame.shape) for frame in frames})}')
-    which = range(len(frames)) if which is None else list(which)
+    numbers = range(len(frames)) if which is None else list(which)
     if not frames:
         return []
-    flow = flow or build_flow({'type': 'DISFlow', 'preset': 'fast'})
+    estimator = flow or cast(FlowEstimator, build_flow({'type': 'DISFlow', 'preset': 'fast'}))
     box = box or (0, 0, *frames[0].shape[:2])
     sharp = cut(frames, box)
 
     @lru_cache(maxsize=2)  # the times before and after a frame
     def between(number: int) -> _Between:
-        return _Between(frames[number], frames[number + 1], flow, box)
+        return _Between(frames[number], frames[number + 1], estimator, box)
 
     def sub_frame(number: int, time: float) -> np.ndarray:
         first = number if time > 0 else number - 1
@@ -84,8 +85,8 @@ def motion_blur(frames: Sequence[np.ndarray],
     times = sub_frame_times(exposure, num_frame)
     # In temporal order, so that each flow is estimated once, and a reversed clip gives the same frames
     blurred = {number: linear_light_average([sub_frame(number, time) for time in times])
-               for number in sorted(set(which))}
-    return [blurred[number] for number in which]
+               for number in sorted(set(numbers))}
+    return [blurred[number] for number in numbers]
 
 
 class _Between:
@@ -110,7 +111,7 @@ class _Between:
         to_second = left**2 * self._forward - time * left * self._backward
         points = [self._points + to_first, self._points + to_second]
         # Cubic: the softness of bilinear sampling would look like blur.
-        sampled = [cv2.remap(frame, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        sampled = [cv2.remap(frame, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # the stub lacks None
                    for frame, places in zip((self._first, self._second), points, strict=True)]
         # Pixels outside of one frame are taken from the other frame alone.
         height, width = self._first.shape[:2]

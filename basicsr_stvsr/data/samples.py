@@ -80,6 +80,7 @@ class SampleDataset(Dataset):
     """
 
     options: type[SampleOptions]
+    settings: SampleOptions
 
     def __init__(self, opt: dict):
         self.opt = opt
@@ -96,6 +97,10 @@ class SampleDataset(Dataset):
     @property
     def has_flow(self) -> bool:
         return self.lq_flow is not None
+
+    def _read_lq_flows(self, clip: str, indices: Sequence[int], size: tuple[int, int]) -> list[np.ndarray]:
+        """Read stored flows between LR frames; only data sets of files have them."""
+        raise NotImplementedError
 
     @contextmanager
     def _told_where(self) -> Iterator[None]:
@@ -121,6 +126,7 @@ class TrainSamples(SampleDataset):
     """
 
     options: type[TrainSampleOptions]
+    settings: TrainSampleOptions
     _lq: CropSource
     _lq_sharp: CropSource | None
 
@@ -150,7 +156,7 @@ class TrainSamples(SampleDataset):
         flows = cut(flows, gt_box)
 
         (lq, sharp, gt), (flows, lq_flows) = self._augment([lq, sharp, gt], [flows, lq_flows])
-        sample = {'lq': clip_tensor(lq), 'gt': clip_tensor(gt), 'key': key}
+        sample: dict[str, Tensor | str] = {'lq': clip_tensor(lq), 'gt': clip_tensor(gt), 'key': key}
         if sharp:
             sample['lq_sharp'] = clip_tensor(sharp)
         if flows:

@@ -7,11 +7,25 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
+
+
+class SizedDataset(Protocol):
+    """A data set with a length, ours or BasicSR's."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class BuiltDataset(SizedDataset, Protocol):
+    """A data set built from its options, ours or BasicSR's."""
+
+    opt: dict[str, Any]
 
 
 class SeededIndex(int):
@@ -24,7 +38,7 @@ class SeededIndex(int):
         self.seed = seed
         return self
 
-    def __getnewargs__(self) -> tuple[int, int]:  # to pickle it for a worker
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]  # to pickle it for a worker; int has one
         return int(self), self.seed
 
 
@@ -77,7 +91,9 @@ class SampleStream(Sampler[list[SeededIndex]]):
 class SeededDataset(Dataset):
     """Any data set, ours or BasicSR's; the seed of an index determines what is random in its sample."""
 
-    def __init__(self, dataset: Dataset):
+    metainfo: dict[str, Any]  # set by `openmmlab.data`
+
+    def __init__(self, dataset: SizedDataset):
         self.dataset = dataset
 
     def __len__(self) -> int:

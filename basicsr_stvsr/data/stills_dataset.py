@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ..io.color import convert_frame
 from ..io.derived_frames import CachedReader
+from ..io.frames import FrameReader
 from ..io.photographs import PhotoReader
 from .boxes import Box
 from .clip_options import StillsOptions
-from .degradations import bicubic, build_degradation
+from .degradations import Degradation, bicubic, build_degradation
 from .lq_frames import GroundTruth, MotionBlurred, Window, degraded
 from .samples import TrainSamples, check_cache, seed_worker
 from .synthetic import (
@@ -54,9 +55,14 @@ class STVSRStillsDataset(TrainSamples):
     """
 
     options = StillsOptions
+    settings: StillsOptions
+    photos: FrameReader
+    degradation: Degradation | VideoDegradation
 
     def __init__(self, opt: dict):
         super().__init__(opt)
+        assert self.settings.gt_size is not None  # `StillsOptions` needs it
+        self.gt_size = self.settings.gt_size
         if self.lq_flow and self.lq_flow.is_stored:
             raise ValueError(f'{self._where}: flow_opt must be an estimator, such as {{type: DISFlow}}: there are no '
                              'files of the flow of clips that are made as they are read')
@@ -74,7 +80,7 @@ class STVSRStillsDataset(TrainSamples):
         self._lq = degraded(MotionBlurred(blur, self.settings.blur_margin) if blur else GroundTruth(), self.degradation)
         self._lq_sharp = degraded(GroundTruth(), bicubic(self.scale)) if self.settings.lq_sharp else None
         self._margin = self._find_margin()
-        self._size = self.settings.gt_size + 2 * self._margin * self.scale  # of the rendered frames
+        self._size = self.gt_size + 2 * self._margin * self.scale  # of the rendered frames
 
     def __len__(self) -> int:
         return len(self.photos.clips)
@@ -107,7 +113,7 @@ class STVSRStillsDataset(TrainSamples):
 
     def _box(self) -> Box:
         """Return the crop, in LR pixels of the rendered frames."""
-        first, last = self._margin, self._margin + self.settings.gt_size // self.scale
+        first, last = self._margin, self._margin + self.gt_size // self.scale
         return first, first, last, last
 
     def _find_margin(self) -> int:
@@ -124,13 +130,13 @@ class STVSRStillsDataset(TrainSamples):
         return math.ceil(margin / self.scale)
 
     def _check_photo_sizes(self) -> None:
-        needed = math.ceil(self.settings.gt_size * self.settings.min_reduce)
+        needed = math.ceil(self.gt_size * self.settings.min_reduce)
         small = [name for name in self.photos.clips if min(self.photos.frame_size(name)) < needed]
         if small:
             height, width = self.photos.frame_size(small[0])
             raise ValueError(
                 f'{self._where}: {len(small)} of {len(self)} photographs have a side below {needed} pixels, gt_size '
-                f'{self.settings.gt_size} times min_reduce {self.settings.min_reduce:g}; the first is '
+                f'{self.gt_size} times min_reduce {self.settings.min_reduce:g}; the first is '
                 f'{self.photos.path / small[0]}, {height}x{width} (h x w)')
 
     # ---------------------------------------------------------------- random scenes
@@ -153,7 +159,7 @@ class STVSRStillsDataset(TrainSamples):
         photo = self.photos.frame(self.photos.clips[rng.integers(len(self))], 0)
         clip = num_frames, self._size, self._size
         scale = rng.uniform(self.settings.min_reduce, self.settings.max_reduce)
-        cutout = random_cutout(rng, photo.shape[:2], scale * self.settings.gt_size * rng.uniform(*_RADII))
+        cutout = random_cutout(rng, photo.shape[:2], scale * self.gt_size * rng.uniform(*_RADII))
         path = self._path(rng, num_frames, scale=scale, angle=rng.uniform(-math.pi, math.pi))
         return cut_sheet(photo, random_passage(rng, path, cutout, *clip, places=(0, 1)), *clip, cutout)
 

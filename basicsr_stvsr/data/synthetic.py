@@ -280,7 +280,7 @@ def random_view(
     centre = rng.uniform(lowest, np.maximum(lowest, highest))
     centre = np.where(lowest <= highest, centre, (lowest + highest) / 2)
     velocity = (scale * path.velocity[0], scale * path.velocity[1])
-    return replace(path, centre=tuple(map(float, centre)), velocity=velocity, scale=float(scale))
+    return replace(path, centre=_point(centre), velocity=velocity, scale=float(scale))
 
 
 def random_occluder(
@@ -305,7 +305,7 @@ def random_passage(
     half_time = (num_frames - 1) / 2
     place = np.array([width, height]) * rng.uniform(*places, size=2)
     centre = np.asarray(cutout.centre) - _apply(path.frame_to_photo(half_time, height, width), place)
-    return replace(path, centre=tuple(map(float, centre)))
+    return replace(path, centre=_point(centre))
 
 
 def random_cutout(rng: np.random.Generator, photo_size: tuple[int, int], radius: float) -> Cutout:
@@ -319,7 +319,12 @@ def random_cutout(rng: np.random.Generator, photo_size: tuple[int, int], radius:
     cutout = Cutout((0.0, 0.0), float(radius), float(waviness), int(rng.integers(2, 7)), float(rng.uniform(0.2, 1)))
     lowest, highest = cutout.bounds()
     centre = rng.uniform(-lowest, np.array(photo_size[::-1]) - 1 - highest)
-    return replace(cutout, centre=tuple(map(float, centre)))
+    return replace(cutout, centre=_point(centre))
+
+
+def _point(array: np.ndarray) -> tuple[float, float]:
+    x, y = map(float, array)
+    return x, y
 
 
 # ---------------------------------------------------------------- fast frames, for training

@@ -53,7 +53,7 @@ class BlurOptions(Block):
 class ResizeOptions(Block):
     """`datasets.<name>.degradation.resize`, type video: resize HR to LR frames."""
 
-    methods: list[Literal['area', 'bilinear', 'bicubic']] = Field(['area', 'bilinear', 'bicubic'], min_length=1)
+    methods: list[Literal['area', 'bilinear', 'bicubic']] = Field(default=['area', 'bilinear', 'bicubic'], min_length=1)
     """OpenCV interpolations to draw from. area averages; the others use 2 or 4 pixels a side, and alias."""
     intermediate: Annotated[_FloatRange, _within(0.1, 2)] = 1.0
     """Range of an intermediate size, as a multiple of the HR size; 1: no intermediate step."""
@@ -74,7 +74,7 @@ class NoiseOptions(Block):
 class CodecOptions(Block):
     """`datasets.<name>.degradation.codec`, type video: compression of the LR frames, as one short video."""
 
-    names: list[CodecName | Literal['none']] = Field(['h264', 'h265', 'mpeg4', 'none'], min_length=1)
+    names: list[CodecName | Literal['none']] = Field(default=['h264', 'h265', 'mpeg4', 'none'], min_length=1)
     """Codecs to draw from: h264, h265, mpeg4, mpeg2, or none. Repeat a codec to draw it more often."""
     h264_crf: CRF = [18.0, 32.0]
     """Range of the H.264 quality (CRF); smaller is better."""

@@ -81,6 +81,7 @@ class FramePair:
 
     @cached_property
     def gt_image(self) -> np.ndarray:
+        assert self.gt is not None  # `data` looks first
         return to_image(convert_clip(self.gt, self.color, 'rgb'))
 
     def data(self, metric_type: str, last: 'FramePair | None' = None) -> dict[str, np.ndarray] | None:
@@ -95,10 +96,10 @@ class FramePair:
         float_color = getattr(METRIC_REGISTRY.get(metric_type), 'float_color', None)
         wanted, data = parameters_of(metric_type), {}
         for prefix, pair in (('', self), ('last_', last)):
-            for name, frame in (('img', pair and pair.frame), ('img2', pair and pair.gt)):
+            for name, frame in (('img', pair.frame if pair else None), ('img2', pair.gt if pair else None)):
                 if prefix + name not in wanted:
                     continue
-                if frame is None:
+                if pair is None or frame is None:
                     return None
                 if float_color:
                     data[prefix + name] = pair.as_array(frame, float_color)

@@ -15,8 +15,8 @@ WHITE = 255
 MARGIN, TEXT_HEIGHT = 8, 20  # pixels around the legend, and of the text under its wheel
 
 
-def write_images(tb_logger: Any, tag: str, iteration: int, *, lq: Tensor, result: Tensor, gt: Tensor | None = None,
-                 flow: Tensor | None = None) -> None:
+def write_images(tb_logger: Any, tag: str, iteration: int | str, *, lq: Tensor, result: Tensor,
+                 gt: Tensor | None = None, flow: Tensor | None = None) -> None:
     """Write a frame of a clip to tensorboard, as `<tag>/input`, `/result`, `/ground_truth` and `/flow`.
 
     Args:
@@ -32,19 +32,20 @@ def write_images(tb_logger: Any, tag: str, iteration: int, *, lq: Tensor, result
     """
     if tb_logger is None:
         return
-    images = {'input': lq, 'result': result, 'ground_truth': gt}
-    images = {name: image for name, image in images.items() if image is not None}
+    images = {'input': lq, 'result': result}
+    if gt is not None:
+        images['ground_truth'] = gt
     for name, image in images.items():
         if image.dim() != 3 or image.shape[0] not in (1, 3):
             raise ValueError(f'{name} must be an image (1 or 3, H, W), but is {tuple(image.shape)}')
     if gt is not None and gt.shape != result.shape:
         raise ValueError(f'ground_truth and result differ in shape: {tuple(gt.shape)}, {tuple(result.shape)}')
-    size = tuple(result.shape[-2:])
+    height, width = result.shape[-2:]
     for name, image in images.items():
         image = image.detach().float().nan_to_num(0).clamp(0, 1).cpu()
-        tb_logger.add_image(f'{tag}/{name}', enlarge(image, size), iteration)
+        tb_logger.add_image(f'{tag}/{name}', enlarge(image, (height, width)), iteration)
     if flow is not None:
-        tb_logger.add_image(f'{tag}/flow', flow_picture(flow, size), iteration)
+        tb_logger.add_image(f'{tag}/flow', flow_picture(flow, (height, width)), iteration)
 
 
 def enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:  # (C, h, w) -> (C, H, W)

@@ -1,16 +1,16 @@
 """Spatially Adaptive Losses for Video Super-Resolution with GANs, and its baseline VSRResFeatGAN: both stages."""
 from collections.abc import Iterable
-from typing import Self
+from typing import Self, cast
 
 import torch
 from basicsr.archs import build_network
 from basicsr.utils.registry import MODEL_REGISTRY
 from pydantic import model_validator
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from ..config import Count, Loss, Optimizer, Positive, TrainOptions
 from ..config.block import refuse_field
+from ..data.sampling import BuiltDataset
 from .clip_model import color_of
 from .stvsr_model import STVSRModel
 
@@ -23,7 +23,7 @@ class AdaptiveGANTrainOptions(TrainOptions):
 
     has_discriminator = True
 
-    pixel_opt: Loss | None = None
+    pixel_opt: Loss | None = None  # type: ignore[assignment]  # only here it may be absent
     """Loss on the frames: {type: MSELoss} in stage 1, {type: SpatiallyAdaptiveCharbonnierLoss, ...} in stage 2."""
     feature_opt: Loss | None = None
     """Loss on features of VGG: {type: SpatiallyAdaptiveFeatureLoss, alpha, beta, feature_net}."""
@@ -58,6 +58,7 @@ class AdaptiveGANModel(STVSRModel):
     """
 
     train_options = AdaptiveGANTrainOptions
+    train_opt: AdaptiveGANTrainOptions
 
     # ---------------------------------------------------------------- setting up
 
@@ -83,17 +84,18 @@ class AdaptiveGANModel(STVSRModel):
 
     def setup_optimizers(self) -> None:
         super().setup_optimizers()
-        if self.net_d:
+        if self.net_d and self.train_opt.optim_d:
             arguments = dict(self.train_opt.optim_d)
             self.optimizer_d = self.get_optimizer(arguments.pop('type'), self.net_d.parameters(), **arguments)
             self.optimizers.append(self.optimizer_d)
 
-    def check_data(self, train_set: Dataset, val_sets: Iterable[Dataset]) -> None:
+    def check_data(self, train_set: BuiltDataset, val_sets: Iterable[BuiltDataset]) -> None:
         super().check_data(train_set, val_sets)
         net_d = self.get_bare_model(self.net_d) if self.net_d else None
         num_channels, h, w = self.gt.shape[-3:]
-        if getattr(net_d, 'num_in_ch', num_channels) != num_channels:
-            raise ValueError(f'network_d.num_in_ch is {net_d.num_in_ch}, but frames of datasets.train have '
+        num_in_ch = getattr(net_d, 'num_in_ch', num_channels)
+        if num_in_ch != num_channels:
+            raise ValueError(f'network_d.num_in_ch is {num_in_ch}, but frames of datasets.train have '
                              f'{num_channels} channels (color: {color_of(train_set)})')
         patch_size = getattr(net_d, 'patch_size', None)
         if patch_size and (h, w) != (patch_size, patch_size):
@@ -101,6 +103,12 @@ class AdaptiveGANModel(STVSRModel):
                              'must be gt_size')
 
     # ---------------------------------------------------------------- training
+
+    @property
+    def discriminator(self) -> nn.Module:
+        """`net_d`, in a training that has one."""
+        assert self.net_d is not None
+        return self.net_d
 
     def compute_losses(self) -> dict[str, Tensor]:
         frames = self.make_frames()
@@ -122,8 +130,9 @@ class AdaptiveGANModel(STVSRModel):
 
     def compute_discriminator_losses(self) -> dict[str, Tensor]:
         fake, real = self.made.pop(0)
-        scores = {'real': self.net_d(real), 'fake': self.net_d(fake)}
-        middle = DECISION[self.cri_gan.gan_type]
+        scores = {'real': self.discriminator(real), 'fake': self.discriminator(fake)}
+        assert self.cri_gan is not None  # it trains the discriminator
+        middle = DECISION[cast(str, self.cri_gan.gan_type)]
         right = {'real': scores['real'] > middle, 'fake': scores['fake'] < middle}
         for kind, score in scores.items():
             for name, values in (('score', score.detach()), ('accuracy', right[kind])):
@@ -158,10 +167,10 @@ class AdaptiveGANModel(STVSRModel):
                 with torch.no_grad(), self.autocast():
                     self.make_frames()
             return True
-        self.net_d.requires_grad_(False)
+        self.discriminator.requires_grad_(False)
         self.optimizer_g.zero_grad(set_to_none=True)
         losses = self.backward(self.net_g, self.compute_losses)
-        self.net_d.requires_grad_(True)
+        self.discriminator.requires_grad_(True)
         is_taken = self.step(self.optimizer_g, losses, current_iter)
         if is_taken:
             self.average_weights(current_iter)
@@ -172,7 +181,7 @@ class AdaptiveGANModel(STVSRModel):
         self.statistics |= {f'{name}_d_{kind}': torch.zeros((), device=self.device)
                             for name in ('score', 'accuracy') for kind in ('real', 'fake')}
         self.optimizer_d.zero_grad(set_to_none=True)
-        losses = self.backward(self.net_d, self.compute_discriminator_losses)
+        losses = self.backward(self.discriminator, self.compute_discriminator_losses)
         return self.step(self.optimizer_d, losses, current_iter, net_name='net_d')
 
     # ---------------------------------------------------------------- checkpoints

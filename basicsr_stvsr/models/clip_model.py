@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import path as osp
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, imwrite
 from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..archs.resize import upscale_bicubic
 from ..archs.spec import check_color, spec_of
+from ..data.sampling import BuiltDataset, SizedDataset
 from ..evaluation.clip_scores import (
     FramePair,
     FrameScores,
@@ -40,6 +41,9 @@ from ..io.color import Color, convert_clip, to_image
 from ..io.saved_frames import SavedFrames
 from ..utils.distributed import gather
 from ..utils.json_files import finite_or_null
+
+if TYPE_CHECKING:
+    from ..data.clip_dataset import STVSRTestDataset
 
 SHOWN_OF_STREAM = 5  # frame that tensorboard shows of a recurrent network: the fifth
 
@@ -78,7 +82,7 @@ class ClipModel(SRModel):
         In testing, the scores are also written to `results/<name>/<data set>.json`. If a training is asked to stop
         meanwhile, the remaining clips and all scores are skipped.
         """
-        dataset = dataloader.dataset
+        dataset = cast(BuiltDataset, dataloader.dataset)
         rank, world_size = get_dist_info()
         net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
         net.eval()
@@ -106,7 +110,7 @@ class ClipModel(SRModel):
         elif rank == 0 and any(scores.values()):
             self.report(dataset.opt['name'], dict(sorted(scores.items())), current_iter, tb_logger)
 
-    def validate_clip(self, net: nn.Module, clip: str, item: dict[str, Any], dataset: Dataset,
+    def validate_clip(self, net: nn.Module, clip: str, item: dict[str, Any], dataset: BuiltDataset,
                       current_iter: int | str, save_img: bool) -> dict[str, FrameScores]:
         """Restore one clip, save its frames if asked, and score them.
 
@@ -142,18 +146,18 @@ class ClipModel(SRModel):
             return scorer.result()
 
     def saved_frames(self, clip: str, names: list[str], gt: Mapping[int, Tensor], made: Iterable[int],
-                     dataset: Dataset) -> Iterator[tuple[int, Tensor]]:
+                     dataset: BuiltDataset) -> Iterator[tuple[int, Tensor]]:
         """Yield frames from `val.frames` in place of restored ones; see `SavedFrames.clip`.
 
         Args:
             made: numbers of the frames that the network would restore; those with a ground truth are scored.
         """
-        size = tuple(next(iter(gt.values())).shape[-2:])
+        height, width = next(iter(gt.values())).shape[-2:]
         wanted = [number for number in made if number in gt]
-        for number, frame in self.saved_of(dataset).clip(clip, names, wanted, size):
+        for number, frame in self.saved_of(dataset).clip(clip, names, wanted, (height, width)):
             yield number, frame.unsqueeze(0)
 
-    def saved_of(self, dataset: Dataset) -> SavedFrames:
+    def saved_of(self, dataset: BuiltDataset) -> SavedFrames:
         """Return the saved frames of a data set; its folders are listed only once."""
         name = dataset.opt['name']
         if name not in self.saved:
@@ -199,10 +203,11 @@ class ClipModel(SRModel):
             result, first = next(windows), spec.first_of_clip
             number, shown_lq = max(first, int(spec.temporal_scale == 2)), window[first // spec.temporal_scale]
         shown = number - item.get('gt_start', 0)
-        images = {'lq': shown_lq, 'result': result.frames[0, number - result.start],
-                  'gt': item['gt'][shown] if 'gt' in item and shown >= 0 else None}
-        images = {name: None if image is None else convert_clip(image, color, 'rgb') for name, image in images.items()}
-        write_images(tb_logger, tag, current_iter, **images, flow=self.flow_to_show(net, window.unsqueeze(0), item))
+        write_images(
+            tb_logger, tag, current_iter, lq=convert_clip(shown_lq, color, 'rgb'),
+            result=convert_clip(result.frames[0, number - result.start], color, 'rgb'),
+            gt=convert_clip(item['gt'][shown], color, 'rgb') if 'gt' in item and shown >= 0 else None,
+            flow=self.flow_to_show(net, window.unsqueeze(0), item))
 
     def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor | None:
         """Return the flow of a window for tensorboard, (2, H, W) in pixels, or None if there is none.
@@ -287,7 +292,7 @@ class ClipModel(SRModel):
             best |= {'val': value, 'iter': current_iter}
         return best
 
-    def check_clips(self, dataset: Dataset) -> None:
+    def check_clips(self, dataset: BuiltDataset) -> None:
         """Raise ValueError if a test set does not fit the network: wrong colour space, no flow, or short clips."""
         net = self.get_bare_model(self.net_g)
         spec, where = spec_of(net), f'datasets.{dataset.opt.get("key", dataset.opt["name"])}'
@@ -298,11 +303,13 @@ class ClipModel(SRModel):
         if spec.needs_flow and not getattr(dataset, 'has_flow', False):
             raise ValueError(f'{where}: {type(net).__name__} needs the flow between LR frames: set flow_opt, such as '
                              '{type: DISFlow}')
-        if getattr(dataset, 'temporal_scale', 1) > spec.temporal_scale:  # BasicSR's data sets give all frames
-            raise ValueError(f'{where}: temporal_scale is {dataset.temporal_scale}, by which every second frame is '
+        temporal_scale = getattr(dataset, 'temporal_scale', 1)
+        if temporal_scale > spec.temporal_scale:  # BasicSR's data sets give all frames
+            raise ValueError(f'{where}: temporal_scale is {temporal_scale}, by which every second frame is '
                              f'left out, but {type(net).__name__} makes none between two others; set temporal_scale: 1')
         if not hasattr(dataset, 'num_input_frames'):  # BasicSR's lack it
             return
+        dataset = cast('STVSRTestDataset', dataset)
         val_opt = self.opt.get('val') or {}
         if val_opt.get('frames'):
             saved = self.saved_of(dataset)
@@ -339,11 +346,12 @@ def made_numbers(net: nn.Module, num_lq: int, overlap: str | None) -> list[int]:
     first = spec.first_of_clip
     if overlap != 'all':
         return list(range(first, first + spec.length_of_clip(num_lq)))
+    assert spec.num_frames is not None  # a recurrent network has no windows that overlap
     of_window = range(first, first + spec.length_of_window(spec.num_frames))
     starts = range(num_lq - spec.num_frames + 1)
     return [number + spec.temporal_scale * start for start in starts for number in of_window]
 
 
-def color_of(dataset: Dataset) -> Color:
+def color_of(dataset: SizedDataset) -> Color:
     """Return the colour space of a data set's clips; BasicSR's own are all RGB."""
     return getattr(dataset, 'color', 'rgb')

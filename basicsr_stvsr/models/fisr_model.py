@@ -1,6 +1,6 @@
 """FISR's recipe: Deep Joint Frame Interpolation and Super-Resolution with a Multi-Scale Temporal Loss (AAAI 2020)."""
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
@@ -23,7 +23,7 @@ class FISRTrainOptions(TrainOptions):
 
     temporal_opt: Loss
     """The multi-scale temporal loss: {type: MultiScaleTemporalLoss, lambda_r, lambda_tm1, ...}."""
-    pixel_opt: Loss | None = None
+    pixel_opt: Loss | None = None  # type: ignore[assignment]  # only here it may be absent
     """Another loss, on the frames of the windows of stride 1 at full size; the paper has none."""
 
     @field_validator('temporal_opt')
@@ -47,9 +47,10 @@ class FISRModel(STVSRModel):
     """
 
     train_options = FISRTrainOptions
+    train_opt: FISRTrainOptions
 
     def init_losses(self) -> None:
-        self.cri_temporal = self.optional_loss(self.train_opt.temporal_opt)
+        self.cri_temporal = cast(MultiScaleTemporalLoss, self.optional_loss(self.train_opt.temporal_opt))
         self.cri_pix = self.optional_loss(self.train_opt.pixel_opt)
 
     def prepare_batch(self, data: Mapping[str, Any]) -> None:
@@ -58,15 +59,17 @@ class FISRModel(STVSRModel):
             raise ValueError(f'FISR trains on samples of {NUM_FRAMES} LR frames, but these have {lq.shape[1]}; set '
                              'num_frame: 9 of the data set')
         self.lq = self.cut(lq, lq[:, ::2], 3)
-        self.flow = self.cut(*(self.take(data, name) for name in ('lq_flow', 'lq_flow_stride2')), 2)
+        self.flow = self.cut(self.take(data, 'lq_flow'), self.take_strided(data, 'lq_flow_stride2'), 2)
         self.warped = None
         if 'lq_warped' in data:
-            self.warped = self.cut(*(self.take(data, name) for name in ('lq_warped', 'lq_warped_stride2')), 2)
+            self.warped = self.cut(self.take(data, 'lq_warped'), self.take_strided(data, 'lq_warped_stride2'), 2)
 
-    def take(self, data: Mapping[str, Any], name: str) -> Tensor | None:
-        """Return an entry of the batch, or None if it belongs to a window that the loss leaves out."""
-        if name.endswith('_stride2') and not self.cri_temporal.needs_strided:
-            return None
+    def take_strided(self, data: Mapping[str, Any], name: str) -> Tensor | None:
+        """Return an entry for the window of stride 2, or None if the loss leaves out that window."""
+        return self.take(data, name) if self.cri_temporal.needs_strided else None
+
+    def take(self, data: Mapping[str, Any], name: str) -> Tensor:
+        """Return an entry of the batch."""
         if name not in data:
             strides = [1, 2] if self.cri_temporal.needs_strided else [1]
             raise ValueError(f'samples have no {name}: set flow_opt, such as {{type: DISFlow}}, and flow_strides '
@@ -76,7 +79,7 @@ class FISRModel(STVSRModel):
     def cut(self, neighbours: Tensor, strided: Tensor | None, length: int) -> Tensor:
         """Put the windows of each sample one after another, (B, T, ...) -> (B N, length, ...); N is 4 or 3."""
         windows = [neighbours[:, start:start + length] for start in range(NUM_WINDOWS)]
-        if self.cri_temporal.needs_strided:
+        if strided is not None and self.cri_temporal.needs_strided:
             windows.append(strided)
         return torch.stack(windows, dim=1).flatten(0, 1)
 

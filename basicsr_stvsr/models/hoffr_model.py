@@ -1,6 +1,6 @@
 """HOFFR's recipe: sharp HR frames, sharp LR frames and the flow between them, over whole sequences."""
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..archs.arch_util import train_alone
 from ..archs.hoffr_arch import neighbours
+from ..archs.spec import spec_of
 from ..config import Loss, Positive, TrainOptions
 from ..config.block import refuse_field
 from ..inference.tiles import pad_to_multiple
@@ -61,6 +62,8 @@ class HOFFRModel(STVSRModel):
     """
 
     train_options = HOFFRTrainOptions
+    train_opt: HOFFRTrainOptions
+    cri_pix: nn.Module
 
     def model_to_device(self, net: nn.Module, *, broadcast_buffers: bool = True) -> nn.Module:
         if self.is_train and self.train_opt.flow_only:
@@ -77,7 +80,7 @@ class HOFFRModel(STVSRModel):
         if self.lq.shape[1] < 2:
             raise ValueError('HOFFR trains on sequences, but a sample has one frame; set num_frame of the data set, '
                              'which is 8 in the paper')
-        self.lq_sharp = None
+        self.lq_sharp: Tensor | None = None
         if self.cri_deblur or self.cri_flow:
             if 'lq_sharp' not in data:
                 raise ValueError('samples have no lq_sharp: set lq_sharp: true of the data set, or dataroot_lq_sharp')
@@ -101,6 +104,7 @@ class HOFFRModel(STVSRModel):
 
     def flow_losses(self, flows: Sequence[Tensor]) -> dict[str, Tensor]:
         """Compute L_OF for the flows of each frame but the first, ((T - 1) B, 2, ...), at three levels."""
+        assert self.cri_flow is not None and self.lq_sharp is not None  # see `check_network` and `prepare_batch`
         terms = self.cri_flow(neighbours(self.lq_sharp), neighbours(self.gt), flows)
         return {f'l_of_{level}': term for level, term in terms.items()}
 
@@ -109,6 +113,7 @@ class HOFFRModel(STVSRModel):
         """Return the HR flow from the first frame to the second."""
         if window.shape[1] < 2:
             return None
-        lq = pad_to_multiple(window[:, :2], net.spec.size_multiple).to(self.device)
-        h, w = (side * net.spec.scale for side in window.shape[-2:])
-        return net.flow_net(*lq.unbind(1))[2][0, :, :h, :w]
+        spec, flow_net = spec_of(net), cast(nn.Module, net.flow_net)
+        lq = pad_to_multiple(window[:, :2], spec.size_multiple).to(self.device)
+        h, w = (side * spec.scale for side in window.shape[-2:])
+        return flow_net(*lq.unbind(1))[2][0, :, :h, :w]

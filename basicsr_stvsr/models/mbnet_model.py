@@ -12,10 +12,12 @@ from torch.nn import functional as F
 from ..archs.arch_util import train_alone
 from ..archs.flow_teacher import RAFTTeacher
 from ..archs.mbnet_arch import MBNetAux
+from ..archs.spec import spec_of
 from ..config import Loss, TrainOptions
 from ..config.block import refuse_field
 from ..data.clip_options import TrainSampleOptions
 from ..inference.tiles import pad_to_multiple
+from .batch import total
 from .stvsr_model import STVSRModel
 
 
@@ -73,6 +75,8 @@ class MBNetModel(STVSRModel):
     """L = L^SR + lambda_a L^flow + lambda_b L^FLOW, see `MBNetTrainOptions`."""
 
     train_options = MBNetTrainOptions
+    train_opt: MBNetTrainOptions
+    cri_pix: nn.Module
 
     def init_losses(self) -> None:
         super().init_losses()
@@ -117,7 +121,7 @@ class MBNetModel(STVSRModel):
             return {'l_sr': given.shape[1] * self.cri_pix(self.net_g(self.lq, vsr_only=True), given)}
         output, aux = self.net_g(self.lq, return_aux=True)
         num_frames = self.gt.shape[1]
-        losses = {'l_sr': sum(
+        losses = {'l_sr': total(
             weight * num_frames * self.cri_pix(frames, self.gt)
             for weight, frames in zip(self.iter_weights, aux.rounds, strict=True) if weight)}
         return losses | self.flow_losses(aux, output)
@@ -134,6 +138,7 @@ class MBNetModel(STVSRModel):
         if self.cri_hr_flow:
             frames = reduce(self.gt, factor) if self.flow_loss_images == 'gt' else output
             if self.flow_loss_images == 'sr_detach':
+                assert frames is not None  # flow_only needs flow_loss_images: gt
                 frames = frames.detach()
             losses['l_flow_hr'] = self.cri_hr_flow(frames, aux.hr_flow_a, aux.hr_flow_b)
         if self.cri_flow_sup:
@@ -156,9 +161,10 @@ class MBNetModel(STVSRModel):
     @torch.no_grad()
     def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor:
         """Return the HR flow along which the earlier frame is sampled for the middle frame."""
-        lq = pad_to_multiple(window, net.spec.size_multiple).to(self.device)
+        spec = spec_of(net)
+        lq = pad_to_multiple(window, spec.size_multiple).to(self.device)
         _, aux = net(lq, return_aux=True)
-        h, w = (side * net.spec.scale for side in window.shape[-2:])
+        h, w = (side * spec.scale for side in window.shape[-2:])
         return aux.hr_flow_a[0, :, :h, :w]
 
 

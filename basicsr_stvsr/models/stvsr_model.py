@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from os import path as osp
-from typing import Any
+from typing import Any, overload
 
 import torch
 from basicsr.archs import build_network
@@ -16,19 +16,19 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import default_collate
 
 from ..archs.arch_util import compile_network, to_channels_last
 from ..archs.basicsr_networks import adapt
 from ..archs.spec import check_color, spec_of
 from ..archs.weights import check_hash, load_weights, read_block
 from ..config import TrainOptions
-from ..data.sampling import SeededDataset, SeededIndex
+from ..data.sampling import BuiltDataset, SeededDataset, SeededIndex
 from ..inference.precision import computes_bf16, prefers_channels_last
 from ..utils.atomic_files import write_whole
 from ..utils.distributed import any_rank, gather, on_first_rank
 from ..utils.random_state import rng_state
-from .batch import BatchLosses, NonFiniteError, all_finite, name_nonfinite, sample_keys, split_batch
+from .batch import BatchLosses, NonFiniteError, all_finite, name_nonfinite, sample_keys, split_batch, total
 from .clip_model import ClipModel, color_of
 from .optimizer_state import check_moments, group_sizes, match_layout
 
@@ -52,6 +52,8 @@ class STVSRModel(ClipModel):
     """
 
     train_options: type[TrainOptions] = TrainOptions
+    train_opt: TrainOptions
+    cri_pix: nn.Module | None
 
     def __init__(self, opt: dict[str, Any]):
         if opt['is_train']:
@@ -98,7 +100,7 @@ class STVSRModel(ClipModel):
     def compile(self, net: nn.Module) -> None:
         """Compile the network's forward pass, or log why that is not possible."""
         if not self.opt['dist'] and self.opt['num_gpu'] > 1:
-            problem = 'it needs one process a GPU, as torchrun starts them'
+            problem: str | None = 'it needs one process a GPU, as torchrun starts them'
         else:
             problem = compile_network(net, self.device)
         if problem:
@@ -138,6 +140,12 @@ class STVSRModel(ClipModel):
             raise ValueError('train.pixel_opt is missing: the loss on the frames, such as {type: L1Loss}')
         self.cri_pix = self.optional_loss(self.train_opt.pixel_opt)
 
+    @overload
+    def optional_loss(self, loss_opt: dict[str, Any]) -> nn.Module: ...
+
+    @overload
+    def optional_loss(self, loss_opt: dict[str, Any] | None) -> nn.Module | None: ...
+
     def optional_loss(self, loss_opt: dict[str, Any] | None) -> nn.Module | None:
         """Build the loss that the options describe, or return None without options."""
         return build_loss(loss_opt).to(self.device) if loss_opt else None
@@ -151,7 +159,8 @@ class STVSRModel(ClipModel):
 
     def parameter_groups(self, net: nn.Module, lr: float) -> list[dict[str, Any]]:
         """Group the parameters to train; each key of `train.lr_mul` gets a separate group and learning rate."""
-        factors = {None: 1, **self.train_opt.lr_mul}
+        factors: dict[str | None, float] = {None: 1}
+        factors.update(self.train_opt.lr_mul.items())
         groups: dict[str | None, list[nn.Parameter]] = {pattern: [] for pattern in factors}
         for name, parameter in self.get_bare_model(net).named_parameters():
             if parameter.requires_grad:
@@ -171,7 +180,7 @@ class STVSRModel(ClipModel):
         super().setup_schedulers()
         self.opt['train']['scheduler'] = scheduler_opt
 
-    def check_data(self, train_set: Dataset, val_sets: Iterable[Dataset]) -> None:
+    def check_data(self, train_set: BuiltDataset, val_sets: Iterable[BuiltDataset]) -> None:
         """Check before a training that its data fit the network, instead of failing in the first validation.
 
         Raises:
@@ -251,6 +260,7 @@ class STVSRModel(ClipModel):
 
     def compute_losses(self) -> dict[str, Tensor]:
         """Run the forward pass and return the weighted loss terms by their names in the log."""
+        assert self.cri_pix is not None  # `init_losses` needs it
         return {'l_pix': self.cri_pix(self.net_g(self.lq), self.gt)}
 
     def optimize_parameters(self, current_iter: int) -> None:
@@ -297,9 +307,9 @@ class STVSRModel(ClipModel):
                 if is_last:
                     is_finite = not any_rank(not is_finite, self.device)
                 if is_finite:
-                    self.scaler.scale(sum(losses.values()) / len(self.parts)).backward()
+                    self.scaler.scale(total(losses.values()) / len(self.parts)).backward()
         self.losses |= {
-            name: sum(losses[name] for losses in losses_of_parts) / len(self.parts) for name in losses_of_parts[0]}
+            name: total(losses[name] for losses in losses_of_parts) / len(self.parts) for name in losses_of_parts[0]}
         return BatchLosses(losses_of_parts, is_finite)
 
     def autocast(self) -> AbstractContextManager:
@@ -404,7 +414,8 @@ class STVSRModel(ClipModel):
             CheckpointError: the file could not be written.
         """
         name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
-        nets, keys = (value if isinstance(value, list) else [value] for value in (net, param_key))
+        nets = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
 
         def write() -> str:
             weights = {key: self.get_bare_model(net).state_dict() for key, net in zip(keys, nets, strict=True)}

@@ -4,7 +4,9 @@ They store the log of a training as mmengine's HistoryBuffer. Since torch 2.6, t
 values by default, and mmengine 0.10.7 does not allow more. This module also allows the log. No code runs from a file.
 """
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from ..archs.weights import load_file
 from ..utils.atomic_files import write_whole
 
 
-def statistic_of_history(owner: type, name: str) -> Callable:
+def statistic_of_history(owner: Any, name: str) -> Callable:
     """Replace `getattr` in these files: return a method of HistoryBuffer.
 
     Raises:
@@ -26,12 +28,13 @@ def statistic_of_history(owner: type, name: str) -> Callable:
     return HistoryBuffer._statistics_methods[name]
 
 
+_multiarray = import_module('numpy._core.multiarray')
 HistoryBuffer()  # the first instance fills the table of its methods
 torch.serialization.add_safe_globals([
     HistoryBuffer, (statistic_of_history, 'builtins.getattr'), np.ndarray, np.dtype,
     *(type(np.dtype(kind)) for kind in (np.float64, np.int64)),
     # Private in numpy, but named in the files
-    np._core.multiarray._reconstruct, np._core.multiarray.scalar])
+    _multiarray._reconstruct, _multiarray.scalar])
 
 
 def export_weights(checkpoint: str | Path, path: str | Path) -> None:

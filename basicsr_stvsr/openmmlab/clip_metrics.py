@@ -46,7 +46,8 @@ class ClipMetrics(BaseMetric):
                  collect_device: str = 'cpu', prefix: str | None = None):
         super().__init__(collect_device=collect_device, prefix=prefix)
         options = ValOptions.read({'metrics': ConfigDict(frame_metrics).to_dict(), 'average': average}, 'ClipMetrics.')
-        self.scorer, self.average = Scorer(usable_metrics(options.metrics), num_worker), options.average
+        chosen = {name: metric for name, metric in options.metrics.items() if metric is not None}
+        self.scorer, self.average = Scorer(usable_metrics(chosen), num_worker), options.average
 
     def process(self, data_batch: Mapping[str, Any], data_samples: Sequence[dict[str, Any]]) -> None:
         """Score some clips.
@@ -72,7 +73,8 @@ class ClipMetrics(BaseMetric):
                        for _, value in values if not has_coverage(self.scorer.metrics[name]['type']))
         if left_out:
             print_log(f'{left_out} scores of single frames are not finite and left out of the means', 'current')
-        means, temporal_scale = {}, results[0][0]
+        means: dict[str, float] = {}
+        temporal_scale = results[0][0]
         for name in results[0][1]:
             clips = [scores[name] for _, scores in results]
             groups = average_clips(clips, temporal_scale, self.average)

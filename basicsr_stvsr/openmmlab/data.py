@@ -8,17 +8,17 @@ from mmengine.config import ConfigDict
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Dataset, Sampler
 
-from ..data.sampling import SampleStream, SeededDataset, SeededIndex
+from ..data.sampling import BuiltDataset, SampleStream, SeededDataset, SeededIndex
 from ..models.clip_model import color_of
 from ..registry import DATA_SAMPLERS, DATASETS
 
 
-def dataset_builder(_name: str, dataset: type[Dataset]) -> Callable[..., Dataset]:
+def dataset_builder(_name: str, dataset: Callable[..., Any]) -> Callable[..., BuiltDataset]:
     """Return a function that builds a data set from the keys of a config."""
     return partial(build_dataset, dataset)
 
 
-def build_dataset(dataset_class: type[Dataset], **options: Any) -> Dataset:
+def build_dataset(dataset_class: Callable[..., Any], **options: Any) -> BuiltDataset:
     """Build a BasicSR data set, whose options are a single dict.
 
     Args:
@@ -41,8 +41,9 @@ def build_seeded_dataset(dataset: dict[str, Any]) -> SeededDataset:
     Args:
         dataset: config of the data set.
     """
-    seeded = SeededDataset(DATASETS.build(dataset))
-    seeded.metainfo = seeded.dataset.metainfo
+    built = DATASETS.build(dataset)
+    seeded = SeededDataset(built)
+    seeded.metainfo = built.metainfo
     return seeded
 
 

@@ -1,5 +1,5 @@
 """Optimisers for adversarial training."""
-from typing import Any
+from typing import Any, cast
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
@@ -25,7 +25,7 @@ class NetworkOptimWrapperConstructor:
         self.configs = optim_wrapper_cfg
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
-        model = model.module if is_model_wrapper(model) else model
+        model = cast(nn.Module, model.module) if is_model_wrapper(model) else model
         missing = [name for name in self.configs if not isinstance(getattr(model, name, None), nn.Module)]
         if missing:
             raise ValueError(f'optim_wrapper.{missing[0]}: {type(model).__name__} has no network of this name, but '

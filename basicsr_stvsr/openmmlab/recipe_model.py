@@ -4,7 +4,7 @@ Shapes: B clips, T input frames, U output frames, H x W pixels of the LR grid, s
 """
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from basicsr.utils.registry import MODEL_REGISTRY
@@ -20,6 +20,7 @@ from ..config.check import has_schema, misfits
 from ..config.loading import complete_paths
 from ..config.options import Options
 from ..inference.windows import restore_frames
+from ..models.batch import total
 from ..models.stvsr_model import STVSRModel
 from ..registry import MODELS
 
@@ -98,7 +99,7 @@ class RecipeModel(BaseModel):
         """
         if mode == 'tensor':
             flow = others.get('lq_flow')
-            return self.net_g(lq) if flow is None else self.net_g(*self.bare_net.inputs(lq, flow))
+            return self.net_g(lq) if flow is None else self.net_g(*cast(Any, self.bare_net).inputs(lq, flow))
         batch = {'lq': lq, **others}
         if mode == 'loss':
             return self.fed_with(batch).compute_losses()
@@ -156,6 +157,7 @@ class RecipeModel(BaseModel):
             with torch.no_grad(), optim_wrapper.optim_context(self.net_g):
                 recipe.make_frames()
             return {}
+        assert self.net_d is not None
         self.net_d.requires_grad_(False)
         with optim_wrapper.optim_context(self.net_g):
             loss, log = self.parse_losses(recipe.compute_losses())
@@ -166,7 +168,7 @@ class RecipeModel(BaseModel):
     # mmengine's version adds up only terms whose name contains 'loss'.
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum of all terms, and the values for the log."""
-        loss = sum(losses.values())
+        loss = total(losses.values())
         return loss, OrderedDict(loss=loss, **losses)
 
     # ---------------------------------------------------------------- clips
@@ -194,7 +196,7 @@ def stacked(values: Any) -> Any:
 
 # ---------------------------------------------------------------- options
 
-def build_recipe(blocks: Mapping[str, Any]) -> STVSRModel:
+def build_recipe(blocks: dict[str, Any]) -> STVSRModel:
     """Build a paper's model without optimisers from blocks of options; blocks may be None.
 
     Raises:

@@ -59,7 +59,7 @@ class RecipeLR(_ParamScheduler):
         while self.schedule.last_epoch < self.last_step:
             self.schedule.optimizer.step()  # otherwise torch warns
             self.schedule.step()
-        return self.schedule.get_last_lr()
+        return [float(rate) for rate in self.schedule.get_last_lr()]
 
     def new_schedule(self) -> torch.optim.lr_scheduler.LRScheduler:
         """Build BasicSR's schedule for a dummy optimiser with these rates."""

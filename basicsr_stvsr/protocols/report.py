@@ -79,7 +79,7 @@ def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, An
     ours, shares = ({(dataset, metric, group): value for dataset, metrics in values.items()
                      for metric, groups in metrics.items() for group, value in groups.items()}
                     for values in (averages, coverage))
-    rows = [(row.method, {tuple(key.split('/')): score for key, score in row.scores.items()})
+    rows = [(row.method, {split_key(key): score for key, score in row.scores.items()})
             for row in protocol.published]
     # Without new frames, the given ones are all frames
     columns = [key for key in ours if not (key[2] == 'vsr' and (*key[:2], 'vfi') not in ours)]
@@ -101,6 +101,11 @@ def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, An
     versions = ', '.join(f'{name} {number}' for name, number in made['versions'].items())
     lines += ['', f'Measured by `{made["command"]}`, {versions}.']
     return '\n'.join(lines) + '\n'
+
+
+def split_key(key: str) -> tuple[str, str, str]:
+    dataset, metric, group = key.split('/')
+    return dataset, metric, group
 
 
 def published_key(key: tuple[str, str, str]) -> tuple[str, str, str]:

@@ -53,7 +53,7 @@ def plot_metrics(rows: list[dict[str, Any]], name: str) -> Figure:
     curves = {key: curve(steps, key) for key in dict.fromkeys(key for row in steps for key in row)}
     losses = {key: value for key, value in curves.items() if key.startswith('l_')}
     rates = {key: value for key, value in curves.items() if key == 'lr' or key.startswith('lr_')}
-    times = {key: curves[key] for key in ('time', 'data_time') if key in curves}
+    times: dict[str, Curve] = {key: curves[key] for key in ('time', 'data_time') if key in curves}
     others = {key: value for key, value in curves.items() if key not in {'iter', 'epoch', *losses, *rates, *times}}
     scores = validation_curves(rows)
     if len(losses) > 1:

@@ -8,13 +8,13 @@ from typing import Any
 import cv2
 import torch
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from ..data.sampling import SampleStream, SeededDataset
+from ..data.sampling import SampleStream, SeededDataset, SizedDataset
 from ..utils.processes import ignore_signals
 
 
-def make_train_loader(opt: Mapping[str, Any], dataset: Dataset, start: int = 0) -> DataLoader:
+def make_train_loader(opt: Mapping[str, Any], dataset: SizedDataset, start: int = 0) -> DataLoader:
     """Build the loader of this process from the options of `datasets.train`.
 
     Args:

@@ -63,7 +63,7 @@ class TrainingLog:
         self.logger = get_root_logger()
 
         self.iteration, self.start_iter = start_iter, start_iter
-        self.recent = deque(maxlen=RECENT_ITERATIONS)
+        self.recent: deque[tuple[float, float]] = deque(maxlen=RECENT_ITERATIONS)
         self.num_since_log, self.time_since_log, self.data_time_since_log = 0, 0.0, 0.0
         self.validation_time = 0.0
         self.last_step = self.last_redraw = time.perf_counter()
@@ -176,6 +176,7 @@ class TrainingLog:
 
     def redraw(self) -> None:
         self.last_redraw = time.perf_counter()
+        assert self.progress_line is not None
         self.progress_line.redraw(self.iteration, self.progress_words())
 
     def progress_words(self) -> Iterator[str]:

@@ -1,15 +1,18 @@
 """Summary that a training or a test prints before it starts; the log file has the details."""
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from basicsr.models.base_model import BaseModel
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+
+from ..data.sampling import BuiltDataset
 
 
-def summarize_training(opt: dict[str, Any], model: BaseModel, train_set: Dataset, val_loaders: Sequence[DataLoader], *,
-                       start_iter: int, last_iter: int, global_batch: int, epoch_length: int) -> str:
+def summarize_training(opt: dict[str, Any], model: BaseModel, train_set: BuiltDataset,
+                       val_loaders: Sequence[DataLoader], *, start_iter: int, last_iter: int,
+                       global_batch: int, epoch_length: int) -> str:
     """Return one line for each thing to check before a long training.
 
     Args:
@@ -65,12 +68,12 @@ def describe_network(net: nn.Module) -> str:
     return f'{type(net).__name__} ({sum(parameter.numel() for parameter in net.parameters()):,} parameters)'
 
 
-def name_of(dataset: Dataset) -> str:
+def name_of(dataset: BuiltDataset) -> str:
     return dataset.opt['name']
 
 
 def describe_sets(loaders: Sequence[DataLoader]) -> str:
-    sets = [loader.dataset for loader in loaders]
+    sets = [cast(BuiltDataset, loader.dataset) for loader in loaders]
     return ', '.join(f'{name_of(each)}: {counted(len(each), "clip")}' for each in sets) or 'none'
 
 
