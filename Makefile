@@ -24,7 +24,7 @@ install: $(INSTALLED)  ## install the package and its tools into .venv
 demo: $(INSTALLED)  ## make clips, train and test the small network, show the result; CLIP=my.mp4 takes your own video
 	$(BIN)/python scripts/demo/run_demo.py $(if $(CLIP),--clip "$$CLIP")
 
-test: lint  ## ruff, then the test suite without what takes long
+test: lint  ## ruff and mypy, then the test suite without what takes long
 	$(PYTEST)
 
 # What neither starts processes nor trains
@@ -48,8 +48,9 @@ test-cpus: $(INSTALLED)  ## the numeric tests as three kinds of CPU compute, wit
 		done; \
 	done
 
-lint: $(INSTALLED)  ## ruff alone
+lint: $(INSTALLED)  ## ruff, and mypy, which checks types
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
 
 docs: $(INSTALLED)  ## build the documentation site into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

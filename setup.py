@@ -20,7 +20,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['basicsr_stvsr', 'basicsr_stvsr.*', 'stvsr']),
-    package_data={'basicsr_stvsr': ['weights/*', 'video/*.html', 'protocols/*.yml']},
+    package_data={'basicsr_stvsr': ['py.typed', 'weights/*', 'video/*.html', 'protocols/*.yml']},
     entry_points={'console_scripts': ['stvsr = stvsr.main:main']},
     python_requires='>=3.11',
     install_requires=[
@@ -50,7 +50,7 @@ setup(
         'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'docs': ['mkdocs-material', 'mkdocstrings[python]'],
         'dev': ['facexlib', 'google-crc32c', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'mkdocs-material',
-                'mkdocstrings[python]', 'mmengine', 'onnx', 'onnxruntime', 'onnxscript', 'pytest',
-                'pytest-timeout', 'pytest-xdist', 'ruff', 'safetensors', 'SSIM-PIL'],
+                'mkdocstrings[python]', 'mmengine', 'mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest',
+                'pytest-timeout', 'pytest-xdist', 'ruff', 'safetensors', 'SSIM-PIL', 'types-PyYAML'],
     },
 )

@@ -3,7 +3,7 @@
 A network keeps its class, and the names of its weights.
 """
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -53,7 +53,7 @@ SPECS: dict[str, Callable[[Any], NetSpec]] = {
 }
 
 
-def upscale_of(upsample: nn.Module) -> int:
+def upscale_of(upsample: nn.Sequential) -> int:
     """Return the factor of BasicSR's `Upsample`, a row of pixel shuffles."""
     scale = 1
     for layer in upsample:
@@ -64,5 +64,5 @@ def upscale_of(upsample: nn.Module) -> int:
 def adapt(net: nn.Module) -> nn.Module:
     """Give a network of BasicSR its `spec`; return others, and those that already have one, unchanged."""
     if type(net).__module__.startswith('basicsr.') and not hasattr(net, 'spec') and type(net).__name__ in SPECS:
-        net.spec = SPECS[type(net).__name__](net)
+        cast(Any, net).spec = SPECS[type(net).__name__](net)
     return net

@@ -322,7 +322,7 @@ def test_files_of_basicsr_pass_as_they_are(tmp_path):
 def test_without_gpus_several_processes_talk_by_gloo(tmp_path, monkeypatch):
     """Though BasicSR's files name nccl, which knows GPUs only."""
     asked = {}
-    monkeypatch.setattr('basicsr_stvsr.config.loading.init_dist', lambda launcher, **how: asked.update(how))
+    monkeypatch.setattr('basicsr_stvsr.config.run_options.init_dist', lambda launcher, **how: asked.update(how))
     path = write(tmp_path / 'a.yml', BASICSR_FILE)
     start_run(read_command('train', tmp_path, ['-opt', path, '--launcher', 'pytorch']))
     assert asked == {'backend': 'gloo', 'port': 29500}
