@@ -59,7 +59,7 @@ serve-docs: $(INSTALLED)  ## show the documentation on http://127.0.0.1:8000, an
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
 
 clean:  ## remove .venv, caches and what the demo wrote; your experiments/ and results/ of other runs stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info build site demo_output datasets/demo
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info build site demo_output datasets/demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The order matters: the setup.py of basicsr 1.4.2 asks for torch while it is being built, and pip's isolated build

@@ -51,6 +51,6 @@ setup(
         'docs': ['mkdocs-material', 'mkdocstrings[python]'],
         'dev': ['facexlib', 'google-crc32c', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'mkdocs-material',
                 'mkdocstrings[python]', 'mmengine', 'mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest',
-                'pytest-timeout', 'pytest-xdist', 'ruff', 'safetensors', 'SSIM-PIL', 'types-PyYAML'],
+                'pytest-timeout', 'pytest-xdist', 'ruff', 'safetensors', 'SSIM-PIL'],
     },
 )
