@@ -144,7 +144,7 @@ def test_files_outside_of_docs_are_pages(site, pages):
     assert '../repository/options/train_mbnet.yml.html' in pages['datasets/vimeo90k.html'].links
     page = (site / 'repository' / 'options' / 'train_mbnet.yml.html').read_text(encoding='utf-8')
     assert 'MBNet_x4' in page and 'flow_unit' in page
-    assert 'fstrn_small_clips_x4-f232100fpth' in pages['repository/basicsr_stvsr/weights/index.html'].ids
+    assert 'fstrn_small_clips_x4-c56e3bb9pth' in pages['repository/basicsr_stvsr/weights/index.html'].ids
     ablations = pages['repository/options/ablations/index.html'].ids
     assert len([name for name in ablations if name.startswith('mbnet_table')]) == 22
 
