@@ -13,15 +13,16 @@ a line that `compare_revisions.py` reads.
         python scripts/benchmark/benchmark_network.py --json --networks 'FSTRN small' --dtype default
 """
 import argparse
+import importlib
 import json
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from benchmark_util import MIB, describe, in_new_process, memory_growth, seconds
+from benchmark_util import MIB, describe, in_new_process, memory_growth, resolve, seconds
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -34,11 +35,15 @@ from basicsr.utils.registry import ARCH_REGISTRY
 
 from basicsr_stvsr.archs.arch_util import to_channels_last
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS
-from basicsr_stvsr.config.loading import load_options
-from basicsr_stvsr.inference.tiles import Tiles
-from basicsr_stvsr.inference.windows import StreamFrame, restore_stream
-from basicsr_stvsr.utils.cpu_memory import keep_freed_memory
-from basicsr_stvsr.zoo.table import load_network
+
+# Also where earlier revisions have them, which compare_revisions.py may run
+load_options = resolve('basicsr_stvsr.config.loading:load_options', 'basicsr_stvsr.options:load_options')
+Tiles = resolve('basicsr_stvsr.inference.tiles:Tiles', 'basicsr_stvsr.inference:Tiles')
+StreamFrame = resolve('basicsr_stvsr.inference.windows:StreamFrame', 'basicsr_stvsr.inference:StreamFrame')
+restore_stream = resolve('basicsr_stvsr.inference.windows:restore_stream', 'basicsr_stvsr.inference:restore_stream')
+keep_freed_memory = resolve('basicsr_stvsr.utils.cpu_memory:keep_freed_memory',
+                            'basicsr_stvsr.cpu_memory:keep_freed_memory')
+load_network = resolve('basicsr_stvsr.zoo.table:load_network', 'basicsr_stvsr.zoo:load_network')
 
 DTYPES = {'float32': None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}  # of autocast
 LAYOUTS = ('default', 'contiguous', 'channels_last')
@@ -123,11 +128,11 @@ def dtype_of(net: nn.Module, setting: Setting) -> torch.dtype | None:
     """Return the dtype of convolutions; 'default': that of `stvsr restore`."""
     if setting.dtype != 'default':
         return DTYPES[setting.dtype]
-    try:
-        from basicsr_stvsr.inference.precision import PRECISIONS, fastest_precision
-    except ImportError:  # older revisions, which compare_revisions.py may run
-        return None
-    return PRECISIONS[fastest_precision(net, [setting.device])]
+    for name in ('basicsr_stvsr.inference.precision', 'basicsr_stvsr.precision'):
+        with suppress(ImportError):  # older revisions, which compare_revisions.py may run, compute in float32
+            precision = importlib.import_module(name)
+            return precision.PRECISIONS[precision.fastest_precision(net, [setting.device])]
+    return None
 
 
 def make_call(name: str, net: nn.Module, setting: Setting) -> Callable[[], int]:

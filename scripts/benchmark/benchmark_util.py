@@ -1,5 +1,6 @@
 """Shared parts of the network benchmarks: peak memory and time of a step, and device selection."""
 import argparse
+import contextlib
 import re
 import resource
 import sys
@@ -82,3 +83,12 @@ def describe(device: torch.device) -> str:
         return f'{torch.cuda.get_device_name(device)}, torch {torch.__version__}'
     threads = torch.get_num_threads()
     return f'CPU, {threads} thread{"s" if threads > 1 else ""}, torch {torch.__version__}'
+
+
+def resolve(*names: str) -> Any:
+    """Return the first of these objects, given as `package.module:name`, that the revision has."""
+    for name in names:
+        module, _, attribute = name.partition(':')
+        with contextlib.suppress(ImportError, AttributeError):
+            return getattr(__import__(module, fromlist=[attribute]), attribute)
+    raise SystemExit(f'none of {", ".join(names)} exists in this revision')

@@ -36,6 +36,7 @@ import numpy as np
 import torch
 import yaml
 from basicsr.utils.registry import ARCH_REGISTRY
+from benchmark_util import resolve
 
 Records = Iterator[tuple[str, Any]]  # names, and values that fit into JSON
 
@@ -66,15 +67,6 @@ ERRORS = [
     'train:pixel_opt:type=L1Los', 'train:pixel_opt:reduction=none', 'train:hr_flow_opt:mode=both',
     'train:accumulate=3', 'train:iter_weights=[1,2,3]', 'val:metrics:psnr:type=calculate_pnsr',
     'val:metrics:psnr:crop_borders=4', 'val:overlap=second', 'logger:print_freq=0', 'path:pretrain_network_g=gone.pth']
-
-
-def resolve(*names: str) -> Any:
-    """Return the first of these objects, given as `package.module:name`, that the revision has."""
-    for name in names:
-        module, _, attribute = name.partition(':')
-        with contextlib.suppress(ImportError, AttributeError):
-            return getattr(__import__(module, fromlist=[attribute]), attribute)
-    raise SystemExit(f'none of {", ".join(names)} exists in this revision')
 
 
 def digest(values: Any) -> str:
