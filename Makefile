@@ -28,11 +28,11 @@ test: lint  ## ruff and mypy, then the test suite without what takes long
 	$(PYTEST)
 
 # What neither starts processes nor trains
-FAST := tests/archs/test_spec.py tests/archs/test_mbnet.py tests/archs/test_vsrresnet.py tests/losses tests/data/test_clip_dataset.py \
-	tests/data/test_degradations.py tests/inference/test_windows.py tests/io/test_frames.py tests/io/test_color.py \
-	tests/config/test_options.py tests/evaluation tests/test_layout.py
+FAST := tests/archs/test_spec.py tests/archs/test_vsrresnet.py tests/losses tests/data/test_clip_dataset.py \
+	tests/data/test_degradations.py tests/inference/test_windows.py tests/io/test_color.py tests/config/test_options.py \
+	tests/test_layout.py
 
-test-fast: $(INSTALLED)  ## ruff and the quick half of the tests, within a minute
+test-fast: $(INSTALLED)  ## ruff and quick tests, within a minute
 	$(BIN)/python -m ruff check .
 	$(PYTEST) -m 'not real_clips' $(FAST)
 
