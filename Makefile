@@ -48,7 +48,7 @@ test-cpus: $(INSTALLED)  ## the numeric tests as three kinds of CPU compute, wit
 		done; \
 	done
 
-lint: $(INSTALLED)  ## ruff, and mypy, which checks types
+lint: $(INSTALLED)  ## ruff (style) and mypy (types)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 

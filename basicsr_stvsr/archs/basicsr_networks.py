@@ -7,10 +7,10 @@ from typing import Any, cast
 
 from torch import nn
 
-from .spec import NetSpec
+from .spec import NetSpec, SpecColor
 
 
-def single_image(net: nn.Module, scale: int, *, size_multiple: int = 1, color: Any = 'rgb') -> NetSpec:
+def single_image(net: nn.Module, scale: int, *, size_multiple: int = 1, color: SpecColor = 'rgb') -> NetSpec:
     """Let a network of images take a window of one frame: (B, 1, C, H, W) -> (B, 1, C, sH, sW)."""
     net.register_forward_pre_hook(lambda _, inputs: (inputs[0].squeeze(1), *inputs[1:]))
     add_time(net)
@@ -33,17 +33,18 @@ def whole_clip(scale: int, size_multiple: int = 1) -> NetSpec:
     return NetSpec(scale=scale, num_frames=None, size_multiple=size_multiple, color='rgb')
 
 
-def color_of(layer: nn.Module) -> str:
-    return 'y' if layer.in_channels == 1 else 'rgb'
+def color_of(num_channels: int) -> SpecColor:
+    return 'y' if num_channels == 1 else 'rgb'
 
 
-# Class of BasicSR -> what makes its spec; those whose size or input is not that of frames are missing.
+# Class name in BasicSR -> function that prepares a network and returns its spec
 SPECS: dict[str, Callable[[Any], NetSpec]] = {
-    'MSRResNet': lambda net: single_image(net, net.upscale, color=color_of(net.conv_first)),
-    'EDSR': lambda net: single_image(net, upscale_of(net.upsample), color=color_of(net.conv_first)),
-    'RCAN': lambda net: single_image(net, upscale_of(net.upsample), color=color_of(net.conv_first)),
-    'RRDBNet': lambda net: single_image(net, net.scale, size_multiple={1: 4, 2: 2}.get(net.scale, 1)),
-    'SRVGGNetCompact': lambda net: single_image(net, net.upscale, color=color_of(net.body[0])),
+    'MSRResNet': lambda net: single_image(net, net.upscale, color=color_of(net.conv_first.in_channels)),
+    'EDSR': lambda net: single_image(net, upscale_of(net.upsample), color=color_of(net.conv_first.in_channels)),
+    'RCAN': lambda net: single_image(net, upscale_of(net.upsample), color=color_of(net.conv_first.in_channels)),
+    'RRDBNet': lambda net: single_image(  # its first layer sees unshuffled pixels
+        net, net.scale, size_multiple={1: 4, 2: 2}.get(net.scale, 1), color=color_of(net.conv_last.out_channels)),
+    'SRVGGNetCompact': lambda net: single_image(net, net.upscale, color=color_of(net.body[0].in_channels)),
     'EDVR': lambda net: middle_frame(
         net, 1 if net.hr_in else 4, 2 * net.center_frame_idx + 1, size_multiple=16 if net.hr_in else 4),
     'DUF': lambda net: middle_frame(net, net.scale, 7),

@@ -113,7 +113,7 @@ class NetSpec:
 
 
 class Network(Protocol):
-    """The methods of a network; its `spec` tells which of them it has, see `NetSpec`."""
+    """The methods of a network; its `spec` says which of them it has, see `NetSpec`."""
 
     spec: NetSpec
 
@@ -142,7 +142,7 @@ def spec_of(net: nn.Module) -> NetSpec:
               **{method: spec.sharing == sharing for sharing, method in METHOD_OF_SHARING.items()}}
     for method, is_needed in needed.items():
         if is_needed and not hasattr(net, method):
-            raise ValueError(f'{type(net).__name__} has no method {method}, which its spec speaks of')
+            raise ValueError(f'{type(net).__name__} has no method {method}, which its spec requires')
     return spec
 
 

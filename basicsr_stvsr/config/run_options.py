@@ -1,4 +1,4 @@
-"""What a training or a test is given: the options of a file, and what the command line adds."""
+"""The options of a training or a test: those of an option file and those of the command line."""
 import random
 import shlex
 import sys
@@ -27,10 +27,10 @@ class RunOptions:
 
     Attributes:
         action: 'train' or 'test'.
-        options: as an option file holds them, with its `base` merged; checked when the run starts.
+        options: contents of an option file, merged with its `base`; checked when the run starts.
         root: folder of experiments/ (training) or results/ (test).
         file: the option file, a copy of which is kept with the experiment; None: there is none.
-        launcher: of several processes: 'none', 'pytorch' (torchrun) or 'slurm'.
+        launcher: launcher of several processes: 'none', 'pytorch' (torchrun) or 'slurm'.
         auto_resume: whether a training continues from its newest training state, if there is one.
         debug: whether to log, validate and save every few steps.
         check: whether a training only takes a trial step, prints what it needs, and writes nothing.
@@ -57,7 +57,7 @@ class RunOptions:
 
         Args:
             changes: 'BLOCK:NAME=VALUE', as --force_yml takes them.
-            others: attributes of the run.
+            others: other attributes of the run.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -103,7 +103,7 @@ def start_run(run: RunOptions) -> dict[str, Any]:
         opt['num_gpu'] = torch.cuda.device_count()
     opt['dist'] = run.launcher != 'none'
     if opt['dist']:
-        # Without GPUs in use, tensors are in main memory, where nccl does not reach, which BasicSR's files always name.
+        # Without GPUs, tensors are in main memory. nccl cannot access it, but BasicSR's files always name nccl.
         backend = {} if opt['num_gpu'] else {'backend': 'gloo'}
         init_dist(run.launcher, **{**(opt.get('dist_params') or {}), **backend})
     opt['rank'], opt['world_size'] = get_dist_info()

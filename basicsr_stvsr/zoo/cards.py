@@ -19,9 +19,9 @@ INTRO = '''\
 These networks come with weights. Use one by its name, as in `stvsr restore in.mp4 out.mp4 --model NAME`, or in Python:
 
 ```python
-from basicsr_stvsr.zoo import load
+from basicsr_stvsr import load_network
 
-net = load('fstrn-small')
+net = load_network('fstrn-small')
 ```
 
 They are small and were trained on a CPU for 47 minutes to 3¼ hours. The networks of the papers' size are not trained

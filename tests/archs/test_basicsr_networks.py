@@ -56,6 +56,16 @@ def test_networks_of_clips(name, options, spec):
     torch.testing.assert_close(clip, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize('num_channels, color', [(1, 'y'), (3, 'rgb')])
+@pytest.mark.parametrize('network', [
+    {'type': 'RRDBNet', 'num_feat': 4, 'num_block': 1, 'num_grow_ch': 2, 'scale': 2},
+    {'type': 'SRVGGNetCompact', 'num_feat': 4, 'num_conv': 1},
+])
+def test_networks_of_one_channel_take_luma(network, num_channels, color):
+    net = load_network({**network, 'num_in_ch': num_channels, 'num_out_ch': num_channels}, device='cpu')
+    assert net.spec.color == color and restore_clip(net, torch.rand(1, 2, num_channels, 8, 8)).shape[2] == num_channels
+
+
 def test_every_entry_is_a_network_of_basicsr():
     from basicsr.utils.registry import ARCH_REGISTRY
     names = {entry.__name__ for _, entry in ARCH_REGISTRY if entry.__module__.startswith('basicsr.')}

@@ -56,7 +56,7 @@ def test_lengths(spec, num_frames, window, clip, first, padding):
 def test_a_missing_method_is_named(spec, method):
     net = nn.Conv2d(3, 3, 3)
     net.spec = spec
-    with pytest.raises(ValueError, match=f'^Conv2d has no method {method}, which its spec speaks of$'):
+    with pytest.raises(ValueError, match=f'^Conv2d has no method {method}, which its spec requires$'):
         spec_of(net)
     setattr(net, method, print)
     assert spec_of(net) is spec
