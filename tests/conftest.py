@@ -58,9 +58,13 @@ def fixed_seed():
 
 @pytest.fixture
 def log(caplog, monkeypatch):
-    """pytest's caplog of what BasicSR's logger is told."""
-    monkeypatch.setattr(get_root_logger(), 'propagate', True)
-    caplog.set_level(logging.INFO)
+    """pytest's caplog with the messages of BasicSR's logger, whatever an earlier run of this process left it at.
+
+    The first call of `get_root_logger` stops it from propagating, and `--check` sets its level to WARNING.
+    """
+    logger = get_root_logger()
+    monkeypatch.setattr(logger, 'propagate', True)
+    caplog.set_level(logging.INFO, logger.name)
     return caplog
 
 
