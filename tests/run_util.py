@@ -3,9 +3,11 @@ import faulthandler
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from multiprocessing.connection import Connection
@@ -46,20 +48,42 @@ PREPARED.set_forkserver_preload(['basicsr_stvsr.train', 'basicsr_stvsr.test'])
 
 def run(*command: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     """Runs `python *command` on one core without a GPU, in a process of its own that has the imports behind it."""
-    command = [str(word) for word in command]
+    result, = _run_together(command, cwd, [{}])
+    return result
+
+
+def run_ranks(*command: object, cwd: Path = ROOT) -> list[subprocess.CompletedProcess]:
+    """Runs `python *command` as two processes with the variables that torchrun sets. Returns one result per rank."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        address = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free.getsockname()[1]), 'WORLD_SIZE': '2',
+                   'TORCHELASTIC_RUN_ID': 'test'}
+    return _run_together(command, cwd, [address | {'RANK': str(rank), 'LOCAL_RANK': str(rank)} for rank in (0, 1)])
+
+
+def _run_together(command: Sequence[object], cwd: Path,
+                  environments: Sequence[dict[str, str]]) -> list[subprocess.CompletedProcess]:
+    """Runs the command once per environment, side by side."""
+    words = [str(word) for word in command]
+    end = time.monotonic() + 300
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / name for name in ('stdout', 'stderr')]
-        process = PREPARED.Process(target=_execute, args=(command, str(cwd), [str(file) for file in files]))
-        process.start()
-        process.join(timeout=300)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(command, 300)
-        return subprocess.CompletedProcess(command, process.exitcode, *(file.read_text() for file in files))
+        outputs = [[Path(folder) / f'{name}{i}' for name in ('stdout', 'stderr')] for i in range(len(environments))]
+        processes = [PREPARED.Process(target=_execute, args=(words, str(cwd), [str(file) for file in files], extra))
+                     for files, extra in zip(outputs, environments, strict=True)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(timeout=max(0, end - time.monotonic()))
+        if any(process.exitcode is None for process in processes):
+            for process in processes:
+                process.kill()
+                process.join()
+            raise subprocess.TimeoutExpired(words, 300)
+        return [subprocess.CompletedProcess(words, process.exitcode, *(file.read_text() for file in files))
+                for process, files in zip(processes, outputs, strict=True)]
 
 
-def _execute(command: list[str], cwd: str, files: list[str]) -> None:
+def _execute(command: list[str], cwd: str, files: list[str], environment: dict[str, str]) -> None:
     """What Python does with its command line."""
     # Otherwise its own processes would come from the server too, and outlive it
     multiprocessing.set_start_method(None, force=True)
@@ -67,7 +91,7 @@ def _execute(command: list[str], cwd: str, files: list[str]) -> None:
     for descriptor, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.chdir(cwd)
-    os.environ |= ENVIRONMENT
+    os.environ |= ENVIRONMENT | environment
     kind, *rest = command
     if kind == '-m':
         sys.argv, sys.path[0] = rest, cwd

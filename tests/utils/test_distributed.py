@@ -11,21 +11,30 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
-from run_util import ENVIRONMENT, INTERRUPTED, train_opt, weights, write
+from run_util import ENVIRONMENT, INTERRUPTED, run, run_ranks, train_opt, weights, write
 
 NUM_STEPS = 5
 
 
-def launch(folder: Path, opt: dict, *flags: str, code: str = INTERRUPTED.format(samples=-1, action='pass'),
-           num_processes: int = 2, torchrun_flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-    """Trains under torchrun."""
+PLAIN = INTERRUPTED.format(samples=-1, action='pass')
+
+
+def launch(folder: Path, opt: dict, *flags: str, code: str = PLAIN,
+           torchrun_flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    """Trains under torchrun, two processes."""
     script = folder / 'train.py'
     script.write_text(code)
     return subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(num_processes),
-         *torchrun_flags, str(script), '-opt', str(write(folder / 'distributed.yml', opt)), *flags],
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', *torchrun_flags,
+         str(script), '-opt', str(write(folder / 'distributed.yml', opt)), *flags],
         cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+
+
+def train_together(folder: Path, opt: dict, code: str = PLAIN) -> list[subprocess.CompletedProcess]:
+    """Trains in two processes as torchrun starts them, without its own imports and theirs."""
+    script = folder / 'train.py'
+    script.write_text(code)
+    return run_ranks(script, '-opt', write(folder / 'distributed.yml', opt), cwd=folder)
 
 
 @pytest.fixture(scope='module')
@@ -94,12 +103,10 @@ def test_validation_shares_clips_as_one_process_scores_them(three_clips, tmp_pat
         'datasets': {'test_1': {'name': 'three', 'type': 'STVSRTestDataset', 'dataroot_gt': str(three_clips)}},
         'network_g': {'type': 'BicubicAverage', 'scale': 4}, 'path': {'results_root': str(tmp_path / 'results')},
         'val': train_opt(three_clips)['val'] | {'val_freq': None}}
-    options, results = write(tmp_path / 'test.yml', opt), []
-    for launcher in ([], ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']):
-        process = subprocess.run(
-            [sys.executable, *launcher, str(ROOT / 'basicsr' / 'test.py'), '-opt', str(options)], env=ENVIRONMENT,
-            capture_output=True, text=True, timeout=300)
-        assert process.returncode == 0, process.stderr[-3000:]
+    command, results = ('basicsr/test.py', '-opt', write(tmp_path / 'test.yml', opt)), []
+    for processes in ([run(*command)], run_ranks(*command)):
+        assert all(process.returncode == 0 for process in processes), processes[0].stderr[-3000:]
+        assert ''.join(process.stderr for process in processes).count('Validation three: 3 clips') == 1
         results.append(json.loads((tmp_path / 'results' / 'three.json').read_text()))
     assert results[0] == results[1] and list(results[0]['clips']) == ['first', 'second', 'third']
 
@@ -152,10 +159,9 @@ def test_all_ranks_stop_when_one_is_asked_to(three_clips, tmp_path):
     """As when a cluster takes back one of several machines."""
     code = INTERRUPTED.format(
         samples=2 * 4, action="os.environ['RANK'] == '1' and os.kill(os.getpid(), signal.SIGTERM)")
-    process = launch(tmp_path, distributed_opt(three_clips, 2), code=code)
-    assert process.returncode != 0
-    assert re.search(rf'exitcode +: {os.EX_TEMPFAIL} ', process.stderr)
-    assert process.stderr.count('Stopped by SIGTERM after iteration 2 of 5, and saved') == 1
+    first, second = train_together(tmp_path, distributed_opt(three_clips, 2), code)
+    assert first.returncode == second.returncode == os.EX_TEMPFAIL
+    assert first.stderr.count('Stopped by SIGTERM after iteration 2 of 5, and saved') == 1
     state, = (tmp_path / 'experiments' / 'tiny' / 'training_states').iterdir()
     assert state.name == '2.state'
 
@@ -170,10 +176,11 @@ def test_all_ranks_skip_a_step_that_is_not_finite_on_one(three_clips, tmp_path):
     opt = distributed_opt(three_clips, 2)
     opt['train']['accumulate'] = 2
     opt['logger']['save_checkpoint_freq'] = 1
-    process = launch(tmp_path, opt, code=SPOILT_PART)
-    assert process.returncode == 0, process.stderr[-3000:]
-    assert process.stderr.count('Iteration 2 is skipped (1 in a row, 1 in all): l_sr is nan') == 1
-    assert process.stderr.count('is skipped') == 1
+    processes = train_together(tmp_path, opt, SPOILT_PART)
+    assert all(process.returncode == 0 for process in processes), processes[0].stderr[-3000:]
+    messages = ''.join(process.stderr for process in processes)
+    assert messages.count('Iteration 2 is skipped (1 in a row, 1 in all): l_sr is nan') == 1
+    assert messages.count('is skipped') == 1
     folder = tmp_path / 'experiments' / 'tiny'
     first, second, third = (weights(folder, f'net_g_{number}.pth') for number in (1, 2, 3))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
@@ -218,7 +225,6 @@ def test_slurm(three_clips, tmp_path):
     assert '(2 processes)' in errors[0] and 'Validation both: 3 clips' in errors[0]
 
 
-@pytest.mark.slow
 def test_two_processes_train_against_a_discriminator(clips, tmp_path):
     """Its batch normalisation sees the samples of each process by themselves, its gradients are those of both."""
     opt = distributed_opt(clips, 2)
@@ -247,8 +253,8 @@ def save_each(self, epoch, current_iter):
 AdaptiveGANModel.save = save_each
 train_pipeline(os.getcwd())
 ''')
-    process = launch(tmp_path, opt, code=code)
-    assert process.returncode == 0, process.stderr[-3000:]
+    processes = train_together(tmp_path, opt, code)
+    assert all(process.returncode == 0 for process in processes), processes[0].stderr[-3000:]
     ranks = [torch.load(tmp_path / f'rank{rank}.pth', weights_only=True) for rank in (0, 1)]
     for first, second in zip(*ranks, strict=True):
         assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
