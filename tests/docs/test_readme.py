@@ -102,9 +102,9 @@ def test_the_readme_is_short():
 def test_command(checkout, command):
     make_small(checkout, command)
     words = shlex.split(command)
-    # The Python of the tests, whatever the one on the path; the first command of each kind from its first import on
+    # The Python of the tests, whatever the one on the path; the first of each program from its first import on
     words[:1] = {'python': [], 'torchrun': ['-m', 'torch.distributed.run'], 'stvsr': ['-m', 'basicsr_stvsr']}[words[0]]
-    is_first = command == next(other for other in COMMANDS if other.startswith(command.split(' -')[0]))
+    is_first = command == next(other for other in COMMANDS if other.split()[0] == command.split()[0])
     result = (run_fresh if is_first else run)(*words, cwd=checkout)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     output = re.search(r'--output (\S+)', command)

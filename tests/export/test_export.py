@@ -324,7 +324,7 @@ def test_without_onnxruntime_it_is_not_checked(without, tmp_path):
 @pytest.fixture
 def tiny(tmp_path) -> list[str]:
     """The options of a network that is exported in seconds."""
-    network = {'type': 'FSTRN', 'num_feat': 4, 'num_frb': 1, 'scale': 2}
+    network = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 2}
     (tmp_path / 'net.yml').write_text(json.dumps({'network_g': network}))  # JSON is YAML
     torch.save({'params': build_network(network).state_dict()}, tmp_path / 'net.pth')
     return ['--opt', str(tmp_path / 'net.yml'), '--weights', str(tmp_path / 'net.pth')]
@@ -357,7 +357,7 @@ def test_command_tells_what_cannot_be_exported(tmp_path, capsys):
 def test_command_tells_of_a_failed_check(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(export, 'TOLERANCE', -1.0)
     assert main(['export', str(tmp_path / 'net.onnx'), *tiny]) == 1
-    assert 'error: FSTRN: for 1 x 16x17, onnxruntime and torch differ by' in capsys.readouterr().err
+    assert 'error: MSRResNet: for 1 x 16x17, onnxruntime and torch differ by' in capsys.readouterr().err
     assert not list(tmp_path.glob('*.onnx*'))
 
 
