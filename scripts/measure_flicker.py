@@ -19,6 +19,7 @@ from basicsr_stvsr.io.frames import FrameReader
 from basicsr_stvsr.io.opening import open_color_reader
 from basicsr_stvsr.io.saved_frames import numbers_of
 from basicsr_stvsr.metrics.flicker import flicker
+from basicsr_stvsr.utils.atomic_files import replace_file
 
 
 def luma(frame: np.ndarray) -> np.ndarray:  # uint8 (h, w, 3), BGR -> float (h, w), without the offset of 16
@@ -57,7 +58,7 @@ def save(path: Path, mean: float) -> None:
     """Add the mean to a result file of basicsr/test.py, as the metric `flicker`."""
     result = json.loads(path.read_text(encoding='utf-8'))
     result['average']['flicker'] = {'all': mean}
-    path.write_text(json.dumps(result, indent=1), encoding='utf-8')
+    replace_file(path, json.dumps(result, indent=1).encode())
 
 
 def main() -> int:

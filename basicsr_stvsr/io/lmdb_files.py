@@ -17,6 +17,7 @@ import lmdb
 import numpy as np
 from tqdm import tqdm
 
+from ..utils.atomic_files import move_whole
 from ..utils.file_lock import FileLock
 from .frames import FrameReader, FrameReadError
 from .images import decode_image
@@ -128,7 +129,7 @@ class _Writer:
                 if not self.num_frames:
                     raise ValueError(f'no frames to write to {self.path}')
                 self._finish()
-                self._rename()
+                move_whole(self.part, self.path)
         finally:
             self._close()
             shutil.rmtree(self.part, ignore_errors=True)  # exists only after an error
@@ -170,23 +171,6 @@ class _Writer:
 
     def _close(self) -> None:
         """Close all files. Called after `_finish`, or without it after an error."""
-
-    def _rename(self) -> None:
-        _sync_folder(self.part)
-        if self.path.is_dir() and not self.path.is_symlink():
-            shutil.rmtree(self.path)
-        else:
-            self.path.unlink(missing_ok=True)
-        self.part.rename(self.path)
-        _sync_folder(self.path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames and removals in `folder` survive a power cut (POSIX requires this in addition to syncing files)."""
-    if os.name == 'posix':
-        descriptor = os.open(folder, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
 
 
 class LmdbWriter(_Writer):

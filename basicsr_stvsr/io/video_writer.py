@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..utils.atomic_files import replace_file
 from .containers import CONTAINERS
 from .encoding import MATRIX_TAGS, Encoding, OutputSpec, add_encoder, default_threads
 from .joining import stored_frames
@@ -228,9 +229,7 @@ class FolderWriter:
         path = image_path(self.path, self._next)
         _, data = cv2.imencode('.png', cv2.cvtColor(_with_bits(image, self.spec.bits), cv2.COLOR_RGB2BGR))
         try:
-            part = path.with_name(path.name + '.part')
-            part.write_bytes(data.data)
-            part.replace(path)
+            replace_file(path, data.data)
         except OSError as error:
             raise VideoError(f'{path}: cannot be written ({error})') from error
         self._next += 1

@@ -39,6 +39,7 @@ from ..inference.tiles import Tiles, Tiling
 from ..inference.windows import frames_of_clip, restore_frames, restore_windows
 from ..io.color import Color, convert_clip, to_image
 from ..io.saved_frames import SavedFrames
+from ..utils.atomic_files import replace_file
 from ..utils.distributed import gather
 from ..utils.json_files import finite_or_null
 
@@ -259,11 +260,10 @@ class ClipModel(SRModel):
                     tb_logger.add_scalar(f'metrics/{dataset_name}/{name}_{group}_coverage', share, current_iter)
         if not self.is_train:
             path = osp.join(self.opt['path']['results_root'], f'{dataset_name}.json')
-            with open(path, 'w', encoding='utf-8') as file:
-                json.dump(finite_or_null({
-                    'dataset': dataset_name, 'model': self.opt['name'], 'metrics': self.metrics, 'average': average,
-                    'clips': clips, 'frames': scores, **({'coverage': covered} if covered['average'] else {})}),
-                    file, indent=1)
+            replace_file(path, json.dumps(finite_or_null({
+                'dataset': dataset_name, 'model': self.opt['name'], 'metrics': self.metrics, 'average': average,
+                'clips': clips, 'frames': scores, **({'coverage': covered} if covered['average'] else {})}),
+                indent=1).encode())
             get_root_logger().info(f'Scores of every clip and frame: {path}')
 
     def coverage_of(self, scores: Mapping[str, Mapping[str, FrameScores]]) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
 from importlib import resources
@@ -25,6 +25,7 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 from ..io.frame_source import Source
 from ..io.video_info import VideoError, VideoInfo
 from ..io.video_reader import open_source
+from ..utils.atomic_files import whole_file
 from ..utils.threads import available_cores
 from .matching import Matcher, Row, Shown
 
@@ -119,7 +120,7 @@ def write_comparison(first: str | Path, second: str | Path, output: str | Path, 
         factors = _factors(infos)
         _check_start(infos, start)
         # Open the page before hours of work, so that an unwritable folder fails at once
-        page = stack.enter_context(_new_file(output))
+        page = stack.enter_context(open(stack.enter_context(whole_file(output)), 'wb'))
         matcher = Matcher(sources, labels)
         pairs = [(0, 2), (1, 2)] if gt is not None else [(0, 1)]
         pairs = [(index, reference) for index, reference in pairs if factors[index] == factors[reference]]
@@ -420,19 +421,3 @@ def _write_page(page: BinaryIO, album: _Album, data: dict[str, Any]) -> None:
     # A label may hold '</script>'
     text = json.dumps(data, allow_nan=False, separators=(',', ':')).replace('<', r'\u003c')
     page.write((middle + text + tail).encode())
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file, and move it to `path` if the block ends without an error."""
-    temporary = path.with_name(f'{path.name}.tmp')
-    with open(temporary, 'wb') as file:
-        try:
-            yield file
-            file.close()
-            os.replace(temporary, path)
-        except BaseException:
-            file.close()
-            with suppress(OSError):
-                temporary.unlink()
-            raise

@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from ..archs.weights import check_sha256, sha256_of
+from ..utils.atomic_files import move_whole
 from ..utils.file_lock import FileLock
 from .table import Entry, check_file, entry_of, load
 
@@ -68,7 +69,7 @@ def fetch(name: str, *, show_progress: bool = False) -> Path:
         except ValueError:
             part.unlink()
             raise
-        os.replace(part, entry.path)
+        move_whole(part, entry.path)
     return entry.path
 
 

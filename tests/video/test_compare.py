@@ -288,7 +288,7 @@ def test_videos_that_do_not_match_are_refused(tmp_path, make, message):
     output.write_text('older')
     with pytest.raises(VideoError, match=message):
         write_comparison(first, make(tmp_path), output)
-    assert output.read_text() == 'older' and not list(tmp_path.glob('*.tmp'))
+    assert output.read_text() == 'older' and not list(tmp_path.glob('*.part'))
 
 
 @pytest.mark.parametrize('options, message', [
