@@ -15,7 +15,6 @@ from basicsr.utils import get_root_logger, imwrite
 from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..archs.resize import upscale_bicubic
 from ..archs.spec import check_color, spec_of
@@ -42,6 +41,7 @@ from ..io.saved_frames import SavedFrames
 from ..utils.atomic_files import replace_file
 from ..utils.distributed import gather
 from ..utils.json_files import finite_or_null
+from ..utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from ..data.clip_dataset import STVSRTestDataset
@@ -89,9 +89,8 @@ class ClipModel(SRModel):
         net.eval()
         self.validation_results.pop(dataset.opt['name'], None)
         scores, is_complete = {}, True
-        progress = tqdm(range(rank, len(dataset), world_size), unit='clip', desc=dataset.opt['name'],
-                        disable=rank != 0 or not self.opt['val'].get('pbar', False))
-        for index in progress:
+        for index in progress_bar(range(rank, len(dataset), world_size), unit='clip', about=dataset.opt['name'],
+                                  is_shown=rank == 0 and self.opt['val'].get('pbar', False)):
             if self.stop_requested():
                 is_complete = False
                 break

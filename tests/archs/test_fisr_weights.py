@@ -3,12 +3,15 @@
 The bundles are written here, by a writer that shares nothing with the reader, except one that TensorFlow wrote.
 """
 import base64
+import io
+import re
 import runpy
 import shutil
 import struct
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from functools import partial
 from pathlib import Path
 
@@ -393,8 +396,9 @@ def small_net(monkeypatch) -> dict[str, np.ndarray]:
 def assert_fails(script, *args: str | Path, match: str) -> None:
     folder = args[1].parent
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    with pytest.raises(SystemExit, match=match):
+    with pytest.raises(SystemExit, match='^1$'), redirect_stderr(io.StringIO()) as told:
         script(*args)
+    assert re.search(match, told.getvalue().removesuffix('\n'))
     assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
