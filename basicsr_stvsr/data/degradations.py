@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from basicsr.data.transforms import mod_crop
 
+from ..archs.resize import keys_cubic
 from ..config.registered import DEGRADATIONS, Registered, arguments_of
 from .video_degradation import VideoDegradation, video
 
@@ -125,9 +126,7 @@ def bicubic(scale: int) -> Degradation:
     """
     centre = (scale - 1) / 2
     offsets = np.arange(math.floor(centre - 2 * scale) + 1, math.ceil(centre + 2 * scale))
-    distance = np.abs(offsets - centre) / scale
-    taps = np.where(distance <= 1, 1.5 * distance**3 - 2.5 * distance**2 + 1,
-                    -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2)  # Keys' cubic, a = -0.5
+    taps = np.array([keys_cubic((offset - centre) / scale) for offset in offsets])
     return Degradation((Filter(scale, tuple(taps / taps.sum()), int(offsets[0]), border='symmetric'),))
 
 

@@ -50,7 +50,7 @@ class _YUVConverter:
     def __call__(self, image: np.ndarray) -> Any:
         from av import VideoFrame
 
-        image = _with_bits(image, self._bits)
+        image = with_bits(image, self._bits)
         if self._widened:
             image = image - (image >> 8)  # swscale expects white at 255 * 256 of 16 bits
         frame = VideoFrame.from_numpy_buffer(packed(image), format=self._rgb)
@@ -72,7 +72,7 @@ def _check_image(image: np.ndarray, spec: OutputSpec) -> None:
         raise ValueError(f'expected an image {expected} of uint8 or uint16, got {image.shape} of {image.dtype}')
 
 
-def _with_bits(image: np.ndarray, bits: int) -> np.ndarray:
+def with_bits(image: np.ndarray, bits: int) -> np.ndarray:
     """Convert an image to uint8 for at most 8 bits, else to uint16."""
     if bits <= 8 and image.dtype == np.uint16:
         return cv2.convertScaleAbs(image, alpha=1 / 257)
@@ -227,7 +227,7 @@ class FolderWriter:
         """
         _check_image(image, self.spec)
         path = image_path(self.path, self._next)
-        _, data = cv2.imencode('.png', cv2.cvtColor(_with_bits(image, self.spec.bits), cv2.COLOR_RGB2BGR))
+        _, data = cv2.imencode('.png', cv2.cvtColor(with_bits(image, self.spec.bits), cv2.COLOR_RGB2BGR))
         try:
             replace_file(path, data.data)
         except OSError as error:

@@ -25,6 +25,7 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 from ..io.frame_source import Source
 from ..io.video_info import VideoError, VideoInfo
 from ..io.video_reader import open_source
+from ..io.video_writer import with_bits
 from ..utils.atomic_files import whole_file
 from ..utils.threads import available_cores
 from .matching import Matcher, Row, Shown
@@ -356,13 +357,9 @@ def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: 
     return times
 
 
-def _to_8_bits(image: np.ndarray) -> np.ndarray:
-    return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
 def _scores(image: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     """Return PSNR and SSIM; SSIM is NaN if the images are smaller than its window."""
-    image, reference = _to_8_bits(image), _to_8_bits(reference)
+    image, reference = with_bits(image, 8), with_bits(reference, 8)
     has_ssim = min(image.shape[:2]) >= SSIM_WINDOW
     return (float(calculate_psnr(image, reference, crop_border=0)),
             float(calculate_ssim(image, reference, crop_border=0)) if has_ssim else math.nan)
@@ -370,7 +367,7 @@ def _scores(image: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
 
 def _encode(image: np.ndarray, *, quality: int | None) -> bytes:
     """Encode as JPEG, or as lossless WebP if `quality` is None."""
-    bgr = cv2.cvtColor(_to_8_bits(image), cv2.COLOR_RGB2BGR)
+    bgr = cv2.cvtColor(with_bits(image, 8), cv2.COLOR_RGB2BGR)
     if quality is None:
         return cv2.imencode('.webp', bgr, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()  # above 100: lossless
     # No chroma subsampling, because the page can show single pixels
