@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fisr_weights import from_tensorflow, is_weight
+from tensorflow_bundle import TensorFlowBundle
 
 import basicsr_stvsr  # noqa: F401  (registers the classes, and patches what basicsr needs)
 from basicsr_stvsr.archs.fisr_arch import FISRNet
-from basicsr_stvsr.archs.fisr_weights import from_tensorflow, is_weight
-from basicsr_stvsr.io.tensorflow_bundle import TensorFlowBundle
 from basicsr_stvsr.utils.atomic_files import replace_file
 from stvsr.errors import EXIT_FAILED, USER_ERRORS, user_errors
 

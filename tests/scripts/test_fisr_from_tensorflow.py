@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, SHARED
+from fisr_weights import from_tensorflow
+from tensorflow_bundle import TensorFlowBundle
 from torch import nn
 
 from basicsr_stvsr.archs import fisr_arch
 from basicsr_stvsr.archs.fisr_arch import FISRNet
-from basicsr_stvsr.archs.fisr_weights import from_tensorflow
 from basicsr_stvsr.archs.weights import read_state_dict
-from basicsr_stvsr.io.tensorflow_bundle import TensorFlowBundle
 
 # Of tensorflow/core/framework/types.proto
 TYPES = {np.float32: 1, np.int64: 9, np.float16: 19}
