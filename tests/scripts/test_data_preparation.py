@@ -19,7 +19,7 @@ from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from conftest import ROOT
 from run_util import run
 
-from basicsr_stvsr.data.degradations import bicubic_downsample, linear_light_average
+from basicsr_stvsr.data.degradations import bicubic, linear_light_average
 from basicsr_stvsr.inference.scene_cuts import find_cuts
 from basicsr_stvsr.io.frames import FrameReadError
 from basicsr_stvsr.io.lmdb_files import FrameSource, LmdbWriter, verify_lmdb, write_lmdb
@@ -525,9 +525,9 @@ def test_motion_blur_window_shrinks_at_the_ends(script, tmp_path, workers):
                   '--workers', workers) == 0
     stored = read_lmdb(target)
     for i, (start, stop) in enumerate([(0, 1), (0, 3), (0, 5), (1, 6), (3, 6), (5, 6)]):
-        expected = bicubic_downsample(linear_light_average([noise(k) for k in range(start, stop)]), 2)
+        expected = bicubic(2)(linear_light_average([noise(k) for k in range(start, stop)]))
         np.testing.assert_array_equal(decode(stored[f'a/{i:08d}']), expected)
-    np.testing.assert_array_equal(decode(stored['b/0']), bicubic_downsample(noise(6), 2))
+    np.testing.assert_array_equal(decode(stored['b/0']), bicubic(2)(noise(6)))
 
 
 @pytest.mark.parametrize('workers', [1, 2])
@@ -551,7 +551,7 @@ def test_odd_sizes_are_cut(script, tmp_path):
     root = write_images(tmp_path / 'clips', ['a/0.png'], 35, 50)
     assert script('make_lr', '--input', root, '--output', tmp_path / 'lr', '--scale', 4) == 0
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / 'lr/a/0.png')),
-                                  bicubic_downsample(noise(0, 35, 50)[:32, :48], 4))
+                                  bicubic(4)(noise(0, 35, 50)[:32, :48]))
 
 
 @pytest.mark.parametrize('options, code, message', [
