@@ -9,7 +9,6 @@ adds the mean to the result file of each test, here results/test_FISR_small_x2/v
 """
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,8 @@ from basicsr_stvsr.io.frames import FrameReader
 from basicsr_stvsr.io.opening import open_color_reader
 from basicsr_stvsr.io.saved_frames import numbers_of
 from basicsr_stvsr.metrics.flicker import flicker
+from basicsr_stvsr.utils.atomic_files import replace_file
+from stvsr.errors import EXIT_FAILED, user_errors
 
 
 def luma(frame: np.ndarray) -> np.ndarray:  # uint8 (h, w, 3), BGR -> float (h, w), without the offset of 16
@@ -57,25 +58,22 @@ def save(path: Path, mean: float) -> None:
     """Add the mean to a result file of basicsr/test.py, as the metric `flicker`."""
     result = json.loads(path.read_text(encoding='utf-8'))
     result['average']['flicker'] = {'all': mean}
-    path.write_text(json.dumps(result, indent=1), encoding='utf-8')
+    replace_file(path, json.dumps(result, indent=1).encode())
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folders', nargs='+', type=Path, help='saved frames, a folder a clip')
     parser.add_argument('--gt', type=Path, required=True, help='true clips: folder, LMDB or videos')
     parser.add_argument('--save', action='store_true', help='add the mean to the result file of each test')
     args = parser.parse_args()
-    try:
+    with user_errors(code=EXIT_FAILED):
         files = [result_file(folder) for folder in args.folders] if args.save else []
         with open_color_reader(args.gt) as gt:
             rows = {}
             for folder in args.folders:
                 with open_color_reader(folder) as result:
                     rows[folder] = {clip: clip_flicker(result, gt, clip) for clip in result.clips}
-    except (OSError, ValueError) as error:
-        print(f'measure_flicker.py: error: {error}', file=sys.stderr)
-        return 1
     clips = list(dict.fromkeys(clip for row in rows.values() for clip in row))
     print(f'| frames | {" | ".join(clips)} | mean |')
     print(f'|---|{"---|" * len(clips)}---|')
@@ -84,8 +82,7 @@ def main() -> int:
         print(f'| {folder} | {" | ".join(values)} | {np.mean(list(row.values())):.2f} |')
     for path, folder in zip(files, args.folders, strict=False):  # without --save, there are no files
         save(path, float(np.mean(list(rows[folder].values()))))
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

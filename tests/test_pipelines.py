@@ -13,7 +13,7 @@ import pytest
 import torch
 from run_util import NUM_ITER, run, small_train_opt, succeed, train_opt, weights, write
 
-from basicsr_stvsr.config.loading import load_options, user_errors
+from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.data.degradations import build_degradation
 from basicsr_stvsr.io.lmdb_files import FrameSource, write_lmdb
 
@@ -143,15 +143,6 @@ def test_a_missing_data_set_is_one_clear_message(command, clips, tmp_path):
     message = process.stderr[process.stderr.rindex('error: '):]
     assert f'(datasets.{command}): dataroot_gt does not exist: {missing}\n' in message
     assert 'python scripts/data_preparation/create_lmdb.py --dataset' in message and f'--output {missing}' in message
-
-
-def test_other_errors_keep_their_traceback():
-    with pytest.raises(SystemExit) as exit_, user_errors():
-        raise ValueError('train.iter_weights must hold 2 numbers')
-    assert exit_.value.code == 2
-    for error in (KeyError, RuntimeError, TypeError):
-        with pytest.raises(error), user_errors():
-            raise error('of the program')
 
 
 def test_epochs_of_a_few_windows_do_not_end_the_training_early(train_here, clips):

@@ -31,7 +31,7 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border', mode: str = 
         image: (B, C, H, W).
         flow: (B, 2, H, W), x then y, in pixels of this grid.
         padding_mode: values outside the image: 'border' (its nearest pixel) or 'zeros'.
-        mode: 'bilinear', or 'bicubic', which is sharper and may exceed the range of the image.
+        mode: 'bilinear', or 'bicubic' (PyTorch's, a = -0.75), which is sharper and may exceed the range of the image.
 
     Returns:
         (B, C, H, W) in the image's dtype. Pixels whose flow is NaN or infinite are NaN. Positions are computed in

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from stvsr.main import EXIT_FAILED
+from stvsr.errors import EXIT_FAILED
 
 from ..archs.spec import spec_of
 from ..io.encoding import Encoding, default_codec
 from ..io.video_reader import open_source
 from ..utils.cpu_memory import keep_freed_memory
+from ..utils.progress import say
 from ..video.batch import Ranks, outputs_of
 from ..video.job import Job, RestoreError
 from ..video.restorer import RestoreOptions
@@ -117,11 +118,11 @@ class Restoring:
             job = Job(source, output, self.net, model=self.name, options=self.options, encoding=encoding,
                       builders=self.builders, devices=self.devices, overwrite=args.overwrite)
             if self.licence:
-                progress.tell(self.licence)
+                say(self.licence)
                 self.licence = None
             told = list(job.warnings)
             for warning in told:
-                progress.tell(f'warning: {warning}')
+                say(f'warning: {warning}')
             job.run(resume=args.resume, on_progress=progress)
             for warning in job.warnings[len(told):]:
-                progress.tell(f'warning: {warning}')
+                say(f'warning: {warning}')

@@ -4,11 +4,8 @@ Shapes: T GT frames in a window, T' LR frames in it, U output frames of a test c
 With temporal_scale 2 the LR clip holds every second frame: T = 2T' - 1.
 """
 import random
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,204 +16,21 @@ from torch import Tensor
 from ..io.color import NUM_CHANNELS, Color, convert_frame
 from ..io.derived_frames import CachedReader, ReducedReader, area_mean
 from ..io.frames import FrameReader
-from ..io.opening import open_color_reader
 from .boxes import Box, cut
 from .clip_areas import AreaReader
-from .clip_options import ClipOptions, ClipTestOptions, ClipTrainOptions
+from .clip_files import ClipFiles, first_match, unmatched
+from .clip_options import ClipTestOptions, ClipTrainOptions
 from .degradations import Degradation, bicubic, build_degradation
 from .flows import MiddleFlows
-from .hints import hint
-from .lq_frames import (
-    CropSource,
-    GroundTruth,
-    MotionBlurred,
-    PairedReader,
-    Stored,
-    Window,
-    degrade_whole,
-    degraded,
-)
-from .samples import SampleDataset, TrainSamples, check_cache, clip_tensor, seed_worker
+from .lq_frames import CropSource, Stored, Window, degrade_whole
+from .samples import TrainSamples, check_cache, clip_tensor, seed_worker
 from .video_degradation import VideoDegradation
 
 _NUM_SAMPLED = 16  # clips of which a frame is read, to estimate the size of all
-# Check that each path must pass.
-_PATHS: dict[str, Callable[[Path], bool]] = {
-    'dataroot_gt': Path.exists, 'dataroot_lq': Path.exists, 'dataroot_blurred': Path.exists,
-    'dataroot_lq_sharp': Path.exists, 'meta_info_file': Path.is_file, 'dataroot_flow': Path.is_dir
-}
-
-
-def _first_match(clip: str, patterns: Iterable[str]) -> str | None:
-    """Return the clip's own name, brackets included, or else the first pattern that it matches."""
-    return clip if clip in patterns else next((pattern for pattern in patterns if fnmatchcase(clip, pattern)), None)
-
-
-def _unmatched(option: str, patterns: Iterable[str], clips: Sequence[str]) -> ValueError:
-    some = ', '.join(map(repr, clips[:3])) + (', ...' if len(clips) > 3 else '')
-    return ValueError(f'{option}: no clip matches {sorted(patterns)}; clips are {some}')
-
-
-class _ClipDataset(SampleDataset):
-    """Base of both data sets: opens readers, and pairs GT and LR clips.
-
-    Attributes:
-        gt, lq, lq_sharp, blurred: readers; None where the options name no such data.
-        clips: names of the clips, those of the ground truth where there is one.
-    """
-
-    options: type[ClipOptions]
-    settings: ClipOptions
-    degradation: Degradation | VideoDegradation | None  # None where LR frames are stored
-    _frames: 'dict[str, ClipFrames]'  # of a test set
-    gt: FrameReader | None = None
-    lq: FrameReader | None = None
-    lq_sharp: PairedReader | None = None
-    blurred: PairedReader | None = None
-
-    def __init__(self, opt: dict):
-        super().__init__(opt)
-        self._check_paths()
-        names = self._names_in_meta_info()
-        if self.settings.dataroot_gt:
-            reader = self.gt = self._open('dataroot_gt', names, self.settings.frame_size)
-        else:
-            reader = self.lq = self._open('dataroot_lq', names, self.settings.frame_size)
-        self.clips = self._filtered(reader.clips)
-        if self.gt:
-            self.lq = self._open_paired('dataroot_lq', self.gt, names, self.scale)
-            self.lq_sharp = self._open_paired('dataroot_lq_sharp', self.gt, names, self.scale)
-            self.blurred = self._open_paired('dataroot_blurred', self.gt, names, 1)
-        self._paired = [reader for reader in (self.lq, self.lq_sharp, self.blurred) if isinstance(reader, PairedReader)]
-
-    def frame_names(self, clip: str) -> list[str]:
-        """Return the names of a clip's output frames, see `__getitem__`."""
-        frames = self._frames[clip]
-        if self.gt is None and self.temporal_scale == 1:
-            return self._lq_names(clip, frames.lq)
-        names = [f'{i:08d}' for i in range(frames.num_out)]
-        if self.gt is not None:
-            for i, number in enumerate(frames.gt):
-                names[number] = self.gt.frame_name(clip, i)
-        return names
-
-    def true_frames(self, clip: str) -> range:
-        """Return the numbers of a clip's output frames that have ground truth."""
-        return self._frames[clip].gt
-
-    @property
-    def _read_color(self) -> Color:
-        """Colour space in which frames are read and degraded."""
-        return self.color
-
-    def _open(self, option: str, clips: Sequence[str] | None, frame_size: Sequence[int] | None) -> FrameReader:
-        try:
-            return open_color_reader(
-                self._path(option), self.settings.stored_color, self._read_color, clips=clips,
-                frame_size=(frame_size[0], frame_size[1]) if frame_size else None)
-        except ValueError as error:
-            raise ValueError(f'{self._where}: stored_color: {error}') from None
-
-    def _path(self, option: str) -> Path:
-        return Path(getattr(self.settings, option)).expanduser()
-
-    def _check_paths(self) -> None:
-        """Raise one FileNotFoundError for all missing paths."""
-        missing = [option for option, is_there in _PATHS.items()
-                   if getattr(self.settings, option, None) and not is_there(self._path(option))]
-        if missing:
-            gt = self._path('dataroot_gt') if self.settings.dataroot_gt else None
-            raise FileNotFoundError('\n'.join(
-                f'{self._where}: {option} does not exist: {self._path(option)}'
-                f'{hint(option, self._path(option), gt, self.scale)}'
-                for option in missing))
-
-    def _names_in_meta_info(self) -> list[str] | None:
-        if not self.settings.meta_info_file:
-            return None
-        path = self._path('meta_info_file')
-        # Lines in BasicSR's format: clip name, number of frames, shape.
-        names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
-        if len(set(names)) < len(names):
-            twice = Counter(names).most_common(1)[0][0]
-            raise ValueError(f'{self._where}: meta_info_file {path} lists the clip {twice!r} more than once')
-        return self._filtered(names)
-
-    def _filtered(self, names: Sequence[str]) -> list[str]:
-        pattern = self.settings.clips
-        kept = [name for name in names if not pattern or fnmatchcase(name, pattern)]
-        if not kept:
-            raise ValueError(f'{self._where}: none of {len(names)} clips matches clips: {pattern!r} '
-                             f'(the first is {names[0]!r})' if names else f'{self._where}: no clips')
-        return kept
-
-    def _open_paired(self, option: str, gt: FrameReader, clips: Sequence[str] | None, ratio: int
-                     ) -> PairedReader | None:
-        """Open another version of the ground truth, `ratio` times smaller; return None where the options name none."""
-        if not getattr(self.settings, option, None):
-            return None
-        reader = self._open(option, clips, None)
-        with self._told_where():
-            return PairedReader(reader, gt, self.clips, ratio=ratio, option=option)
-
-    def _lq_source(self, blur_margin: int) -> CropSource:
-        """Return the source of LR frames."""
-        if self.settings.motion_blur:
-            assert self.degradation is not None  # motion_blur excludes dataroot_lq
-            return degraded(MotionBlurred(self.settings.motion_blur, blur_margin), self.degradation)
-        return self._source(self.blurred or self._lq_reader, self.degradation)
-
-    @property
-    def _lq_reader(self) -> FrameReader:
-        """Stored LR frames, or else the ground truth that they are made from."""
-        reader = self.lq or self.gt
-        assert reader is not None  # the options name one of them
-        return reader
-
-    def _source(self, reader: FrameReader, degradation: Degradation | VideoDegradation | None) -> CropSource:
-        """Return a source of LR frames: stored in a reader, or made from its HR frames."""
-        if degradation is None:
-            return Stored(reader)
-        return degraded(GroundTruth() if reader is self.gt else Stored(reader), degradation)
-
-    def _read_gt(self, clip: str, numbers: range) -> dict[int, np.ndarray]:
-        """Read ground truth by number. With motion_blur, also read the previous and the next frame where the clip has
-        them.
-        """
-        if self.gt is None:
-            return {}
-        numbers = numbers[::-1] if numbers.step < 0 else numbers  # videos are decoded forward
-        wanted: Sequence[int] = numbers
-        if self.settings.motion_blur:
-            around = (numbers[0] - numbers.step, *numbers, numbers[-1] + numbers.step)
-            wanted = [number for number in around if 0 <= number < self.gt.num_frames(clip)]
-        return {number: self.gt.frame(clip, number) for number in wanted}
-
-    def _lq_size(self, clip: str) -> tuple[int, int]:
-        """Return height and width of a clip's LR frames."""
-        if self.gt is None:
-            return self._lq_reader.frame_size(clip)
-        height, width = self.gt.frame_size(clip)
-        return height // self.scale, width // self.scale
-
-    def _lq_names(self, clip: str, indices: Sequence[int]) -> list[str]:
-        """Return the names of LR frames. Frames that are not stored have the names of their GT frames."""
-        return [self._lq_reader.frame_name(clip, i) for i in indices]
-
-    def _read_lq_flows(self, clip: str, indices: Sequence[int], size: tuple[int, int]) -> list[np.ndarray]:
-        """Read stored flows between LR frames, by the names of these in their files."""
-        assert self.lq_flow is not None
-        stored_name = self.lq.stored_name[clip] if isinstance(self.lq, PairedReader) else clip
-        return self.lq_flow.read(stored_name, self._lq_names(clip, indices), size)
-
-    def _check_sizes(self, clip: str) -> None:
-        with self._told_where():
-            for reader in self._paired:
-                reader.check_size(clip)
 
 
 @DATASET_REGISTRY.register()
-class STVSRClipDataset(TrainSamples, _ClipDataset):
+class STVSRClipDataset(TrainSamples, ClipFiles):
     """Random crops of windows of consecutive frames, for training.
 
     Every window of every clip is one index. Clips shorter than a window are skipped; the log says how many.
@@ -333,14 +147,14 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
             rows = [(number, start, interval) for interval in intervals
                     for start in range(0, num_frames - (self.num_frame - 1) * interval, stride)]
             num_short += not rows
-            pattern = _first_match(clip, weights)
+            pattern = first_match(clip, weights)
             if pattern is not None:
                 unused.discard(pattern)
                 # Row k occurs weight times, rounded so that the sum over the clip is right.
                 rows = [rows[int(k / weights[pattern])] for k in range(round(weights[pattern] * len(rows)))]
             windows += rows
         if unused:
-            raise _unmatched(f'{self._where}: clip_weights', unused, self.clips)
+            raise unmatched(f'{self._where}: clip_weights', unused, self.clips)
         if not windows:
             raise ValueError(f'{self._where}: none of {len(self.clips)} clips has a window of {self.num_frame} frames '
                              f'with intervals {intervals} (the first clip, {self.clips[0]!r}, has '
@@ -352,7 +166,7 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
 
 
 @DATASET_REGISTRY.register()
-class STVSRTestDataset(_ClipDataset):
+class STVSRTestDataset(ClipFiles):
     """Whole clips in the order of their names, with or without ground truth.
 
     With ground truth and temporal_scale 2, the LR clip is every second frame, starting with the first. A last GT frame
@@ -390,6 +204,21 @@ class STVSRTestDataset(_ClipDataset):
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def frame_names(self, clip: str) -> list[str]:
+        """Return the names of a clip's output frames, see `__getitem__`."""
+        frames = self._frames[clip]
+        if self.gt is None and self.temporal_scale == 1:
+            return self._lq_names(clip, frames.lq)
+        names = [f'{i:08d}' for i in range(frames.num_out)]
+        if self.gt is not None:
+            for i, number in enumerate(frames.gt):
+                names[number] = self.gt.frame_name(clip, i)
+        return names
+
+    def true_frames(self, clip: str) -> range:
+        """Return the numbers of a clip's output frames that have ground truth."""
+        return self._frames[clip].gt
 
     def num_input_frames(self, index: int) -> int:
         """Return T' of a clip without reading it."""
@@ -447,9 +276,9 @@ class STVSRTestDataset(_ClipDataset):
             ValueError: a pattern matches no clip, or an area reaches beyond its clip.
         """
         areas = self.settings.clip_areas
-        pattern_of = {clip: _first_match(clip, areas) for clip in gt.clips}
+        pattern_of = {clip: first_match(clip, areas) for clip in gt.clips}
         if unused := set(areas) - set(pattern_of.values()):
-            raise _unmatched(f'{self._where}: clip_areas', unused, gt.clips)
+            raise unmatched(f'{self._where}: clip_areas', unused, gt.clips)
         chosen = {clip: areas[pattern] for clip in self.clips if (pattern := pattern_of[clip]) is not None}
         try:
             return AreaReader(gt, chosen)

@@ -9,9 +9,7 @@ from functools import cached_property
 from queue import Full, Queue
 from typing import Any, Literal, NamedTuple
 
-import cv2
 import numpy as np
-import torch
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
@@ -19,7 +17,7 @@ from torch import Tensor
 from ..io.color import Color, convert_clip, to_image
 from ..metrics.stand_ins import STAND_INS
 from ..utils.cpu_memory import keep_freed_memory
-from ..utils.processes import end_with_parent, ignore_signals, server_context
+from ..utils.processes import prepare_worker, server_context
 
 FrameScores = list[tuple[int, float]]  # (frame number, score)
 
@@ -163,11 +161,8 @@ class Scorer:
 
 
 def _prepare_worker() -> None:
-    end_with_parent()
-    ignore_signals()
+    prepare_worker()
     keep_freed_memory()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
 
 
 class ClipScorer:

@@ -7,7 +7,6 @@ window.
 """
 import io
 import logging
-import os
 import re
 import sysconfig
 import traceback
@@ -28,6 +27,7 @@ from torch.export import Dim
 from ..archs import pacnet_arch  # noqa: F401  (registers the operators that are translated below)
 from ..archs.spec import Network, spec_of
 from ..archs.weights import sha256_of
+from ..utils.atomic_files import whole_file
 from ..version import __version__
 
 OPSET = 20  # has the GridSample that torch's exporter writes; supported by onnxruntime since 1.17
@@ -350,14 +350,9 @@ def export_network(net: nn.Module, path: Path, *, name: str, weights: Path | Non
     interface = interface_of(net)
     program = to_onnx(net, interface)
     finish(program, interface, metadata_of(net, name, weights))
-    part = path.with_name(f'{path.name}.part')
-    try:
+    with whole_file(path) as part:
         program.save(part, external_data=False)
-        checked = check_file(part, net, interface) if check and find_spec('onnxruntime') else None
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return checked
+        return check_file(part, net, interface) if check and find_spec('onnxruntime') else None
 
 
 # ---------------------------------------------------------------- onnxruntime

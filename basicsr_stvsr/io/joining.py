@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from ..utils.atomic_files import whole_file
 from .containers import CONTAINERS, open_input, takes_stream
 from .video_info import VideoError, video_stream
 
@@ -60,9 +61,8 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
     output = Path(output)
     if not segments:
         raise VideoError(f'{output}: there is nothing to join, not one frame was written')
-    part = output.with_name(output.name + '.part')
     try:
-        with contextlib.ExitStack() as stack:
+        with whole_file(output) as part, contextlib.ExitStack() as stack:
             original = None if source is None else stack.enter_context(open_input(Path(source)))
             with open_input(Path(segments[0])) as first:
                 template = video_stream(first, Path(segments[0]))
@@ -80,13 +80,11 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
                 packets.append(_copied_packets(original, container, start, until, notes))
             for _, packet in heapq.merge(*packets, key=lambda timed: timed[0]):
                 container.mux(packet)
-        part.replace(output)
-        return notes
-    except BaseException as error:  # also a KeyboardInterrupt
-        part.unlink(missing_ok=True)
-        if isinstance(error, (av.error.FFmpegError, OSError, ValueError)) and not isinstance(error, VideoError):
-            raise VideoError(f'{output}: cannot be written ({error})') from error
+    except VideoError:
         raise
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise VideoError(f'{output}: cannot be written ({error})') from error
+    return notes
 
 
 def _create(path: Path, suffix: str, time_base: Fraction) -> Any:

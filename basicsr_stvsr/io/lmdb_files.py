@@ -5,26 +5,23 @@ set. A target gets its name only when it is complete.
 """
 import os
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import cv2
 import lmdb
 import numpy as np
-from tqdm import tqdm
 
+from ..utils.atomic_files import move_whole
+from ..utils.background import bounded_map
 from ..utils.file_lock import FileLock
+from ..utils.progress import progress_bar
 from .frames import FrameReader, FrameReadError
 from .images import decode_image
 from .lmdb_reader import LmdbReader
 from .video_clips import VideoReader
-
-Item = TypeVar('Item')
-Result = TypeVar('Result')
 
 META_INFO = 'meta_info.txt'
 _SOURCES = 'sources.txt'  # exists only while the LMDB is being written
@@ -70,22 +67,6 @@ def clip_frames(reader: FrameReader, clip: str) -> Iterator[FrameSource]:
         yield FrameSource(key, source, partial(reader.frame, clip, index), in_threads)
 
 
-def bounded_map(function: Callable[[Item], Result], items: Iterable[Item], num_workers: int) -> Iterator[Result]:
-    """Map in threads: results are in order, and at most two items per worker are in progress."""
-    with ThreadPoolExecutor(num_workers) as pool:
-        in_flight: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                in_flight.append(pool.submit(function, item))
-                if len(in_flight) == 2 * num_workers:
-                    yield in_flight.popleft().result()
-            while in_flight:
-                yield in_flight.popleft().result()
-        finally:
-            for future in in_flight:
-                future.cancel()
-
-
 class _Writer:
     """Context manager that writes `<path>.part` and renames it to `path` when the `with` block succeeds.
 
@@ -128,7 +109,7 @@ class _Writer:
                 if not self.num_frames:
                     raise ValueError(f'no frames to write to {self.path}')
                 self._finish()
-                self._rename()
+                move_whole(self.part, self.path)
         finally:
             self._close()
             shutil.rmtree(self.part, ignore_errors=True)  # exists only after an error
@@ -170,23 +151,6 @@ class _Writer:
 
     def _close(self) -> None:
         """Close all files. Called after `_finish`, or without it after an error."""
-
-    def _rename(self) -> None:
-        _sync_folder(self.part)
-        if self.path.is_dir() and not self.path.is_symlink():
-            shutil.rmtree(self.path)
-        else:
-            self.path.unlink(missing_ok=True)
-        self.part.rename(self.path)
-        _sync_folder(self.path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames and removals in `folder` survive a power cut (POSIX requires this in addition to syncing files)."""
-    if os.name == 'posix':
-        descriptor = os.open(folder, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
 
 
 class LmdbWriter(_Writer):
@@ -338,7 +302,7 @@ def write_frames(writer: LmdbWriter | FolderWriter,
 
     with writer:
         encoded = bounded_map(encode, map(in_order, frames), num_workers)
-        for arguments in tqdm(encoded, total=num_frames, desc=f'Writing {writer.path}', unit='frame'):
+        for arguments in progress_bar(encoded, unit='frame', about=f'Writing {writer.path}', total=num_frames):
             writer.put(*arguments)
     return writer.num_frames
 
@@ -373,7 +337,8 @@ def verify_lmdb(path: str | os.PathLike, *, num_workers: int = 1) -> list[str]:
     lines = (path / META_INFO).read_text(encoding='utf-8').splitlines()
     with lmdb.open(str(path), readonly=True, lock=False, readahead=False) as env:
         checked = bounded_map(partial(_check_frame, env), lines, num_workers)
-        problems = list(filter(None, tqdm(checked, total=len(lines), desc=f'Verifying {path}', unit='frame')))
+        shown = progress_bar(checked, unit='frame', about=f'Verifying {path}', total=len(lines))
+        problems = list(filter(None, shown))
     return [f'{path}: {problem}' for problem in problems]
 
 

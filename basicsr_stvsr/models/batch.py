@@ -1,6 +1,6 @@
 """Split batches into parts, and check that losses are finite."""
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,11 +27,6 @@ def split_batch(data: Mapping[str, Any], num_parts: int) -> list[Mapping[str, An
         raise ValueError(f'train.accumulate {num_parts} does not divide a batch of {len(data["gt"])} samples')
     return [{name: values[start:start + size] for name, values in data.items()}
             for start in range(0, num_parts * size, size)]
-
-
-def total(values: Iterable[Tensor]) -> Tensor:
-    """Return the sum of one or more tensors."""
-    return cast(Tensor, sum(values))
 
 
 def all_finite(values: Iterable[Tensor]) -> bool:

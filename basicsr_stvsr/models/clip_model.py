@@ -15,7 +15,6 @@ from basicsr.utils import get_root_logger, imwrite
 from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..archs.resize import upscale_bicubic
 from ..archs.spec import check_color, spec_of
@@ -39,8 +38,10 @@ from ..inference.tiles import Tiles, Tiling
 from ..inference.windows import frames_of_clip, restore_frames, restore_windows
 from ..io.color import Color, convert_clip, to_image
 from ..io.saved_frames import SavedFrames
+from ..utils.atomic_files import replace_file
 from ..utils.distributed import gather
 from ..utils.json_files import finite_or_null
+from ..utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from ..data.clip_dataset import STVSRTestDataset
@@ -88,9 +89,8 @@ class ClipModel(SRModel):
         net.eval()
         self.validation_results.pop(dataset.opt['name'], None)
         scores, is_complete = {}, True
-        progress = tqdm(range(rank, len(dataset), world_size), unit='clip', desc=dataset.opt['name'],
-                        disable=rank != 0 or not self.opt['val'].get('pbar', False))
-        for index in progress:
+        for index in progress_bar(range(rank, len(dataset), world_size), unit='clip', about=dataset.opt['name'],
+                                  is_shown=rank == 0 and self.opt['val'].get('pbar', False)):
             if self.stop_requested():
                 is_complete = False
                 break
@@ -259,11 +259,10 @@ class ClipModel(SRModel):
                     tb_logger.add_scalar(f'metrics/{dataset_name}/{name}_{group}_coverage', share, current_iter)
         if not self.is_train:
             path = osp.join(self.opt['path']['results_root'], f'{dataset_name}.json')
-            with open(path, 'w', encoding='utf-8') as file:
-                json.dump(finite_or_null({
-                    'dataset': dataset_name, 'model': self.opt['name'], 'metrics': self.metrics, 'average': average,
-                    'clips': clips, 'frames': scores, **({'coverage': covered} if covered['average'] else {})}),
-                    file, indent=1)
+            replace_file(path, json.dumps(finite_or_null({
+                'dataset': dataset_name, 'model': self.opt['name'], 'metrics': self.metrics, 'average': average,
+                'clips': clips, 'frames': scores, **({'coverage': covered} if covered['average'] else {})}),
+                indent=1).encode())
             get_root_logger().info(f'Scores of every clip and frame: {path}')
 
     def coverage_of(self, scores: Mapping[str, Mapping[str, FrameScores]]) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..archs.arch_util import train_alone
+from ..archs.arch_util import total, train_alone
 from ..archs.flow_teacher import RAFTTeacher
 from ..archs.mbnet_arch import MBNetAux
 from ..archs.spec import spec_of
@@ -17,7 +17,6 @@ from ..config import Loss, TrainOptions
 from ..config.block import refuse_field
 from ..data.clip_options import TrainSampleOptions
 from ..inference.tiles import pad_to_multiple
-from .batch import total
 from .stvsr_model import STVSRModel
 
 

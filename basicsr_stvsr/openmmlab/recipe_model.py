@@ -15,12 +15,12 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor
 
+from ..archs.arch_util import total
 from ..archs.spec import spec_of
 from ..config.check import has_schema, misfits
 from ..config.loading import complete_paths
 from ..config.options import Options
 from ..inference.windows import restore_frames
-from ..models.batch import total
 from ..models.stvsr_model import STVSRModel
 from ..registry import MODELS
 

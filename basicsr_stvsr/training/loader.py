@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import cv2
 import torch
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from torch.utils.data import DataLoader
 
 from ..data.sampling import SampleStream, SeededDataset, SizedDataset
 from ..utils.processes import ignore_signals
+from ..utils.threads import limit_opencv_in_workers
 
 
 def make_train_loader(opt: Mapping[str, Any], dataset: SizedDataset, start: int = 0) -> DataLoader:
@@ -78,6 +78,4 @@ def open_batches(loader: DataLoader, opt: Mapping[str, Any]) -> Iterator[Iterato
 def _prepare_worker(_worker_id: int) -> None:
     """Let a worker keep reading while the training finishes its step after SIGTERM or Ctrl-C; use one thread."""
     ignore_signals()
-    # PyTorch limits itself to one thread in a worker; OpenCV would use all cores in each. 0, not 1: in a forked
-    # process, 1 would end threads that exist only in the parent, and crash.
-    cv2.setNumThreads(0)
+    limit_opencv_in_workers()

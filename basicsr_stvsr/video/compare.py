@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
 from importlib import resources
@@ -25,6 +25,8 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 from ..io.frame_source import Source
 from ..io.video_info import VideoError, VideoInfo
 from ..io.video_reader import open_source
+from ..io.video_writer import with_bits
+from ..utils.atomic_files import whole_file
 from ..utils.threads import available_cores
 from .matching import Matcher, Row, Shown
 
@@ -73,9 +75,8 @@ class Comparison(NamedTuple):
 
 
 def write_comparison(first: str | Path, second: str | Path, output: str | Path, *, gt: str | Path | None = None,
-                     mode: Mode = 'slider', labels: Sequence[str] | None = None, start: float = 0,
-                     stop: float = math.inf, max_frames: int = 240, max_megabytes: float = 100,
-                     quality: int | None = 95, deinterlace: bool = False,
+                     mode: Mode = 'slider', labels: Sequence[str] | None = None, max_frames: int = 240,
+                     max_megabytes: float = 100, quality: int | None = 95,
                      progress: Callable[[int, int], None] | None = None) -> Comparison:
     """Write an HTML page that compares two videos frame by frame.
 
@@ -95,11 +96,9 @@ def write_comparison(first: str | Path, second: str | Path, output: str | Path, 
         gt: ground truth of both, as a third video or folder.
         mode: initial view of the page; the reader can switch modes.
         labels: names of the videos in the page: two, or three with `gt`. Default: the file names.
-        start, stop: range of shown frames in seconds; scores cover the whole videos.
         max_frames, max_megabytes: limits on the number of shown frames and on the size that their pictures add to the
-            page. Above a limit, only every third frame is kept, then every ninth, and so on.
+            page; scores cover all frames. Above a limit, only every third frame is kept, then every ninth, and so on.
         quality: of the pictures, 1-100, JPEG without chroma subsampling; None: lossless WebP.
-        deinterlace: see `open_source`.
         progress: called with the number of frames compared so far and the total. The total is 0 if the files do not
             state it.
 
@@ -111,24 +110,20 @@ def write_comparison(first: str | Path, second: str | Path, output: str | Path, 
     paths = [Path(path) for path in (first, second, gt) if path is not None]
     output = Path(output)
     labels = _default_labels(paths) if labels is None else list(labels)
-    _check_arguments(paths, output, mode, labels, start, stop, max_frames, max_megabytes, quality)
+    _check_arguments(paths, output, mode, labels, max_frames, max_megabytes, quality)
 
     with ExitStack() as stack:
-        sources = _open_sources(stack, paths, deinterlace)
+        sources = _open_sources(stack, paths)
         infos = [source.info for source in sources]
         factors = _factors(infos)
-        _check_start(infos, start)
         # Open the page before hours of work, so that an unwritable folder fails at once
-        page = stack.enter_context(_new_file(output))
+        page = stack.enter_context(open(stack.enter_context(whole_file(output)), 'wb'))
         matcher = Matcher(sources, labels)
         pairs = [(0, 2), (1, 2)] if gt is not None else [(0, 1)]
         pairs = [(index, reference) for index, reference in pairs if factors[index] == factors[reference]]
         curves = [_Curve(labels, *pair) for pair in pairs]
         album = _Album(max_frames, max_megabytes * 1e6 * 3 / 4)  # base64 encodes three bytes as four
-        times = _compare(matcher, curves, album, partial(_encode, quality=quality), (start, stop), progress)
-        if not album.frames:
-            raise ValueError(f'no frame can be shown: none has a time from {start:g} to {stop:g} s; the last one is at '
-                             f'{float(times[-1]):.3f} s')
+        times = _compare(matcher, curves, album, partial(_encode, quality=quality), progress)
 
         notes = [*_describe_videos(infos, factors, labels, pairs), *matcher.notes,
                  *_describe_album(album, quality, len(times))]
@@ -157,8 +152,8 @@ def _default_labels(paths: Sequence[Path]) -> list[str]:
     return names if len({*names}) == len(names) else [f'{path.parent.name}/{path.name}' for path in paths]
 
 
-def _check_arguments(paths: Sequence[Path], output: Path, mode: str, labels: Sequence[str], start: float, stop: float,
-                     max_frames: int, max_megabytes: float, quality: int | None) -> None:
+def _check_arguments(paths: Sequence[Path], output: Path, mode: str, labels: Sequence[str], max_frames: int,
+                     max_megabytes: float, quality: int | None) -> None:
     """Raise ValueError if an argument of `write_comparison` is wrong."""
     if output.suffix.lower() not in ('.html', '.htm'):
         raise ValueError(f'{output}: the page needs a name that ends in .html')
@@ -166,8 +161,6 @@ def _check_arguments(paths: Sequence[Path], output: Path, mode: str, labels: Seq
         raise ValueError(f'mode must be one of {", ".join(get_args(Mode))}, got {mode!r}')
     if len(labels) != len(paths):
         raise ValueError(f'expected {len(paths)} labels, one for each video, got {len(labels)}')
-    if not 0 <= start <= stop:
-        raise ValueError(f'expected seconds 0 <= start <= stop, got {start:g} and {stop:g}')
     if max_frames < 1 or not max_megabytes > 0:
         raise ValueError(f'expected max_frames of 1 or more and max_megabytes above 0, got {max_frames} and '
                          f'{max_megabytes:g}')
@@ -175,17 +168,9 @@ def _check_arguments(paths: Sequence[Path], output: Path, mode: str, labels: Seq
         raise ValueError(f'quality must be 1 to 100, or None for lossless pictures, got {quality}')
 
 
-def _check_start(infos: Sequence[VideoInfo], start: float) -> None:
-    """Raise ValueError if no frame can be shown, before reading the videos."""
-    for info in infos:
-        if 0 < info.duration <= start:
-            raise ValueError(f'{info.path}: no frame can be shown from {start:g} s on, it lasts '
-                             f'{float(info.duration):.3f} s')
-
-
-def _open_sources(stack: ExitStack, paths: Sequence[Path], deinterlace: bool) -> list[Source]:
+def _open_sources(stack: ExitStack, paths: Sequence[Path]) -> list[Source]:
     """Open all videos; infer the frame rate of folders from their number of frames relative to the first video."""
-    sources = [stack.enter_context(open_source(path, deinterlace=deinterlace and not path.is_dir())) for path in paths]
+    sources = [stack.enter_context(open_source(path)) for path in paths]
     reference = next((source for source, path in zip(sources, paths, strict=True) if not path.is_dir()), sources[0])
     for i, path in enumerate(paths):
         if path.is_dir() and sources[i] is not reference and reference.info.rate:
@@ -287,7 +272,7 @@ class _Album:
         self._max_frames, self._max_bytes = max_frames, max_bytes
 
     def wants(self, number: int) -> bool:
-        return not self.frames or (number - self.frames[0].number) % self.step == 0
+        return number % self.step == 0
 
     def add(self, frame: _Frame) -> None:
         if self.wants(frame.number):
@@ -313,7 +298,7 @@ class _Job(NamedTuple):
 
 
 def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: Callable[[np.ndarray], bytes],
-             limits: tuple[float, float], progress: Callable[[int, int], None] | None) -> list[Fraction]:
+             progress: Callable[[int, int], None] | None) -> list[Fraction]:
     """Fill curves and album on all cores, with a few frames in memory, and return the time of each frame in seconds."""
     num_workers = available_cores()
     times: list[Fraction] = []
@@ -326,7 +311,7 @@ def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: 
         scores = [None if shown[curve.index].is_held or shown[curve.reference].is_held else
                   pool.submit(_scores, shown[curve.index].image, shown[curve.reference].image) for curve in curves]
         pictures = []
-        if limits[0] <= row.time <= limits[1] and album.wants(number):
+        if album.wants(number):
             for i, frame in enumerate(shown):
                 if i not in encoded or encoded[i][0] != frame.number:
                     encoded[i] = frame.number, pool.submit(encode, frame.image)
@@ -355,13 +340,9 @@ def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: 
     return times
 
 
-def _to_8_bits(image: np.ndarray) -> np.ndarray:
-    return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
 def _scores(image: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     """Return PSNR and SSIM; SSIM is NaN if the images are smaller than its window."""
-    image, reference = _to_8_bits(image), _to_8_bits(reference)
+    image, reference = with_bits(image, 8), with_bits(reference, 8)
     has_ssim = min(image.shape[:2]) >= SSIM_WINDOW
     return (float(calculate_psnr(image, reference, crop_border=0)),
             float(calculate_ssim(image, reference, crop_border=0)) if has_ssim else math.nan)
@@ -369,7 +350,7 @@ def _scores(image: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
 
 def _encode(image: np.ndarray, *, quality: int | None) -> bytes:
     """Encode as JPEG, or as lossless WebP if `quality` is None."""
-    bgr = cv2.cvtColor(_to_8_bits(image), cv2.COLOR_RGB2BGR)
+    bgr = cv2.cvtColor(with_bits(image, 8), cv2.COLOR_RGB2BGR)
     if quality is None:
         return cv2.imencode('.webp', bgr, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()  # above 100: lossless
     # No chroma subsampling, because the page can show single pixels
@@ -420,19 +401,3 @@ def _write_page(page: BinaryIO, album: _Album, data: dict[str, Any]) -> None:
     # A label may hold '</script>'
     text = json.dumps(data, allow_nan=False, separators=(',', ':')).replace('<', r'\u003c')
     page.write((middle + text + tail).encode())
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file, and move it to `path` if the block ends without an error."""
-    temporary = path.with_name(f'{path.name}.tmp')
-    with open(temporary, 'wb') as file:
-        try:
-            yield file
-            file.close()
-            os.replace(temporary, path)
-        except BaseException:
-            file.close()
-            with suppress(OSError):
-                temporary.unlink()
-            raise

@@ -26,6 +26,7 @@ from ..io.frame_source import Source
 from ..io.joining import join, stored_frames
 from ..io.output_checks import check_output
 from ..io.video_info import VideoError
+from ..utils.atomic_files import move_whole, replace_file, whole_file
 from .restorer import RestoreOptions, Restorer
 from .segments import Segments, Start, Whole, Written, run_in_processes
 
@@ -204,9 +205,7 @@ class Job:
 
     def _finish(self, state: '_State') -> None:
         if self.encoding.codec == 'png':
-            if self.output.exists():  # checked to contain only such frames
-                shutil.rmtree(self.output)
-            self.segments.frames_folder.replace(self.output)
+            move_whole(self.segments.frames_folder, self.output)  # an older one holds only such frames
         else:
             self._join(self.output, len(state.whole))
         shutil.rmtree(self.parts)
@@ -291,10 +290,8 @@ class _State:
     def write(self, path: Path) -> None:
         whole = [(segment.segment, segment.frames, str(segment.until), [str(time) for time in segment.context])
                  for segment in self.whole.values()]
-        part = path.with_name(f'{path.name}.part')
         try:
-            part.write_text(json.dumps({'identity': self.identity, 'whole': whole}), encoding='utf-8')
-            part.replace(path)
+            replace_file(path, json.dumps({'identity': self.identity, 'whole': whole}).encode())
         except OSError as error:
             raise VideoError(f'{path}: cannot be written ({error})') from error
 
@@ -330,10 +327,9 @@ def identity_of(source: Source) -> dict[str, Any]:
 
 def save_state(state: State, path: Path) -> None:
     """Save a recurrent state; raise VideoError if the file cannot be written."""
-    part = path.with_name(f'{path.name}.part')
     try:
-        torch.save([tensor.cpu() for tensor in state], part)
-        part.replace(path)
+        with whole_file(path) as part:
+            torch.save([tensor.cpu() for tensor in state], part)
     except (OSError, RuntimeError) as error:  # RuntimeError if the disk is full
         raise VideoError(f'{path}: cannot be written ({error})') from error
 

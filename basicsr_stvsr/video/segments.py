@@ -25,7 +25,7 @@ from ..io.frame_source import Source, TimedFrame
 from ..io.video_info import VideoError
 from ..io.video_writer import FolderWriter, VideoWriter, image_path
 from ..utils.background import Behind, ahead
-from ..utils.processes import ignore_signals, server_context
+from ..utils.processes import prepare_worker, server_context
 from .restorer import RestoreOptions, Restorer
 
 DECODED_AHEAD, ENCODED_BEHIND = 4, 8  # frames; the network continues while the encoder finishes a segment
@@ -333,8 +333,7 @@ def _share(processes: dict[Connection, BaseProcess], starts: Iterator[Start],
 def _work(connection: Connection, segments: Segments, build: Callable[[], nn.Module], options: RestoreOptions,
           threads: int) -> None:
     """Restore the segments received through a connection, and send back what was written."""
-    ignore_signals()
-    torch.set_num_threads(threads)
+    prepare_worker(threads)
     segments.encoder_threads = min(threads, segments.encoder_threads)
     restorer = None
     with suppress(EOFError, ConnectionError):  # the other side has ended

@@ -9,10 +9,10 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from tqdm import tqdm
-
 from ..archs.weights import check_sha256, sha256_of
+from ..utils.atomic_files import move_whole
 from ..utils.file_lock import FileLock
+from ..utils.progress import progress_bar
 from .table import Entry, check_file, entry_of, load
 
 CHUNK = 1 << 18  # bytes
@@ -68,7 +68,7 @@ def fetch(name: str, *, show_progress: bool = False) -> Path:
         except ValueError:
             part.unlink()
             raise
-        os.replace(part, entry.path)
+        move_whole(part, entry.path)
     return entry.path
 
 
@@ -143,8 +143,7 @@ def _append(url: str, file: BinaryIO, size: int, show_progress: bool) -> None:
         announced = response.headers.get('Content-Length')
         if announced and begun + int(announced) != size:
             raise ValueError(f'{url} is another file: it has {begun + int(announced):,} bytes, expected {size:,}')
-        with tqdm(total=size, initial=begun, unit='B', unit_scale=True, dynamic_ncols=True,
-                  disable=None if show_progress else True) as bar:
+        with progress_bar(unit='B', total=size, done=begun, is_shown=show_progress) as bar:
             while data := response.read(CHUNK):
                 file.write(data)
                 bar.update(len(data))

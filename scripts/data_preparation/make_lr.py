@@ -18,8 +18,9 @@ from script_util import add_output_options, open_writer, positive, run, write
 from basicsr_stvsr.data.degradations import Degradation, build_degradation, linear_light_average, mod_crop
 from basicsr_stvsr.data.motion_blur import LONGEST_EXPOSURE, motion_blur
 from basicsr_stvsr.io.frames import FrameReader
-from basicsr_stvsr.io.lmdb_files import FrameSource, bounded_map, clip_frames
+from basicsr_stvsr.io.lmdb_files import FrameSource, clip_frames
 from basicsr_stvsr.io.opening import open_color_reader
+from basicsr_stvsr.utils.background import bounded_map
 
 SUB_FRAMES = 7  # as for motion_blur of a data set
 Blur = Callable[[list[np.ndarray], int], np.ndarray]  # blurs one frame, given its neighbours and its index among them

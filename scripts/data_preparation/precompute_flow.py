@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from script_util import positive, run
-from tqdm import tqdm
 
 from basicsr_stvsr.archs.weights import sha256_of
 from basicsr_stvsr.data.degradations import build_degradation, mod_crop
@@ -29,8 +28,9 @@ from basicsr_stvsr.flow import FLOW_REGISTRY, FlowEstimator, build_flow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter, read_settings
 from basicsr_stvsr.flow.stored_flow import flow_key
 from basicsr_stvsr.io.frames import FrameReader
-from basicsr_stvsr.io.lmdb_files import bounded_map
 from basicsr_stvsr.io.opening import open_color_reader
+from basicsr_stvsr.utils.background import bounded_map
+from basicsr_stvsr.utils.progress import progress_bar
 from basicsr_stvsr.utils.threads import available_cores
 
 ESTIMATORS = {name: source for name, source in FLOW_REGISTRY if issubclass(source, FlowEstimator)}
@@ -157,7 +157,8 @@ def main() -> int:
             with FlowLmdbWriter(args.output, settings, overwrite=args.force) as writer:
                 tasks = missing_tasks(reader, steps, args.scale, writer)
                 flows = bounded_map(lambda task: (task.key, estimator(task.first, task.second)), tasks, num_workers)
-                for key, flow in tqdm(flows, f'Writing {args.output}', total, initial=len(writer), unit='flow'):
+                for key, flow in progress_bar(flows, unit='flow', about=f'Writing {args.output}', total=total,
+                                              done=len(writer)):
                     writer.put(key, flow)
         except FileExistsError as error:
             raise FileExistsError(f'{error}; --force begins from the start') from None

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED
+from fisr_weights import from_tensorflow, tensorflow_name
 from torch.nn import functional as F
 
 from basicsr_stvsr.archs.fisr_arch import FLOW_UNIT, FISRNet, legacy_subsample
-from basicsr_stvsr.archs.fisr_weights import from_tensorflow, tensorflow_name
 from basicsr_stvsr.archs.resize import legacy_bilinear
 from basicsr_stvsr.io.color import convert_clip
 from basicsr_stvsr.losses.temporal_loss import MultiScaleTemporalLoss, temporal_terms

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.data import build_dataset
+from scenes import Layer, random_background, render
 from torch.utils.data import DataLoader
 
 from basicsr_stvsr.data.boxes import cut, widen, within
@@ -17,7 +18,6 @@ from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
 from basicsr_stvsr.data.degradations import bicubic, gaussian, linear_light_average
 from basicsr_stvsr.data.motion_blur import motion_blur, sub_frame_times
 from basicsr_stvsr.data.sampling import SampleStream, SeededDataset
-from basicsr_stvsr.data.synthetic import Layer, random_background, render
 from basicsr_stvsr.flow import FlowEstimator, build_flow
 from basicsr_stvsr.io.lmdb_files import clip_frames, write_lmdb
 from basicsr_stvsr.io.opening import open_reader

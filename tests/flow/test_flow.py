@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from basicsr_stvsr.archs.arch_util import warp
 from basicsr_stvsr.archs.pwcnet_arch import PWCNet
-from basicsr_stvsr.data.degradations import bicubic_downsample
+from basicsr_stvsr.data.degradations import bicubic
 from basicsr_stvsr.flow import (
     FlowEstimator,
     StoredFlow,
@@ -579,7 +579,7 @@ def test_each_frame_is_decoded_once(precompute, clips, monkeypatch):
 def test_flows_of_lr_frames(precompute, clips, tmp_path):
     """--scale makes LR frames as the data sets do, of ground truth that is cut to a multiple."""
     assert precompute('--input', clips, '--scale', 3) == 0
-    lq = [bicubic_downsample(frame(clips, 'first', name)[:63], 3) for name in ('im1', 'im2')]
+    lq = [bicubic(3)(frame(clips, 'first', name)[:63]) for name in ('im1', 'im2')]
     flow = build_flow({'type': 'FlowFiles', 'root': tmp_path / 'flow.lmdb'}).read('first', 'im1', 'im2', (21, 24))
     np.testing.assert_array_equal(flow, DISFlow()(*lq).astype(np.float16))
 

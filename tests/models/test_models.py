@@ -17,7 +17,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
 from basicsr_stvsr.config.loading import complete_paths, load_options
-from basicsr_stvsr.data.degradations import bicubic_downsample
+from basicsr_stvsr.data.degradations import bicubic
 from basicsr_stvsr.evaluation.clip_scores import FramePair, average_groups, needs_reference
 from basicsr_stvsr.io.color import convert_frame
 from basicsr_stvsr.metrics.flicker import flicker
@@ -379,7 +379,7 @@ def test_frames_of_luma_are_saved_in_colours(tmp_path, clips):
         true = cv2.imread(str(clips / 'first' / f'im{i + 1}.png'))
         saved = cv2.imread(str(
             tmp_path / 'results' / 'tiny' / 'visualization' / 'set' / 'first' / f'im{i + 1}_tiny.png'))
-        lq = bicubic_downsample(convert_frame(true, 'rgb', 'yuv'), 4)
+        lq = bicubic(4)(convert_frame(true, 'rgb', 'yuv'))
         enlarged = imresize(lq.astype(np.float32) / 255, 4) * 255
         expected = convert_frame(enlarged.round().clip(0, 255).astype(np.uint8), 'yuv', 'rgb')
         # The planes that were rounded here were not in between; blue takes twice the error of U.

@@ -106,12 +106,12 @@ def test_killed_while_writing(clips, tmp_path, train_here, log, name):
         import io
         def write(path, content):
             if str(path).endswith({name!r}):
-                with open(str(path) + '.tmp', 'wb') as file:
+                with open(str(path) + '.part', 'wb') as file:
                     file.write(b'half')
                     file.flush()
                     os.kill(os.getpid(), signal.SIGKILL)
             return whole(path, content)
-        import basicsr_stvsr.models.stvsr_model as module
+        import basicsr_stvsr.models.saved_model as module
         whole = module.write_whole
         globals().update(whole=whole)
         module.write_whole = write'''
@@ -121,7 +121,7 @@ def test_killed_while_writing(clips, tmp_path, train_here, log, name):
     assert not (folder / 'training_states' / '4.state').exists()
     train_here(opt, '--auto_resume')
     assert 'Resuming training from epoch: 0, iter: 2.' in log.text
-    assert not list(folder.rglob('*.tmp'))
+    assert not list(folder.rglob('*.part'))
     opt['name'] = 'undisturbed'
     assert_equal(weights(folder), weights(train_here(opt)))
 

@@ -3,12 +3,15 @@
 The bundles are written here, by a writer that shares nothing with the reader, except one that TensorFlow wrote.
 """
 import base64
+import io
+import re
 import runpy
 import shutil
 import struct
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +20,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, SHARED
+from fisr_weights import from_tensorflow
+from tensorflow_bundle import TensorFlowBundle
 from torch import nn
 
 from basicsr_stvsr.archs import fisr_arch
 from basicsr_stvsr.archs.fisr_arch import FISRNet
-from basicsr_stvsr.archs.fisr_weights import from_tensorflow
 from basicsr_stvsr.archs.weights import read_state_dict
-from basicsr_stvsr.io.tensorflow_bundle import TensorFlowBundle
 
 # Of tensorflow/core/framework/types.proto
 TYPES = {np.float32: 1, np.int64: 9, np.float16: 19}
@@ -393,8 +396,9 @@ def small_net(monkeypatch) -> dict[str, np.ndarray]:
 def assert_fails(script, *args: str | Path, match: str) -> None:
     folder = args[1].parent
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    with pytest.raises(SystemExit, match=match):
+    with pytest.raises(SystemExit, match='^1$'), redirect_stderr(io.StringIO()) as told:
         script(*args)
+    assert re.search(match, told.getvalue().removesuffix('\n'))
     assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
