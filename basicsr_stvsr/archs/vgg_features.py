@@ -9,7 +9,7 @@ from basicsr.utils.logger import get_root_logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .weights import check_sha256, check_sha256_option, read_state_dict
+from .weights import check_finite, check_sha256, check_sha256_option, read_state_dict
 
 # Input and output channels of convolutions, by their index in torchvision's `vgg16().features`
 CONVS = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}
@@ -36,10 +36,15 @@ def read_vgg16(path: str | Path) -> dict[str, Tensor]:
     problems += [f'{name} is not one of its layers' for name in sorted(found - expected)]
     problems += [f'{name} is {tuple(state[name].shape)}, not {shape}' for name, shape in shapes.items()
                  if name in found and tuple(state[name].shape) != shape]
+    problems += [f'{name} holds no floats, but {state[name].dtype}' for name in sorted(expected & found)
+                 if not state[name].is_floating_point()]
     if problems:
         raise ValueError(f'{path} does not hold the weights of {WHAT}: {problems[0]}; expected the file published as '
                          f'{PUBLISHED}')
-    return {name: state[name].float() for name in expected if int(name.split('.')[1]) in CONVS}
+    weights = {name: state[name].float() for name in expected if int(name.split('.')[1]) in CONVS}
+    for name, value in weights.items():
+        check_finite(name, value, path)
+    return weights
 
 
 def random_vgg16() -> dict[str, Tensor]:

@@ -224,8 +224,14 @@ def shown(value: Any) -> str:
     """Format a value nearly as YAML does, with text in quotes, cut to one line."""
     if value is None or isinstance(value, bool):
         return {None: '~', True: 'true', False: 'false'}[value]
-    text = repr(value)
-    return text if len(text) <= 60 else f'{text[:56]} ...'
+    return shortened(repr(value))
+
+
+def shortened(text: Any, most: int = 60) -> str:
+    """Return text of a file on one line, without escape sequences, cut to a length."""
+    text = str(text)[:4 * most]
+    text = ''.join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return text if len(text) <= most else f'{text[:most - 4]} ...'
 
 
 def lines(error: ValidationError, prefix: str) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..archs.archive import digest_of
 from ..archs.spec import spec_of
 from ..archs.weights import import_safetensors, load_weights, read_params, sha256_of
 from ..config.loading import load_options
@@ -126,7 +127,7 @@ def stored(state: Mapping[str, Tensor], half: bool, checkpoint: Path) -> dict[st
     for name, tensor in state.items():
         tensor = tensor.detach().clone(memory_format=torch.contiguous_format)
         tensor = tensor.half() if half and tensor.is_floating_point() else tensor
-        if not tensor.isfinite().all():
+        if not tensor.isfinite().all():  # `load_weights` has checked them in full precision
             raise ValueError(f'{checkpoint}: {name} is not finite{" in half precision" if half else ""}')
         tensors[name] = tensor
     return tensors
@@ -140,8 +141,9 @@ def to_pth(blocks: Blocks) -> bytes:
 
 def to_safetensors(blocks: Blocks) -> bytes:
     """Serialise one set of weights; the format holds no more."""
-    torch_side, _ = import_safetensors()
-    return torch_side.save(blocks.get('params_ema') or blocks['params'], metadata={'format': 'pt'})
+    _, torch_side = import_safetensors()
+    tensors = blocks.get('params_ema') or blocks['params']
+    return torch_side.save(tensors, metadata={'format': 'pt', 'sha256': digest_of(tensors)})
 
 
 # ---------------------------------------------------------------- the name

@@ -33,10 +33,11 @@ def test_layouts(tmp_path, log, content, line):
     assert log.messages == ([f'{path} is no checkpoint of BasicSR: {line}'] if line else [])
 
 
-def test_the_format_of_old_torch(tmp_path):
-    """A bare pickle, as torch before 1.6 wrote it."""
+def test_the_format_of_old_torch(tmp_path, log):
+    """A bare pickle, as torch before 1.6 wrote it. It has no checksum."""
     torch.save({'params': WEIGHTS}, tmp_path / 'net.pth', _use_new_zipfile_serialization=False)
     assert is_weights(read_state_dict(tmp_path / 'net.pth', what='Net'))
+    assert log.messages == [f'{tmp_path / "net.pth"} has no checksum, so damaged values in it would go unnoticed']
 
 
 def test_layouts_are_found_whatever_is_asked_for(tmp_path, log):
@@ -87,11 +88,13 @@ def test_safetensors(tmp_path, log):
     write_by_hand(path, 'module.w')
     state = read_state_dict(path, what='Net')
     assert state['w'].tolist() == [[1.5], [-2.0]] and list(state) == ['w']
-    assert log.messages == [f"{path} is no checkpoint of BasicSR: left out 'module.' before 1 of 1 names"]
+    unchecked = f'{path} has no checksum, so damaged values in it would go unnoticed'
+    assert log.messages == [
+        unchecked, f"{path} is no checkpoint of BasicSR: left out 'module.' before 1 of 1 names"]
     log.clear()
     write_by_hand(path)
     assert read_params(path, what='Net')['params']['w'].tolist() == [[1.5], [-2.0]]
-    assert not log.messages
+    assert log.messages == [unchecked]
 
 
 @pytest.mark.parametrize('damage', [lambda data: data[:-1], lambda data: b'PK' + data[2:], lambda data: b''])
