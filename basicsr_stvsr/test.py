@@ -1,16 +1,18 @@
 """BasicSR's testing, with this plugin's classes registered: `python -m basicsr_stvsr.test -opt FILE`."""
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from os import path as osp
+from pathlib import Path
 from typing import cast
 
 import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
-from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_dirs
+from basicsr.utils import get_env_info, get_root_logger, get_time_str
 from basicsr.utils.options import dict2str
 from torch.utils.data import DataLoader
 
@@ -18,11 +20,14 @@ from stvsr.errors import user_errors
 
 from .config.run_options import RunOptions, read_command, start_run
 from .data.sampling import BuiltDataset
+from .io.frames import FrameReadError
+from .models.batch import NonFiniteError
 from .models.stvsr_model import STVSRModel
 from .training.log_file import details_to_file, log_to_file, open_log_file
 from .training.run_summary import name_of, summarize_test
 from .utils.cpu_memory import keep_freed_memory
 from .utils.distributed import leave_dist
+from .utils.new_folder import make_new_folder
 
 
 def prepare(run: RunOptions) -> tuple[BaseModel, list[DataLoader]]:
@@ -47,8 +52,9 @@ def prepare(run: RunOptions) -> tuple[BaseModel, list[DataLoader]]:
         if isinstance(model, STVSRModel):
             for loader in loaders:
                 model.check_clips(loader.dataset)
-        make_exp_dirs(opt)
         if opt['rank'] == 0:
+            make_new_folder(Path(opt['path']['results_root']))
+            os.makedirs(opt['path']['visualization'], exist_ok=True)
             open_log_file(logger, memory, osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log'))
     logger.info(summarize_test(opt, model, loaders))
     return model, loaders
@@ -72,11 +78,19 @@ def test(run: RunOptions, *, report_errors: bool = False) -> None:
             an exception.
 
     Raises:
-        ValueError, OSError: an option is wrong, data are missing, or they do not fit the network.
+        ValueError, OSError: an option is wrong, data are missing or damaged, or they do not fit the network.
+        NonFiniteError: the network gives values that are not finite.
+        SystemExit: status 1: one of the last two, later than at the start, with `report_errors`.
     """
     with user_errors() if report_errors else nullcontext():
         prepared = prepare(run)
-    score(*prepared)
+    try:
+        score(*prepared)
+    except (FrameReadError, NonFiniteError) as error:
+        if not report_errors:
+            raise
+        get_root_logger().error(str(error))
+        sys.exit(1)
     del prepared  # the model goes before the process group
     leave_dist()
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from os import path as osp
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -18,7 +18,7 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.models import build_model
 from basicsr.models.base_model import BaseModel
 from basicsr.train import init_tb_loggers
-from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_dirs, mkdir_and_rename
+from basicsr.utils import get_env_info, get_root_logger, get_time_str
 from basicsr.utils.options import dict2str
 from torch.utils.data import DataLoader
 
@@ -26,6 +26,7 @@ from stvsr.errors import user_errors
 
 from .config.run_options import RunOptions, read_command, save_options, start_run
 from .data.sampling import BuiltDataset, SampleStream
+from .io.frames import FrameReadError
 from .models.batch import NonFiniteError
 from .models.stvsr_model import STVSRModel
 from .training.loader import make_train_loader, num_shares, open_batches
@@ -36,6 +37,8 @@ from .training.state import find_resume_state
 from .utils.atomic_files import CheckpointError
 from .utils.cpu_memory import keep_freed_memory
 from .utils.distributed import any_rank, gather, leave_dist, on_first_rank
+from .utils.new_folder import make_new_folder
+from .utils.processes import ending_signals
 from .utils.random_state import restore_rng_of_rank
 
 # Tells a job scheduler that the run may be restarted: 'temporary failure' of sysexits.h.
@@ -43,15 +46,16 @@ EXIT_STOPPED = 75
 
 
 class StopRequest:
-    """Record SIGTERM and SIGINT within its block instead of ending the process; a second SIGINT still ends it."""
+    """Record SIGTERM, SIGINT and SIGHUP within its block instead of ending the process; a second SIGINT still ends it.
 
-    signals = signal.SIGTERM, signal.SIGINT
+    SIGHUP comes when the terminal is closed, and stays ignored under nohup.
+    """
 
     def __init__(self):
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> 'StopRequest':
-        self.before = {number: signal.signal(number, self.note) for number in self.signals}
+        self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, *ending_signals())}
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -111,9 +115,11 @@ def make_folders(opt: dict[str, Any], run: RunOptions, is_new: bool) -> None:
     folder = Path(opt['path']['experiments_root'])
     text = run.file.read_text() if run.file else None  # before the folder that it may be in is moved
     if is_new:
-        make_exp_dirs(opt)
+        make_new_folder(folder)
+        for name in ('models', 'training_states', 'visualization'):
+            os.makedirs(opt['path'][name], exist_ok=True)
         if opt['logger'].get('use_tb_logger') and 'debug' not in opt['name']:
-            mkdir_and_rename(osp.join(opt['root_path'], 'tb_logger', opt['name']))
+            make_new_folder(Path(opt['root_path']) / 'tb_logger' / opt['name'])
     if run.file and text is not None:
         (folder / run.file.name).write_text(text)
     save_options(run, folder / 'options.yml')
@@ -149,6 +155,7 @@ class Training:
         Raises:
             CheckpointError: a checkpoint could not be written.
             NonFiniteError: too many consecutive losses were not finite; a checkpoint was saved.
+            FrameReadError: a frame of the data is damaged; a checkpoint was saved if there is one process.
         """
         position, logger, start_time = self.position, get_root_logger(), time.time()
         logger.info(f'Start training from epoch: {position.epoch}, iter: {position.iter}')
@@ -175,7 +182,12 @@ class Training:
         """Run one iteration, and log it if due."""
         model, position = self.model, self.position
         start = time.perf_counter()
-        batch = next(self.batches)
+        try:
+            batch = next(self.batches)
+        except FrameReadError:
+            if self.opt['world_size'] == 1:  # other ranks are in their step, and would wait
+                self.save()
+            raise
         data_time = time.perf_counter() - start
         epoch = position.epoch
         position.advance()
@@ -244,7 +256,7 @@ def prepare(run: RunOptions) -> Prepared | None:
         position = Position(opt, cast(SampleStream, loader.batch_sampler), resume_state)
         if run.check:
             with open_batches(loader, opt) as batches:
-                check(opt, model, batches, position)
+                check(opt, model, batches, position, val_loaders)
             del model
             leave_dist()
             return None
@@ -272,8 +284,8 @@ def train(run: RunOptions, *, report_errors: bool = False) -> None:
 
     Raises:
         ValueError, OSError: an option is wrong, or data or weights are missing; nothing was written.
-        SystemExit: status 1: the training diverged, or a checkpoint could not be written; 75: a signal stopped it,
-            and `auto_resume` continues from there.
+        SystemExit: status 1: the training diverged, a frame is damaged, or a checkpoint could not be written; 75: a
+            signal stopped it, and `auto_resume` continues from there.
     """
     with user_errors() if report_errors else nullcontext():
         prepared = prepare(run)
@@ -285,8 +297,9 @@ def train(run: RunOptions, *, report_errors: bool = False) -> None:
     leave_dist()
     if stopped_by:
         if opt['rank'] == 0:
-            print(f'Stopped by {stopped_by.name} after iteration {position.iter} of {position.last_iter}, and saved; '
-                  '--auto_resume goes on from there.', file=sys.stderr)
+            with suppress(OSError):  # the terminal may be gone
+                print(f'Stopped by {stopped_by.name} after iteration {position.iter} of {position.last_iter}, and '
+                      'saved; --auto_resume goes on from there.', file=sys.stderr)
         sys.exit(EXIT_STOPPED)
 
 
@@ -299,7 +312,7 @@ def run_to_the_end(prepared: Prepared) -> signal.Signals | None:
             if resume_state and 'rng' in resume_state:
                 restore_rng_of_rank(resume_state['rng'])
             is_stopped = training.run(stop)
-    except (CheckpointError, NonFiniteError) as error:
+    except (CheckpointError, FrameReadError, NonFiniteError) as error:
         get_root_logger().error(str(error))
         sys.exit(1)
     finally:
@@ -333,11 +346,14 @@ def take_over(opt: dict[str, Any], model: BaseModel, resume_state: dict[str, Any
 
 # ---------------------------------------------------------------- --check
 
-def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any]], position: Position) -> None:
+def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any]], position: Position,
+          val_loaders: list[DataLoader]) -> None:
     """Try one step, then time two more, and print what the training will need; write nothing.
 
+    Validate on the first clip of each data set, too.
+
     Raises:
-        ValueError: it does not fit into GPU memory, or no step succeeded.
+        ValueError, OSError: it does not fit into GPU memory, no step succeeded, or validation is not possible.
     """
     skipped_before = getattr(model, 'skipped', 0)  # BasicSR's models do not skip steps
     net = model.get_bare_model(model.net_g)
@@ -363,10 +379,12 @@ def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any
     if skipped == len(times):
         raise ValueError(f'all {skipped} steps were skipped, since losses or gradients were not finite; the warnings '
                          'above name the samples')
+    validation = ''.join(try_validation(model, val_loaders))
     if opt['rank'] != 0:
         return
     iter_time, wait = sum(times[1:]) / 2, sum(waits[1:]) / 2
     num_left = position.last_iter - position.iter
+    duration = datetime.timedelta(seconds=int(num_left * iter_time))
     shapes = ', '.join(f'{name} {tuple(value.shape)}' for name, value in batch.items() if torch.is_tensor(value))
     num_parameters = sum(parameter.numel() for parameter in net.parameters())
     skipped_line = f'\nskipped     {skipped} of {len(times)} steps: not all was finite' if skipped else ''
@@ -376,8 +394,27 @@ batch       {shapes}, on each of {opt["world_size"]} processes
 first step  {losses}{skipped_line}
 memory      {describe_memory(model.device)}
 time        {iter_time:.3g} s an iteration, of which {wait:.2g} s waiting for data; the first took {times[0]:.3g} s
-duration    {datetime.timedelta(seconds=int(num_left * iter_time))} for {num_left:,} iterations, without validation
+duration    {duration} for {num_left:,} iterations, without validation{validation}
 Nothing was written.''')
+
+
+def try_validation(model: BaseModel, val_loaders: list[DataLoader]) -> Iterator[str]:
+    """Score one clip of each validation set; yield a line of the report for each."""
+    if not isinstance(model, STVSRModel) or not model.opt.get('val'):
+        return
+    for loader in val_loaders:
+        dataset = cast(BuiltDataset, loader.dataset)
+        start = time.perf_counter()
+        try:
+            clip, scores = model.try_validation(dataset)
+        except ValueError as error:
+            raise ValueError(f'datasets.{dataset.opt.get("key", dataset.opt["name"])}: no validation on its first '
+                             f'clip: {error}') from error
+        means = ', '.join(f'{name} {sum(score for _, score in values) / len(values):.4g}'
+                          for name, values in scores.items() if values)
+        yield (f'\nvalidation  {means or "no scores"}, clip {clip!r} of {dataset.opt["name"]}, in '
+               f'{time.perf_counter() - start:.3g} s')
+    model.scorer.close()
 
 
 def describe_memory(device: torch.device) -> str:

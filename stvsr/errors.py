@@ -3,6 +3,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .printable import printable
+
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 USER_ERRORS = OSError, ValueError  # includes FileNotFoundError, FrameReadError and VideoError
 
@@ -23,4 +25,4 @@ def user_errors(types: tuple[type[Exception], ...] = USER_ERRORS, *, code: int =
 
 
 def print_error(message: object) -> None:
-    print(f'error: {message}', file=sys.stderr)
+    print(f'error: {printable(str(message))}', file=sys.stderr)

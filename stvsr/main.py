@@ -7,11 +7,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED, print_error
 from .parser import make_parser
 from .pipeline_parser import make_pipeline_parser
+from .printable import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except KeyboardInterrupt as interrupt:
-        print(f'interrupted; {interrupt}; go on with --resume' if interrupt.args else 'interrupted', file=sys.stderr)
+        with suppress(OSError):  # the terminal may be gone
+            print(f'interrupted; {printable(str(interrupt))}; go on with --resume' if interrupt.args else 'interrupted',
+                  file=sys.stderr)
         return EXIT_INTERRUPTED
     except (OSError, ValueError) as error:
         print_error(error)

@@ -6,9 +6,14 @@ import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..utils.expansion import contents, expanded_size
+
+MOST_VALUES = 10**7  # of a checkpoint: tensors, names and numbers beside them
 
 
 class ArchiveError(ValueError):
@@ -42,6 +47,12 @@ def check_archive(path: Path) -> bool:
     if damaged is not None:
         raise ArchiveError(f'is damaged: its part {damaged} is not as it was saved')
     return True
+
+
+def check_content(content: Any) -> None:
+    """Raise ArchiveError if the values of a pickle repeat their parts so often that nobody can go through them."""
+    if expanded_size(content, contents) > MOST_VALUES:
+        raise ArchiveError(f'holds more than {MOST_VALUES:,} values, or repeats its parts as often')
 
 
 def is_archive(path: Path) -> bool:

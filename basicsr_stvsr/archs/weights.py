@@ -15,7 +15,7 @@ from basicsr.utils.logger import get_root_logger
 from torch import Tensor, nn
 
 from ..config.block import shortened
-from .archive import ArchiveError, check_archive, describe, digest_of
+from .archive import ArchiveError, check_archive, check_content, describe, digest_of
 
 # Keys of the weights in training checkpoints, in order of preference
 LAYOUTS = 'params_ema', 'params', 'state_dict'
@@ -92,6 +92,7 @@ def load_file(path: str | Path, expected: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # about sparse and nested tensors, which `tensors_by_name` refuses
             content = torch.load(path, map_location='cpu', weights_only=True)
+        check_content(content)
     except ArchiveError as error:
         raise ValueError(f'{path} {error}; expected {expected}') from error
     except Exception as error:  # the error of torch.load depends on the byte where it fails
@@ -111,7 +112,7 @@ def load_safetensors(path: Path, expected: str) -> dict[str, Tensor]:
     try:
         with safetensors.safe_open(path, 'pt') as file:
             checksum = (file.metadata() or {}).get('sha256')
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it has no __iter__)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except safetensors.SafetensorError as error:
         raise ValueError(f'{path} is no safetensors file, or is damaged ({error}); expected {expected}') from error
     if checksum is None:
@@ -230,6 +231,10 @@ def unusual_kind(value: Tensor) -> str | None:
     if value.layout != torch.strided:
         return f'a tensor of the layout {value.layout}'.replace('torch.', '')
     return None if value.device.type == 'cpu' else f'on the device {value.device.type}, which holds no numbers'
+
+
+def is_dense_floats(value: Any) -> bool:
+    return isinstance(value, Tensor) and unusual_kind(value) is None and value.dtype in FLOATS
 
 
 def is_of_type(value: Tensor, own: Tensor) -> bool:

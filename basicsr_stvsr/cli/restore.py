@@ -16,6 +16,7 @@ from ..archs.spec import spec_of
 from ..io.encoding import Encoding, default_codec
 from ..io.video_reader import open_source
 from ..utils.cpu_memory import keep_freed_memory
+from ..utils.processes import ending_signals
 from ..utils.progress import say
 from ..video.batch import Ranks, outputs_of
 from ..video.job import Job, RestoreError
@@ -53,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
         if args.into:
             args.into.mkdir(parents=True, exist_ok=True)
         restore = Restoring(args, options, chosen, net, devices, several=bool(args.into))
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in ending_signals():
+            signal.signal(number, signal.default_int_handler)
         for number in ranks.share(len(inputs)):
             ranks.add('failed', not restore(inputs[number], outputs[number]))
         ranks.wait()

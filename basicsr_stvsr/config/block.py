@@ -216,7 +216,7 @@ def unknown_option(name: Any, value: Any, known: Iterable[str]) -> str:
 def nearest(name: Any, known: Iterable[str]) -> str:
     """Return 'Did you mean ...? ' if a known name is close, else an empty string."""
     lower = {other.lower(): other for other in known}
-    close = get_close_matches(str(name).lower(), lower, n=1)
+    close = get_close_matches(str(name)[:100].lower(), lower, n=1)  # takes long for long names
     return f'Did you mean {lower[close[0]]}? ' if close else ''
 
 
@@ -239,8 +239,8 @@ def lines(error: ValidationError, prefix: str) -> list[str]:
     found = []
     for details in error.errors(include_url=False):
         keys = [key for key in details['loc'] if key != '[key]']  # an error in the key, not the value
-        path = ''.join(f'[{key}]' if isinstance(key, int) else f'.{key}' for key in keys)
+        path = ''.join(f'[{key}]' if isinstance(key, int) else f'.{shortened(key)}' for key in keys)
         text = details['ctx']['text'] if details['type'] == 'problem' else must_be([details])
         start = f'{prefix}{path.removeprefix(".")}' if path else prefix.rstrip('.: ')
-        found.append(f'{start}{text}' if text.startswith(':') else f'{start} {text}'.strip())
+        found.append(f'{start}{text}' if text.startswith(':') else f'{start} {text.strip()}'.strip())
     return found

@@ -7,9 +7,13 @@ from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from pydantic_core import PydanticCustomError
 from torch import nn
 
-from .block import shown
+from .block import refuse, shown
 from .options import BasicSROptions, Options
 from .registered import entries, is_from, try_out
+
+# Channels, blocks, ... of a network: building one of a billion blocks would take hours
+MOST_OF_A_NETWORK = 10_000
+MOST_BYTES_OF_WEIGHTS = 64 * 2**30
 
 
 def has_schema(opt: Mapping[str, Any]) -> bool:
@@ -128,4 +132,23 @@ def network_without_weights(network_opt: Mapping[str, Any]) -> nn.Module | None:
     """
     arguments = dict(network_opt)
     arch = ARCH_REGISTRY.get(arguments.pop('type'))
-    return None if is_from(arch, 'basicsr') else try_out(lambda: arch(**arguments))
+    for path, value in numbers_in(arguments):
+        if abs(value) > MOST_OF_A_NETWORK:
+            raise refuse(f'{path} must be at most {MOST_OF_A_NETWORK:,}, but is {value:g}')
+    net = try_out(lambda: arch(**arguments))
+    num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in net.parameters()) if net else 0
+    if num_bytes > MOST_BYTES_OF_WEIGHTS:
+        raise refuse(f' has weights of {num_bytes / 2**30:,.0f} GiB, which is more than {MOST_BYTES_OF_WEIGHTS >> 30}')
+    return None if is_from(arch, 'basicsr') else net
+
+
+def numbers_in(options: Any, path: str = '') -> Iterator[tuple[str, float]]:
+    """Yield the whole numbers in a block, in its lists and the blocks within it, and their paths."""
+    if isinstance(options, int) and not isinstance(options, bool):
+        yield path, options
+    elif isinstance(options, Mapping):
+        for name, value in options.items():
+            yield from numbers_in(value, f'{path}.{name}')
+    elif isinstance(options, list | tuple):
+        for number, value in enumerate(options):
+            yield from numbers_in(value, f'{path}[{number}]')

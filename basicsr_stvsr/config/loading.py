@@ -4,13 +4,19 @@ BasicSR's own parser loads YAML with a loader that runs code named in the file. 
 evaluates the values of `--force_yml`.
 """
 import re
+import stat
 from os import path as osp
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .block import nearest, shown
+from ..utils.expansion import expanded_size
+from .block import nearest, shortened, shown
+
+MOST_BYTES = 2**20  # of an option file
+MOST_VALUES = 100_000  # of an option file, with what its aliases repeat
+MOST_BASES = 50
 
 
 class OptionLoader(yaml.SafeLoader):
@@ -27,18 +33,39 @@ class OptionLoader(yaml.SafeLoader):
                 line = key.start_mark.line + 1
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
-                        problem=f'{key.value} stands in this block already, in line {seen[key.value]}',
+                        problem=f'{shortened(key.value)} stands in this block already, in line {seen[key.value]}',
                         problem_mark=key.start_mark)
                 seen[key.value] = line
         return node
 
     def refuse_tag(self, node: yaml.Node) -> None:
-        tag = node.tag.replace('tag:yaml.org,2002:', '!!')
         raise yaml.constructor.ConstructorError(
-            problem=f'the tag {tag} is not allowed: an option file holds values and runs no code',
+            problem=f'the tag {short_tag(node)} is not allowed: an option file holds values and runs no code',
             problem_mark=node.start_mark)
 
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:  # such as month 13
+            raise yaml.constructor.ConstructorError(
+                problem=f'{shown(node.value)} cannot be read as {short_tag(node)}', problem_mark=node.start_mark
+            ) from error
+
+    def construct_number(self, node: yaml.Node) -> int:
+        """Return a whole number; numbers of thousands of digits take Python long, and cannot be shown."""
+        number = self.construct_yaml_int(node)
+        if abs(number) >= 2**63:
+            raise yaml.constructor.ConstructorError(problem='the number has more than 64 bits',
+                                                    problem_mark=node.start_mark)
+        return number
+
+
+def short_tag(node: yaml.Node) -> str:
+    return shortened(node.tag.replace('tag:yaml.org,2002:', '!!'))
+
+
+OptionLoader.add_constructor('tag:yaml.org,2002:int', OptionLoader.construct_number)
 OptionLoader.add_implicit_resolver(
     'tag:yaml.org,2002:float', re.compile(r'^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$'), list('-+0123456789'))
 OptionLoader.add_constructor(None, OptionLoader.refuse_tag)
@@ -52,17 +79,32 @@ def load_yaml(text: str, where: str) -> Any:
         where: source of the text, for messages.
 
     Raises:
-        ValueError: the text is not YAML, or asks to run code. The message gives line and column.
+        ValueError: the text is not YAML, asks to run code, or is too large. The message gives line and column.
     """
     try:
-        return unshared(yaml.load(text, Loader=OptionLoader))
+        loader = OptionLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if expanded_size(node, parts_of) > MOST_VALUES:
+            raise yaml.constructor.ConstructorError(
+                problem=f'more than {MOST_VALUES:,} values, with those that aliases repeat',
+                problem_mark=node.start_mark)
+        return unshared(loader.construct_document(node))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         context = f' ({error.context})' if error.context else ''
         place = f'line {mark.line + 1}, column {mark.column + 1}'
         raise ValueError(f'{where}, {place}: {error.problem}{context}') from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ValueError(f'{where} is not YAML: {" ".join(str(error).split())}') from error
+        raise ValueError(f'{where} is not YAML: {shortened(" ".join(str(error).split()), 200)}') from error
+
+
+def parts_of(node: yaml.Node) -> list[yaml.Node]:
+    """Return the nodes that a YAML node directly contains."""
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 def unshared(value: Any) -> Any:
@@ -93,10 +135,10 @@ def load_with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise FileNotFoundError(f'option file {path}{named} does not exist. {nearest(path, others)}'.strip())
     if path.resolve() in (file.resolve() for file in above):
         raise ValueError(f'option file {path}{named} is based on itself')
-    if path.is_dir():
-        raise ValueError(f'{path}{named} is a folder; an option file is needed')
+    if len(above) == MOST_BASES:
+        raise ValueError(f'option file {path}{named} is based on {MOST_BASES} others, one on the other')
     try:
-        opt = load_yaml(path.read_text(encoding='utf-8'), str(path))
+        opt = load_yaml(read_small(path, named), str(path))
     except UnicodeDecodeError as error:
         raise ValueError(f'{path}{named} is not UTF-8 text (byte {error.start + 1}); is it an option file?') from error
     if not isinstance(opt, dict):
@@ -108,6 +150,23 @@ def load_with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(base, str):
         raise ValueError(f'{path}: base must be the path of an option file, but is {shown(base)}')
     return merge_options(load_with_bases(path.parent / base, (*above, path)), opt)
+
+
+def read_small(path: Path, named: str = '') -> str:
+    """Return the text of an option file.
+
+    Raises:
+        ValueError: it is a folder or a device, or too large.
+        UnicodeDecodeError: it is not UTF-8 text.
+    """
+    mode, size = path.stat().st_mode, path.stat().st_size
+    if not stat.S_ISREG(mode):  # reading a pipe may never end
+        kind = 'a folder' if stat.S_ISDIR(mode) else 'a device or a pipe'
+        raise ValueError(f'{path}{named} is {kind}; an option file is needed')
+    if size > MOST_BYTES:
+        raise ValueError(f'{path}{named} has {size:,} bytes, but option files have at most {MOST_BYTES:,}')
+    with open(path, encoding='utf-8') as file:
+        return file.read(MOST_BYTES)
 
 
 def merge_options(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

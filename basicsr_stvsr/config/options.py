@@ -167,13 +167,27 @@ class TrainOptions(Block):
 
 # ---------------------------------------------------------------- datasets
 
+MOST_BYTES_OF_NAME = 200  # file systems take 255; the rest is for what is added, such as _archived_<time>
+
+
+def check_name(name: str) -> str:
+    """Check that a name can be a folder, also for other programs. An older folder of that name is moved away."""
+    if name.strip(' .') == '' or name[0] in ' -' or name[-1] == ' ' or set(name) & set('/\\') or (
+            not name.isprintable()):
+        raise refuse(f'must be usable as the name of a folder, but is {shown(name)}')
+    if len(name.encode()) > MOST_BYTES_OF_NAME:
+        raise refuse(f'must be usable as the name of a folder, of at most {MOST_BYTES_OF_NAME} bytes, but has '
+                     f'{len(name.encode())}')
+    return name
+
+
 class DatasetOptions(Block):
     """`datasets.<name>`: options that every data set has.
 
     A data set of this package names a subclass, with more keys, as `options`.
     """
 
-    name: str
+    name: Annotated[str, AfterValidator(check_name)]
     """Name in logs and of the folder of results."""
     type: str | None = None
     """Class of the data set. Every file must set it."""
@@ -320,16 +334,10 @@ class DistOptions(Block):
 
 # ---------------------------------------------------------------- the file
 
+
 def check_phase(name: str) -> str:
     if name.split('_')[0] not in ('train', 'val', 'test'):
         raise refuse('must be named train, val or test, or such as val_2')
-    return name
-
-
-def check_name(name: str) -> str:
-    """Check that a name can be a folder. An older folder of that name is moved away."""
-    if name in ('', '.', '..') or '/' in name or '\\' in name:
-        raise refuse(f'must be usable as the name of a folder, but is {shown(name)}')
     return name
 
 

@@ -10,11 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, Registry
-from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict, TypeAdapter, create_model
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict, TypeAdapter, create_model
 from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core_schema
 from torch import nn
 
-from .block import Block, lines, nearest, refuse, refuse_field, shown
+from .block import Block, Count, lines, nearest, refuse, refuse_field, shortened, shown
 
 FLOW_REGISTRY = Registry('flow')  # `flow` fills it
 DEGRADATIONS: dict[str, Callable] = {}  # `data.degradations` fills it
@@ -83,8 +83,15 @@ def arguments_of(target: Callable, given: frozenset[str] = frozenset(), needed: 
         return create_model(target.__name__, __base__=base, **fields)
 
 
+# Of BasicSR's metrics, whose parameters have no types
+KNOWN_TYPES: dict[str, Any] = {
+    'crop_border': Annotated[Count, Field(le=1000)], 'input_order': Literal['HWC', 'CHW'], 'test_y_channel': bool}
+
+
 def type_of(parameter: inspect.Parameter) -> Any:
-    """Return the type of a parameter, from its annotation or else from its default."""
+    """Return the type of a parameter, from its annotation, or else from its name or default."""
+    if parameter.name in KNOWN_TYPES:
+        return KNOWN_TYPES[parameter.name]
     if parameter.annotation is not parameter.empty:
         return as_in_yaml(parameter.annotation)
     for kind, allowed in ((bool, bool), (int | float, float), (str, str)):
@@ -163,7 +170,7 @@ def try_out(build: Callable[[], Any]) -> Any:
     """Build something without memory for its weights; return None if that is not possible.
 
     Raises:
-        PydanticCustomError: the arguments are rejected, or name a missing file.
+        PydanticCustomError: the arguments are rejected, name a missing file, or are of absurd size.
     """
     try:
         with warnings.catch_warnings(), torch.device('meta'):
@@ -171,8 +178,10 @@ def try_out(build: Callable[[], Any]) -> Any:
             return build()
     except (ValueError, OSError) as error:
         raise refuse(f': {error}') from error
-    except Exception:  # code that needs memory; other errors show in the real build
-        return None
+    except Exception as error:
+        if isinstance(error, NotImplementedError) or 'meta' in str(error):  # code that needs values
+            return None
+        raise refuse(f' cannot be built: {type(error).__name__}: {shortened(error, 160)}') from error
 
 
 def entries(registry: Registry) -> dict[str, Any]:
@@ -187,6 +196,13 @@ def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
         and name not in ('Optimizer', 'LBFGS', 'SparseAdam')}
 
 
+def try_optimizer(optimizer: Callable, arguments: dict[str, Any]) -> None:
+    for name, most in MOST_OF_AN_OPTIMIZER.items():
+        if isinstance(value := arguments.get(name), int | float) and value > most:
+            raise ValueError(f'{name} must be at most {most}, but is {value:g}')
+    optimizer([nn.Parameter(torch.zeros(2, 2))], **arguments)
+
+
 def try_loss(target: Callable, arguments: dict[str, Any]) -> None:
     if arguments.get('reduction') == 'none':
         raise ValueError("reduction must be mean or sum, which make one number of a batch, but is 'none'")
@@ -194,6 +210,8 @@ def try_loss(target: Callable, arguments: dict[str, Any]) -> None:
         target(**arguments)
 
 
+# Beyond these, the first steps destroy all weights
+MOST_OF_AN_OPTIMIZER = {'lr': 1000, 'weight_decay': 100}
 Network = Annotated[dict[str, Any], Registered('network', partial(entries, ARCH_REGISTRY))]
 NetworkPart = Annotated[dict[str, Any], Registered(
     'network', partial(entries, ARCH_REGISTRY), partial(arguments_of, is_part=True))]
@@ -208,4 +226,4 @@ Flow = Annotated[dict[str, Any], Registered(
     'source of flow', partial(entries, FLOW_REGISTRY), trial=lambda target, arguments: target(**arguments))]
 Optimizer = Annotated[dict[str, Any], Registered(
     'optimiser', optimizers, partial(arguments_of, given=frozenset({'params'}), needed=frozenset({'lr'})),
-    lambda optimizer, arguments: optimizer([nn.Parameter(torch.zeros(2, 2))], **arguments))]
+    try_optimizer)]

@@ -46,8 +46,7 @@ class FlowFiles(StoredFlow):
         return checked_flow(flow, size, f'{self.root}: the {what}')
 
     def _read_lmdb(self, key: str, what: str) -> np.ndarray:
-        with LmdbEnvironments.get(self.root.resolve()).begin() as transaction:
-            data = transaction.get(key.encode())
+        data = LmdbEnvironments.read(self.root.resolve(), key)
         if data is None:
             raise FrameReadError(f'no {what} in {self.root}; {SETTINGS_FILE} there tells of which frames it was made, '
                                  'and how far apart')

@@ -244,5 +244,10 @@ def join_windows(windows: Iterable[RestoredWindow], overlap: str, step: int) -> 
         yield number, mean_frame(copies)
 
 
+def is_finite(frame: Tensor) -> bool:
+    """Return whether a frame has neither NaN nor infinity; on a GPU, this waits for it."""
+    return bool(frame.sum(dtype=torch.float32).isfinite())  # one pass, without a mask
+
+
 def mean_frame(copies: list[Tensor]) -> Tensor:
     return copies[0] if len(copies) == 1 else torch.stack(copies).mean(dim=0)

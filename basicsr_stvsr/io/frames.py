@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .color import Color
-from .images import IMAGE_SUFFIXES, decode_image, natural_key
+from .images import IMAGE_SUFFIXES, decode_image, natural_key, walk
 
 
 class FrameReadError(OSError):
@@ -124,9 +124,12 @@ class FolderReader(FrameReader):
                 self._root_clip = self.path.resolve().name
                 self._files[self._root_clip] = root_files
             else:
-                for folder, _, files in os.walk(self.path, followlinks=True):
-                    if names := _image_names(files):
-                        self._files[Path(folder).relative_to(self.path).as_posix()] = names
+                try:
+                    for folder, files in walk(self.path):
+                        if names := _image_names(files):
+                            self._files[Path(folder).relative_to(self.path).as_posix()] = names
+                except ValueError as error:
+                    raise FrameReadError(str(error)) from None
             clips = list(self._files)
         self.clips = sorted(clips, key=natural_key)
         self._known = frozenset(self.clips)

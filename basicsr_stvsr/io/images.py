@@ -1,6 +1,7 @@
 """Decode image files in memory, and list files by name."""
+import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 
 IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff'})
+MOST_EMPTY_FOLDERS = 5000  # without images, below a folder that is searched for them
 
 
 @lru_cache(maxsize=4096)  # frames have the same few names in all clips of a large set
@@ -28,14 +30,17 @@ def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
         uint8 array (h, w, 3), BGR.
 
     Raises:
-        ValueError: no image, or a damaged or truncated one. Without IMREAD_UNCHANGED also an image of more than 8 bits,
-            as OpenCV would drop bits.
+        ValueError: no image, an animation, or a damaged or truncated image. Without IMREAD_UNCHANGED also an image of
+            more than 8 bits, as OpenCV would drop bits.
     """
     if not data:
         raise ValueError('expected an image, got no bytes')
     # Some OpenCV versions decode part of a truncated file and only print a warning, so check for its end.
     if not _is_whole(data):
         raise ValueError(f'the image is truncated (its end is missing after {len(data)} bytes)')
+    if _is_animation(data):
+        raise ValueError('the image is an animation, expected one frame; store its frames as files, as by '
+                         'ffmpeg -i IN.png frames/%04d.png')
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
@@ -59,6 +64,33 @@ def _is_whole(data: bytes) -> bool:
     if data.startswith(b'BM'):
         return len(data) >= int.from_bytes(data[2:6], 'little')
     return True  # tif stores its directory anywhere in the file; OpenCV rejects it if a part is missing
+
+
+def _is_animation(data: bytes) -> bool:
+    """Return whether a png or webp file holds several frames, of which OpenCV would give the first."""
+    if data.startswith(b'\x89PNG'):
+        return b'acTL' in data[8:max(data.find(b'IDAT'), 8)]
+    return data[8:16] == b'WEBPVP8X' and len(data) > 20 and bool(data[20] & 2)
+
+
+def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the folders below `root`, with links to folders, and the names of the files in each.
+
+    Raises:
+        ValueError: many folders hold no image; this is probably another place than meant.
+    """
+    seen, without_images = set(), 0
+    for folder, folders, files in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        if (place := (status.st_dev, status.st_ino)) in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(place)
+        without_images += not any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in files)
+        if without_images > MOST_EMPTY_FOLDERS:
+            raise ValueError(f'{root}: more than {MOST_EMPTY_FOLDERS:,} folders below it hold no images; is it the '
+                             'right folder?')
+        yield folder, files
 
 
 def files_with(suffixes: Collection[str], folder: Path) -> list[Path]:

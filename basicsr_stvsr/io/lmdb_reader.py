@@ -63,8 +63,7 @@ class LmdbReader(FrameReader):
 
     def _read(self, clip: str, index: int) -> np.ndarray:
         key = self._keys[clip][index]
-        with LmdbEnvironments.get(self._resolved).begin() as transaction:
-            data = transaction.get(key.encode())
+        data = LmdbEnvironments.read(self._resolved, key)
         if data is None:
             raise ValueError(f'meta_info.txt lists the key {key!r}, data.mdb does not have it')
         return decode_image(data)
@@ -72,10 +71,14 @@ class LmdbReader(FrameReader):
     def _read_meta_info(self) -> dict[str, tuple[int, int]]:
         """Return key -> (h, w)."""
         sizes = {}
-        for number, line in enumerate((self.path / 'meta_info.txt').read_text().splitlines(), 1):
+        try:
+            lines = (self.path / 'meta_info.txt').read_text(encoding='utf-8').splitlines()
+        except UnicodeDecodeError as error:
+            raise FrameReadError(f'{self.path}: meta_info.txt is not UTF-8 text (byte {error.start + 1})') from error
+        for number, line in enumerate(lines, 1):
             match = re.fullmatch(r'(.+)\.\w+ \((\d+), ?(\d+), ?\d+\) \d+', line)
             if match is None:
-                raise FrameReadError(f'{self.path}: line {number} of meta_info.txt is {line!r}, '
+                raise FrameReadError(f'{self.path}: line {number} of meta_info.txt is {line[:99]!r}, '
                                      'expected "<key>.png (h,w,c) <level>"')
             if match[1] in sizes:
                 raise FrameReadError(f'{self.path}: line {number} of meta_info.txt lists the key {match[1]!r} again')
@@ -111,6 +114,21 @@ class LmdbEnvironments:
             if path not in cls._opened:
                 cls._opened[path] = cls._open(path)
             return cls._opened[path]
+
+    @classmethod
+    def read(cls, path: Path, key: str) -> bytes | None:
+        """Return what is stored under a key; None if there is no such key.
+
+        Raises:
+            ValueError: data.mdb is damaged.
+        """
+        import lmdb
+
+        try:
+            with cls.get(path).begin() as transaction:
+                return transaction.get(key.encode())
+        except lmdb.Error as error:
+            raise ValueError(f'data.mdb is damaged: LMDB cannot read the key {key!r} ({error})') from error
 
     @classmethod
     def close(cls, path: Path) -> None:

@@ -1,11 +1,10 @@
 """Read photographs of any size by name, from a folder and its subfolders."""
-import os
 from pathlib import Path
 
 import numpy as np
 
 from .frames import FrameReader, FrameReadError
-from .images import IMAGE_SUFFIXES, decode_image, natural_key
+from .images import IMAGE_SUFFIXES, decode_image, natural_key, walk
 
 
 class PhotoReader(FrameReader):
@@ -25,10 +24,12 @@ class PhotoReader(FrameReader):
         super().__init__(root)
         if not self.path.is_dir():
             raise FrameReadError(f'{self.path}: no such folder')
-        files = (Path(folder, name).relative_to(self.path) for folder, _, names in os.walk(self.path, followlinks=True)
-                 for name in names)
-        self.clips = sorted((file.as_posix() for file in files
-                             if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != '.'), key=natural_key)
+        files = (Path(folder, name).relative_to(self.path) for folder, names in walk(self.path) for name in names)
+        try:
+            self.clips = sorted((file.as_posix() for file in files
+                                 if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != '.'), key=natural_key)
+        except ValueError as error:
+            raise FrameReadError(str(error)) from None
         if not self.clips:
             suffixes = ', '.join(sorted(IMAGE_SUFFIXES))
             raise FrameReadError(f'{self.path}: no images ({suffixes}) in or below this folder')

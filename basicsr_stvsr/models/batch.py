@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class NonFiniteError(RuntimeError):
-    """Losses or gradients were not finite in too many consecutive steps."""
+    """Losses or gradients were not finite in too many consecutive steps, or a tested network gave such frames."""
 
 
 class BatchLosses(NamedTuple):

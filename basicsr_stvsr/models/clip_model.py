@@ -35,13 +35,14 @@ from ..evaluation.visuals import write_images
 from ..inference.precision import PRECISIONS
 from ..inference.scene_cuts import find_cuts
 from ..inference.tiles import Tiles, Tiling
-from ..inference.windows import frames_of_clip, restore_frames, restore_windows
+from ..inference.windows import frames_of_clip, is_finite, restore_frames, restore_windows
 from ..io.color import Color, convert_clip, to_image
 from ..io.saved_frames import SavedFrames
 from ..utils.atomic_files import replace_file
 from ..utils.distributed import gather
 from ..utils.json_files import finite_or_null
 from ..utils.progress import progress_bar
+from .batch import NonFiniteError
 
 if TYPE_CHECKING:
     from ..data.clip_dataset import STVSRTestDataset
@@ -110,12 +111,27 @@ class ClipModel(SRModel):
         elif rank == 0 and any(scores.values()):
             self.report(dataset.opt['name'], dict(sorted(scores.items())), current_iter, tb_logger)
 
+    def try_validation(self, dataset: BuiltDataset) -> tuple[str, dict[str, FrameScores]]:
+        """Restore and score the first clip, as `validation` would; return its name and scores, and write nothing."""
+        net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
+        was_training = net.training
+        net.eval()
+        item = dataset[0]
+        clip = item.get('folder', item.get('key', '0'))
+        with torch.compiler.set_stance('force_eager'):
+            scores = self.validate_clip(net, clip, item, dataset, 0, save_img=False)
+        net.train(was_training)
+        return clip, scores
+
     def validate_clip(self, net: nn.Module, clip: str, item: dict[str, Any], dataset: BuiltDataset,
                       current_iter: int | str, save_img: bool) -> dict[str, FrameScores]:
         """Restore one clip, save its frames if asked, and score them.
 
         Returns:
             metric name -> (number of the frame, score) for every scored frame.
+
+        Raises:
+            NonFiniteError: in testing, a frame of the network is not finite.
         """
         lq = self.given_frames(net, item)
         spec = spec_of(net)
@@ -133,6 +149,10 @@ class ClipModel(SRModel):
                                       dtype=PRECISIONS[self.opt['val'].get('precision', 'fp32')])
         with self.scorer.clip(has_truth=bool(gt)) as scorer:
             for number, (frame,) in restored:
+                # A training that diverges has scores of nan, and continues or stops by train.max_nonfinite.
+                if not self.is_train and not is_finite(frame):
+                    raise NonFiniteError(f'{dataset.opt["name"]}, clip {clip!r}, frame {names[number]}: '
+                                         f'{type(net).__name__} gives values that are not finite')
                 pair = FramePair(frame, gt.get(number), color_of(dataset))
                 if save_img and number not in saved:
                     saved.add(number)  # of several copies, save the first

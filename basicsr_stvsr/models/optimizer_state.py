@@ -1,9 +1,12 @@
 """Check an optimiser's saved state against its parameters, and match their memory layout."""
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..config.block import shown
 
 # What PyTorch's optimisers keep for a parameter is a number or has the parameter's shape. Adafactor uses other shapes.
 SCALAR_MOMENTS = {'step', 'eta', 'mu', 'mu_product'}
@@ -47,6 +50,34 @@ def check_moment(key: str, value: Any, name: str, parameter: Tensor, path: str) 
     if torch.is_tensor(value) and tuple(value.shape) != shape and key not in ADAFACTOR_MOMENTS:
         raise ValueError(f'{path} does not fit the network: {key} of {name} has the shape {tuple(value.shape)}, but '
                          f'{shape} is needed')
+
+
+def check_settings(optimizer: torch.optim.Optimizer, before: Iterable[Mapping[str, Any]], path: str) -> None:
+    """Check the options of an optimiser, such as `lr` and `betas`, after loading those of a file.
+
+    Raises:
+        ValueError: an option is missing or of another type than before.
+    """
+    for own, loaded in zip(before, optimizer.param_groups, strict=True):
+        for name, value in own.items():
+            if name == 'params':
+                continue
+            if name not in loaded or not is_alike(loaded[name], value):
+                seen = shown(loaded[name]) if name in loaded else 'missing'
+                raise ValueError(f'{path} is damaged, or of another optimiser: {name} is {seen}, but {shown(value)} '
+                                 'before')
+
+
+def is_alike(value: Any, own: Any) -> bool:
+    """Return whether an option can replace another: finite numbers for numbers, and as many; None for flags."""
+    if isinstance(own, tuple | list):
+        return isinstance(value, tuple | list) and len(value) == len(own) and all(map(is_alike, value, own))
+    if isinstance(own, bool) or own is None:
+        return isinstance(value, bool | None)
+    if isinstance(own, int | float) or torch.is_tensor(own):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) or torch.is_tensor(value)
+        return is_number and math.isfinite(value)
+    return type(value) is type(own)
 
 
 def match_layout(optimizer: torch.optim.Optimizer) -> None:

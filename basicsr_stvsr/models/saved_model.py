@@ -1,5 +1,6 @@
 """The files of a model: weights, and the state from which a training resumes."""
 from collections.abc import Mapping
+from itertools import zip_longest
 from os import path as osp
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..utils.atomic_files import write_whole
 from ..utils.distributed import gather, on_first_rank
 from ..utils.random_state import rng_state
 from .clip_model import ClipModel
-from .optimizer_state import check_moments, group_sizes, match_layout
+from .optimizer_state import check_moments, check_settings, group_sizes, match_layout
 
 SCHEDULER_POSITION = ('base_lrs', 'last_epoch', '_step_count', '_last_lr')
 
@@ -105,9 +106,15 @@ class SavedModel(ClipModel):
         if own != saved:
             raise ValueError(f'{path} holds optimisers whose groups have {saved} '
                              f'parameters, but here they have {own}: another network, or other train.lr_mul')
+        for schedule, own_schedule in zip_longest(resume_state['schedulers'], self.schedulers):
+            if schedule is None or own_schedule is None or len(schedule['base_lrs']) != len(own_schedule.base_lrs):
+                raise ValueError(f'{path} holds other learning rate schedules than the {len(self.schedulers)} of these '
+                                 'options')
         for optimizer, state in zip(self.optimizers, resume_state['optimizers'], strict=True):
             check_moments(state, self.parameters_by_name(optimizer), path)
+            settings = [dict(group) for group in optimizer.param_groups]
             optimizer.load_state_dict(state)
+            check_settings(optimizer, settings, path)
             match_layout(optimizer)
         # Load only the position in the schedule. BasicSR's version also loads the schedule itself, whatever the options
         # now say.

@@ -14,6 +14,7 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from ..archs.weights import load_file
+from ..config.block import shortened
 from ..utils.atomic_files import write_whole
 
 
@@ -57,15 +58,18 @@ def export_weights(checkpoint: str | Path, path: str | Path) -> None:
     # EMAHook swaps them: `state_dict` holds the average, and `ema_state_dict` the weights themselves.
     states = {'params_ema': 'state_dict', 'params': 'ema_state_dict'} if 'ema_state_dict' in saved else {
         'params': 'state_dict'}
-    weights = {key: weights_of_network(saved.get(name, {})) for key, name in states.items()}
+    weights = {key: weights_of_network(saved.get(name)) for key, name in states.items()}
     if not all(weights.values()):
         raise ValueError(f"{checkpoint} is no checkpoint of mmengine's Runner with a RecipeModel: it holds no weights "
-                         f'of net_g, but {", ".join(map(str, list(saved)[:6])) or "no blocks"}')
+                         f'of net_g, but {", ".join(map(shortened, list(saved)[:6])) or "no blocks"}')
     write_whole(path, weights)
 
 
-def weights_of_network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of net_g, with the parameter names of the network."""
+def weights_of_network(state: Any) -> dict[str, Tensor]:
+    """Return the weights of net_g, with the parameter names of the network; empty if these are no tensors by name."""
+    if not isinstance(state, Mapping) or not all(
+            isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
+        return {}
     bare = {name.removeprefix('module.'): value for name, value in state.items()}  # prefix of the average
     return {name.removeprefix('net_g.').removeprefix('module.'): value.cpu().contiguous()
             for name, value in bare.items() if name.startswith('net_g.')}

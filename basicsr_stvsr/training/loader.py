@@ -10,6 +10,7 @@ from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from torch.utils.data import DataLoader
 
 from ..data.sampling import SampleStream, SeededDataset, SizedDataset
+from ..io.frames import FrameReadError
 from ..utils.processes import ignore_signals
 from ..utils.threads import limit_opencv_in_workers
 
@@ -68,6 +69,9 @@ def open_batches(loader: DataLoader, opt: Mapping[str, Any]) -> Iterator[Iterato
     workers = [process for process in multiprocessing.active_children() if process not in others]
     try:
         yield batches
+    except FrameReadError as error:  # from a worker, its message is a traceback, which ends with the error
+        line = str(error).strip().splitlines()[-1]
+        raise FrameReadError(line.removeprefix(f'{FrameReadError.__module__}.{FrameReadError.__name__}: ')) from error
     finally:
         if workers:
             iterator._shutdown_workers()  # called by __del__, which may run late

@@ -7,16 +7,25 @@ from typing import Any
 
 from basicsr.utils.logger import get_root_logger
 
+from stvsr.printable import printable
+
 
 def log_to_file(opt: dict[str, Any], level: int) -> tuple[logging.Logger, MemoryHandler]:
     """Set up BasicSR's logger, and buffer its messages until there is a folder for the log, see `open_log_file`."""
     logger = get_root_logger(logger_name='basicsr')
+    logger.addFilter(without_escape_sequences)  # the same function again changes nothing
     memory = MemoryHandler(capacity=10**6, flushLevel=logging.CRITICAL + 1)
     memory.setFormatter(logger.handlers[0].formatter)
     if opt['rank'] == 0:
         logger.setLevel(level)
         logger.addHandler(memory)
     return logger, memory
+
+
+def without_escape_sequences(record: logging.LogRecord) -> bool:
+    """Replace control characters in a message, such as those in the names of files, and keep the message."""
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from basicsr.utils import check_resume, get_root_logger
 
 from ..archs.weights import load_file, sha256_of
 from ..utils.distributed import on_first_rank
+from .saved_state import SavedState
 
 # Keys of every training state, BasicSR's included
 NEEDED_KEYS = {'epoch', 'iter', 'optimizers', 'schedulers'}
@@ -66,6 +67,12 @@ def check_state(path: Path, opt: Mapping[str, Any]) -> None:
     state = load_file(path, 'a training state')
     if not isinstance(state, dict) or not NEEDED_KEYS <= state.keys():
         raise ValueError(f'{path} holds no training state: expected a block of {", ".join(sorted(NEEDED_KEYS))}')
+    try:
+        SavedState.read(state)
+    except ValueError as error:
+        first, *others = str(error).splitlines()
+        more = f', and {len(others)} more problems' if others else ''
+        raise ValueError(f'{path} is damaged, or was changed: {first}{more}') from None
     ignored = opt['path'].get('ignore_resume_networks') or []
     for network in [key for key in opt if key.startswith('network_') and key not in ignored]:
         label = network.replace('network_', 'net_')

@@ -36,7 +36,7 @@ def prepare_worker(num_threads: int = 1) -> None:
 
 def ignore_signals() -> None:
     """Ignore signals in a worker; its parent handles them and asks it to end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *ending_signals()):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -49,3 +49,11 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Return the signals besides SIGINT that ask to end: SIGTERM, and SIGHUP of a closed terminal unless ignored."""
+    hangup: signal.Signals | None = getattr(signal, 'SIGHUP', None)  # not on Windows
+    if hangup is None or signal.getsignal(hangup) == signal.SIG_IGN:  # started by nohup
+        return [signal.SIGTERM]
+    return [signal.SIGTERM, hangup]

@@ -5,6 +5,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from stvsr.printable import printable
+
 
 def progress_bar(items: Iterable[Any] | None = None, *, unit: str, about: str | None = None, total: int | None = None,
                  done: int = 0, is_shown: bool = True) -> tqdm:
@@ -17,10 +19,11 @@ def progress_bar(items: Iterable[Any] | None = None, *, unit: str, about: str | 
         total: expected count; default: the length of `items`, if it has one.
         done: count before the start, without effect on the speed.
     """
+    about = about and printable(about)
     return tqdm(items, desc=about, total=total, initial=done, unit=unit, unit_scale=unit == 'B', dynamic_ncols=True,
                 disable=not is_shown)
 
 
 def say(message: str) -> None:
     """Print a line on stderr, above all bars."""
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(printable(message), file=sys.stderr)

@@ -31,6 +31,16 @@ def restore_rng(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state(gpu_state, device)
 
 
+def check_rng(state: Mapping[str, Any]) -> None:
+    """Raise an error of any type if `restore_rng` would not accept a state. Nothing is changed."""
+    random.Random().setstate(state['python'])
+    keys = state['numpy']['state']['key'].numpy().astype(np.uint32)
+    np.random.RandomState().set_state({**state['numpy'], 'state': {**state['numpy']['state'], 'key': keys}})
+    torch.Generator().set_state(state['torch'])
+    if any(gpu.dtype != torch.uint8 or gpu.dim() != 1 for gpu in state['cuda']):
+        raise TypeError('cuda')
+
+
 def own_gpus() -> list[int]:
     """Return the GPUs that this process uses: one in a distributed job, otherwise all."""
     if not torch.cuda.is_available():

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ..archs.spec import State, spec_of
+from ..archs.weights import is_dense_floats, load_file
 from ..inference.precision import Precision, fastest_precision
 from ..inference.tiles import device_of
 from ..inference.windows import Carry
@@ -27,7 +28,7 @@ from ..io.joining import join, stored_frames
 from ..io.output_checks import check_output
 from ..io.video_info import VideoError
 from ..utils.atomic_files import move_whole, replace_file, whole_file
-from .restorer import RestoreOptions, Restorer
+from .restorer import RestoreOptions, Restorer, clock
 from .segments import Segments, Start, Whole, Written, run_in_processes
 
 SEGMENT_LENGTH = 250  # input frames per segment
@@ -335,11 +336,11 @@ def save_state(state: State, path: Path) -> None:
 
 
 def load_state(path: Path, net: nn.Module) -> State:
-    return spec_of(net).state_of(torch.load(path, map_location=device_of(net), weights_only=True))
-
-
-def clock(time: Fraction) -> str:
-    """Format seconds as h:mm:ss.mmm."""
-    milliseconds = round(time * 1000)
-    minutes, milliseconds = divmod(milliseconds, 60_000)
-    return f'{minutes // 60}:{minutes % 60:02d}:{milliseconds / 1000:06.3f}'
+    """Load a recurrent state; raise VideoError if the file is missing, damaged, or of another network."""
+    try:
+        state = load_file(path, 'the state of a recurrent network')
+        if not isinstance(state, list) or not state or not all(is_dense_floats(value) for value in state):
+            raise ValueError(f'{path} holds no state of a recurrent network')
+        return spec_of(net).state_of([value.to(device_of(net)) for value in state])
+    except (OSError, ValueError, TypeError) as error:
+        raise VideoError(f'{error}; remove {path.parent} and begin anew') from error

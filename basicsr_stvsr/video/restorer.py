@@ -23,10 +23,11 @@ from ..inference.precision import PRECISIONS, fastest_precision
 from ..inference.scene_cuts import CONTEXT as CUT_CONTEXT
 from ..inference.scene_cuts import THRESHOLD, mark_cuts
 from ..inference.tiles import DEFAULT_OVERLAP, Tiles, Tiling, device_of
-from ..inference.windows import Carry, StreamFrame, restore_stream
+from ..inference.windows import Carry, StreamFrame, is_finite, restore_stream
 from ..io.color import convert_clip, levels_of, to_image
 from ..io.frame_source import TimedFrame
 from ..io.pixels import packed, planes_of
+from ..io.video_info import VideoError
 
 AT_CUT = ('previous', 'next')
 Image = TypeVar('Image', np.ndarray, Tensor)
@@ -113,6 +114,9 @@ class Restorer:
 
         Yields:
             the frames, s times as large, of the same type; and the interpolated frames halfway in time.
+
+        Raises:
+            VideoError: an output frame of the network is not finite.
         """
         scenes = self.scenes(frames)
         if self.spec.recurrent:
@@ -126,6 +130,10 @@ class Restorer:
         last: tuple[int, Image] | None = None
         given = self.give(chain([first], scenes), passing)
         for number, output in restore_stream(tiles, given, complete=True, carry=carry, clamp=False):
+            if not is_finite(output):
+                raise VideoError(f'{type(self.net).__name__} gives values that are not finite for the frame at '
+                                 f'{clock(time_of(passing, number, step))}: its weights or this precision do not suit '
+                                 'these frames')
             restored = like(image, self.to_rgb(output[0], self.chroma(passing, number)))
             if last and number == last[0] + 2 and step == 2 and number > step * skip:  # a cut
                 repeated = last[1] if self.options.at_cut == 'previous' else restored
@@ -202,6 +210,13 @@ def time_of(passing: Mapping[int, _Passing], number: int, step: int) -> Fraction
     """Return the time of an output frame: that of the input frame, or halfway between two."""
     place, is_between = divmod(number, step)
     return (passing[place].time + passing[place + 1].time) / 2 if is_between else passing[place].time
+
+
+def clock(time: Fraction) -> str:
+    """Format seconds as h:mm:ss.mmm."""
+    milliseconds = round(time * 1000)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    return f'{minutes // 60}:{minutes % 60:02d}:{milliseconds / 1000:06.3f}'
 
 
 def size_of(image: np.ndarray | Tensor) -> tuple[int, int]:

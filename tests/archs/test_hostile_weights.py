@@ -101,7 +101,7 @@ def test_a_small_file_that_unpacks_to_much(tmp_path):
         for entry in whole.infolist():
             bomb.writestr(entry.filename, whole.read(entry))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match=r'net.pth unpacks to 40,\d{3},\d{3} bytes, but has only \d\d,\d{3}: .*expected'):
+    with pytest.raises(ValueError, match=r'pth unpacks to 40,\d{3},\d{3} bytes, but has only \d\d,\d{3}: .*expected'):
         load_file(tmp_path / 'net.pth', 'the weights of Net')
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024  # KiB
 

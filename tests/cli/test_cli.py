@@ -396,10 +396,10 @@ def check_resume(command: list[str], output: Path) -> None:
     np.testing.assert_array_equal(frames, expected)
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_and_resume(long_video, monkeypatch, capsys, number):
     command, output = long_video
-    original, handler = ProgressBar.__call__, signal.getsignal(signal.SIGTERM)
+    original, handlers = ProgressBar.__call__, {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)}
 
     def interrupt(bar, progress):
         original(bar, progress)
@@ -409,7 +409,8 @@ def test_an_interrupt_and_resume(long_video, monkeypatch, capsys, number):
     monkeypatch.setattr(ProgressBar, '__call__', interrupt)
     assert main(command) == 130 and not output.exists()
     monkeypatch.undo()
-    signal.signal(signal.SIGTERM, handler)
+    for changed, handler in handlers.items():
+        signal.signal(changed, handler)
     kept, error = output.with_name('out.mkv.parts') / 'until_now.mkv', capsys.readouterr().err
     assert f'interrupted; frames up to 0:00:10.040 are kept in {kept}; go on with --resume' in error
     assert len(read(kept)[0]) == 252

@@ -1,6 +1,7 @@
 """What users get wrong, by the command they type: one line that says what, where and what was expected; exit code 2."""
 import itertools
 import re
+from copy import deepcopy
 from pathlib import Path
 
 import cv2
@@ -181,6 +182,52 @@ def test_check_tells_what_a_training_takes_and_writes_nothing(train_here, clips,
     assert 3600 * hours + 60 * minutes + rest == pytest.approx(10_000 * seconds, rel=0.01)
     assert re.search(r'^memory +\d\.\d+ GiB', told, re.M)
     assert [path.name for path in tmp_path.iterdir()] == ['options.yml']
+
+
+def test_check_validates_on_a_clip(train_here, clips, capsys):
+    train_here(train_opt(clips), '--check')
+    assert re.search(r"^validation  psnr \d+(\.\d+)?.*, clip 'first' of both, in ", capsys.readouterr().out, re.M)
+
+
+@pytest.mark.parametrize('border, message', [
+    ('abc', r"val\.metrics\.psnr\.crop_border must be a whole number, but is 'abc'$"),
+    (float('inf'), r'val\.metrics\.psnr\.crop_border must be a whole number, but is inf$'),
+    ('', "must be a whole number, but is ''$"), ({}, 'must be a whole number, but is {}$'), (0.5, 'but is 0.5$'),
+    (1e9, r'val\.metrics\.psnr\.crop_border must be <= 1000, but is 1000000000.0$'),
+    (40, r"^datasets\.val: no validation on its first clip: cannot crop a border of 40 pixels from images of 64x72 "),
+])
+def test_check_refuses_metrics_that_a_training_would_die_of(refused, clips, border, message):
+    opt = train_opt(clips)
+    opt['val']['metrics'] = {'psnr': {'type': 'calculate_psnr', 'crop_border': border}}
+    assert re.search(message, refused(opt, '--check'))
+
+
+@pytest.mark.parametrize('changes, message', [
+    ({'network_g': {'vsr_net': {'num_feat': -1}}}, r'^network_g cannot be built: RuntimeError: .*negative dimension'),
+    ({'network_g': {'vsr_net': {'num_feat': 10**9}}}, r'^network_g\.vsr_net\.num_feat must be at most 10,000, but'),
+    ({'network_g': {'vsr_net': {'num_blocks': 10**9}}}, r'^network_g\.vsr_net\.num_blocks must be at most 10,000'),
+    ({'network_g': {'vsr_net': {'num_feat': 1e30}}}, r'^network_g\.vsr_net\.num_feat must be a whole number'),
+    ({'network_g': {'vsr_net': {'num_feat': 8000, 'num_grow': 8000, 'num_layers': 99}}}, 'has weights of .* GiB'),
+    ({'network_g': {'vfi_net': {'channels': 1e30}}}, r'^network_g\.vfi_net\.channels must be '),
+    ({'train': {'optim_g': {'weight_decay': 1e9}}}, r'^train\.optim_g.*weight_decay must be at most 100, but is 1e'),
+    ({'train': {'optim_g': {'lr': 1e30}}}, r'lr must be at most 1000'),
+    ({'name': 'a\nb'}, r"^name must be usable as the name of a folder, but is 'a\\nb'$"),
+    ({'name': '\x1b[31mred'}, r"^name must be usable as the name of a folder, but is '\\x1b\[31mred'$"),
+    ({'name': 'a\0'}, r'^name must be usable'), ({'name': '-rf'}, r'^name must be usable'),
+    ({'name': 'n' * 300}, r'^name must be usable as the name of a folder, of at most 200 bytes, but has 300$'),
+    ({'x' * 5000: 1}, r'^x{56} \.\.\. is not an option'), ({'\x1b[2J': 1}, r'^\\x1b\[2J is not an option'),
+])
+def test_absurd_values(refused, clips, changes, message):
+    def put(options: dict, changes: dict) -> None:
+        for name, value in changes.items():
+            if isinstance(value, dict):
+                put(options[name], value)
+            else:
+                options[name] = value
+
+    opt = deepcopy(small_train_opt(clips))
+    put(opt, changes)
+    assert re.search(message, refused(opt))
 
 
 def nan_after(steps: int):

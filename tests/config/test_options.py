@@ -1,4 +1,7 @@
 """Option files and the command line, up to the options that training and testing get."""
+import os
+import time
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -94,7 +97,7 @@ def test_code_in_a_file_is_not_run(tmp_path, tag):
     ('# nothing but a comment\n', 'but is empty'),
     ('- 1\n- 2\n', 'must hold option blocks .* but holds list'),
     ('<!DOCTYPE html>', 'must hold option blocks .* but holds str'),
-    ('a: &a [*a]\n', 'is not YAML: maximum recursion depth exceeded'),
+    ('a: &a [*a]\n', 'line 1, column 1: more than 100,000 values, with those that aliases repeat'),
     ('base: 3\n', r'a\.yml: base must be the path of an option file, but is 3'),
     ('base: a.yml\n', r'a\.yml, which .*a\.yml names as its base, is based on itself'),
     ('base: b.yml\n', r'b\.yml, which .*a\.yml names as its base, does not exist'),
@@ -365,3 +368,57 @@ def test_load_yaml_names_where():
     assert load_yaml('[1, 2e3]', 'here') == [1, 2000.0]
     with pytest.raises(ValueError, match='^here, line 1, column 1: '):
         load_yaml(']', 'here')
+
+
+# ---------------------------------------------------------------- files made to do harm
+
+LISTS = ''.join(f'{b}: &{b} [{", ".join([f"*{a}"] * 9)}]\n' for a, b in pairwise('abcdefghij'))
+BLOCKS = ''.join(f'{b}: &{b} {{{", ".join(f"k{n}: *{a}" for n in range(9))}}}\n' for a, b in pairwise('abcdefghij'))
+MERGED = ''.join(f'{b}: &{b} {{<<: [{", ".join([f"*{a}"] * 9)}]}}\n' for a, b in pairwise('abcdefghij'))
+
+
+@pytest.mark.parametrize('text', [
+    f'a: &a [1]\n{LISTS}', f'a: &a {{x: 1}}\n{BLOCKS}', f'a: &a {{x: 1, y: 2}}\n{MERGED}'],
+    ids=['lists', 'blocks', 'merged'])
+def test_aliases_that_repeat_each_other(text):
+    start = time.process_time()
+    with pytest.raises(ValueError, match='a.yml, line 1, column 1: more than 100,000 values, with those'):
+        load_yaml(text, 'a.yml')
+    assert time.process_time() - start < 2
+
+
+def test_a_few_aliases_are_fine():
+    assert load_yaml('a: &a {x: [1]}\nb: [*a, *a]\nc: {<<: *a, y: 2}\n', 'a.yml') == {
+        'a': {'x': [1]}, 'b': [{'x': [1]}] * 2, 'c': {'x': [1], 'y': 2}}
+
+
+@pytest.mark.parametrize('text, message', [
+    ('a: 2001-99-99', "a.yml, line 1, column 4: '2001-99-99' cannot be read as !!timestamp"),
+    ('a: !!int abc', "'abc' cannot be read as !!int"),
+    ('a: !!bool x', "'x' cannot be read as !!bool"),
+    (f'a: 0x{"f" * 9000}', 'column 4: the number has more than 64 bits'),
+    (f'a: {"9" * 9000}', "column 4: '999.* ... cannot be read as !!int"),
+    ('? [1, 2]\n: 3', 'found unhashable key'),
+])
+def test_values_that_yaml_cannot_hold(text, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_yaml(text, 'a.yml')
+    assert len(str(error.value)) < 200
+
+
+def test_only_regular_files_of_a_usual_size_are_read(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    (tmp_path / 'large.yml').write_text(' ' * (2**20 + 1))
+    for name, message in (('pipe', 'pipe, which .*a.yml names as its base, is a device or a pipe; an option file is n'),
+                          ('/dev/zero', '/dev/zero, which .* is a device or a pipe'),
+                          ('large.yml', 'has 1,048,577 bytes, but option files have at most 1,048,576')):
+        (tmp_path / 'a.yml').write_text(f'base: {name}')
+        with pytest.raises(ValueError, match=message):
+            load_options(str(tmp_path / 'a.yml'))
+
+
+def test_a_long_chain_of_bases(tmp_path):
+    for number in range(60):
+        (tmp_path / f'{number}.yml').write_text(f'base: {number + 1}.yml')
+    with pytest.raises(ValueError, match=r'50.yml, which .*49.yml names as its base, is based on 50 others'):
+        load_options(str(tmp_path / '0.yml'))

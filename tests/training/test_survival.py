@@ -181,12 +181,18 @@ def two_checkpoints(train_here, clips) -> tuple[dict, Path]:
     return opt, folder
 
 
+def alter(path: Path, **values: object) -> None:
+    torch.save(torch.load(path, weights_only=True) | values, path)
+
+
 @pytest.mark.parametrize('spoil, message', [
     (lambda weights, state: weights.unlink(), r'net_g_4.pth, which does not exist$'),
     (lambda weights, state: weights.write_bytes(b'other'), 'net_g_4.pth is damaged, or not the file'),
     (lambda weights, state: state.write_bytes(b''), '4.state is empty; expected a training state'),
     (lambda weights, state: torch.save({'iter': 4}, state), 'holds no training state: expected'),
-], ids=['no weights', 'other weights', 'empty', 'no state'])
+    (lambda weights, state: alter(state, networks=None), r'4.state is damaged, .*: networks must be a block, but'),
+    (lambda weights, state: alter(state, seed=-1, skipped=[1]), r'seed must be >= 0, but is -1, and 1 more problems$'),
+], ids=['no weights', 'other weights', 'empty', 'no state', 'no networks', 'two values'])
 def test_auto_resume_takes_the_newest_that_is_whole(two_checkpoints, train_here, log, spoil, message):
     opt, folder = two_checkpoints
     spoil(folder / 'models' / 'net_g_4.pth', folder / 'training_states' / '4.state')
@@ -230,7 +236,10 @@ def longer_rows(state: dict) -> None:
     (lambda state: state['state'][0].pop('exp_avg_sq'), r'is damaged: it holds exp_avg_sq of .*, but not of net_g\.'),
     (lambda state: state['state'][0].update(exp_avg=0.5), r'is damaged: exp_avg of net_g\.\S+ is a float instead of'),
     (lambda state: state['state'].update({9999: {}}), r'is damaged: it holds moments of parameters \[9999\], but its '),
-], ids=['shape', 'step', 'missing', 'type', 'parameter'])
+    (lambda state: state['param_groups'][0].pop('betas'), r'is damaged, or of another optimiser: betas is missing,'),
+    (lambda state: state['param_groups'][0].update(betas=[0.9]), r'optimiser: betas is \[0\.9\], but '),
+    (lambda state: state['param_groups'][0].update(eps=float('nan')), r'another optimiser: eps is nan, but 1e-08 be'),
+], ids=['shape', 'step', 'missing', 'type', 'parameter', 'no setting', 'other setting', 'nan'])
 def test_moments_that_do_not_fit_are_refused(two_checkpoints, train_here, capsys, spoil, message):
     """Fused Adam would read beyond their end."""
     opt, folder = two_checkpoints
@@ -290,7 +299,7 @@ def test_resuming_a_finished_training_changes_nothing(two_checkpoints, train_her
 
 # ---------------------------------------------------------------- asked to stop
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_asked_to_stop_it_finishes_the_step_and_saves(train_here, clips, tmp_path, monkeypatch, capsys, number):
     opt = small_train_opt(clips)
     compute_losses = MBNetModel.compute_losses
@@ -301,12 +310,13 @@ def test_asked_to_stop_it_finishes_the_step_and_saves(train_here, clips, tmp_pat
         return compute_losses(model)
 
     monkeypatch.setattr(MBNetModel, 'compute_losses', asked_in_step_2)
-    handlers = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)]
+    signals = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+    handlers = [*map(signal.getsignal, signals)]
     with pytest.raises(SystemExit) as exit_:
         train_here(opt)
     assert exit_.value.code == os.EX_TEMPFAIL
     assert f'Stopped by {number.name} after iteration 2 of 4, and saved; --auto_resume' in capsys.readouterr().err
-    assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)] == handlers
+    assert [*map(signal.getsignal, signals)] == handlers
     folder = tmp_path / 'experiments' / 'tiny'
     assert [path.name for path in (folder / 'training_states').iterdir()] == ['2.state']
 

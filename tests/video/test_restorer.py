@@ -16,6 +16,7 @@ from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference.windows import Carry, restore_clip
 from basicsr_stvsr.io.color import convert_clip
 from basicsr_stvsr.io.frame_source import TimedFrame
+from basicsr_stvsr.io.video_info import VideoError
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer
 
 FILM = Fraction(1001, 24000)  # seconds of a frame
@@ -58,6 +59,26 @@ def timed(clip: np.ndarray, times=None) -> list[TimedFrame]:
 
 def to_clip(frames: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2)[None] / 255
+
+
+class Diverging(nn.Module):
+    """Gives its frames back, with one infinite value where a frame is bright."""
+
+    spec = NetSpec(scale=1, num_frames=1)
+
+    def forward(self, lq):
+        return torch.where(lq > 0.99, torch.inf, lq)
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+def test_an_output_that_is_not_finite_names_its_time(precision):
+    clip = np.full((5, 16, 16, 3), 100, np.uint8)
+    clip[3, 5, 7, 1] = 255
+    restored = Restorer(Diverging(), RestoreOptions(precision=precision, detect_cuts=False))(timed(clip))
+    for _ in range(3):
+        assert next(restored).image.max() == 100
+    with pytest.raises(VideoError, match=r'^Diverging gives values that are not finite for the frame at 0:00:00.125: '):
+        next(restored)  # 3 * 1001 / 24000 s
 
 
 # ---------------------------------------------------------------- time
