@@ -14,7 +14,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt
 # when the other processes have nothing to do any more.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test test-fast test-slow test-cpus lint docs serve-docs clean
+.PHONY: help install demo test test-fast test-slow test-cpus fuzz lint docs serve-docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ test-cpus: $(INSTALLED)  ## the numeric tests as three kinds of CPU compute, wit
 			env $$cpu OMP_NUM_THREADS=$$threads $(PYTEST) -m numeric; \
 		done; \
 	done
+
+MINUTES ?= 60
+fuzz: $(INSTALLED)  ## feed damaged and hostile files to what reads files, for MINUTES=60; print what came of it
+	$(BIN)/python -W ignore tests/fuzz/fuzz.py --minutes $(MINUTES)
 
 lint: $(INSTALLED)  ## ruff (style) and mypy (types)
 	$(BIN)/python -m ruff check .

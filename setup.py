@@ -49,7 +49,7 @@ setup(
         'vmaf': ['imageio-ffmpeg'],
         'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'docs': ['mkdocs-material', 'mkdocstrings[python]'],
-        'dev': ['facexlib', 'google-crc32c', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'mkdocs-material',
+        'dev': ['facexlib', 'google-crc32c', 'hypothesis', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'mkdocs-material',
                 'mkdocstrings[python]', 'mmengine', 'mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest',
                 'pytest-timeout', 'pytest-xdist', 'ruff', 'safetensors', 'SSIM-PIL'],
     },

@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
         if args.into:
             args.into.mkdir(parents=True, exist_ok=True)
         restore = Restoring(args, options, chosen, net, devices, several=bool(args.into))
-        for number in ending_signals():
-            signal.signal(number, signal.default_int_handler)
+        for ending in ending_signals():
+            signal.signal(ending, signal.default_int_handler)
         for number in ranks.share(len(inputs)):
             ranks.add('failed', not restore(inputs[number], outputs[number]))
         ranks.wait()

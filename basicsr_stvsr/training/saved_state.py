@@ -94,7 +94,7 @@ class SavedState(SavedBlock):
     networks: dict[str, Annotated[str, StringConstraints(pattern='^[0-9a-f]{64}$')]] = {}
     optimizers: list[OptimizerState] = Field(min_length=1)
     schedulers: list[SchedulerState] = Field(min_length=1)
-    scaler: ScalerState = ScalerState()
+    scaler: ScalerState | None = None
     skipped: Annotated[list[Count], Field(min_length=2, max_length=2)] = [0, 0]
     rng: list[Annotated[dict[str, Value], AfterValidator(check_generators)]] = []
     best_metric_results: dict[str, dict[str, Best]] = {}

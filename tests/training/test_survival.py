@@ -8,6 +8,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -325,6 +326,25 @@ def test_asked_to_stop_it_finishes_the_step_and_saves(train_here, clips, tmp_pat
     stopped = weights(folder)
     opt['name'] = 'undisturbed'
     assert_equal(stopped, weights(train_here(opt)))
+
+
+@pytest.mark.parametrize('num_worker', [0, 1])
+def test_a_damaged_image_in_the_middle(train_here, clips, tmp_path, log, num_worker):
+    """One line, and what was trained is saved; --auto_resume goes on after the image is mended."""
+    shutil.copytree(clips, tmp_path / 'clips')
+    opt = small_train_opt(tmp_path / 'clips')
+    opt['datasets']['train'] |= {'num_worker_per_gpu': num_worker, 'use_shuffle': False, 'batch_size_per_gpu': 2}
+    image = tmp_path / 'clips' / 'first' / 'im7.png'
+    image.write_bytes(b'')
+    with pytest.raises(SystemExit) as exit_:
+        train_here(opt)
+    assert exit_.value.code == 1
+    error, = [record.getMessage() for record in log.records if record.levelname == 'ERROR']
+    assert re.fullmatch(r".*clips: clip 'first', frame 6 \(im7\): .*im7.png: expected an image, got no bytes", error)
+    state, = (tmp_path / 'experiments' / 'tiny' / 'training_states').iterdir()
+    shutil.copy(clips / 'first' / 'im7.png', image)
+    train_here(opt, '--auto_resume')
+    assert f'Resuming training from epoch: 0, iter: {state.stem}.' in log.messages
 
 
 def test_a_second_interrupt_ends_it_at_once(train_here, clips, tmp_path, monkeypatch):

@@ -24,7 +24,16 @@ from torch.utils.tensorboard import SummaryWriter
 from basicsr_stvsr.training import curves
 from basicsr_stvsr.training import log as training_log
 from basicsr_stvsr.training.log import TrainingLog
+from basicsr_stvsr.training.log_file import log_to_file
 from basicsr_stvsr.utils.json_files import read_rows
+
+
+def test_escape_sequences_do_not_reach_the_terminal(log):
+    logger, memory = log_to_file({'rank': 0}, logging.INFO)
+    logger.removeHandler(memory)
+    logger.info('clip \x1b]0;title\x07 %s', 'of\x1b[2J\na set')
+    assert log.messages == ['clip \\x1b]0;title\\x07 of\\x1b[2J\na set']
+
 
 SCORES = {'vid4': {'psnr': {'vsr': 26.0, 'vfi': 25.0, 'all': 25.5}, 'ssim': {'vsr': 0.8, 'vfi': 0.6, 'all': 0.7}}}
 
