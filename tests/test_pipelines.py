@@ -13,9 +13,11 @@ import pytest
 import torch
 from run_util import NUM_ITER, run, small_train_opt, succeed, train_opt, weights, write
 
+from basicsr_stvsr.archs.baseline_arch import BicubicAverage
 from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.data.degradations import build_degradation
 from basicsr_stvsr.io.lmdb_files import FrameSource, write_lmdb
+from basicsr_stvsr.test import test_pipeline as run_test_pipeline
 
 
 @pytest.fixture(scope='module')
@@ -192,3 +194,24 @@ def test_a_run_keeps_its_options_in_one_file(train_here, clips):
     kept = load_options(str(folder / 'options.yml'))
     opt['train']['optim_g']['lr'] = 2e-4
     assert kept == opt
+
+
+# ---------------------------------------------------------------- a network that gives no numbers
+
+def test_a_test_of_a_network_whose_frames_are_not_finite(clips, tmp_path, monkeypatch, log):
+    """Without the check, it reports a PSNR of nan and ends with 0."""
+    def forward(net, lq):
+        return restore(net, lq) / (1 if isinstance(lq, torch.Tensor) else lq[0].new_zeros(()))
+
+    restore = BicubicAverage.forward
+    monkeypatch.setattr(BicubicAverage, 'forward', forward)
+    opt = {
+        'name': 'nan', 'model_type': 'STVSRModel', 'scale': 4, 'num_gpu': 0, 'network_g': {'type': 'BicubicAverage'},
+        'datasets': {'test': {'name': 'both', 'type': 'STVSRTestDataset', 'dataroot_gt': str(clips)}},
+        'val': {'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}},
+        'path': {'results_root': str(tmp_path / 'results')}}
+    with pytest.raises(SystemExit) as exit_:
+        run_test_pipeline(str(tmp_path), ['-opt', str(write(tmp_path / 'test.yml', opt))])
+    assert exit_.value.code == 1
+    assert log.messages[-1] == "both, clip 'first', frame im1: BicubicAverage gives values that are not finite"
+    assert not (tmp_path / 'results' / 'both.json').exists()
