@@ -42,7 +42,7 @@ class AreaReader(DerivedReader):
         for side, (first, last) in area.items():
             if last > there[side]:
                 size = ', '.join(f'{number} {name}' for name, number in there.items())
-                raise ValueError(f'{side} [{first}, {last}] reach beyond clip {clip!r}, which has {size}')
+                raise ValueError(f'{side} [{first}, {last}] exceeds the size of clip {clip!r}, which is {size}')
         return {side: slice(first - 1, last) for side, (first, last) in area.items()}
 
     def _part(self, clip: str, side: str) -> slice:

@@ -156,7 +156,7 @@ class PairedReader(DerivedReader):
             return {self.clips[0]: self._reader.clips[0]}
         missing = [clip for clip in self.clips if clip not in there]
         if missing:
-            raise ValueError(f'{len(missing)} clips of dataroot_gt are not in {option} ({self.path}), the first is '
+            raise ValueError(f'{len(missing)} clips of dataroot_gt are not in {option} ({self.path}); the first is '
                              f'{missing[0]!r}')
         return {clip: clip for clip in self.clips}
 

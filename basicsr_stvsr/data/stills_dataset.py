@@ -64,11 +64,11 @@ class STVSRStillsDataset(TrainSamples):
         assert self.settings.gt_size is not None  # `StillsOptions` needs it
         self.gt_size = self.settings.gt_size
         if self.lq_flow and self.lq_flow.is_stored:
-            raise ValueError(f'{self._where}: flow_opt must be an estimator, such as {{type: DISFlow}}: there are no '
-                             'files of the flow of clips that are made as they are read')
+            raise ValueError(f'{self._where}: flow_opt must be an estimator, such as {{type: DISFlow}}: clips made '
+                             'from photographs have no flow files')
         folder = Path(self.settings.stills).expanduser()
         if not folder.is_dir():
-            raise FileNotFoundError(f'{self._where}: stills does not exist, or is no folder: {folder}')
+            raise FileNotFoundError(f'{self._where}: stills does not exist or is not a folder: {folder}')
         self.photos = PhotoReader(folder)
         self._check_photo_sizes()
         if self.settings.cache:
@@ -135,8 +135,8 @@ class STVSRStillsDataset(TrainSamples):
         if small:
             height, width = self.photos.frame_size(small[0])
             raise ValueError(
-                f'{self._where}: {len(small)} of {len(self)} photographs have a side below {needed} pixels, gt_size '
-                f'{self.gt_size} times min_reduce {self.settings.min_reduce:g}; the first is '
+                f'{self._where}: {len(small)} of {len(self)} photographs have a side below {needed} pixels (gt_size '
+                f'{self.gt_size} times min_reduce {self.settings.min_reduce:g}); the first is '
                 f'{self.photos.path / small[0]}, {height}x{width} (h x w)')
 
     # ---------------------------------------------------------------- random scenes

@@ -27,7 +27,7 @@ def _within(lowest: float, highest: float) -> AfterValidator:
     def check(value: float | list[float]) -> float | list[float]:
         first, last = value if isinstance(value, list) else (value, value)
         if not lowest <= first <= last <= highest:
-            raise refuse(f'must be >= {lowest:g} and <= {highest:g}, or [lowest, highest] of such, '
+            raise refuse(f'must be >= {lowest:g} and <= {highest:g}, or a range [lowest, highest] within these limits, '
                          f'but is {shown(value)}')
         return value
 
@@ -192,8 +192,8 @@ class VideoDegradation:
                 raise ValueError('degradation video needs uint8 frames (h, w, 3) of one size, got '
                                  f'{frame.dtype} {frame.shape}')
             if height % self.scale or width % self.scale:
-                raise ValueError(f'frame size {height}x{width} is no multiple of scale {self.scale}; cut it first, '
-                                 'e.g. with mod_crop')
+                raise ValueError(f'frame size {height}x{width} is not a multiple of scale {self.scale}; crop it first, '
+                                 'for example with mod_crop')
         limit_opencv_in_workers()
         rng = np.random.default_rng(seed)
         settings = self.draw(rng)

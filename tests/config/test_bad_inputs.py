@@ -67,13 +67,13 @@ def web_page(folder: Path) -> str:
      r'^network_g\.num_iter is not an option \(its value here is 3\)\. Did you mean num_iters\? Options are '),
     ({'network_g': {**TINY_NET, 'vsr_net': {'type': 'RDN', 'num_feats': 8}}},
      r'^network_g\.vsr_net\.num_feats is not an option .* Did you mean num_feat\?'),
-    ({'num_gpu': 1}, r'^num_gpu is 1, but torch finds no GPU here: set it to auto, .* or to 0, which is the CPU'),
+    ({'num_gpu': 1}, r'^num_gpu is 1, but torch finds no GPU: set it to auto .* or to 0 to use the CPU'),
     ({'datasets': {'train': {'gt_size': 50}}}, r'^datasets\.train\.gt_size must be a multiple of scale 4, but is 50$'),
     ({'datasets': {'train': {'batch_size_per_gpu': 11}}},
      r'^datasets\.train has 10 windows, which is less than one batch of 11; raise datasets\.train\.dataset_enl'),
     ({'datasets': {'train': {'num_frame': 9}}}, r'\(datasets\.train\): .*9 frames'),
     ({'datasets': {'train': lmdbs_that_differ}},
-     r"\(datasets\.train\): 1 clips of dataroot_gt are not in dataroot_lq \(.*LR\.lmdb\), the first is 'second'$"),
+     r"\(datasets\.train\): 1 clips of dataroot_gt are not in dataroot_lq \(.*LR\.lmdb\); the first is 'second'$"),
     ({'path': {'pretrain_network_g': weights_of_another_arch}},
      r'net\.pth does not hold the weights of MBNet with these options, \d+ tensors: \d+ missing .*\d+ unknown'),
     ({'path': {'pretrain_network_g': web_page}},
@@ -81,8 +81,8 @@ def web_page(folder: Path) -> str:
     ({'path': {'resume_state': web_page}},
      r'^path\.resume_state: .*net\.pth is a web page, .*; expected a training state$'),
     ({'name': '..'}, r"^name must be usable as the name of a folder, but is '\.\.'$"),
-    ({'logger': {'wandb': {'project': 'x'}}}, r'^logger\.wandb has a project, which needs use_tb_logger: true beside'),
-    ({'train': {'lr_mul': {'flownet': 0.25}}}, r'^train\.lr_mul\.flownet fits no parameter of MBNet .* are flow_net, '),
+    ({'logger': {'wandb': {'project': 'x'}}}, r'^logger\.wandb has a project, which also needs use_tb_logger: true'),
+    ({'train': {'lr_mul': {'flownet': 0.25}}}, r'^train\.lr_mul\.flownet matches no parameter of MBNet'),
 ])
 def test_refused(refused, clips, tmp_path, changes, message):
     def put(options: dict, changes: dict) -> None:
@@ -102,7 +102,7 @@ def test_refused(refused, clips, tmp_path, changes, message):
 def test_a_clip_to_validate_on_is_shorter_than_the_window(refused, clips, tmp_path):
     opt = train_opt(clips)
     opt['datasets']['val']['num_frame'] = 2
-    assert re.search(r"\(datasets\.val\): clip 'first' gives 1 LR frame, temporal_scale 2 needs two", refused(opt))
+    assert re.search(r"\(datasets\.val\): clip 'first' has only 1 LR frame, but temporal_scale", refused(opt))
 
 
 def test_a_clip_shorter_than_a_longer_window(clips):

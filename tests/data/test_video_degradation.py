@@ -197,7 +197,7 @@ def test_missing_codec(monkeypatch):
 @pytest.mark.parametrize('options, message', [
     ({'blurr': {}}, r'^degradation\.blurr is not an option .*Did you mean blur\?'),
     ({'blur': {'sigmma': 1}}, r'^degradation\.blur\.sigmma is not an option .*Did you mean sigma\?'),
-    ({'blur': {'sigma': [3, 1]}}, r'^degradation\.blur\.sigma must be >= 0 and <= 20, or \[lowest, highest\]'),
+    ({'blur': {'sigma': [3, 1]}}, r'^degradation\.blur\.sigma must be >= 0 and <= 20, or a range \[lowest, highest\]'),
     ({'noise': {'gaussian': 'much'}}, r"^degradation\.noise\.gaussian must be a number or a list, but is 'much'"),
     ({'codec': {'names': ['vp9']}}, r"^degradation\.codec\.names\[0\] must be one of h264, h265, mpeg4, .*'vp9'"),
     ({'codec': {'h264_crf': 60}}, r'^degradation\.codec\.h264_crf must be >= 0 and <= 51'),
@@ -210,7 +210,7 @@ def test_impossible_options(options, message):
 
 
 @pytest.mark.parametrize('frames, message', [
-    ([np.zeros((8, 10, 3), np.uint8)], '8x10 is no multiple of scale 4'),
+    ([np.zeros((8, 10, 3), np.uint8)], '8x10 is not a multiple of scale 4'),
     ([np.zeros((8, 8, 1), np.uint8)], r'needs uint8 frames \(h, w, 3\) of one size'),
     ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 12, 3), np.uint8)], 'of one size'),
 ])
@@ -315,6 +315,6 @@ def test_it_goes_with_other_options(clips, changes):
 
 @pytest.mark.parametrize('color', ['y', 'yuv'])
 def test_other_colours_are_refused(clips, color):
-    message = rf'datasets\.val\.degradation of type video needs color rgb, but that is {color}'
+    message = rf'datasets\.val\.degradation of type video needs color rgb, but color is {color}'
     with pytest.raises(ValueError, match=message):
         validation_set(clips, color=color)

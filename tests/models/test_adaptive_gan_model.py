@@ -266,10 +266,10 @@ def test_a_discriminator_of_other_frames(clips, num_in_ch, patch_size, message):
 
 
 @pytest.mark.parametrize('change, message', [
-    (lambda opt: opt.pop('network_d'), 'network_d is missing, but train.gan_opt is there'),
+    (lambda opt: opt.pop('network_d'), 'network_d is missing, but train.gan_opt is set'),
     (lambda opt: opt['train'].pop('optim_d'), 'train.optim_d is missing, but gan_opt is there'),
     (lambda opt: (opt['train'].pop('gan_opt'), opt['train'].pop('optim_d')),
-     'train.gan_opt is missing, but network_d is there'),
+     'train.gan_opt is missing, but network_d is set'),
     (lambda opt: opt.update(model_type='STVSRModel'), 'network_d: STVSRModel trains no discriminator'),
     (lambda opt: opt['network_d'].update(patch_size='large'), 'network_d.patch_size must be a whole number'),
     (lambda opt: opt['train']['gan_opt'].update(gan_type='wgan'), 'train.gan_opt.gan_type must be one of vanilla, '),

@@ -460,7 +460,7 @@ def test_train_and_test_by_command(clips, tmp_path):
 
 def test_networks_and_models_that_do_not_fit(clips, tmp_path):
     opt = train_opt(clips)
-    with pytest.raises(ValueError, match='network_g.type: BicubicAverage does not take the flow that this model gives'):
+    with pytest.raises(ValueError, match='network_g.type: BicubicAverage does not accept the flow'):
         build_model({**opt, 'network_g': {'type': 'BicubicAverage', 'scale': 2}})
     train = {name: value for name, value in opt['train'].items() if name != 'temporal_opt'}
     with pytest.raises(ValueError, match='network_g.type: FISRNet needs the flow between LR frames: set model_type to'):

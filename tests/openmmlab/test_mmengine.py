@@ -534,7 +534,7 @@ def test_rates_by_hand():
     ({'by_epoch': True}, 'RecipeLR goes by iterations; set by_epoch=False'),
     ({'by_epoch': False, 'scheduler': {'type': 'StepLR'}}, 'scheduler.type must be one of MultiStepLR, .*, but is .St'),
     ({'by_epoch': False, 'scheduler': {'type': 'MultiStepLR', 'milestones': [2, 1]}},
-     r'param_scheduler.scheduler.milestones must rise, but is \[2, 1\]'),
+     r'param_scheduler.scheduler.milestones must be in ascending order, but is \[2, 1\]'),
     ({'by_epoch': False, 'scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [4]}, 'end': 5},
      'param_scheduler.scheduler.periods add up to 4, but must reach train_cfg.max_iters 5'),
 ])
