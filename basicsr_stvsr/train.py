@@ -102,7 +102,7 @@ def open_data(opt: dict[str, Any]) -> tuple[BuiltDataset, list[DataLoader]]:
         elif dataset_opt['phase'] == 'val':
             val_loaders.append(build_dataloader(dataset, dataset_opt))
     if train_set is None:
-        raise ValueError('datasets.train is missing: the data to train on')
+        raise ValueError('datasets.train is missing: set the data to train on')
     return train_set, val_loaders
 
 
@@ -286,7 +286,7 @@ def train(run: RunOptions, *, report_errors: bool = False) -> None:
     if stopped_by:
         if opt['rank'] == 0:
             print(f'Stopped by {stopped_by.name} after iteration {position.iter} of {position.last_iter}, and saved; '
-                  '--auto_resume goes on from there.', file=sys.stderr)
+                  '--auto_resume continues from there.', file=sys.stderr)
         sys.exit(EXIT_STOPPED)
 
 
@@ -351,7 +351,7 @@ def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any
             model.feed_data(batch)
             model.optimize_parameters(number)
         except torch.OutOfMemoryError as error:
-            raise ValueError(f'a step does not fit into the memory of the GPU: {str(error).splitlines()[0]} See '
+            raise ValueError(f'a training step does not fit into GPU memory: {str(error).splitlines()[0]} See '
                              'batch_size_per_gpu, train.accumulate, train.amp, checkpoint of the network') from error
         except NonFiniteError as error:
             raise ValueError(str(error)) from error
@@ -361,7 +361,7 @@ def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any
             losses = ', '.join(f'{name} {value:.4g}' for name, value in log.items())
     skipped = getattr(model, 'skipped', 0) - skipped_before
     if skipped == len(times):
-        raise ValueError(f'all {skipped} steps were skipped, since losses or gradients were not finite; the warnings '
+        raise ValueError(f'all {skipped} steps were skipped, because losses or gradients were not finite; the warnings '
                          'above name the samples')
     if opt['rank'] != 0:
         return
@@ -369,7 +369,7 @@ def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any
     num_left = position.last_iter - position.iter
     shapes = ', '.join(f'{name} {tuple(value.shape)}' for name, value in batch.items() if torch.is_tensor(value))
     num_parameters = sum(parameter.numel() for parameter in net.parameters())
-    skipped_line = f'\nskipped     {skipped} of {len(times)} steps: not all was finite' if skipped else ''
+    skipped_line = f'\nskipped     {skipped} of {len(times)} steps: losses or gradients not finite' if skipped else ''
     print(f'''\
 network     {type(net).__name__}, {num_parameters:,} parameters
 batch       {shapes}, on each of {opt["world_size"]} processes
@@ -384,7 +384,7 @@ def describe_memory(device: torch.device) -> str:
     if device.type == 'cuda':
         free, total = torch.cuda.mem_get_info(device)
         return (f'{torch.cuda.max_memory_reserved(device) / 2**30:.2f} GiB of the {total / 2**30:.1f} GiB of '
-                f'{torch.cuda.get_device_name(device)}, {free / 2**30:.1f} GiB of which are free')
+                f'{torch.cuda.get_device_name(device)}, {free / 2**30:.1f} GiB of them free')
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
     return f'{peak / 2**30:.2f} GiB at most in this process, without its workers'
 

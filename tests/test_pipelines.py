@@ -159,7 +159,7 @@ def test_less_than_a_batch_of_windows_is_refused(train_here, clips, capsys):
     opt['datasets']['train'].update(clips='first', batch_size_per_gpu=8)
     with pytest.raises(SystemExit):
         train_here(opt)
-    assert 'datasets.train has 5 windows, which is less than one batch of 8' in capsys.readouterr().err
+    assert 'datasets.train has 5 windows, fewer than one batch of 8' in capsys.readouterr().err
 
 
 def test_a_failed_start_leaves_older_experiments_alone(train_here, clips, tmp_path):

@@ -33,7 +33,7 @@ def usable_metrics(metrics: Mapping[str, dict[str, Any]]) -> dict[str, dict[str,
         metric = METRIC_REGISTRY.get(metric_opt['type'])
         reason = metric.unusable(metric_opt) if hasattr(metric, 'unusable') else None
         if reason:
-            get_root_logger().warning(f'val.metrics.{name} is left out: {reason}')
+            get_root_logger().warning(f'val.metrics.{name} is skipped: {reason}')
         else:
             usable[f'{name} ({metric.label(metric_opt)})' if hasattr(metric, 'label') else name] = metric_opt
     return usable

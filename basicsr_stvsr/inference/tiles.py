@@ -238,7 +238,7 @@ class Tiles:
                     raise
                 self.tiling = smaller
             torch.cuda.empty_cache()  # outside the handler, which keeps the tensors of the failed call alive
-            logger.warning('The memory of the GPU does not suffice: frames are cut into %d x %d tiles from here on.',
+            logger.warning('Not enough GPU memory: frames are split into %d x %d tiles from now on.',
                            *smaller.grid)
 
     def _run_padded(self, inputs: list[Tensor], state: State | None, run: Run, device: torch.device) -> (

@@ -160,8 +160,8 @@ def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bo
         if spec.needs_flow:
             flows = [frame.flow for _, frame in window[1:] if frame.flow is not None]
             if len(flows) < len(window) - 1:
-                raise ValueError(f'{type(net).__name__} needs the flow between the LR frames, which was not given: set '
-                                 'flow_opt of the data set, or see basicsr_stvsr.flow')
+                raise ValueError(f'{type(net).__name__} needs the flow between LR frames, but got none: set flow_opt '
+                                 'in the data set, or see basicsr_stvsr.flow')
             lq = torch.stack([frame.lq for _, frame in window], dim=1)
             restored = tiles(*cast(Network, net).inputs(lq, torch.stack(flows, dim=1)))
         elif share:
@@ -190,7 +190,7 @@ def windows_of(net: nn.Module, spec: NetSpec, frames: Iterable[StreamFrame], *, 
         if len(window) == spec.num_frames:
             yield list(window)
     if len(window) < spec.num_frames:
-        raise ValueError(f'{type(net).__name__} works on windows of {spec.num_frames} frames, but the clip has '
+        raise ValueError(f'{type(net).__name__} needs windows of {spec.num_frames} frames, but the clip has '
                          f'{len(window)}')
 
 

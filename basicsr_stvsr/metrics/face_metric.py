@@ -121,7 +121,7 @@ class FaceScores:
         """
         embedder = self.embedder
         if embedder is None:
-            raise ValueError('identity of faces, and its stability, need an embedder')
+            raise ValueError('face identity and its stability need an embedder')
         faces = self.faces(truth)
         if not faces:
             return np.zeros((0, 1))

@@ -39,10 +39,10 @@ class AdaptiveGANTrainOptions(TrainOptions):
     @model_validator(mode='after')
     def check_losses(self) -> Self:
         if not (self.pixel_opt or self.feature_opt or self.gan_opt):
-            raise refuse_field('pixel_opt', 'is missing, and feature_opt and gan_opt too; one of them is needed')
+            raise refuse_field('pixel_opt', 'is missing, and so are feature_opt and gan_opt; set at least one of them')
         if (self.gan_opt is None) != (self.optim_d is None):
             given, missing = ('gan_opt', 'optim_d') if self.gan_opt else ('optim_d', 'gan_opt')
-            raise refuse_field(missing, f'is missing, but {given} is there')
+            raise refuse_field(missing, f'is missing, but {given} is set')
         if self.gan_opt and self.gan_opt.get('gan_type') not in DECISION:
             raise refuse_field('gan_opt.gan_type', f'must be one of {", ".join(DECISION)}, but is '
                                f'{self.gan_opt.get("gan_type")}')
@@ -100,7 +100,7 @@ class AdaptiveGANModel(STVSRModel):
         patch_size = getattr(net_d, 'patch_size', None)
         if patch_size and (h, w) != (patch_size, patch_size):
             raise ValueError(f'network_d.patch_size is {patch_size}, but frames of datasets.train are {h}x{w}: both '
-                             'must be gt_size')
+                             'must equal gt_size')
 
     # ---------------------------------------------------------------- training
 

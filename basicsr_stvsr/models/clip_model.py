@@ -69,11 +69,11 @@ class ClipModel(SRModel):
         self.metrics = usable_metrics(val_opt.get('metrics') or {})
         self.scorer = Scorer(self.metrics, val_opt.get('num_worker') or 0)
         if val_opt.get('frames') and opt.get('is_train'):
-            raise ValueError('val.frames stands for frames that are tested; a training validates its own network')
+            raise ValueError('val.frames only works in tests; a training run validates its own network')
         ordered = [name for name, metric in self.metrics.items() if needs_order(metric['type'])]
         if ordered and val_opt.get('overlap') == 'all':
-            raise ValueError(f'val.metrics.{ordered[0]} sees frames in their order, each once, but val.overlap: all '
-                             'scores every copy of them')
+            raise ValueError(f'val.metrics.{ordered[0]} needs every frame once and in order, but val.overlap: all '
+                             'scores every copy of a frame')
         super().__init__(opt)
 
     def validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any,
@@ -106,7 +106,7 @@ class ClipModel(SRModel):
 
         scores = {clip: score for of_rank in gather(scores) for clip, score in of_rank.items()}
         if not all(gather(is_complete)):
-            get_root_logger().warning(f'Validation {dataset.opt["name"]} at iteration {current_iter} is left out.')
+            get_root_logger().warning(f'Validation {dataset.opt["name"]} at iteration {current_iter} is skipped.')
         elif rank == 0 and any(scores.values()):
             self.report(dataset.opt['name'], dict(sorted(scores.items())), current_iter, tb_logger)
 
@@ -238,7 +238,7 @@ class ClipModel(SRModel):
         unusable = sum(not math.isfinite(value) for metrics in scores.values() for name, values in metrics.items()
                        for _, value in values if not (name in covered['average'] and math.isnan(value)))
         if unusable:
-            lines.append(f'\t {unusable} scores of single frames are not finite and left out of the means')
+            lines.append(f'\t {unusable} scores of single frames are not finite and are left out of the means')
         for name, groups in average.items():
             shares = {group: f' (coverage {share:.1%})' for group, share in covered['average'].get(name, {}).items()}
             line = f'\t # {name}: ' + '  '.join(
@@ -304,8 +304,8 @@ class ClipModel(SRModel):
                              '{type: DISFlow}')
         temporal_scale = getattr(dataset, 'temporal_scale', 1)
         if temporal_scale > spec.temporal_scale:  # BasicSR's data sets give all frames
-            raise ValueError(f'{where}: temporal_scale is {temporal_scale}, by which every second frame is '
-                             f'left out, but {type(net).__name__} makes none between two others; set temporal_scale: 1')
+            raise ValueError(f'{where}: temporal_scale {temporal_scale} drops every second frame, but '
+                             f'{type(net).__name__} does not interpolate frames; set temporal_scale: 1')
         if not hasattr(dataset, 'num_input_frames'):  # BasicSR's lack it
             return
         dataset = cast('STVSRTestDataset', dataset)
@@ -322,8 +322,8 @@ class ClipModel(SRModel):
             if spec.temporal_scale == 2 and dataset.temporal_scale == 1 and dataset.gt is not None:
                 given = (given + 1) // 2  # see `given_frames`
             if given < spec.num_frames:
-                raise ValueError(f'datasets.{dataset.opt["key"]}: clip {clip!r} gives {given} LR frames, but '
-                                 f'{type(net).__name__} works on windows of {spec.num_frames}')
+                raise ValueError(f'datasets.{dataset.opt["key"]}: clip {clip!r} has {given} LR frames, but '
+                                 f'{type(net).__name__} needs windows of {spec.num_frames}')
 
 
 def add_chroma(luma: Tensor, chroma: Tensor, scale: int) -> np.ndarray:

@@ -57,7 +57,7 @@ class FISRModel(STVSRModel):
         lq, self.gt = self.read_clips(data)
         if lq.shape[1] != NUM_FRAMES:
             raise ValueError(f'FISR trains on samples of {NUM_FRAMES} LR frames, but these have {lq.shape[1]}; set '
-                             'num_frame: 9 of the data set')
+                             'num_frame: 9 in the data set')
         self.lq = self.cut(lq, lq[:, ::2], 3)
         self.flow = self.cut(self.take(data, 'lq_flow'), self.take_strided(data, 'lq_flow_stride2'), 2)
         self.warped = None
@@ -73,7 +73,7 @@ class FISRModel(STVSRModel):
         if name not in data:
             strides = [1, 2] if self.cri_temporal.needs_strided else [1]
             raise ValueError(f'samples have no {name}: set flow_opt, such as {{type: DISFlow}}, and flow_strides '
-                             f'{strides} of the data set')
+                             f'{strides} in the data set')
         return data[name].to(self.device, non_blocking=True)
 
     def cut(self, neighbours: Tensor, strided: Tensor | None, length: int) -> Tensor:

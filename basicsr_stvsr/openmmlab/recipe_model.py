@@ -138,8 +138,9 @@ class RecipeModel(BaseModel):
         if self.net_d is None:
             return super().train_step(data, optim_wrapper)
         if not isinstance(optim_wrapper, OptimWrapperDict):
-            raise ValueError("an adversarial training needs optim_wrapper=dict(constructor='NetworkOptimWrapper"
-                             "Constructor', net_g=dict(optimizer=...), net_d=dict(optimizer=...))")
+            raise ValueError('adversarial training needs '
+                             "optim_wrapper=dict(constructor='NetworkOptimWrapperConstructor', "
+                             'net_g=dict(optimizer=...), net_d=dict(optimizer=...))')
         recipe = self.fed_with(self.data_preprocessor(data, True))
         recipe.made.clear()
         log = self.step_generator(optim_wrapper['net_g'])
@@ -223,10 +224,11 @@ def build_recipe(blocks: dict[str, Any]) -> STVSRModel:
 
 def refuse_options_of_runner(blocks: Mapping[str, Any]) -> None:
     """Raise ValueError for options in the model that belong elsewhere in an mmengine config."""
-    problems = [f'model.train.{name} is not for the model, but for {OF_RUNNER[name]}'
+    problems = [f'model.train.{name} is not an option of the model; use {OF_RUNNER[name]}'
                 for name in blocks.get('train', {}) if name in OF_RUNNER]
-    problems += [f'model.val.{name} is not for the model, whose are {", ".join(sorted(OF_PREDICTION))}; metrics and '
-                 'average are ClipMetrics\'' for name in blocks.get('val', {}) if name not in OF_PREDICTION]
+    problems += [f'model.val.{name} is not an option of the model, which has {", ".join(sorted(OF_PREDICTION))}; '
+                 'metrics and average are options of '
+                 'ClipMetrics' for name in blocks.get('val', {}) if name not in OF_PREDICTION]
     if problems:
         raise ValueError('\n'.join(problems))
 

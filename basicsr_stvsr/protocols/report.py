@@ -95,8 +95,9 @@ def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, An
     lines.append(f'| **{made["model"]}** (measured) | '
                  f'{" | ".join(cell(ours.get(key), shares.get(key)) for key in columns)} |')
     if shares:
-        lines += ['', 'In brackets stands the coverage, the share of the frames that a score is of.']
-    lines += ['', f'Published: {protocol.source}.' if protocol.source else 'Nothing is published by this protocol.']
+        lines += ['', 'Numbers in brackets are the coverage, the share of the frames that have a score.']
+    lines += ['', f'Published: {protocol.source}.' if protocol.source else 'There are no published numbers of this '
+                                                                           'protocol.']
     lines += [f'{row.method}: {row.note}.' for row in protocol.published if row.note]
     versions = ', '.join(f'{name} {number}' for name, number in made['versions'].items())
     lines += ['', f'Measured by `{made["command"]}`, {versions}.']

@@ -53,7 +53,7 @@ def options_of(name: str, data: Path, chosen: Collection[str] = ()) -> dict[str,
     sets = {key: dict(dataset) for key, dataset in opt['datasets'].items() if dataset}
     known = [dataset['name'] for dataset in sets.values()]
     if unknown := set(chosen) - set(known):
-        raise ValueError(f'protocol {name} has no data set {min(unknown)!r}, but {", ".join(known)}')
+        raise ValueError(f'protocol {name} has no data set {min(unknown)!r}; its data sets are {", ".join(known)}')
     opt['datasets'] = {key: dataset for key, dataset in sets.items() if not chosen or dataset['name'] in chosen}
     for dataset in opt['datasets'].values():
         for key, value in dataset.items():
@@ -122,8 +122,8 @@ def measure_frames(name: str, label: str, frames: Path, *, data: Path = Path(_DA
     opt = options_of(name, data, chosen)
     for dataset in opt['datasets'].values():
         if not (frames / dataset['name']).exists():
-            raise FileNotFoundError(f'{frames / dataset["name"]} does not exist, where the saved frames of the data '
-                                    f'set {dataset["name"]} should be; --datasets measures some alone')
+            raise FileNotFoundError(f'{frames / dataset["name"]} does not exist; expected the saved frames of the data '
+                                    f'set {dataset["name"]} there. --datasets selects data sets')
     opt['network_g'] = baseline('bicubic', opt)  # defines which frames there are
     opt['path'] = {}
     opt['val'] = {**opt['val'], 'frames': str(frames)}

@@ -32,7 +32,7 @@ def verify(name: str) -> Path:
     net, entry = load(name), entry_of(name)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     if parameters != entry.parameters:
-        raise ValueError(f'{name} has {parameters:,} parameters, where the zoo says {entry.parameters:,}')
+        raise ValueError(f'{name} has {parameters:,} parameters, but the zoo states {entry.parameters:,}')
     return entry.path
 
 
@@ -82,7 +82,7 @@ def source_of(entry: Entry) -> str:
     if mirror:
         folder = Path(mirror).expanduser().resolve()
         if not folder.is_dir():
-            raise ValueError(f'STVSR_ZOO must name a folder of weights, but {mirror} is none')
+            raise ValueError(f'STVSR_ZOO must name a folder of weights, but {mirror} is not a folder')
         if (folder / entry.weights).is_file():
             return (folder / entry.weights).as_uri()
     if entry.url is None or urlsplit(entry.url).scheme not in ('http', 'https', 'file'):
@@ -99,7 +99,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     lock = FileLock(path.with_name(f'{path.name}.lock'))
     if not lock.acquire():
-        raise OSError(f'{path}: another process is fetching it')
+        raise OSError(f'{path}: another process is downloading this file')
     try:
         yield
     finally:
@@ -122,7 +122,7 @@ def download(url: str, part: Path, size: int, show_progress: bool) -> None:
         raise
     except (OSError, http.client.HTTPException) as error:
         kept = part.stat().st_size if part.exists() else 0
-        raise OSError(f'{url}: {error}; {kept:,} of {size:,} bytes are in {part}, from where the next try goes on'
+        raise OSError(f'{url}: {error}; {kept:,} of {size:,} bytes are in {part}; the next attempt continues from there'
                       ) from error
 
 
@@ -134,7 +134,7 @@ def _append(url: str, file: BinaryIO, size: int, show_progress: bool) -> None:
     except HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        raise ValueError(f'{url} is another file: it has no more than {begun:,} bytes, expected {size:,}') from error
+        raise ValueError(f'{url} is another file: it has at most {begun:,} bytes, expected {size:,}') from error
     with response:
         if begun and not goes_on_from(begun, response):
             file.seek(0)

@@ -105,9 +105,9 @@ def test_every_term_by_hand():
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ({'level_weights': [1, 2]}, r'level_weights must hold 3 numbers, one a level, but is \[1, 2\]'),
+    ({'level_weights': [1, 2]}, r'level_weights must hold 3 numbers, one for each level, but is \[1, 2\]'),
     ({'lambda_td': -0.1}, 'lambdas and level_weights must not be negative, but one is -0.1'),
-    ({'lambda_r': 0, 'lambda_tm1': 0, 'lambda_tmm': 0, 'lambda_td': 0, 'lambda_tm2': 0}, 'every term has the weight 0'),
+    ({'lambda_r': 0, 'lambda_tm1': 0, 'lambda_tmm': 0, 'lambda_td': 0, 'lambda_tm2': 0}, 'all terms have the weight 0'),
 ])
 def test_weights_that_make_no_loss(arguments, message):
     with pytest.raises(ValueError, match=message):

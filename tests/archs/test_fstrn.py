@@ -166,7 +166,7 @@ def test_equations():
 def test_the_centre_is_that_of_all(scale, up_kernel):
     options = dict(num_feat=12 if scale == 3 and up_kernel == 'pixelshuffle' else 8, num_frb=1)
     if scale == 3 and up_kernel == 'pixelshuffle':
-        with pytest.raises(ValueError, match='makes 9 pixels of 4 num_feat channels, but those are 48, which 9 does'):
+        with pytest.raises(ValueError, match='needs 4 num_feat to be divisible by 9, but 4 num_feat is 48'):
             FSTRN(**options, scale=3, up_kernel=up_kernel)
         options['num_feat'] = 36
     center, every = (randomized(FSTRN(**options, scale=scale, up_kernel=up_kernel, output=output)).eval()

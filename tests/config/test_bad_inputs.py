@@ -70,7 +70,7 @@ def web_page(folder: Path) -> str:
     ({'num_gpu': 1}, r'^num_gpu is 1, but torch finds no GPU: set it to auto .* or to 0 to use the CPU'),
     ({'datasets': {'train': {'gt_size': 50}}}, r'^datasets\.train\.gt_size must be a multiple of scale 4, but is 50$'),
     ({'datasets': {'train': {'batch_size_per_gpu': 11}}},
-     r'^datasets\.train has 10 windows, which is less than one batch of 11; raise datasets\.train\.dataset_enl'),
+     r'^datasets\.train has 10 windows, fewer than one batch of 11; raise datasets\.train\.dataset_enl'),
     ({'datasets': {'train': {'num_frame': 9}}}, r'\(datasets\.train\): .*9 frames'),
     ({'datasets': {'train': lmdbs_that_differ}},
      r"\(datasets\.train\): 1 clips of dataroot_gt are not in dataroot_lq \(.*LR\.lmdb\); the first is 'second'$"),
@@ -114,8 +114,8 @@ def test_a_clip_shorter_than_a_longer_window(clips):
     dataset = build_dataset({
         'name': 'short', 'key': 'val_2', 'type': 'STVSRTestDataset', 'dataroot_gt': str(clips), 'num_frame': 3,
         'temporal_scale': 1, 'scale': 4, 'phase': 'val'})
-    with pytest.raises(ValueError, match=r"^datasets\.val_2: clip 'first' gives 3 LR frames, but BicubicAverage works "
-                                         'on windows of 5$'):
+    with pytest.raises(ValueError, match=r"^datasets\.val_2: clip 'first' has 3 LR frames, but BicubicAverage needs "
+                                         'windows of 5$'):
         model.check_clips(dataset)
     model.net_g.spec = NetSpec(scale=4, num_frames=3)
     model.check_clips(dataset)
@@ -129,11 +129,11 @@ def test_a_data_set_that_leaves_frames_out_for_a_network_that_makes_none(clips):
             'total_iter': 1, 'pixel_opt': {'type': 'L1Loss'}},
         'network_g': {'type': 'VSRResNet', 'num_feat': 1, 'num_block': 1, 'num_in_ch': 3}})
     data = {'dataroot_gt': str(clips), 'name': 'a', 'scale': 4}
-    with pytest.raises(ValueError, match=r'^datasets\.val: temporal_scale is 2, by which every second frame is left '
-                                         'out, but VSRResNet makes none between two others; set temporal_scale: 1$'):
+    with pytest.raises(ValueError, match=r'^datasets\.val: temporal_scale 2 drops every second frame, but '
+                                         'VSRResNet does not interpolate frames; set temporal_scale: 1$'):
         model.check_clips(build_dataset({**data, 'type': 'STVSRTestDataset', 'key': 'val', 'phase': 'val'}))
     lq, gt = torch.rand(1, 5, 3, 8, 8), torch.rand(1, 6, 3, 32, 32)
-    with pytest.raises(ValueError, match='has 6 frames .*; see temporal_scale of the data set'):
+    with pytest.raises(ValueError, match='has 6 frames .*; see temporal_scale in the data set'):
         model.feed_data({'lq': lq, 'gt': gt})
 
 
@@ -147,7 +147,7 @@ def test_a_test_says_so_before_it_starts(clips, tmp_path):
     process = run('-m', 'basicsr_stvsr.test', '-opt', write(tmp_path / 'a.yml', opt), cwd=tmp_path)
     assert process.returncode == 2 and 'Traceback' not in process.stderr
     error, = re.findall(r'^error: (.*)$', process.stderr, re.M)
-    assert error == "datasets.test_1: clip 'first' gives 1 LR frames, but MBNet works on windows of 2"
+    assert error == "datasets.test_1: clip 'first' has 1 LR frames, but MBNet needs windows of 2"
 
 
 @pytest.mark.parametrize('text, message', [
@@ -197,12 +197,12 @@ def test_check_of_a_training_that_diverges(train_here, clips, monkeypatch, capsy
     monkeypatch.setattr(MBNetModel, 'compute_losses', nan_after(1))
     train_here(small_train_opt(clips), '--check')
     told = capsys.readouterr().out
-    assert re.search(r'^first step  l_sr 0.*\nskipped     2 of 3 steps: not all was finite$', told, re.M)
+    assert re.search(r'^first step  l_sr 0.*\nskipped     2 of 3 steps: losses or gradients not finite$', told, re.M)
     assert 'Iteration 3 is skipped (2 in a row, 2 in all)' in log.text
 
 
 @pytest.mark.parametrize('max_nonfinite, message', [
-    (10, 'all 3 steps were skipped, since losses or gradients were not finite; the warnings above name the samples'),
+    (10, 'all 3 steps were skipped, because losses or gradients were not finite; the warnings above name'),
     (2, r'Iteration 2 is skipped \(2 in a row, 2 in all\): .* train.max_nonfinite is 2: ')])
 def test_check_of_a_training_that_takes_no_step(refused, clips, monkeypatch, max_nonfinite, message):
     monkeypatch.setattr(MBNetModel, 'compute_losses', nan_after(0))

@@ -153,7 +153,7 @@ WRONG_WITH_THE_REST = {
     'datasets:train:type=STVSRClipDatset': r'datasets\.train\.type must be the name .*mean STVSRClipDataset\?',
     'train:optim_g:type=Adamm': r'train\.optim_g\.type must be the name .*Did you mean Adam',
     'val:metrics:psnr:type=calculate_psnrr': r'val\.metrics\.psnr\.type must be the name .*mean calculate_psnr\?',
-    'network_g:refine_net:scale=4': r'network_g: scale of the part PACFlowNet is decided by MBNet \(4\); leave it out$',
+    'network_g:refine_net:scale=4': r'network_g: scale of the part PACFlowNet is set by MBNet \(4\); remove it$',
     'network_g:feedback=vif': r"network_g: feedback must be one of vfi, vsr, none, but got 'vif'$",
     'network_g:flow_net={type: PWCNet, pretrained: no.pth}': r'network_g: no\.pth does not exist',
     'train:optim_g:lr=-1': r'train\.optim_g: Invalid learning rate: -1$',
@@ -182,7 +182,7 @@ WRONG_WITH_THE_REST = {
         r'train\.scheduler\.restart_weights must hold 1 numbers, one for each of periods',
     'train:accumulate=3': r'train\.accumulate must divide datasets\.train\.batch_size_per_gpu 16, but is 3$',
     'train:pixel_opt:reduction=none': r"train\.pixel_opt: reduction must be mean or sum, so that a batch",
-    'train:iter_weights=[1]': r'train\.iter_weights must hold 2 numbers, one a round, but is \[1\.0\]$',
+    'train:iter_weights=[1]': r'train\.iter_weights must hold 2 numbers, one for each round, but is \[1\.0\]$',
     'train:optim_g={type: Adam}': r'train\.optim_g\.lr is missing$',
     'train:pixel_opt=~': r'train\.pixel_opt is missing: L\^SR \(eq\. 7\), mean over pixels, summed over the thr',
     'datasets:train={name: a, type: REDSRecurrentDataset, dataroot_gt: b, batch_size_per_gpu: two}':

@@ -134,7 +134,7 @@ def test_frames_without_ends():
     assert [number for number, _ in restore_frames(Numbered(), lq, flow, overlap='all')] == [1, 2, 3, 3, 4, 5]
     clip = restore_clip(Numbered(), lq, flow, overlap='last')
     torch.testing.assert_close(clip[0, :, 0, 0, 0], torch.tensor([0.1, 0.2, 0.3 + 0.01, 0.4, 0.5 + 0.02]))
-    with pytest.raises(ValueError, match='Numbered needs the flow between the LR frames, which was not given'):
+    with pytest.raises(ValueError, match='Numbered needs the flow between LR frames, but got none'):
         restore_clip(Numbered(), lq)
 
 
@@ -376,7 +376,7 @@ def test_tiles_are_halved_when_memory_does_not_suffice(log):
     frames = [frame for _, frame in restore_stream(Tiles(net, may_halve=True), frames_of_clip(lq))]
     assert net.sizes == 3 * [(128, 160), (128, 160)]
     torch.testing.assert_close(torch.stack(frames, dim=1), restore_clip(Plain(), lq))
-    assert log.text.count('frames are cut into 1 x 2 tiles from here on') == 1
+    assert log.text.count('frames are split into 1 x 2 tiles from now on') == 1
     with pytest.raises(torch.OutOfMemoryError):
         restore_clip(Greedy(170 * 140), lq)
     with pytest.raises(torch.OutOfMemoryError):  # no tile is small enough

@@ -571,7 +571,7 @@ def test_a_missing_package_is_a_reason_to_leave_it_out(monkeypatch, tmp_path, lo
                'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}
     assert list(usable_metrics(metrics)) == ['psnr']
     message, = (record.message for record in log.records)
-    assert message == ("val.metrics.faces is left out: the package facexlib is not installed; pip install "
+    assert message == ("val.metrics.faces is skipped: the package facexlib is not installed; pip install "
                        "'basicsr_stvsr[face]', or pip install facexlib")
 
 
@@ -639,7 +639,7 @@ def test_a_web_page_is_refused(tmp_path):
 
 @pytest.mark.parametrize('options, message', [
     ({'detector': 'mtcnn'}, "must be one of resnet50, mobile0.25, but is 'mtcnn'"),
-    ({'confidence': 1.5}, 'confidence must be from 0 to below 1, but is 1.5'), ({'min_size': 3}, 'but is 3')])
+    ({'confidence': 1.5}, 'confidence must be >= 0 and < 1, but is 1.5'), ({'min_size': 3}, 'but is 3')])
 def test_options_that_make_no_sense(tmp_path, options, message):
     for metric in METRICS:
         with pytest.raises(ValueError, match=message):

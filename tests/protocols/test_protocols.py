@@ -154,7 +154,7 @@ def test_coverage_stands_beside_scores(tmp_path):
     shown = dict(zip(head, rows[-1], strict=True))
     assert shown['vid4 identity'] == '0.8750 (40.0%)' and shown['vid4 identity, new'] == '– (25.0%)'
     assert shown['vid4 psnr'] == '30.000'
-    assert 'In brackets stands the coverage' in (tmp_path / 'table.md').read_text()
+    assert 'Numbers in brackets are the coverage' in (tmp_path / 'table.md').read_text()
     assert json.loads((tmp_path / 'results.json').read_text())['coverage'] == {'vid4': {'identity': groups}}
     with open(tmp_path / 'clips.csv', newline='') as file:
         found = {(row['clip'], row['metric']): (row['score'], row['coverage']) for row in csv.DictReader(file)}
@@ -306,7 +306,7 @@ def spoil(folder, what: str) -> None:
     ('deep', r'\w+_Other.png: the image has 16 bits a channel \(uint16\), expected 8; convert it'),
     ('smaller', r'the frames of clip .second. are 92x112 \(h x w\), those of the truth 96x112'),
     ('no clip', r"vid4: there is no clip 'second', but 'first'"),
-    ('no data set', r'vid4 does not exist, where the saved frames of the data set vid4 should be'),
+    ('no data set', r'vid4 does not exist; expected the saved frames of the data set vid4 there'),
 ])
 def test_saved_frames_that_do_not_fit(data, saved, what, message, capsys):
     spoil(saved, what)

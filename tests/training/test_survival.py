@@ -343,7 +343,7 @@ def test_asked_to_stop_while_validating(train_here, clips, tmp_path, monkeypatch
     with pytest.raises(SystemExit) as exit_:
         train_here(opt)
     assert exit_.value.code == os.EX_TEMPFAIL
-    assert 'Validation both at iteration 2 is left out.' in log.messages
+    assert 'Validation both at iteration 2 is skipped.' in log.messages
     assert (tmp_path / 'experiments' / 'tiny' / 'training_states' / '2.state').is_file()
 
 

@@ -336,7 +336,7 @@ def test_a_failing_picture_does_not_end_the_training(opt, logger, tmp_path, monk
         monkeypatch.setattr(os, 'replace', lambda *_: (_ for _ in ()).throw(OSError('no space left on device')))
         log.validation(200, SCORES)
         train(log, 101, 200)
-    assert 'curves.png could not be drawn: OSError: no space left on device' in (tmp_path / 'train.log').read_text()
+    assert 'curves.png: OSError: no space left on device' in (tmp_path / 'train.log').read_text()
     assert (tmp_path / 'curves.png').read_bytes() == drawn
     assert sorted(path.suffix for path in tmp_path.iterdir()) == ['.jsonl', '.log', '.png']
     assert [row['iter'] for row in read_rows(tmp_path / 'metrics.jsonl')] == [100, 100, 200, 200]

@@ -119,7 +119,7 @@ def test_a_training_goes_on_with_another_number_of_processes(two_processes, thre
         (tmp_path / 'experiments' / 'tiny' / name).unlink()
     alone = train_here(distributed_opt(three_clips, 4), '--auto_resume')
     assert 'Resuming training from epoch: 1, iter: 4.' in log.text
-    assert 'saved by 2 processes and goes on with 1' in log.text
+    assert 'saved by 2 processes, but the run now has 1' in log.text
     assert_close(weights(folder), weights(alone))
 
 

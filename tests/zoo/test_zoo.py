@@ -199,7 +199,7 @@ def test_verify_knows_another_network(tiny, monkeypatch):
     entry, _ = tiny
     fetch('tiny')
     monkeypatch.setattr(zoo, 'ZOO', {'tiny': replace(entry, parameters=5)})
-    with pytest.raises(ValueError, match=r'tiny has [\d,]+ parameters, where the zoo says 5'):
+    with pytest.raises(ValueError, match=r'tiny has [\d,]+ parameters, but the zoo states 5'):
         verify('tiny')
     monkeypatch.setattr(zoo, 'ZOO', {'tiny': replace(entry, network={**TINY, 'num_feat': 8})})
     with pytest.raises(ValueError, match='does not hold the weights of VSRResNet'):
@@ -338,7 +338,7 @@ def test_a_connection_that_ends_early(server, tiny, home, capsys):
     server.most = 2000
     assert stvsr_zoo('fetch', 'tiny') == 1
     size = len(content)
-    assert re.search(rf'error: http://.*; 2,000 of {size:,} bytes are in .*\.part, from where the next try goes on\n',
+    assert re.search(rf'error: http://.*; 2,000 of {size:,} bytes are in .*\.part; the next attempt continues',
                      capsys.readouterr().err)
     assert files(home) == [f'{entry.weights}.part']
     server.most = None
@@ -389,7 +389,7 @@ def test_less_than_was_begun_is_another_file(server, tiny, home):
     entry, content = tiny
     begin(home, entry, content[:1000])
     server.content = content[:500]  # 416
-    with pytest.raises(ValueError, match='is another file: it has no more than 1,000 bytes, expected'):
+    with pytest.raises(ValueError, match='is another file: it has at most 1,000 bytes, expected'):
         fetch('tiny')
     assert files(home) == []
 
@@ -437,7 +437,7 @@ def test_one_fetch_at_a_time(server, tiny, home):
     home.mkdir()
     lock = FileLock(home / f'{entry.weights}.lock')
     assert lock.acquire()
-    with pytest.raises(OSError, match='another process is fetching it'):
+    with pytest.raises(OSError, match='another process is downloading this file'):
         fetch('tiny')
     lock.release()
     fetch('tiny')
@@ -447,7 +447,7 @@ def test_one_fetch_at_a_time(server, tiny, home):
 def test_what_ships_is_not_fetched(home, tmp_path, monkeypatch):
     assert fetch('fstrn-small') == ZOO['fstrn-small'].path and not home.exists()
     monkeypatch.setattr(zoo, 'WEIGHTS', tmp_path)
-    with pytest.raises(FileNotFoundError, match='it ships with the package: install that again'):
+    with pytest.raises(FileNotFoundError, match='it ships with the package; reinstall the package'):
         fetch('fstrn-small')
 
 
@@ -638,11 +638,11 @@ def overflowing(path: Path) -> None:
     (overflowing, {'half': True}, 'is not finite in half precision'),
     (None, {'name': 'Tiny_x4'}, "--name must be <Method>_<train set>_x<scale>, such as .*, but is 'Tiny_x4'"),
     (None, {'name': '../Tiny_clips_x4'}, '--name must be'),
-    (None, {'name': 'Tiny_clips_x2'}, '--name Tiny_clips_x2: VSRResNet with these options enlarges x4'),
+    (None, {'name': 'Tiny_clips_x2'}, '--name Tiny_clips_x2: VSRResNet with these options upscales x4'),
     (None, {'opt': Path('nowhere.yml')}, 'option file nowhere.yml does not exist'),
     (lambda path: (path.parent.parent / 'options.yml').write_text('name: x'), {}, 'options.yml has no network_g'),
     (lambda path: (path.parent.parent / 'options.yml').write_text(f'network_g: {json.dumps(TINY)}'), {},
-     'names no data set to train on; give --name'),
+     'has no training data set to name the weights after; set --name'),
     (None, {'results': [Path('nowhere.json')]}, 'nowhere.json'),
 ])
 def test_what_is_not_published(checkpoint, tmp_path, prepare, arguments, match):
@@ -661,19 +661,19 @@ def test_several_option_files(checkpoint, tmp_path):
     (folder / 'options.yml').unlink()
     assert publish(checkpoint, into=tmp_path).entry.stages[0].options == 'train_tiny.yml'
     (folder / 'other.yml').write_text('')
-    with pytest.raises(FileNotFoundError, match='holds 2 option files, and no options.yml .* with --opt'):
+    with pytest.raises(FileNotFoundError, match='has 2 option files, but no options.yml .* with --opt'):
         publish(checkpoint, into=tmp_path)
 
 
 @pytest.mark.parametrize('content, match', [
-    ('not JSON', 'is no result of `stvsr test`'), ('[]', 'is no result of `stvsr test`'),
-    ('{"dataset": "a", "model": "b", "average": {"psnr": 3}}', 'is no result of `stvsr test`'),
+    ('not JSON', 'is not a result file of `stvsr test`'), ('[]', 'is not a result file of `stvsr test`'),
+    ('{"dataset": "a", "model": "b", "average": {"psnr": 3}}', 'is not a result file of `stvsr test`'),
     ('{"dataset": "a", "model": "b", "average": {"niqe": {"all": 3}}, "metrics": {"niqe": {"type": "calculate_niqe"}}}',
      'has no PSNR, only niqe'),
     (json.dumps({'protocol': 'p', 'model': 'bicubic', 'command': 'stvsr', 'network': {'type': 'BicubicAverage'},
                  'weights': None, 'average': {'a': {'psnr': {'all': 3}}},
                  'metrics': {'psnr': {'type': 'calculate_psnr'}}}),
-     "was measured of 'bicubic', whose network or weights are not those of the checkpoint")])
+     "has the scores of 'bicubic', which has another network or other weights than the")])
 def test_results_of_something_else(checkpoint, results, tmp_path, content, match):
     results.write_text(content)
     with pytest.raises(ValueError, match=f'vid4.json {match}'):
