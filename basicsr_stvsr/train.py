@@ -375,7 +375,7 @@ network     {type(net).__name__}, {num_parameters:,} parameters
 batch       {shapes}, on each of {opt["world_size"]} processes
 first step  {losses}{skipped_line}
 memory      {describe_memory(model.device)}
-time        {iter_time:.3g} s an iteration, of which {wait:.2g} s waiting for data; the first took {times[0]:.3g} s
+time        {iter_time:.3g} s per iteration, including {wait:.2g} s of waiting for data; the first took {times[0]:.3g} s
 duration    {datetime.timedelta(seconds=int(num_left * iter_time))} for {num_left:,} iterations, without validation
 Nothing was written.''')
 

@@ -32,7 +32,7 @@ from .segments import Segments, Start, Whole, Written, run_in_processes
 
 SEGMENT_LENGTH = 250  # input frames per segment
 _STATE, _LOCK = 'state.json', 'lock'
-NOTHING_KEPT = 'not one frame was written'
+NOTHING_KEPT = 'no frame was written'
 
 
 class RestoreError(VideoError):
@@ -85,7 +85,7 @@ class Job:
         spec = OutputSpec.of(source.info, scale=needs.scale, temporal_scale=needs.temporal_scale)
         self.warnings = check_output(self.output, source.info, self.encoding, spec, overwrite=overwrite)
         if builders and needs.recurrent:
-            raise ValueError(f'{type(net).__name__} goes from frame to frame, which several devices cannot share')
+            raise ValueError(f'{type(net).__name__} is recurrent, so several devices cannot share its work')
         self.parts = self.output.with_name(f'{self.output.name}.parts')
         self.options = options or RestoreOptions()
         if self.options.precision == 'auto':
@@ -126,7 +126,7 @@ class Job:
         try:
             self.parts.mkdir(exist_ok=True)
         except OSError as error:
-            raise VideoError(f'{self.parts}: the folder cannot be made ({error})') from error
+            raise VideoError(f'{self.parts}: the folder cannot be created ({error})') from error
         with locked(self.parts):
             self._run(self._begin(resume), on_progress)
 
@@ -160,18 +160,17 @@ class Job:
         """Return the state to start from: a new one, or that of interrupted work."""
         if not self.is_begun:
             if any(path.name != _LOCK for path in self.parts.iterdir()):
-                raise VideoError(f'{self.parts}: is in the way, and not the parts of such work')
+                raise VideoError(f'{self.parts}: exists and is not an stvsr work folder')
             state = _State(self._identity)
             state.write(self.parts / _STATE)
             return state
         if not resume:
-            raise VideoError(f'{self.parts}: holds the parts of work that was interrupted; go on with it (--resume), '
-                             'or remove the folder')
+            raise VideoError(f'{self.parts}: holds interrupted work; continue it with --resume, or remove the folder')
         state = _State.read(self.parts / _STATE)
         if state.identity != self._identity:
             changed = [name for name in self._identity if state.identity.get(name) != self._identity[name]]
-            raise VideoError(f'{self.parts}: holds the parts of other work: {", ".join(changed)} differ; go on as it '
-                             'was begun, or remove the folder')
+            raise VideoError(f'{self.parts}: holds work with other settings: {", ".join(changed)} differ; resume with '
+                             'the same settings, or remove the folder')
         if self.encoding.codec != 'png':  # restore segments again whose files are gone
             state.whole = {number: segment for number, segment in state.whole.items()
                            if self.segments.file(number).is_file()}
@@ -284,7 +283,7 @@ class _State:
             for number, frames, until, context in fields['whole']:
                 state.add(Whole(int(number), int(frames), Fraction(until), [Fraction(time) for time in context]))
         except (ValueError, KeyError, TypeError) as error:
-            raise VideoError(f'{path}: is damaged ({error}); remove {path.parent} and begin anew') from error
+            raise VideoError(f'{path}: is damaged ({error}); remove {path.parent} and start again') from error
         return state
 
     def write(self, path: Path) -> None:
@@ -312,7 +311,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise VideoError(f'{folder}: another process is at this work') from None
+            raise VideoError(f'{folder}: another process is working in this folder') from None
         except OSError:  # file system without locks
             pass
         yield

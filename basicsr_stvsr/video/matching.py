@@ -64,7 +64,7 @@ class Matcher:
                 if clock.step():
                     continue
                 ended = [fast] if any(tracks[i].goes_beyond(clock) for i in followers) else []
-            self.notes += [f'{self._labels[i]} ends before the others do; what they have beyond that is left out.'
+            self.notes += [f'{self._labels[i]} ends before the others; their later frames are left out.'
                            for i in ended]
             return
 
@@ -77,7 +77,7 @@ class _Track:
         self._frames = source.frames()
         first = next(self._frames, None)
         if first is None:
-            raise VideoError(f'{self.info.path}: expected frames, there are none')
+            raise VideoError(f'{self.info.path}: has no frames')
         self._start = first.time
         self.number, self.image, self.time = 0, first.image, Fraction(0)
         self._next = next(self._frames, None)
@@ -149,7 +149,7 @@ class _Follower:
         if not matches:
             raise VideoError(f'{track.info.path}: {_rate(track.info)}, does not match {self._clock.info.path}: '
                              f'{_rate(self._clock.info)}, at {float(time):.3f} s; expected frames at the same times, '
-                             'or always the same whole number of frames in one for each of the other')
+                             'or a constant whole number of frames in one for each frame of the other')
         return Shown(track.number, track.image, is_held)
 
 

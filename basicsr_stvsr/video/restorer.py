@@ -250,11 +250,13 @@ def check_frames(frames: Iterable[Image]) -> Iterator[Image]:
                 isinstance(frame, np.ndarray) and frame.dtype in _WHITE and frame.ndim == 3 and frame.shape[2] == 3)
         seen = f'{frame.dtype} {tuple(frame.shape)}' if hasattr(frame, 'shape') else type(frame).__name__
         if not fits:
-            raise ValueError('frames are arrays (H, W, 3), RGB, uint8 or uint16, or tensors (3, H, W), float, 0-1, but '
-                             f'frame {number} is {seen}')
+            raise ValueError('frames must be arrays (H, W, 3), RGB, uint8 or uint16, or tensors (3, H, W), float, 0-1, '
+                             f'but frame {number} is {seen}')
         if first is None and isinstance(frame, Tensor) and float(frame.max()) > 1.5:  # filters may overshoot 1 a little
-            raise ValueError(f'tensors are of levels 0-1, but frame {number} has some of {float(frame.max()):g}')
+            raise ValueError(f'tensors must have values of 0-1, but frame {number} has a maximum of '
+                             f'{float(frame.max()):g}')
         first = first or seen
         if seen != first:
-            raise ValueError(f'frames are of one size and type, but frame {number} is {seen}, the first one {first}')
+            raise ValueError(f'frames must have the same size and type, but frame {number} is {seen} and the first is '
+                             f'{first}')
         yield frame

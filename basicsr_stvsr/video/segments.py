@@ -317,7 +317,7 @@ def _share(processes: dict[Connection, BaseProcess], starts: Iterator[Start],
             except EOFError:
                 process = processes[connection]
                 process.join()
-                event = VideoError(f'a process that restored frames ended, exit code {process.exitcode}')
+                event = VideoError(f'a process that restores frames ended with exit code {process.exitcode}')
             if isinstance(event, Written | Whole):
                 tell(event)
                 continue

@@ -161,7 +161,7 @@ def main() -> int:
                                               done=len(writer)):
                     writer.put(key, flow)
         except FileExistsError as error:
-            raise FileExistsError(f'{error}; --force begins from the start') from None
+            raise FileExistsError(f'{error}; --force starts over') from None
     print(f'Wrote {total} flows to {args.output}.')
     return 0
 

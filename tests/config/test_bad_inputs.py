@@ -175,7 +175,7 @@ def test_check_tells_what_a_training_takes_and_writes_nothing(train_here, clips,
     assert f'network     MBNet, {num_parameters:,} parameters\n' in told
     assert 'lq (2, 2, 3, 12, 12), gt (2, 3, 3, 48, 48), on each of 1 processes' in told
     assert re.search(r'^first step  l_sr 0\.\d+, l_flow_lr .*, l_flow_hr .*, grad_norm ', told, re.M)
-    seconds = float(re.search(r'^time +([\d.]+) s an iteration', told, re.M)[1])
+    seconds = float(re.search(r'^time +([\d.]+) s per iteration', told, re.M)[1])
     duration = re.search(r'^duration +(\d+):(\d+):(\d+) for 10,000 iterations', told, re.M)
     hours, minutes, rest = map(int, duration.groups())
     assert 3600 * hours + 60 * minutes + rest == pytest.approx(10_000 * seconds, rel=0.01)

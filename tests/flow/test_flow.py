@@ -603,7 +603,7 @@ def test_rgb_frames_are_not_taken_for_yuv(precompute, tmp_path, capfd):
         photo = skimage.data.astronaut()[::4, 4 * number:4 * number + 96, ::-1]
         cv2.imwrite(str(tmp_path / 'photos' / f'im{number}.png'), photo)
     assert precompute('--input', tmp_path / 'photos', '--color', 'yuv') == 1
-    assert re.search(r'photos is said to hold YUV, but does not look like YUV: \d+% of its', capfd.readouterr().err)
+    assert re.search(r'photos should hold YUV, but does not look like YUV: \d+% of its', capfd.readouterr().err)
     assert not list(tmp_path.glob('flow.lmdb*'))
     assert precompute('--input', tmp_path / 'photos') == 0
 
@@ -671,7 +671,7 @@ def test_an_error_keeps_what_was_made(precompute, clips, tmp_path, capfd):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    (['--preset', 'ultrafast'], "was begun with flow {.*'fast'}, not {.*'ultrafast'}; --force begins from the start"),
+    (['--preset', 'ultrafast'], "was begun with flow {.*'fast'}, not {.*'ultrafast'}; --force starts over"),
     (['--strides', '1', '2'], r'was begun with steps \[1\], not \[1, 2\]; --force'),
     (['--scale', '2'], 'was begun with scale 1, not 2; --force'),
     (['--upscale', '2'], "was begun with flow {.*'upscale': 1.*}, not {.*'upscale': 2"),
@@ -702,7 +702,7 @@ def make_target(path: Path, kind: str) -> str:
     part = path.with_name(path.name + '.part')
     if kind == 'complete':
         path.mkdir()
-        return 'flow.lmdb exists already; --force begins from the start'
+        return 'flow.lmdb exists already; --force starts over'
     if kind == 'frames':
         with lmdb.open(str(part)) as env, env.begin(write=True) as transaction:
             transaction.put(b'clip/im1', b'a frame')
@@ -710,7 +710,7 @@ def make_target(path: Path, kind: str) -> str:
     path.rename(part)
     with open(part / 'data.mdb', 'r+b') as file:
         file.truncate(3 * 4096)
-    return r'data.mdb is truncated, it has 12288 of \d+ bytes; --force begins from the start'
+    return r'data.mdb is truncated, it has 12288 of \d+ bytes; --force starts over'
 
 
 @pytest.mark.parametrize('kind', ['complete', 'frames', 'truncated'])
@@ -728,7 +728,7 @@ def test_what_is_in_the_way(precompute, clips, tmp_path, capfd, kind):
 def test_two_runs_of_one_target(precompute, clips, tmp_path, capfd):
     with pytest.raises(KeyboardInterrupt), FlowLmdbWriter(tmp_path / 'flow.lmdb', {}):
         assert precompute('--input', clips) == 1
-        assert 'flow.lmdb.part is being written by another run' in capfd.readouterr().err
+        assert f'another run is writing {tmp_path / "flow.lmdb.part"}' in capfd.readouterr().err
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())  # there was nothing to keep
 

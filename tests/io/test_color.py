@@ -213,7 +213,7 @@ def test_wrong_number_of_channels(source, target, channels):
     np.full((20, 20, 3), (230, 180, 150), np.uint8),  # a pale blue sky
 ])
 def test_rgb_is_told_from_yuv(rgb):
-    with pytest.raises(ValueError, match='does not look like YUV: 100% of its pixels are colours that no RGB image'):
+    with pytest.raises(ValueError, match='does not look like YUV: 100% of its pixels are colours outside RGB'):
         check_yuv([rgb])
     check_yuv([convert_frame(rgb, 'rgb', 'yuv')])
 

@@ -327,7 +327,7 @@ def test_unfinished_lmdb(lmdb_path):
     with pytest.raises(FrameReadError, match='line 8 of meta_info.txt'):
         open_reader(lmdb_path)
     lmdb_path.rename(lmdb_path.with_suffix('.lmdb.part'))
-    with pytest.raises(FrameReadError, match='writing did not finish'):
+    with pytest.raises(FrameReadError, match='writing it was interrupted'):
         open_reader(lmdb_path.with_suffix('.lmdb.part'))
 
 
@@ -627,5 +627,5 @@ def test_colours(tmp_path, stored, wanted):
 
 def test_rgb_that_is_said_to_be_yuv(image_root):
     for wanted in ('rgb', 'yuv', 'y'):
-        with pytest.raises(ValueError, match=r'images is said to hold YUV, but does not look like YUV: \d+% of its'):
+        with pytest.raises(ValueError, match=r'images should hold YUV, but does not look like YUV: \d+% of its'):
             open_color_reader(image_root, 'yuv', wanted)

@@ -118,7 +118,7 @@ def test_given_size_goes_before_the_name(tmp_path, log):
     (tmp_path / 'scifi_8x4.yuv').write_bytes(bytes(48))
     assert 'frame_size' not in log.text
     assert open_reader(tmp_path, frame_size=(8, 4)).frame('scifi_8x4', 0).shape == (8, 4, 3)
-    assert (r'scifi_8x4.yuv: the name of the file tells of 8x4 (width x height), but frame_size, which counts, is '
+    assert (r'scifi_8x4.yuv: the file name says 8x4 (width x height), but frame_size, which applies, is '
             '[height, width] = [8, 4]') in log.text
     (tmp_path / 'scifi_8x4.yuv').rename(tmp_path / 'scifi.YUV')
     assert open_reader(tmp_path, frame_size=(2, 16)).frame('scifi', 0).shape == (2, 16, 3)
@@ -159,12 +159,12 @@ def test_yuv_whatever_the_caller_thinks(path):
 
 @pytest.mark.parametrize(('name', 'num_bytes', 'message'), [
     ('walk_48x32', 0, 'walk_48x32.yuv: the file is empty'),
-    ('walk_48x32', 5000, r'5000 bytes are no whole number of frames of 32x48 \(h x w\), .* 2304 each \(2.17 frames\)'),
+    ('walk_48x32', 5000, r'5000 bytes are not a whole number of frames of 32x48 .* 2304 bytes each \(2.17 frames\)'),
     ('walk_48x31', 2232, r'frames of 31x48 \(h x w\) cannot be 4:2:0.*both must be even'),
     ('walk_47x32', 2256, r'frames of 32x47 \(h x w\) cannot be 4:2:0'),
     ('walk_0x32', 2304, r'frames of 32x0 \(h x w\) cannot'),
-    ('walk_fast', 2304, r'walk_fast.yuv: the name of the file does not tell the size .* walk_176x144.yuv or .*frame_'),
-    ('walk_48x32_qcif', 2304, r'tells of two sizes, 48x32 and 176x144 \(width x height\).*frame_size'),
+    ('walk_fast', 2304, r'walk_fast.yuv: the file name does not contain the frame size.* walk_176x144.yuv or .*frame_'),
+    ('walk_48x32_qcif', 2304, r'contains two sizes, 48x32 and 176x144 \(width x height\).*frame_size'),
 ])
 def test_bad_file(tmp_path, name, num_bytes, message):
     (tmp_path / f'{name}.yuv').write_bytes(bytes(num_bytes))
@@ -203,7 +203,7 @@ def test_unclear_folders(tmp_path, path):
 def test_size_of_what_is_no_raw_video(tmp_path):
     (tmp_path / 'clip').mkdir()
     cv2.imwrite(str(tmp_path / 'clip' / '0.png'), np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(FrameReadError, match='frame_size is for .yuv files, and there are none here'):
+    with pytest.raises(FrameReadError, match='frame_size is for .yuv files, but there are none'):
         open_reader(tmp_path, frame_size=(4, 4))
 
 
@@ -257,7 +257,7 @@ def test_sizes_of_lr_and_gt(tmp_path):
     item = STVSRTestDataset({**OPTIONS, 'dataroot_gt': gt, 'dataroot_lq': lq, 'frame_size': [HEIGHT, WIDTH]})[0]
     assert item['gt'].shape == (7, 1, HEIGHT, WIDTH) and item['lq'].shape == (7, 1, 8, 12)
     lq = lq.rename(lq.with_stem('walk'))
-    with pytest.raises(FrameReadError, match='lq/walk.yuv: the name of the file does not tell'):
+    with pytest.raises(FrameReadError, match='lq/walk.yuv: the file name does not contain'):
         STVSRTestDataset({**OPTIONS, 'dataroot_gt': gt, 'dataroot_lq': lq, 'frame_size': [HEIGHT, WIDTH]})
     item = STVSRTestDataset({**OPTIONS, 'dataroot_lq': lq, 'frame_size': [8, 12]})[0]
     assert item['lq'].shape == (7, 1, 8, 12)

@@ -430,7 +430,7 @@ def test_the_option_file_has_the_ratio_of_the_slide():
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    ('pixel_opt:activity={mod: activity}', r'train\.pixel_opt: activity has no option mod; its options are mode, window, theta'),
+    ('pixel_opt:activity={mod: activity}', r'train\.pixel_opt: activity has no option mod; its options are mode'),
     ('pixel_opt:activity:window=4', r'train\.pixel_opt: window must be an odd number .* but is 4'),
     ('feature_opt:weights_from=edges', r"train\.feature_opt\.weights_from .*'edges'"),
     ('feature_opt:sha256=abc', r"train\.feature_opt: sha256 must be the first 8 to 64 hex digits, .* but is 'abc'"),

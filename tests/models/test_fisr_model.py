@@ -342,7 +342,7 @@ def test_rgb_taken_for_yuv_is_refused(tmp_path):
             cv2.imwrite(str(tmp_path / clip / f'{i}.png'), photo[:200, i:i + 300, ::-1])
     opt = {'name': 'c', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 2, 'dataroot_gt': str(tmp_path),
            'color': 'yuv'}
-    with pytest.raises(ValueError, match=r'stored_color: .* said to hold YUV, but does not look like YUV: \d+% of its'):
+    with pytest.raises(ValueError, match=r'stored_color: .* should hold YUV, but does not look like YUV: \d+% of its'):
         build_dataset({**opt, 'stored_color': 'yuv'})
     for path in tmp_path.rglob('*.png'):
         cv2.imwrite(str(path), convert_frame(cv2.imread(str(path)), 'rgb', 'yuv'))
@@ -355,7 +355,7 @@ def test_grey_taken_for_yuv_is_refused(tmp_path):
         cv2.imwrite(str(tmp_path / 'clip' / f'{i}.png'), np.random.default_rng(i).integers(90, 160, (64, 64), np.uint8))
     opt = {'name': 'c', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 2, 'dataroot_gt': str(tmp_path),
            'color': 'yuv', 'stored_color': 'yuv'}
-    with pytest.raises(ValueError, match=r'stored_color: .* said to hold YUV, but is grey, its three channels'):
+    with pytest.raises(ValueError, match=r'stored_color: .* should hold YUV, but is grey: its three channels'):
         build_dataset(opt)
     grey = build_dataset({**opt, 'stored_color': 'rgb'})[0]['gt']
     assert (grey[:, 1:] * 255 == 128).all()  # no colour

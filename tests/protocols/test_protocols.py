@@ -301,11 +301,11 @@ def spoil(folder, what: str) -> None:
 
 @pytest.mark.parametrize('what, message', [
     ('missing', r"vid4: clip 'second' lacks 1 of the 5 frames that are scored: '\w+'"),
-    ('unknown', r"vid4: frame 'other' of clip 'second' is none of the true frames, which are called .*<name>_<suffix>"),
+    ('unknown', r"vid4: frame 'other' of clip 'second' matches no GT frame; expected the names .*<name>_<suffix>"),
     ('double', r"vid4: clip 'second' has two frames for '\w+': '\w+_(Another|Other)' and '\w+_(Another|Other)'"),
     ('deep', r'\w+_Other.png: the image has 16 bits a channel \(uint16\), expected 8; convert it'),
-    ('smaller', r'the frames of clip .second. are 92x112 \(h x w\), those of the truth 96x112'),
-    ('no clip', r"vid4: there is no clip 'second', but 'first'"),
+    ('smaller', r'the frames of clip .second. are 92x112 \(h x w\), but GT frames are 96x112'),
+    ('no clip', r"vid4: no clip 'second'; its clips are 'first'"),
     ('no data set', r'vid4 does not exist; expected the saved frames of the data set vid4 there'),
 ])
 def test_saved_frames_that_do_not_fit(data, saved, what, message, capsys):

@@ -229,7 +229,7 @@ def test_a_result_of_twice_the_rate_beside_its_input(tmp_path, rate, num_results
         ('out against gt', 'all', num_results), ('out against gt', 'given', 4),
         ('out against gt', 'between', num_results - 4)]
     assert 'in is 32x24, and is shown 2 times as large.' in found.notes
-    assert 'There are no scores of in, as scores need frames of one size.' in found.notes
+    assert 'There are no scores of in: scores need frames of the same size.' in found.notes
 
 
 def test_a_ground_truth_of_twice_the_rate(tmp_path):
@@ -258,7 +258,7 @@ def test_a_video_that_ends_early_is_told(tmp_path):
     for videos in (long, short), (short, long):
         result = write_comparison(*videos, tmp_path / 'page.html')
         assert result.num_frames == 3
-        assert '3.mkv ends before the others do; what they have beyond that is left out.' in result.notes
+        assert '3.mkv ends before the others; their later frames are left out.' in result.notes
 
 
 def few_images(root: Path) -> Path:
@@ -271,12 +271,12 @@ def one_frame_dropped(root: Path) -> Path:
 
 @pytest.mark.parametrize('make, message', [
     (lambda root: write_clip(root / 'other.mkv', noise(6), 30),
-     r'does not match .* at 0\.0\d+ s; expected frames at the same times, or always the same whole number'),
+     r'does not match .* at 0\.0\d+ s; expected frames at the same times, or a constant whole number'),
     (lambda root: write_clip(root / 'other.mkv', noise(6), Fraction(75, 2)), r'other.mkv.*37\.5 frames a second'),
     (one_frame_dropped, r'other.mkv: .*does not match .* at 0\.160 s'),
-    (few_images, r'other: the folder has 4 frames and .*first has 6; expected as many'),
+    (few_images, r'other: the folder has 4 frames and .*first has 6; expected the same'),
     (lambda root: write_clip(root / 'other.mkv', noise(6, size=(24, 48)), 25),
-     r'other.mkv: frames are 48x24, those of .*first.mkv are 64x48; expected one size'),
+     r'other.mkv: frames are 48x24, those of .*first.mkv are 64x48; expected the same size'),
     (lambda root: root / 'missing.mp4', r'missing.mp4: no such file'),
 ])
 def test_videos_that_do_not_match_are_refused(tmp_path, make, message):

@@ -108,7 +108,7 @@ def test_work_goes_on(film, tmp_path, make, fails_at, monkeypatch):
 
     monkeypatch.setattr(net, method, interrupted)
     with pytest.raises(KeyboardInterrupt, match=r'frames up to 0:00:\d\d\.\d{3} are kept in .*until_now\.mkv'
-                       if fails_at else 'not one frame was written'):
+                       if fails_at else 'no frame was written'):
         restore(film, output, net, encoding=LOSSLESS, segment_length=8)
     assert not output.exists()
     kept = tmp_path / 'out.mkv.parts' / 'until_now.mkv'
@@ -144,7 +144,7 @@ def test_two_runs_at_once(film, tmp_path):
 
     def begin_again(progress: Progress) -> None:
         if progress.frames in (20, 40):
-            with pytest.raises(VideoError, match=r'out\.mkv\.parts: another process is at this work'):
+            with pytest.raises(VideoError, match=r'out\.mkv\.parts: another process is working in this folder'):
                 restore(film, tmp_path / 'out.mkv', Pair(), encoding=LOSSLESS, resume=progress.frames == 40)
             refused.append(progress.frames)
 
@@ -230,7 +230,7 @@ def test_an_interrupt_of_several_processes(film, tmp_path):
 
 
 @pytest.mark.parametrize('build, message', [
-    (partial(Dying, 7), r'a process that restored frames ended, exit code 7; frames up to .* are kept in'),
+    (partial(Dying, 7), r'a process that restores frames ended with exit code 7; frames up to .* are kept in'),
     (Dying, 'RuntimeError: no more'),
 ])
 def test_a_process_that_fails(film, tmp_path, build, message):
@@ -254,7 +254,7 @@ def test_a_damaged_source_in_several_processes(film, tmp_path):
 
 
 def test_a_recurrent_network_is_not_shared(film, tmp_path):
-    with pytest.raises(ValueError, match='HOFFR goes from frame to frame, which several devices cannot share'):
+    with pytest.raises(ValueError, match='HOFFR is recurrent, so several devices cannot share its work'):
         restore(film, tmp_path / 'out.mkv', tiny_hoffr(), builders=[tiny_hoffr, tiny_hoffr])
 
 
@@ -262,13 +262,13 @@ def test_parts_of_other_work_are_not_gone_on_with(film, tmp_path):
     output = tmp_path / 'out.mkv'
     with pytest.raises(KeyboardInterrupt):
         restore(film, output, Pair(fails_at=20), encoding=LOSSLESS, segment_length=8)
-    with pytest.raises(VideoError, match=r'out\.mkv\.parts: holds the parts of work that was interrupted; go on'):
+    with pytest.raises(VideoError, match=r'out\.mkv\.parts: holds interrupted work; continue'):
         restore(film, output, Pair(), encoding=LOSSLESS, segment_length=8)
-    with pytest.raises(VideoError, match=r'holds the parts of other work: options, encoding differ; go on as it was'):
+    with pytest.raises(VideoError, match=r'holds work with other settings: options, encoding differ; resume'):
         restore(film, output, Pair(), options=RestoreOptions(tile=32), segment_length=8, resume=True)
     with open_source(film) as source:
         source.reading = 'deinterlaced'
-        with pytest.raises(VideoError, match='holds the parts of other work: source differ'):
+        with pytest.raises(VideoError, match='holds work with other settings: source differ'):
             Job(source, output, Pair(), model='net', encoding=LOSSLESS, segment_length=8).run(resume=True)
     state = tmp_path / 'out.mkv.parts' / 'state.json'
     state.write_text(state.read_text()[:50])
@@ -285,7 +285,7 @@ def test_work_keeps_its_precision(film, tmp_path, monkeypatch, begun):
     with pytest.raises(KeyboardInterrupt):
         restore(film, output, Pair(fails_at=20), options=auto, encoding=LOSSLESS, segment_length=8)
     monkeypatch.setattr(job, 'fastest_precision', lambda net, devices: {'fp32': 'bf16', 'bf16': 'fp32'}[begun])
-    with pytest.raises(VideoError, match='holds the parts of other work: options differ'):
+    with pytest.raises(VideoError, match='holds work with other settings: options differ'):
         restore(film, output, Pair(), options=RestoreOptions(precision='fp16'), encoding=LOSSLESS, segment_length=8,
                 resume=True)
     seen = []

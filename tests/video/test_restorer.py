@@ -229,8 +229,8 @@ def test_restore_by_name():
     ([np.zeros((4, 6, 3))], r'frame 0 is float64 \(4, 6, 3\)'),
     ([torch.zeros(4, 6, 3)], r'frame 0 is torch.float32 \(4, 6, 3\)'),
     (['a.png'], 'frame 0 is str'),
-    ([torch.full((3, 4, 6), 200.)], 'tensors are of levels 0-1, but frame 0 has some of 200'),
-    ([np.zeros((4, 6, 3), np.uint8), np.zeros((4, 8, 3), np.uint8)], r'frame 1 is uint8 \(4, 8, 3\), the first'),
+    ([torch.full((3, 4, 6), 200.)], 'tensors must have values of 0-1, but frame 0 has a maximum of 200'),
+    ([np.zeros((4, 6, 3), np.uint8), np.zeros((4, 8, 3), np.uint8)], r'frame 1 is uint8 \(4, 8, 3\) and the first'),
 ])
 def test_frames_that_are_refused(frames, message):
     with pytest.raises(ValueError, match=message):
