@@ -107,14 +107,14 @@ class FISRMatDataset(Dataset):
         self._where = f'data set {self.settings.name!r} (datasets.{key})'
         self._check_paths()
 
-        self._lq = _SampleFile(self._path('dataroot_lq'), partial(_open_mat, name='LR_data'))
-        self._gt = _SampleFile(self._path('dataroot_gt'), partial(_open_mat, name='HR_data'))
+        self._lq_file = _SampleFile(self._path('dataroot_lq'), partial(_open_mat, name='LR_data'))
+        self._gt_file = _SampleFile(self._path('dataroot_gt'), partial(_open_mat, name='HR_data'))
         num_samples, _, _, w, h = self._check_frames()
         # Numbers of the samples in the files
         self._samples = range(num_samples)[slice(*self.settings.samples)]
         if not self._samples:
             raise ValueError(f'{self._where}: samples {self.settings.samples} select none of the {num_samples} samples '
-                             f'of {self._lq.path}')
+                             f'of {self._lq_file.path}')
         self._flows = self._open_pairs('dataroot_flow', read_flow_archive, (num_samples, h, w, 2))
         self._warped = self._open_pairs('dataroot_warp', read_warp_archive, (num_samples, h, w, 3))
         self._estimator = self._build_estimator()
@@ -145,9 +145,9 @@ class FISRMatDataset(Dataset):
             FrameReadError: the sample cannot be read, or has invalid values.
         """
         number = self._samples[index]
-        lq = self._read_frames(self._lq, number)
+        lq = self._read_frames(self._lq_file, number)
         sample: dict[str, Tensor | str | int] = {
-            'lq': _to_tensor(lq), 'gt': _to_tensor(self._read_frames(self._gt, number)), 'gt_start': 1,
+            'lq': _to_tensor(lq), 'gt': _to_tensor(self._read_frames(self._gt_file, number)), 'gt_start': 1,
             'key': f'sample/{number:08d}'}
         for stride, file in self._flows.items():
             flows = file.read(number)
@@ -173,15 +173,15 @@ class FISRMatDataset(Dataset):
 
     def _check_frames(self) -> tuple[int, ...]:
         """Check that LR and GT frames match, and return the shape of the LR frames, (N, 5, 3, w, h)."""
-        for file, num_frames in ((self._lq, NUM_LQ), (self._gt, NUM_GT)):
+        for file, num_frames in ((self._lq_file, NUM_LQ), (self._gt_file, NUM_GT)):
             if file.shape[1:3] != (num_frames, 3):
                 raise ValueError(f'{self._where}: {file.path} holds an array of {_in_matlab(file.shape)} in MATLAB, '
                                  f'expected (height, width, 3, {num_frames}, samples)')
-        lq, gt = self._lq.shape, self._gt.shape
+        lq, gt = self._lq_file.shape, self._gt_file.shape
         if (lq[0], SCALE * lq[3], SCALE * lq[4]) != (gt[0], gt[3], gt[4]):
-            raise ValueError(f'{self._where}: {lq[0]} samples of {lq[4]}x{lq[3]} (h x w) in {self._lq.path} and '
-                             f'{gt[0]} of {gt[4]}x{gt[3]} in {self._gt.path}, expected the same number, {SCALE} times '
-                             'as large')
+            raise ValueError(f'{self._where}: {lq[0]} samples of {lq[4]}x{lq[3]} (h x w) in {self._lq_file.path} and '
+                             f'{gt[0]} of {gt[4]}x{gt[3]} in {self._gt_file.path}, expected the same number, {SCALE} '
+                             'times as large')
         return lq
 
     def _open_pairs(self, option: str, opener: Callable[[Path], Any], shape: Sequence[int]) -> dict[int, '_SampleFile']:
@@ -195,7 +195,7 @@ class FISRMatDataset(Dataset):
                 expected = (shape[0], len(flow_pairs(NUM_LQ, stride)), *shape[1:])
                 if file.shape != expected:
                     raise ValueError(f'{self._where}: {name} {file.path} has the shape {file.shape}, expected '
-                                     f'{expected} to match the LR frames in {self._lq.path}')
+                                     f'{expected} to match the LR frames in {self._lq_file.path}')
         return files
 
     def _build_estimator(self) -> LQFlow | None:
@@ -210,7 +210,7 @@ class FISRMatDataset(Dataset):
     def _check_color(self) -> None:
         """Check that frames are YUV. Several samples are checked together, as a single one may be grey."""
         numbers = self._samples[::-(-len(self._samples) // _NUM_CHECKED)]
-        for file in (self._lq, self._gt):
+        for file in (self._lq_file, self._gt_file):
             frames = np.concatenate([self._read_frames(file, number)[:1] for number in numbers])
             if frames.max() <= 1:
                 raise ValueError(f'{self._where}: values of {file.path} are at most {frames.max():g}, expected YUV of '

@@ -12,8 +12,8 @@ from ..io.color import convert_frame
 from ..io.derived_frames import CachedReader
 from ..io.frames import FrameReader
 from ..io.photographs import PhotoReader
-from .boxes import Box
 from .clip_options import StillsOptions
+from .crops import Crop
 from .degradations import Degradation, bicubic, build_degradation
 from .lq_frames import GroundTruth, MotionBlurred, Window, degraded
 from .samples import TrainSamples, check_cache, seed_worker
@@ -77,8 +77,9 @@ class STVSRStillsDataset(TrainSamples):
 
         self.degradation = build_degradation(self.settings.degradation, self.scale)
         blur = self.settings.motion_blur
-        self._lq = degraded(MotionBlurred(blur, self.settings.blur_margin) if blur else GroundTruth(), self.degradation)
-        self._lq_sharp = degraded(GroundTruth(), bicubic(self.scale)) if self.settings.lq_sharp else None
+        sharp_or_blurred = MotionBlurred(blur, self.settings.blur_margin) if blur else GroundTruth()
+        self._lq_crops = degraded(sharp_or_blurred, self.degradation)
+        self._lq_sharp_crops = degraded(GroundTruth(), bicubic(self.scale)) if self.settings.lq_sharp else None
         self._margin = self._find_margin()
         self._size = self.gt_size + 2 * self._margin * self.scale  # of the rendered frames
 
@@ -104,14 +105,14 @@ class STVSRStillsDataset(TrainSamples):
                      for before, between, after in zip(indices[::2], indices[1::2], indices[2::2], strict=False)
                      for neighbour in (before, after)]
         return self._make_sample(
-            Window(name, frames, random.uniform), indices, self._box(), (self._size // self.scale,) * 2, flows=flows,
+            Window(name, frames, random.uniform), indices, self._crop(), (self._size // self.scale,) * 2, flows=flows,
             key=name)
 
     def cache_bytes(self) -> float:
         """Return the bytes of the decoded photographs."""
         return sum(3 * math.prod(self.photos.frame_size(name)) for name in self.photos.clips)
 
-    def _box(self) -> Box:
+    def _crop(self) -> Crop:
         """Return the crop, in LR pixels of the rendered frames."""
         first, last = self._margin, self._margin + self.gt_size // self.scale
         return first, first, last, last

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from ..config.block import Block, Count, refuse, shown
 from ..io.codecs import CodecName, Preset, check_codecs, compress
 from ..utils.threads import limit_opencv_in_workers
-from .boxes import Box, widen
+from .crops import Crop, add_margin
 
 _METHODS = {'area': cv2.INTER_AREA, 'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC}
 _MACROBLOCK = 16  # pixels: codecs divide frames into blocks of this size, starting at the top left corner
@@ -121,7 +121,7 @@ class VideoDegradation:
     rate.
 
     Codecs predict across the whole frame, so that a crop cannot equal that of the whole frame. Crops are degraded with
-    a margin, see `outer`.
+    a margin, see `padded`.
 
     Attributes:
         scale: s.
@@ -142,17 +142,17 @@ class VideoDegradation:
         if wanted := [name for name in self.codec.names if name != 'none']:
             check_codecs(wanted)
 
-    def outer(self, box: Box, size: tuple[int, int]) -> Box:
+    def padded(self, crop: Crop, size: tuple[int, int]) -> Crop:
         """Return the area to degrade for a crop: wider by `margin` within the frame, and starting at a macroblock
         border.
 
         The blocks of the codec are then aligned as in the whole frame.
 
         Args:
-            box: the crop, LR pixels.
+            crop: in LR pixels.
             size: height and width of LR frames.
         """
-        top, left, bottom, right = widen(box, self.margin, size)
+        top, left, bottom, right = add_margin(crop, self.margin, size)
         return top - top % _MACROBLOCK, left - left % _MACROBLOCK, bottom, right
 
     def draw(self, rng: np.random.Generator) -> Settings:

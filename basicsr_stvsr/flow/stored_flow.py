@@ -112,7 +112,7 @@ def _check_middlebury(path: Path) -> None:
     with open(path, 'rb') as file:
         header = file.read(_HEADER_BYTES)
     if header[:4] != MAGIC:
-        raise ValueError(f"this is not a .flo file of Middlebury's format: {describe_magic(header)}")
+        raise ValueError(describe_magic(header))
     width, height = np.frombuffer(header[4:].ljust(8, b'\0'), '<i4').tolist()
     expected, actual = _HEADER_BYTES + 8 * width * height, path.stat().st_size
     if len(header) < _HEADER_BYTES or min(width, height) < 1 or actual != expected:

@@ -319,7 +319,7 @@ class ClipModel(SRModel):
             return
         for index, clip in enumerate(dataset.clips):
             given = dataset.num_input_frames(index)
-            if spec.temporal_scale == 2 and dataset.temporal_scale == 1 and dataset.gt is not None:
+            if spec.temporal_scale == 2 and dataset.temporal_scale == 1 and dataset.gt_reader is not None:
                 given = (given + 1) // 2  # see `given_frames`
             if given < spec.num_frames:
                 raise ValueError(f'datasets.{dataset.opt["key"]}: clip {clip!r} has {given} LR frames, but '

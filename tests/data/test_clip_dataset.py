@@ -110,8 +110,8 @@ def test_equals_basicsr_on_the_same_lmdb(vimeo, train_opt):
     flags = {'gt_size': SIZE, 'num_frame': 7, 'random_reverse': False, 'use_hflip': False, 'use_rot': False}
     ours = STVSRClipDataset({**train_opt, **flags, 'temporal_scale': 1, 'meta_info_file': vimeo / 'meta_info.txt'})
     items = [ours[i] for i in range(3)]
-    ours.gt.close()  # LMDB opens a path only once in a process
-    ours.lq.close()
+    ours.gt_reader.close()  # LMDB opens a path only once in a process
+    ours.lq_reader.close()
     stock = Vimeo90KRecurrentDataset({
         **train_opt, **flags, 'flip_sequence': False, 'meta_info_file': vimeo / 'meta_info.txt',
         'io_backend': {'type': 'lmdb'}

@@ -275,7 +275,7 @@ def test_a_window_played_backwards_is_encoded_forwards(clips):
     frames = dict(enumerate(clip(5, 96, 128)))
     source = VideoDegraded(GroundTruth(), degradation(ALL_CODECS))
     forward, backward = (
-        source.crop(Window('a', frames, random.Random(3).uniform), numbers, (0, 0, 24, 32))
+        source.read(Window('a', frames, random.Random(3).uniform), numbers, (0, 0, 24, 32))
         for numbers in (range(0, 5, 2), range(4, -1, -2)))
     np.testing.assert_array_equal(forward, backward[::-1])
 
@@ -283,10 +283,11 @@ def test_a_window_played_backwards_is_encoded_forwards(clips):
 def test_crops_without_codec_and_noise_are_those_of_the_whole_frame():
     frames = dict(enumerate(clip(3, 256, 320)))
     source = VideoDegraded(GroundTruth(), degradation({'blur': {'sigma': 2.5}}, QUIET, RAW))
-    whole, crop = (source.crop(Window('a', frames, random.Random(1).uniform), range(3), box)
-                   for box in ((0, 0, 64, 80), (21, 33, 45, 57)))
+    whole, cropped = (source.read(Window('a', frames, random.Random(1).uniform), range(3), crop)
+                      for crop in ((0, 0, 64, 80), (21, 33, 45, 57)))
     # Filters of OpenCV add in another order where the frame has another size
-    assert max(np.abs(one.astype(int) - all_[21:45, 33:57]).max() for one, all_ in zip(crop, whole, strict=True)) <= 1
+    assert max(np.abs(one.astype(int) - all_[21:45, 33:57]).max()
+               for one, all_ in zip(cropped, whole, strict=True)) <= 1
 
 
 @pytest.mark.parametrize('name', ['mpeg4', 'mpeg2'])
@@ -294,12 +295,12 @@ def test_blocks_of_a_crop_are_those_of_the_whole_frame(name):
     """A keyframe of fixed quantiser comes out alike, block for block; frames that are predicted do not quite."""
     frames = dict(enumerate(clip(3, 256, 320)))
     degrade = degradation(SHARP, QUIET, AREA, {'codec': {'names': [name], f'{name}_qscale': 10}})
-    assert degrade.outer((21, 40, 45, 64), (64, 80)) == (0, 16, 61, 80)
+    assert degrade.padded((21, 40, 45, 64), (64, 80)) == (0, 16, 61, 80)
     source = VideoDegraded(GroundTruth(), degrade)
-    whole, crop = (source.crop(Window('a', frames, random.Random(1).uniform), range(3), box)
-                   for box in ((0, 0, 64, 80), (21, 40, 45, 64)))
-    np.testing.assert_array_equal(crop[0], whole[0][21:45, 40:64])
-    assert psnr(crop, [frame[21:45, 40:64] for frame in whole]) > 35
+    whole, cropped = (source.read(Window('a', frames, random.Random(1).uniform), range(3), crop)
+                      for crop in ((0, 0, 64, 80), (21, 40, 45, 64)))
+    np.testing.assert_array_equal(cropped[0], whole[0][21:45, 40:64])
+    assert psnr(cropped, [frame[21:45, 40:64] for frame in whole]) > 35
 
 
 @pytest.mark.parametrize('changes', [

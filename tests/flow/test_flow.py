@@ -358,7 +358,7 @@ PIEH = b'PIEH' + np.array([3, 2], '<i4').tobytes() + FLOW.tobytes()  # a good fi
 
 @pytest.mark.parametrize(('suffix', 'content', 'message'), [
     ('.txt', b'', r"no flow from frame 'a' to 'b' of clip 'clip': neither .*clip/a_to_b.flo nor .*clip/a_to_b.npy"),
-    ('.flo', b'HEIP' + PIEH[4:], r"a_to_b.flo cannot be read .* begins with b'HEIP' \(the number .*\), not with b'PIEH'"
+    ('.flo', b'HEIP' + PIEH[4:], r"a_to_b.flo cannot be read .* begins with b'HEIP' \(the number .*\), expected b'PIEH'"
      r' \(the number 202021.25\)'),
     ('.flo', PIEH[:-1], r'has 59 bytes instead of 60, by the size in its header, 3x2 \(w x h\); it is truncated'),
     ('.flo', PIEH + b'\0', 'has 61 bytes instead of 60'),
@@ -830,7 +830,7 @@ def damage(path: Path, kind: str) -> None:
     ('value', "flow from frame 'im1' to 'im2' of clip 'clip' is damaged: 8 bytes are not a .npy file"),
     ('truncated', 'data.mdb is truncated, it has 8192 of'),
     ('missing', 'data.mdb holds 1 images and meta_info.txt lists 2'),
-    ('meta_info.txt', 'no meta_info.txt'),
+    ('meta_info.txt', 'meta_info.txt is missing'),
     ('flow_settings.json', 'flow_settings.json is missing, so this is not a flow LMDB of .*precompute_flow.py'),
 ])
 def test_damaged_lmdbs(flow_lmdb_path, kind, message):

@@ -314,7 +314,7 @@ def test_truncated_lmdb(lmdb_path, kept):
 @pytest.mark.parametrize('missing', ['data.mdb', 'meta_info.txt'])
 def test_lmdb_without_a_file(lmdb_path, missing):
     (lmdb_path / missing).unlink()
-    with pytest.raises(FrameReadError, match=rf'clips\.lmdb: no {missing}'):
+    with pytest.raises(FrameReadError, match=rf'clips\.lmdb: {missing} is missing'):
         open_reader(lmdb_path)
 
 

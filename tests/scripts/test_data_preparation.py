@@ -473,7 +473,7 @@ ERRORS = {  # arguments -> exit code, what stderr says
     '--dataset folder --input {root} --output {out} --workers 0': (2, 'whole number >= 1'),
     '--dataset kinetics --input {root} --output {out}': (2, "invalid choice: 'kinetics'"),
     '--output {out}': (2, '--dataset and --input are needed'),
-    '--output {out} --verify-only': (1, r'x\.lmdb: no data\.mdb'),
+    '--output {out} --verify-only': (1, r'x\.lmdb: data\.mdb is missing'),
 }
 
 
