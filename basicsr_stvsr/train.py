@@ -186,7 +186,7 @@ class Training:
         except NonFiniteError:
             self.save()
             raise
-        self.log.step(position.iter, data_time=data_time, iter_time=time.perf_counter() - start)
+        self.log.count_iteration(position.iter, data_time=data_time, iter_time=time.perf_counter() - start)
         if position.iter % self.opt['logger']['print_freq'] == 0:
             self.log.log(position.iter, epoch=epoch, lrs=model.get_current_learning_rate(),
                          values=model.get_current_log())

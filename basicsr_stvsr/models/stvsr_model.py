@@ -190,12 +190,12 @@ class STVSRModel(SavedModel):
         self.prepare_batch(self.parts[0])
 
     def prepare_batch(self, data: Mapping[str, Any]) -> None:
-        """Read the clips of a batch and cut them into the network's windows."""
+        """Read the clips of a batch and split them into the network's windows."""
         spec = spec_of(self.get_bare_model(self.net_g))
         self.lq, self.gt = self.read_clips(data)
         if spec.num_frames:
-            self.lq = self.cut_windows(self.lq, spec.num_frames, 1)
-            self.gt = self.cut_windows(self.gt, spec.length_of_window(spec.num_frames), spec.temporal_scale)
+            self.lq = self.split_windows(self.lq, spec.num_frames, 1)
+            self.gt = self.split_windows(self.gt, spec.length_of_window(spec.num_frames), spec.temporal_scale)
 
     def read_clips(self, data: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Return the network's input frames from `lq`, and the output frames from `gt`.
@@ -236,8 +236,8 @@ class STVSRModel(SavedModel):
         return lq, gt
 
     @staticmethod
-    def cut_windows(clip: Tensor, window: int, step: int) -> Tensor:  # (B, T, ...) -> (B N, window, ...)
-        starts = range(0, clip.shape[1] - window + 1, step)
+    def split_windows(clip: Tensor, window: int, stride: int) -> Tensor:  # (B, T, ...) -> (B N, window, ...)
+        starts = range(0, clip.shape[1] - window + 1, stride)
         return torch.stack([clip[:, start:start + window] for start in starts], dim=1).flatten(0, 1)
 
     def compute_losses(self) -> dict[str, Tensor]:

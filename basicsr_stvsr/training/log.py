@@ -84,7 +84,7 @@ class TrainingLog:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def step(self, iteration: int, *, data_time: float, iter_time: float) -> None:
+    def count_iteration(self, iteration: int, *, data_time: float, iter_time: float) -> None:
         """Count an iteration. Call this for every one; it takes a microsecond.
 
         Args:

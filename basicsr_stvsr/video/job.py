@@ -131,7 +131,7 @@ class Job:
             self._run(self._begin(resume), on_progress)
 
     def _run(self, state: '_State', on_progress: Callable[[Progress], None] | None) -> None:
-        def tell(event: Written | Whole) -> None:
+        def report(event: Written | Whole) -> None:
             if isinstance(event, Whole):
                 self._add(state, event)
             else:
@@ -141,7 +141,7 @@ class Job:
                                          event.time))
 
         try:
-            (self._in_processes if self.builders else self._in_a_row)(state, tell)
+            (self._in_processes if self.builders else self._in_a_row)(state, report)
             self._finish(state)
         except OSError as error:  # includes VideoError
             raise RestoreError(f'{error}; {self._kept(state)}') from error
@@ -153,8 +153,8 @@ class Job:
     @property
     def _total(self) -> int:
         """Return the expected number of output frames; 0: unknown."""
-        given, step = self.source.info.about_frames, spec_of(self.net).temporal_scale
-        return step * given - (step == 2 and not self.options.even) if given else 0
+        given, temporal_scale = self.source.info.about_frames, spec_of(self.net).temporal_scale
+        return temporal_scale * given - (temporal_scale == 2 and not self.options.even) if given else 0
 
     def _begin(self, resume: bool) -> '_State':
         """Return the state to start from: a new one, or that of interrupted work."""
@@ -176,19 +176,19 @@ class Job:
                            if self.segments.file(number).is_file()}
         return state
 
-    def _in_a_row(self, state: '_State', tell: Callable[[Written | Whole], None]) -> None:
+    def _in_a_row(self, state: '_State', report: Callable[[Written | Whole], None]) -> None:
         """Restore missing segments in this process. There may be several gaps if several processes were interrupted."""
         for start, end in list(state.missing()):
             carry = Carry()
             if start.segment and spec_of(self.net).recurrent:
                 carry.state = load_state(self._carry(start.segment), self.net)
-            self.segments.run(self.restorer, start, tell, end, carry)
+            self.segments.run(self.restorer, start, report, end, carry)
 
-    def _in_processes(self, state: '_State', tell: Callable[[Written | Whole], None]) -> None:
+    def _in_processes(self, state: '_State', report: Callable[[Written | Whole], None]) -> None:
         first, _ = next(state.missing())
         starts = (start for start in self.segments.plan(first, self.restorer.context)
                   if start.segment not in state.whole)
-        run_in_processes(self.segments, self.builders, self.options, starts, tell)
+        run_in_processes(self.segments, self.builders, self.options, starts, report)
 
     def _add(self, state: '_State', whole: Whole) -> None:
         """Record that a segment is complete. The files stay consistent even if the process is killed at any moment."""
@@ -226,7 +226,7 @@ class Job:
         while segments in state.under_way:  # some of its frames may be missing in the file
             stored, last = stored_frames(self.segments.file(segments))
             reached, segments = last if stored else reached, segments + (stored > 0)
-            if stored < self.segments.num_frames:
+            if stored < self.segments.output_length:
                 break
         if reached is None:
             return NOTHING_KEPT

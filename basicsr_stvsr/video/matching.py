@@ -61,7 +61,7 @@ class Matcher:
             if not ended:
                 shown[fast] = Shown(clock.number, clock.image, False)
                 yield Row(clock.time, [shown[i] for i in range(len(tracks))])
-                if clock.step():
+                if clock.advance():
                     continue
                 ended = [fast] if any(tracks[i].goes_beyond(clock) for i in followers) else []
             self.notes += [f'{self._labels[i]} ends before the others; their later frames are left out.'
@@ -90,8 +90,8 @@ class _Track:
         """Whether there is a next frame at or before `until`."""
         return self._next is not None and self._next.time - self._start <= until
 
-    def step(self) -> bool:
-        """Advance to the next frame; return False at the end."""
+    def advance(self) -> bool:
+        """Go to the next frame; return False at the end."""
         if self._next is None:
             return False
         time = self._next.time - self._start
@@ -133,7 +133,7 @@ class _Follower:
         self._clock_steps += 1
         num_steps = 0
         while track.has_next(time + TOLERANCE):
-            track.step()
+            track.advance()
             num_steps += 1
         self._steps += num_steps
         is_held = abs(track.time - time) > TOLERANCE

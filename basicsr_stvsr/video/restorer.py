@@ -120,22 +120,22 @@ class Restorer:
         first = next(scenes, None)
         if first is None:
             return
-        image, step = first[0].image, self.spec.temporal_scale
+        image, temporal_scale = first[0].image, self.spec.temporal_scale
         tiles = self.tiles(*size_of(image))
         passing: dict[int, _Passing] = {}  # data of frames in flight, needed when they come out
         last: tuple[int, Image] | None = None
         given = self.give(chain([first], scenes), passing)
         for number, output in restore_stream(tiles, given, complete=True, carry=carry, clamp=False):
             restored = like(image, self.to_rgb(output[0], self.chroma(passing, number)))
-            if last and number == last[0] + 2 and step == 2 and number > step * skip:  # a cut
+            if last and number == last[0] + 2 and temporal_scale == 2 and number > temporal_scale * skip:  # a cut
                 repeated = last[1] if self.options.at_cut == 'previous' else restored
-                yield TimedFrame(repeated, time_of(passing, number - 1, step))
-            if number >= step * skip:
-                yield TimedFrame(restored, time_of(passing, number, step))
+                yield TimedFrame(repeated, time_of(passing, number - 1, temporal_scale))
+            if number >= temporal_scale * skip:
+                yield TimedFrame(restored, time_of(passing, number, temporal_scale))
             last = number, restored
-            for place in [place for place in passing if place < number // step - 1]:
+            for place in [place for place in passing if place < number // temporal_scale - 1]:
                 del passing[place]
-        if last and step == 2 and self.options.even and last[0] >= step * skip:
+        if last and temporal_scale == 2 and self.options.even and last[0] >= temporal_scale * skip:
             place = last[0] // 2
             time = passing[place].time
             duration = time - passing[place - 1].time if place else last_duration
@@ -198,9 +198,9 @@ class _Passing(NamedTuple):
     chroma: Tensor | None  # (2, h, w), for luma-only networks
 
 
-def time_of(passing: Mapping[int, _Passing], number: int, step: int) -> Fraction:
+def time_of(passing: Mapping[int, _Passing], number: int, temporal_scale: int) -> Fraction:
     """Return the time of an output frame: that of the input frame, or halfway between two."""
-    place, is_between = divmod(number, step)
+    place, is_between = divmod(number, temporal_scale)
     return (passing[place].time + passing[place + 1].time) / 2 if is_between else passing[place].time
 
 
