@@ -13,7 +13,7 @@ from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 
-from ..io.color import NUM_CHANNELS, Color, convert_frame
+from ..io.clip_color import NUM_CHANNELS, Color, convert_frame
 from ..io.derived_frames import CachedReader, ReducedReader, area_mean
 from ..io.frames import FrameReader
 from .boxes import Box, cut

@@ -8,7 +8,7 @@ import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 
-from ..io.color import convert_frame
+from ..io.clip_color import convert_frame
 from ..io.derived_frames import CachedReader
 from ..io.frames import FrameReader
 from ..io.photographs import PhotoReader

@@ -36,7 +36,7 @@ from ..inference.precision import PRECISIONS
 from ..inference.scene_cuts import find_cuts
 from ..inference.tiles import Tiles, Tiling
 from ..inference.windows import frames_of_clip, restore_frames, restore_windows
-from ..io.color import Color, convert_clip, to_image
+from ..io.clip_color import Color, convert_clip, to_image
 from ..io.saved_frames import SavedFrames
 from ..utils.atomic_files import replace_file
 from ..utils.distributed import gather

@@ -15,7 +15,7 @@ from basicsr.utils.matlab_functions import imresize
 
 from basicsr_stvsr.data import samples as samples_module
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
-from basicsr_stvsr.io.color import convert_clip
+from basicsr_stvsr.io.clip_color import convert_clip
 from basicsr_stvsr.io.frames import FrameReadError
 
 SCALE, SIZE, NUM_FRAME = 4, 64, 7

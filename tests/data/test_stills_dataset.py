@@ -10,7 +10,7 @@ from basicsr_stvsr.data.degradations import bicubic
 from basicsr_stvsr.data.sampling import seeded
 from basicsr_stvsr.data.stills_dataset import STVSRStillsDataset
 from basicsr_stvsr.data.synthetic import CameraPath, Cutout, cut_sheet, draw, flow_of_scene
-from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.clip_color import convert_frame
 from basicsr_stvsr.io.frames import FrameReadError
 
 SCALE, SIZE = 4, 48

@@ -24,7 +24,7 @@ from basicsr_stvsr.data.sampling import seeded
 from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference.tiles import pad_to_multiple
 from basicsr_stvsr.inference.windows import restore_clip
-from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.clip_color import convert_frame
 from basicsr_stvsr.io.lmdb_files import clip_frames, write_lmdb
 from basicsr_stvsr.io.opening import open_reader
 
