@@ -45,7 +45,7 @@ def test_train(trained):
 def test_auto_resume_goes_on_without_a_gpu(trained, clips, tmp_path):
     shutil.copytree(trained[0] / 'experiment', tmp_path / 'experiment')
     opt = train_opt(clips, experiments_root=str(tmp_path / 'experiment'))
-    opt['manual_seed'] = 1  # a network of its own, were the saved one not loaded
+    opt['manual_seed'] = 1  # a different network, unless the saved one is loaded
     opt['train']['total_iter'] = NUM_ITER + 2
     opt['logger']['save_checkpoint_freq'] = 1
     del opt['datasets']['val'], opt['datasets']['val_2']

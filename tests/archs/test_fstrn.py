@@ -359,7 +359,7 @@ def test_the_test_file_is_taken(tmp_path):
 
 
 def test_volumes_of_the_training(tmp_path):
-    """QCIF has two places for a crop; the planes tell where one was cut, and when."""
+    """QCIF has two places for a crop; the planes show the place and the time of a crop."""
     rows, columns = np.mgrid[:144, :176]
     with open(tmp_path / 'toy_qcif.yuv', 'wb') as file:
         for number in range(27):
@@ -429,7 +429,7 @@ def test_every_training_file_builds_and_takes_a_step(path: Path, tmp_path, clips
 # ---------------------------------------------------------------- docs/fstrn.md
 
 def test_the_example_of_the_docs(tmp_path, monkeypatch):
-    """A network whose last layer is zero enlarges frames by interpolation, in colours, and makes all of them."""
+    """With a last layer of zeros, the network interpolates all frames, in colour."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'frames').mkdir()
     rng = np.random.default_rng(0)

@@ -116,7 +116,7 @@ def test_what_is_there_is_not_replaced(video, tmp_path, tiny, capsys):
 
 @pytest.mark.parametrize('num_processes', [1, 2])
 def test_many_videos(video, tmp_path, tiny, capsys, num_processes):
-    """Finished ones are passed over, one that fails is told, and the others are restored; each by one process alone."""
+    """Skip finished videos, report one that fails, and restore the others; one process works on each."""
     films = [tmp_path / 'films' / f'{name}.mp4' for name in 'abcdef']
     films[0].parent.mkdir()
     for path in films:
@@ -417,7 +417,7 @@ def test_an_interrupt_and_resume(long_video, monkeypatch, capsys, number):
 
 
 def test_who_reads_progress_may_leave(long_video, monkeypatch, capsys):
-    """Such as `| head`: what is kept is told none the less."""
+    """Such as `| head`: the final message names the kept frames anyway."""
     command, output = long_video
 
     def broken(bar, state, **fields):

@@ -170,16 +170,16 @@ def test_check_tells_what_a_training_takes_and_writes_nothing(train_here, clips,
     opt['train']['total_iter'] = 10_000
     opt['logger']['use_tb_logger'] = True
     train_here(opt, '--check')
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     num_parameters = sum(p.numel() for p in MBNet(**{k: v for k, v in TINY_NET.items() if k != 'type'}).parameters())
-    assert f'network     MBNet, {num_parameters:,} parameters\n' in told
-    assert 'lq (2, 2, 3, 12, 12), gt (2, 3, 3, 48, 48), on each of 1 processes' in told
-    assert re.search(r'^first step  l_sr 0\.\d+, l_flow_lr .*, l_flow_hr .*, grad_norm ', told, re.M)
-    seconds = float(re.search(r'^time +([\d.]+) s per iteration', told, re.M)[1])
-    duration = re.search(r'^duration +(\d+):(\d+):(\d+) for 10,000 iterations', told, re.M)
+    assert f'network     MBNet, {num_parameters:,} parameters\n' in printed
+    assert 'lq (2, 2, 3, 12, 12), gt (2, 3, 3, 48, 48), on each of 1 processes' in printed
+    assert re.search(r'^first step  l_sr 0\.\d+, l_flow_lr .*, l_flow_hr .*, grad_norm ', printed, re.M)
+    seconds = float(re.search(r'^time +([\d.]+) s per iteration', printed, re.M)[1])
+    duration = re.search(r'^duration +(\d+):(\d+):(\d+) for 10,000 iterations', printed, re.M)
     hours, minutes, rest = map(int, duration.groups())
     assert 3600 * hours + 60 * minutes + rest == pytest.approx(10_000 * seconds, rel=0.01)
-    assert re.search(r'^memory +\d\.\d+ GiB', told, re.M)
+    assert re.search(r'^memory +\d\.\d+ GiB', printed, re.M)
     assert [path.name for path in tmp_path.iterdir()] == ['options.yml']
 
 
@@ -196,8 +196,8 @@ def nan_after(steps: int):
 def test_check_of_a_training_that_diverges(train_here, clips, monkeypatch, capsys, log):
     monkeypatch.setattr(MBNetModel, 'compute_losses', nan_after(1))
     train_here(small_train_opt(clips), '--check')
-    told = capsys.readouterr().out
-    assert re.search(r'^first step  l_sr 0.*\nskipped     2 of 3 steps: losses or gradients not finite$', told, re.M)
+    printed = capsys.readouterr().out
+    assert re.search(r'^first step  l_sr 0.*\nskipped     2 of 3 steps: losses or gradients not finite$', printed, re.M)
     assert 'Iteration 3 is skipped (2 in a row, 2 in all)' in log.text
 
 

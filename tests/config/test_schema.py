@@ -1,4 +1,4 @@
-"""What options are refused, in which words; and that editors and the docs are told the same."""
+"""Refused options and their messages; the schema and the docs agree with them."""
 import inspect
 import json
 import re

@@ -326,7 +326,7 @@ def test_sharp_lr_frames_of_luma(train_opt):
 
 @pytest.mark.parametrize('cache', [False, True])
 def test_lr_frames_of_blurred_versions(versions, train_opt, test_opt, cache):
-    """The same as of a data set whose ground truth they are; ground truth itself stays sharp."""
+    """LR frames equal those of a data set with these clips as ground truth; ground truth itself stays sharp."""
     train_opt.update(**TURNED, cache=cache, dataroot_lq=None, degradation={'type': 'blur_bicubic'})
     dataset = STVSRClipDataset({**train_opt, 'dataroot_blurred': versions / 'gt_blur.lmdb', 'lq_sharp': True})
     assert_same_samples(dataset, STVSRClipDataset({**train_opt, 'dataroot_gt': versions / 'gt_blur'}), [('lq', 'lq')])
@@ -383,7 +383,7 @@ def test_bad_options_of_versions(train_opt, change, message):
         STVSRClipDataset({**train_opt, **change})
 
 
-@pytest.mark.parametrize(('option', 'name', 'advice'), [
+@pytest.mark.parametrize(('option', 'name', 'expected_hint'), [
     ('dataroot_lq', 'vimeo_LR.lmdb', 'make_lr.py --scale 4 --input {gt} --output {path}\nor remove the option'),
     ('dataroot_lq_sharp', 'vimeo_LR.lmdb', 'make_lr.py --scale 4 --input {gt} --output {path}\nor set lq_sharp: true'),
     ('dataroot_lq', 'reds4_blur_bicubic.lmdb',
@@ -396,11 +396,11 @@ def test_bad_options_of_versions(train_opt, change, message):
     ('dataroot_blurred', 'dvd_test_blur.lmdb',
      'create_lmdb.py --dataset dvd --split test --subset input --input FOLDER --output {path}'),
     ('dataroot_blurred', 'my_blurred_clips.lmdb', 'create_lmdb.py --dataset folder --input FOLDER --output {path}')])
-def test_advice_on_other_versions(train_opt, tmp_path, option, name, advice):
+def test_advice_on_other_versions(train_opt, tmp_path, option, name, expected_hint):
     path = tmp_path / name
     with pytest.raises(FileNotFoundError, match=rf'{option} does not exist') as error:
         STVSRClipDataset({**train_opt, 'dataroot_lq': None, option: path})
-    assert advice.format(gt=train_opt['dataroot_gt'], path=path) in str(error.value)
+    assert expected_hint.format(gt=train_opt['dataroot_gt'], path=path) in str(error.value)
 
 
 # One channel
@@ -724,7 +724,7 @@ def test_all_missing_paths_are_reported_together(train_opt, dataset, tmp_path):
     ]
 
 
-@pytest.mark.parametrize(('name', 'advice'), [
+@pytest.mark.parametrize(('name', 'expected_hint'), [
     ('vimeo90k_test_GT.lmdb', '--dataset vimeo90k --split test --input FOLDER --output {path}'),
     ('Vimeo_triplet.lmdb', '--dataset vimeo90k_triplet --input FOLDER --output {path}'),
     ('reds4.lmdb', '--dataset reds --split reds4 --input'),
@@ -738,11 +738,11 @@ def test_all_missing_paths_are_reported_together(train_opt, dataset, tmp_path):
     ('hundreds.lmdb', '--dataset folder --input'),
     ('holiday_v1.0', '--dataset folder --input FOLDER --output {path}.lmdb'),
 ])
-def test_advice_follows_the_name(test_opt, name, advice, tmp_path):
+def test_advice_follows_the_name(test_opt, name, expected_hint, tmp_path):
     test_opt['dataroot_gt'] = path = tmp_path / name
     with pytest.raises(FileNotFoundError) as error:
         STVSRTestDataset(test_opt)
-    assert 'create_lmdb.py ' + advice.format(path=path) in str(error.value)
+    assert 'create_lmdb.py ' + expected_hint.format(path=path) in str(error.value)
     # Otherwise the option would still not point at what the command makes.
     assert (f'set the option to {path}.lmdb' in str(error.value)) == (path.suffix != '.lmdb')
 

@@ -245,9 +245,9 @@ def mbnet_opt(opt, roots):
 def test_mbnet_trains_on_it(train_here, opt, roots, tmp_path, capsys):
     """The check takes a step with the flows of the samples as teacher; a training writes its weights."""
     train_here(mbnet_opt(opt, roots), '--check')
-    told = capsys.readouterr().out
-    assert 'lq (2, 2, 3, 8, 8), gt (2, 3, 3, 32, 32)' in told
-    assert re.search(r'^first step  l_sr 0\.\d+, l_flow_lr .*, l_flow_hr .*, l_flow_sup 0\.\d+, grad_norm ', told, re.M)
+    printed = capsys.readouterr().out
+    assert 'lq (2, 2, 3, 8, 8), gt (2, 3, 3, 32, 32)' in printed
+    assert re.search(r'^first step  l_sr 0\.\d+, l_flow_lr .*, l_flow_hr .*, l_flow_sup 0\.\d+, grad_norm ', printed, re.M)
     folder = train_here(mbnet_opt(opt, roots))
     assert (folder / 'models' / 'net_g_latest.pth').is_file()
 

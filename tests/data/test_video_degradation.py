@@ -84,7 +84,7 @@ def test_anisotropic_blur_by_the_moments_of_an_impulse():
     """The covariance of a point's image: the two sigmas, turned by the angle."""
     blurred = degradation({'blur': {'sigma': [1, 4], 'anisotropic': 1}}, QUIET, RAW, AREA, scale=1)
     point = np.zeros((65, 65, 3), np.uint8)
-    point[28:37, 28:37] = 255  # a square of 9x9, whose own variance is (9**2 - 1) / 12
+    point[28:37, 28:37] = 255  # a square of 9x9 has the variance (9**2 - 1) / 12
     for seed in range(4):
         drawn = blurred.draw(np.random.default_rng(seed))
         image = blurred([point], seed)[0][..., 0].astype(float)

@@ -220,7 +220,7 @@ def test_toys(toy, exported):
     assert sorted(each.name for each in path.parent.iterdir()) == ['net.onnx', 'net.pth']
 
 
-# ---------------------------------------------------------------- what a file tells
+# ---------------------------------------------------------------- metadata of a file
 
 def axes_of(values: Any) -> dict[str, list[str | int]]:
     return {value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]

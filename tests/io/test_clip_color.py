@@ -207,7 +207,7 @@ def test_wrong_number_of_channels(source, target, channels):
 
 
 @pytest.mark.parametrize('rgb', [
-    np.zeros((20, 20, 3), np.uint8),  # black, whose U and V would be far too small
+    np.zeros((20, 20, 3), np.uint8),  # black: its U and V would be far too small
     np.full((20, 20, 3), 255, np.uint8),
     np.full((20, 20, 3), (0, 0, 255), np.uint8),
     np.full((20, 20, 3), (230, 180, 150), np.uint8),  # a pale blue sky
@@ -238,7 +238,7 @@ def test_a_tenth_of_the_pixels_may_be_out_of_range(num_wrong, is_yuv):
 
 
 def test_saturated_text_in_video_is_yuv():
-    """Thin red text on black, whose chroma is stored at half the size, as in the authors' 4:2:0 clips."""
+    """Thin red text on black, with chroma at half the size, as in the authors' 4:2:0 clips."""
     rgb = np.zeros((120, 320, 3), np.uint8)
     for row in range(20, 120, 20):
         cv2.putText(rgb, 'saturated text', (5, row), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 255), 1)

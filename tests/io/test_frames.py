@@ -191,7 +191,7 @@ def test_truncation_is_seen_without_opencv(suffix, monkeypatch):
 
 
 def test_truncated_jpeg_with_thumbnail():
-    """A thumbnail has an end mark of its own."""
+    """A thumbnail has its own end mark."""
     frame = make_clip(1)[0]
     data = cv2.imencode('.jpg', frame)[1].tobytes()
     thumbnail = cv2.imencode('.jpg', frame[:8, :8])[1].tobytes()
@@ -616,7 +616,7 @@ def test_colours(tmp_path, stored, wanted):
     clip = [convert_frame(frame, 'rgb', stored) for frame in make_clip(2)]
     write_images(tmp_path / 'clip', clip)
     with open_color_reader(tmp_path, stored, wanted) as reader:
-        assert reader.color == (None if stored == wanted else wanted)  # files do not tell
+        assert reader.color == (None if stored == wanted else wanted)  # files do not state it
         assert CachedReader(reader).color == reader.color
         assert reader.frame_size('clip') == (HEIGHT, WIDTH) and reader.frame_name('clip', 1) == 'im2'
         for i in range(2):

@@ -71,7 +71,7 @@ def test_ffmpeg_reads_the_same_planes(path):
 
 @pytest.mark.numeric
 def test_reads_what_ffmpeg_writes(tmp_path):
-    """Colours, through FFmpeg's own conversion to 4:2:0, whose arithmetic is good to about a level."""
+    """Colours survive FFmpeg's conversion to 4:2:0 to about one level."""
     rgb = cv2.resize(np.random.default_rng(1).integers(40, 216, (2, 3, 3), np.uint8), (WIDTH, HEIGHT))
     with av.open(str(tmp_path / 'walk_48x32.yuv'), 'w', format='rawvideo') as container:
         stream = container.add_stream('rawvideo', rate=25)
@@ -145,7 +145,7 @@ def test_folder(tmp_path):
 
 @pytest.mark.numeric
 def test_yuv_whatever_the_caller_thinks(path):
-    """The file tells its colour space, and is not looked at: full-range or grey video is no error."""
+    """The file states its colour space, so its pixels are not checked: full-range or grey video is no error."""
     yuv = open_reader(path).frame('walk_48x32', 4)
     for stored in ('rgb', 'yuv'):
         np.testing.assert_array_equal(open_color_reader(path, stored, 'yuv').frame('walk_48x32', 4), yuv)
@@ -251,7 +251,7 @@ def test_raw_video_equals_images_of_yuv(tmp_path):
 
 
 def test_sizes_of_lr_and_gt(tmp_path):
-    """frame_size is that of the ground truth where there is one; LR files then tell theirs."""
+    """frame_size applies to the ground truth, if there is one; LR files then state their size in their names."""
     gt = write_yuv(tmp_path / 'gt' / 'walk.yuv', planes(0))
     lq = write_yuv(tmp_path / 'lq' / 'walk_12x8.yuv', planes(0, 8, 12))
     item = STVSRTestDataset({**OPTIONS, 'dataroot_gt': gt, 'dataroot_lq': lq, 'frame_size': [HEIGHT, WIDTH]})[0]
@@ -276,7 +276,7 @@ def test_missing_raw_video_needs_no_lmdb(tmp_path):
         STVSRTestDataset({**OPTIONS, 'dataroot_gt': tmp_path / 'foreman_qcif.yuv'})
 
 
-# Scripts, whose outputs are RGB as other files are
+# Scripts write RGB, as other files hold
 
 
 @pytest.mark.numeric

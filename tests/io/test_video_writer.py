@@ -256,7 +256,7 @@ def test_sound_subtitles_chapters_and_tags_are_copied(tmp_path, suffix, subtitle
                 for c in container.chapters()] == [(0, 1, 'One'), (1, 2, 'Two')]
         sound = container.streams.audio
         assert [bool(track.disposition & 1) for track in sound] == [False, True]
-        if output_suffix != '.mov':  # whose numbers of languages are fewer
+        if output_suffix != '.mov':  # it has fewer languages
             assert [track.language for track in sound] == ['deu', 'fra']
         assert [track.metadata.get('title', track.metadata.get('name')) for track in sound] == ['Track 0', 'Track 1']
         if subtitle:
@@ -411,7 +411,7 @@ def test_full_disk_is_an_error_that_names_the_file(tmp_path):
 @pytest.mark.parametrize('num_frames', [1, 5])
 @pytest.mark.parametrize('codec', ['x264', 'x265', 'ffv1'])
 def test_full_disk_at_the_end_is_noticed(tmp_path, codec, num_frames):
-    """Few frames are written when the file is closed, and FFmpeg's MP4 does not tell that it could not."""
+    """Few frames are written when the file is closed, and FFmpeg's MP4 muxer does not report the failure."""
     path = tmp_path / 'segment.mp4'
     path.symlink_to('/dev/full')
     frames = np.random.default_rng(0).integers(0, 256, (num_frames, 48, 64, 3), np.uint8)

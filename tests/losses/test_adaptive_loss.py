@@ -207,7 +207,7 @@ def torchvision_vgg16():
 
     with torch.device('meta'):
         net = vgg16(weights=None)
-    # Without the classifier's half a gigabyte; features as they are begun, but with biases that can be told apart
+    # Without the classifier's half a gigabyte; initial features, but with different biases
     net = net.to_empty(device='cpu').features
     generator = torch.Generator().manual_seed(1)
     for parameter in net.parameters():

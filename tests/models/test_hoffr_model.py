@@ -131,7 +131,7 @@ def test_accumulating_gives_the_gradients_of_the_whole_batch(batch):
 
 @pytest.mark.numeric
 def test_truncated_gradients(batch):
-    """Through one frame only: those of three clips whose first state is the estimate of the frame before."""
+    """Through one frame only, as for three clips that start with the estimate of the previous frame as state."""
     batch = {name: value[:1] if name != 'key' else ['a'] for name, value in batch.items()}
     whole, truncated = (make_model(deblur_opt=None, flow_opt=None, truncate=truncate,
                                    network={'deblur_branch': False}) for truncate in (None, 1))
@@ -351,7 +351,7 @@ def test_tiles_have_states_of_their_own(net):
 @pytest.mark.numeric
 @pytest.mark.parametrize('reset', [True, False])
 def test_a_validation_starts_afresh_at_cuts_if_asked(reset):
-    """Two shots, told apart by their colours: each is scored as if it were alone."""
+    """Two shots of different colours: each is scored as if it were alone."""
     opt = model_opt()
     opt['val'] = {'reset_at_cuts': reset, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}}
     torch.manual_seed(0)

@@ -157,12 +157,12 @@ def small_config(case: Case, clips: Path, folder: Path, **changes: Any) -> Confi
 
 
 def replacing_parts(network: dict[str, Any]) -> dict[str, Any]:
-    """Options of a network whose parts replace those of a config instead of joining them."""
+    """Options of a network that replace those of a config instead of being merged with them."""
     return {name: {**value, '_delete_': True} if isinstance(value, dict) else value for name, value in network.items()}
 
 
 def make_runner(config: Config) -> Runner:
-    """A Runner under a name of its own, as mmengine keeps them all."""
+    """Return a Runner with a unique name, because mmengine keeps all Runners by name."""
     config.experiment_name = f'runner_{next(NUMBERS)}'
     return Runner.from_cfg(config)
 

@@ -186,7 +186,7 @@ def write_set(path: Path, frames: dict[str, np.ndarray]) -> None:
 
 @pytest.fixture(scope='module')
 def miniatures(tmp_path_factory) -> Path:
-    """All sets of the protocols, but for FSTRN's, whose areas need hundreds of large frames."""
+    """Write all sets of the protocols except FSTRN's, which need hundreds of large frames."""
     root = tmp_path_factory.mktemp('miniatures')
     for name, clip in (('vid4_GT.lmdb', 'city'), ('middlebury.lmdb', 'Beanbags'), ('ucf101.lmdb', '1')):
         write_set(root / name, {f'{clip}/{i}': frame for i, frame in enumerate(frames_of(5))})
@@ -353,7 +353,7 @@ def test_a_refusal_leaves_older_results_where_they_are(data, saved, capsys):
 # ---------------------------------------------------------------- models
 
 def test_published_scores_stand_where_ours_do():
-    """Also where a metric tells what it rests on, and where it could not be measured."""
+    """Also for a metric with coverage, and for one that could not be measured."""
     made = {'protocol': 'vsrresnet-vid4', 'model': 'ours', 'versions': {}, 'command': 'stvsr'}
     scores = {'psnr': {'vsr': 24.0, 'all': 24.0}, 'ssim': {'vsr': 0.7, 'all': 0.7}}
 

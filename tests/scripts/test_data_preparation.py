@@ -46,7 +46,7 @@ def noise(seed, height=32, width=48) -> np.ndarray:
 
 
 def write_images(root: Path, names, height=32, width=48) -> Path:
-    """Images of noise, each of its own; a name is a path below `root` with a suffix."""
+    """Write different images of noise; a name is a path below `root` with a suffix."""
     for seed, name in enumerate(names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from basicsr_stvsr.utils.random_state import restore_rng, rng_state
 
 def train_interrupted(folder: Path, opt: dict, iteration: int, action: str, *, fresh: bool = False) -> (
         subprocess.CompletedProcess):
-    """Trains in a process of its own under `folder`, with `action` in the middle of the given iteration."""
+    """Train in a separate process under `folder`, with `action` in the middle of the given iteration."""
     samples = iteration * opt['datasets']['train']['batch_size_per_gpu']
     command = '-c', INTERRUPTED.format(samples=samples, action=action), '-opt', write(folder / 'interrupted.yml', opt)
     if fresh:

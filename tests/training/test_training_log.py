@@ -1,4 +1,4 @@
-"""What a training tells: progress line, log lines, metrics.jsonl, curves.png, scalars in tensorboard."""
+"""Output of a training run: progress line, log lines, metrics.jsonl, curves.png, scalars in tensorboard."""
 import fcntl
 import json
 import logging

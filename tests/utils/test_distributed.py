@@ -206,7 +206,7 @@ def test_two_nodes(two_processes, three_clips, tmp_path):
 
 @pytest.mark.slow
 def test_slurm(three_clips, tmp_path):
-    """Two tasks as srun starts them, with what slurm tells each; `scontrol` is ours."""
+    """Two tasks as srun starts them, with slurm's environment variables; `scontrol` is ours."""
     (tmp_path / 'bin').mkdir()
     scontrol = tmp_path / 'bin' / 'scontrol'
     scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostname node[1-2]" ] && printf "127.0.0.1\\nnode2\\n"\n')

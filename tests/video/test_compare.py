@@ -42,7 +42,7 @@ def disturbed(frames: Iterable[np.ndarray], amount: int, seed: int = 1) -> list[
 
 
 def plain(num_frames: int, color: tuple[int, int, int]) -> list[np.ndarray]:
-    """Frames of one colour, whose blue is 5 levels more in each."""
+    """Frames of one colour; each has 5 levels more of blue than the previous one."""
     frames = np.zeros((num_frames, HEIGHT, WIDTH, 3), np.uint8) + np.uint8(color)
     frames[..., 2] += 5 * np.arange(num_frames, dtype=np.uint8)[:, None, None]
     return list(frames)
@@ -316,7 +316,7 @@ def test_a_folder_that_does_not_exist_is_found_out_before_frames_are_read(tmp_pa
 # ---------------------------------------------------------------- long videos
 
 class FakeSource:
-    """A video whose frames are made when they are asked for; counts how many of them are in memory."""
+    """A video that makes frames on request and counts how many of them are in memory."""
 
     alive = most_alive = 0
 
@@ -378,8 +378,8 @@ def test_frames_shown_are_limited(tmp_path, fake_videos, limits, expected):
     data = Page(result.path).data
     assert [frame['number'] for frame in data['shown']] == [*expected] and result.num_shown == len(expected)
     assert len(data['times']) == len(data['curves'][0]['ssim']) == 100
-    told = [note for note in result.notes if note.startswith(f'{len(expected)} of 100 frames are shown')]
-    assert len(told) == (len(expected) < 100)
+    notes = [note for note in result.notes if note.startswith(f'{len(expected)} of 100 frames are shown')]
+    assert len(notes) == (len(expected) < 100)
 
 
 def test_the_page_is_no_larger_than_allowed(tmp_path, fake_videos):
@@ -402,7 +402,7 @@ def find_chromium() -> str | None:
 
 
 class Browser:
-    """Headless Chromium, told what to do by its DevTools protocol, through two pipes."""
+    """Headless Chromium, controlled by its DevTools protocol through two pipes."""
 
     def __init__(self, program: str, profile: Path):
         to_browser, self._output = os.pipe()

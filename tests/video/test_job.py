@@ -48,11 +48,11 @@ FILM = Fraction(24000, 1001)
 
 
 def restore(source: Path, output: Path, net: nn.Module, *, resume: bool = False, **arguments) -> list:
-    """Restores a file; returns what was told on the way."""
-    told = []
+    """Restore a file; return the reported progress."""
+    reports = []
     with open_source(source) as opened:
-        Job(opened, output, net, model='net', **arguments).run(resume=resume, on_progress=told.append)
-    return told
+        Job(opened, output, net, model='net', **arguments).run(resume=resume, on_progress=reports.append)
+    return reports
 
 
 def read(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
@@ -79,11 +79,11 @@ def tiny_hoffr() -> nn.Module:
 @pytest.mark.parametrize('make', [Pair, tiny_hoffr])
 def test_segments_make_no_difference(film, tmp_path, make):
     """Neither does where they lie, though in one of them there is a cut."""
-    told = restore(film, tmp_path / 'whole.mkv', make(), encoding=LOSSLESS)
+    reports = restore(film, tmp_path / 'whole.mkv', make(), encoding=LOSSLESS)
     frames, times = read(tmp_path / 'whole.mkv')
     count = 79 if make is Pair else 40
-    assert len(frames) == count and [progress.frames for progress in told] == list(range(1, count + 1))
-    assert {progress.total for progress in told} == {count}
+    assert len(frames) == count and [progress.frames for progress in reports] == list(range(1, count + 1))
+    assert {progress.total for progress in reports} == {count}
     for segment_length in (9, 23):
         restore(film, tmp_path / 'parts.mkv', make(), encoding=LOSSLESS, segment_length=segment_length, overwrite=True)
         other, other_times = read(tmp_path / 'parts.mkv')
@@ -191,8 +191,8 @@ class Dying(Pair):
 
 def test_several_processes_make_no_difference(film, tmp_path):
     restore(film, tmp_path / 'whole.mkv', Pair(), encoding=LOSSLESS)
-    told = restore(film, tmp_path / 'two.mkv', Pair(), encoding=LOSSLESS, segment_length=9, builders=[Pair, Pair])
-    assert [progress.frames for progress in told] == list(range(1, 80))
+    reports = restore(film, tmp_path / 'two.mkv', Pair(), encoding=LOSSLESS, segment_length=9, builders=[Pair, Pair])
+    assert [progress.frames for progress in reports] == list(range(1, 80))
     np.testing.assert_array_equal(read(tmp_path / 'two.mkv')[0], read(tmp_path / 'whole.mkv')[0])
     assert read(tmp_path / 'two.mkv')[1] == read(tmp_path / 'whole.mkv')[1]
 

@@ -229,7 +229,7 @@ class Server(ThreadingHTTPServer):
 
     Attributes:
         ranges: whether it knows ranges.
-        announces: whether it tells the length of what it sends.
+        announces: whether it states the length of the content.
         most: bytes after which it hangs up; None: never.
     """
     content, ranges, announces, most, status = b'', True, True, None, 200
@@ -315,7 +315,7 @@ def test_fetch_goes_on(server, tiny, home):
 @pytest.mark.parametrize('begun, asked', [
     (lambda content: content, []),  # interrupted before it was given its name
     (lambda content: content + b'more', [None]),
-    (lambda content: b'of another file', ['bytes=15-', None]),  # which only the hash tells
+    (lambda content: b'of another file', ['bytes=15-', None]),  # only the hash shows it
     (lambda content: flip_a_bit(content), [None]),
 ], ids=['whole', 'too long', 'other', 'damaged'])
 def test_fetch_goes_on_from_anything(server, tiny, home, begun, asked):
@@ -612,14 +612,14 @@ def test_iterations_are_told_only_where_they_are_known(checkpoint, tmp_path, cha
     assert publish(checkpoint, into=tmp_path).entry.stages[0].iterations == iterations
 
 
-@pytest.mark.parametrize('noted, told', [
+@pytest.mark.parametrize('noted, stated', [
     ("'stvsr train' -opt a.yml", 'stvsr train -opt a.yml'),
     ('/venv/site-packages/basicsr_stvsr/train.py -opt a.yml', 'python -m basicsr_stvsr.train -opt a.yml'),
 ])
-def test_commands(checkpoint, tmp_path, noted, told):
+def test_commands(checkpoint, tmp_path, noted, stated):
     (checkpoint.parent.parent / 'options.yml').write_text(
         f'# Sun Nov 22 03:05:07 2026: {noted}\n{yaml.safe_dump(OPTIONS)}')
-    assert publish(checkpoint, into=tmp_path).entry.stages[0][::2] == ('a.yml', told)
+    assert publish(checkpoint, into=tmp_path).entry.stages[0][::2] == ('a.yml', stated)
 
 
 def overflowing(path: Path) -> None:
@@ -682,7 +682,7 @@ def test_results_of_something_else(checkpoint, results, tmp_path, content, match
 
 
 def test_colours_are_those_of_the_metrics(results):
-    """Whatever they are called; and an SSIM stands beside the PSNR of its own kind."""
+    """Under any name; an SSIM belongs to the PSNR of its kind."""
     from basicsr_stvsr.zoo.publish import read_results
 
     luma = {'crop_border': 0, 'test_y_channel': True}
