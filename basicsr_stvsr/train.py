@@ -38,7 +38,7 @@ from .utils.cpu_memory import keep_freed_memory
 from .utils.distributed import any_rank, gather, leave_dist, on_first_rank
 from .utils.random_state import restore_rng_of_rank
 
-# Tells a job scheduler that the run may be restarted: 'temporary failure' of sysexits.h.
+# Job schedulers may restart the run after this exit status: 'temporary failure' of sysexits.h.
 EXIT_STOPPED = 75
 
 

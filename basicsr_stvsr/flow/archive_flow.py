@@ -48,7 +48,7 @@ def read_flow_archive(path: str | Path) -> np.memmap:
 
 
 class WarpArchive:
-    """Frames warped along half of a flow, from an hdf5storage file, whose arrays have their axes in reverse order.
+    """Frames warped along half of a flow, from an hdf5storage file, with the axes of arrays in reverse order.
 
     Args:
         path: a MATLAB file (-v7.3).

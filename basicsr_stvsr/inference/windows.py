@@ -123,7 +123,7 @@ def _restore_scenes(tiles: Tiles, frames: Iterable[StreamFrame], overlap: str, c
         start, first = next(numbered)
         if first.begins_scene:
             carry.state = None
-        others = map(itemgetter(1), numbered)  # noqa: B031  (goes on where next() stopped)
+        others = map(itemgetter(1), numbered)  # noqa: B031  (continues where next() stopped)
         windows = restore_windows(tiles, chain([first], others), complete=complete, carry=carry,
                                   share=overlap == 'first')
         for number, frame in join_windows(windows, overlap, temporal_scale):

@@ -19,7 +19,7 @@ DECISION = {'vanilla': 0.0, 'hinge': 0.0, 'lsgan': 0.5}
 
 
 class AdaptiveGANTrainOptions(TrainOptions):
-    """`train` of AdaptiveGANModel: eq. 13, of which each term may be left out."""
+    """`train` of AdaptiveGANModel: eq. 13; each term is optional."""
 
     has_discriminator = True
 
@@ -32,7 +32,7 @@ class AdaptiveGANTrainOptions(TrainOptions):
     optim_d: Optimizer | None = None
     """Optimiser of the discriminator: {type, lr, ...}."""
     net_d_iters: Positive = 1
-    """The generator takes a step in each so many iterations, the discriminator in every one."""
+    """Iterations between two steps of the generator; the discriminator takes a step in every iteration."""
     net_d_init_iters: Count = 0
     """Iterations at the start in which the discriminator learns alone."""
 

@@ -28,11 +28,11 @@ class HOFFRTrainOptions(TrainOptions):
     """L_OF, on the flow between neighbours: {type: PyramidWarpLoss, loss_weight, level_weights, distance,
     smooth_weight, smooth_unit}."""
     flow_only: bool = False
-    """Train the flow network alone, on flow_opt: a stage before the whole, whose steps cost a tenth. What the flow
-    carries on is then of use from the beginning."""
+    """Train the flow network alone, with flow_opt, in a stage before the whole network. A step takes a tenth of the time,
+    and the recurrence starts with useful flow."""
     truncate: Positive | None = None
-    """Gradients go back over no more than so many frames (truncated back-propagation through time); default: over all
-    of a sample."""
+    """Largest number of frames that gradients go back (truncated back-propagation through time); default: all frames of
+    a sample."""
 
     @field_validator('flow_opt')
     @classmethod

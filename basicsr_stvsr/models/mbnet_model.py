@@ -46,8 +46,8 @@ class MBNetTrainOptions(TrainOptions):
     raft_weights: str | None = None
     """Weights file of torchvision's raft_large."""
     raft_direction: Literal['sampling', 'printed'] = 'sampling'
-    """The flows of RAFT that are the target: sampling, those that warp both ends to the middle, or printed, eq. 9 to
-    the letter, whose flows have the opposite sign and lie on the other grid; only for the record."""
+    """The flows of RAFT that are the target: sampling, those that warp both ends to the middle; or printed, eq. 9
+    exactly as printed: its flows have the opposite sign and are defined on the other grid (only for comparison)."""
 
     @model_validator(mode='after')
     def check_stage(self) -> Self:
@@ -130,7 +130,7 @@ class MBNetModel(STVSRModel):
         `output`, the network's frames, is None with flow_only.
         """
         losses = {}
-        factor = self.gt.shape[-1] // aux.hr_flow_a.shape[-1]  # above 1 with flow_only, whose flows have LR size
+        factor = self.gt.shape[-1] // aux.hr_flow_a.shape[-1]  # above 1 with flow_only, where flows have LR size
         if self.cri_lq_flow:
             losses['l_flow_lr'] = self.cri_lq_flow(self.lq[:, 0], self.lq[:, 1], aux.lq_flows_ab, aux.lq_flows_ba)
         if self.cri_hr_flow:

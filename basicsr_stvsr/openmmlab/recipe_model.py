@@ -166,7 +166,7 @@ class RecipeModel(BaseModel):
         self.net_d.requires_grad_(True)
         return log
 
-    # mmengine's version adds up only terms whose name contains 'loss'.
+    # mmengine's version adds up only terms with 'loss' in their names.
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum of all terms, and the values for the log."""
         loss = total(losses.values())
@@ -214,7 +214,7 @@ def build_recipe(blocks: dict[str, Any]) -> STVSRModel:
     opt = checked({'name': blocks['model_type'], 'datasets': {}, **blocks})
     # mmengine chooses the device, and wraps the model if there are several processes.
     opt |= {'num_gpu': int(get_device() == 'cuda'), 'dist': False, 'rank': 0, 'world_size': 1, 'is_train': is_train,
-            # Tells the check that the batches contain the flows that losses need
+            # For the check: batches contain the flows that losses need
             'datasets': {'train': {'dataroot_flow': 'batch'}}}
     opt.setdefault('val', {})
     complete_paths(opt, root_path='')

@@ -57,7 +57,7 @@ def open_batches(loader: DataLoader, opt: Mapping[str, Any]) -> Iterator[Iterato
     """Iterate over a loader, then end its workers. With prefetch_mode 'cuda', copy batches to the GPU ahead of time.
 
     Workers that ignore signals must be ended explicitly. Otherwise the interpreter waits for them forever at exit,
-    especially after an exception, whose traceback keeps the iterator alive.
+    especially after an exception, because its traceback keeps the iterator alive.
     """
     others = multiprocessing.active_children()
     if opt['datasets']['train'].get('prefetch_mode') == 'cuda':

@@ -188,7 +188,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--subset', help='; '.join(
         f'{name}: {", ".join(row.subsets)}' for name, row in DATASETS.items() if row.subsets))
     parser.add_argument('--clips', type=Path, metavar='FILE',
-                        help='take the clips that this text file names, one a line, in place of those of the split')
+                        help='use the clips listed in this text file, one per line, instead of those of the split')
     parser.add_argument('--verify', action='store_true', help='read every frame again when all are written')
     parser.add_argument('--verify-only', action='store_true', help='write nothing, read every frame of --output')
     add_output_options(parser)

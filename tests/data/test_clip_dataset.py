@@ -396,7 +396,7 @@ def test_bad_options_of_versions(train_opt, change, message):
     ('dataroot_blurred', 'dvd_test_blur.lmdb',
      'create_lmdb.py --dataset dvd --split test --subset input --input FOLDER --output {path}'),
     ('dataroot_blurred', 'my_blurred_clips.lmdb', 'create_lmdb.py --dataset folder --input FOLDER --output {path}')])
-def test_advice_on_other_versions(train_opt, tmp_path, option, name, expected_hint):
+def test_hints_for_other_versions(train_opt, tmp_path, option, name, expected_hint):
     path = tmp_path / name
     with pytest.raises(FileNotFoundError, match=rf'{option} does not exist') as error:
         STVSRClipDataset({**train_opt, 'dataroot_lq': None, option: path})
@@ -738,7 +738,7 @@ def test_all_missing_paths_are_reported_together(train_opt, dataset, tmp_path):
     ('hundreds.lmdb', '--dataset folder --input'),
     ('holiday_v1.0', '--dataset folder --input FOLDER --output {path}.lmdb'),
 ])
-def test_advice_follows_the_name(test_opt, name, expected_hint, tmp_path):
+def test_hints_follow_the_name(test_opt, name, expected_hint, tmp_path):
     test_opt['dataroot_gt'] = path = tmp_path / name
     with pytest.raises(FileNotFoundError) as error:
         STVSRTestDataset(test_opt)
