@@ -28,8 +28,8 @@ class HOFFRTrainOptions(TrainOptions):
     """L_OF, on the flow between neighbours: {type: PyramidWarpLoss, loss_weight, level_weights, distance,
     smooth_weight, smooth_unit}."""
     flow_only: bool = False
-    """Train the flow network alone, with flow_opt, in a stage before the whole network. A step takes a tenth of the time,
-    and the recurrence starts with useful flow."""
+    """Train the flow network alone, with flow_opt, in a stage before the whole network. A step takes a tenth of the
+    time, and the recurrence starts with useful flow."""
     truncate: Positive | None = None
     """Largest number of frames that gradients go back (truncated back-propagation through time); default: all frames of
     a sample."""
