@@ -267,17 +267,17 @@ class _Album:
 
     def __init__(self, max_frames: int, max_bytes: float):
         self.frames: list[_Frame] = []
-        self.step = 1  # between shown frames
+        self.stride = 1  # between shown frames
         self._max_frames, self._max_bytes = max_frames, max_bytes
 
     def wants(self, number: int) -> bool:
-        return number % self.step == 0
+        return number % self.stride == 0
 
     def add(self, frame: _Frame) -> None:
         if self.wants(frame.number):
             self.frames.append(frame)
         while len(self.frames) > self._max_frames or len(self.frames) > 1 and self._num_bytes() > self._max_bytes:
-            self.step *= THINNING
+            self.stride *= THINNING
             self.frames = [frame for frame in self.frames if self.wants(frame.number)]
 
     def pictures(self) -> dict[str, bytes]:
@@ -375,7 +375,7 @@ def _describe_videos(infos: Sequence[VideoInfo], factors: Sequence[int], labels:
 
 def _describe_album(album: _Album, quality: int | None, num_frames: int) -> Iterator[str]:
     if len(album.frames) < num_frames:
-        every = f', every {_ordinal(album.step)}' if album.step > 1 and len(album.frames) > 1 else ''
+        every = f', every {_ordinal(album.stride)}' if album.stride > 1 and len(album.frames) > 1 else ''
         yield f'{len(album.frames)} of {num_frames} frames are shown{every}; scores cover all frames.'
     if quality is None:
         yield 'The pictures here are lossless.'
