@@ -60,7 +60,7 @@ def test_warp_keeps_dtype_and_position_in_bfloat16():
 
 
 def test_warp_refuses_a_flow_of_another_grid():
-    with pytest.raises(ValueError, match=r'\(1, 2, 8, 8\) is needed .* but got \(1, 2, 4, 4\)'):
+    with pytest.raises(ValueError, match=r'\(1, 2, 8, 8\) for an image .* but got \(1, 2, 4, 4\)'):
         warp(torch.rand(1, 3, 8, 8), torch.rand(1, 2, 4, 4))
 
 

@@ -131,7 +131,7 @@ def test_arguments_of_the_activity_that_are_refused(arguments, message):
 
 
 def test_frames_of_which_there_is_no_activity():
-    with pytest.raises(ValueError, match=r'luma or RGB, \(..., 1 or 3, H, W\), but got \(1, 2, 8, 8\)'):
+    with pytest.raises(ValueError, match=r'luma or RGB frames, \(..., 1 or 3, H, W\), but got \(1, 2, 8, 8\)'):
         local_activity(torch.rand(1, 2, 8, 8))
     with pytest.raises(ValueError, match=r'frames larger than 2 x 2, but got \(1, 1, 2, 9\)'):
         local_activity(torch.rand(1, 1, 2, 9))

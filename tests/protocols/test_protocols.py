@@ -403,7 +403,7 @@ def test_the_weights_are_those_that_are_restored_with(data, tmp_path, named, exp
     (['--protocol', 'reds4'], r'protocol reds4 needs the data set reds4 at .*reds4_sharp.lmdb, which does not exist.'),
     (['--protocol', 'mbnet-table3'], '(?s)needs the data set middlebury_other .*create_lmdb.py --dataset middlebury .*'
      '--datasets vid4 ucf101 vimeo90k measures the others'),
-    (['--protocol', 'vsrresnet-vid4', '--datasets', 'vid5'], "no data set 'vid5', but vid4"),
+    (['--protocol', 'vsrresnet-vid4', '--datasets', 'vid5'], "no data set 'vid5'; its data sets are vid4"),
 ])
 def test_refused(data, tmp_path, words, message, capsys):
     assert measure(data, tmp_path / 'results', '--model', 'bicubic', *words) == 2
