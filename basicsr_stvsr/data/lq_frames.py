@@ -152,10 +152,10 @@ class PairedReader(DerivedReader):
         self.stored_name = self._pair(option)
 
     def _pair(self, option: str) -> dict[str, str]:
-        there = set(self._reader.clips)
-        if len(self.clips) == len(there) == 1:
+        stored = set(self._reader.clips)
+        if len(self.clips) == len(stored) == 1:
             return {self.clips[0]: self._reader.clips[0]}
-        missing = [clip for clip in self.clips if clip not in there]
+        missing = [clip for clip in self.clips if clip not in stored]
         if missing:
             raise ValueError(f'{len(missing)} clips of dataroot_gt are not in {option} ({self.path}); the first is '
                              f'{missing[0]!r}')
@@ -176,14 +176,14 @@ class PairedReader(DerivedReader):
     def check_frame_counts(self) -> None:
         """Raise ValueError if a clip and its ground truth differ in the number of frames."""
         for clip in self.clips:
-            gt, own = self.gt_reader.num_frames(clip), self.num_frames(clip)
-            if gt != own:
-                raise ValueError(f'clip {clip!r} has {gt} frames in {self.gt_reader.path} and {own} in {self.path}')
+            gt, stored = self.gt_reader.num_frames(clip), self.num_frames(clip)
+            if gt != stored:
+                raise ValueError(f'clip {clip!r} has {gt} frames in {self.gt_reader.path} and {stored} in {self.path}')
 
     def check_size(self, clip: str) -> None:
         """Raise ValueError if the frame size of a clip does not match its ground truth."""
-        gt, own = self.gt_reader.frame_size(clip), self.frame_size(clip)
-        if (gt[0] // self.ratio, gt[1] // self.ratio) != own:  # mod_crop cuts off the remainder
+        gt, stored = self.gt_reader.frame_size(clip), self.frame_size(clip)
+        if (gt[0] // self.ratio, gt[1] // self.ratio) != stored:  # mod_crop cuts off the remainder
             expected = f'{self.ratio} times the size' if self.ratio > 1 else 'the same size'
-            raise ValueError(f'clip {clip!r} is {gt[0]}x{gt[1]} (h x w) in {self.gt_reader.path} and {own[0]}x{own[1]} '
-                             f'in {self.path}, expected {expected}')
+            raise ValueError(f'clip {clip!r} is {gt[0]}x{gt[1]} (h x w) in {self.gt_reader.path} and '
+                             f'{stored[0]}x{stored[1]} in {self.path}, expected {expected}')

@@ -125,7 +125,7 @@ class ClipModel(SRModel):
 
         saved = set()
         if self.opt['val'].get('frames'):
-            restored = self.saved_frames(clip, names, gt, made_numbers(net, len(lq), self.opt['val'].get('overlap')),
+            restored = self.saved_frames(clip, names, gt, output_numbers(net, len(lq), self.opt['val'].get('overlap')),
                                          dataset)
         else:
             restored = restore_frames(net, *self.network_inputs(lq, item), overlap=self.opt['val'].get('overlap'),
@@ -145,15 +145,15 @@ class ClipModel(SRModel):
                 scorer.add(number, pair)
             return scorer.result()
 
-    def saved_frames(self, clip: str, names: list[str], gt: Mapping[int, Tensor], made: Iterable[int],
+    def saved_frames(self, clip: str, names: list[str], gt: Mapping[int, Tensor], outputs: Iterable[int],
                      dataset: BuiltDataset) -> Iterator[tuple[int, Tensor]]:
         """Yield frames from `val.frames` in place of restored ones; see `SavedFrames.clip`.
 
         Args:
-            made: numbers of the frames that the network would restore; those with a ground truth are scored.
+            outputs: numbers of the frames that the network would restore; those with a ground truth are scored.
         """
         height, width = next(iter(gt.values())).shape[-2:]
-        wanted = [number for number in made if number in gt]
+        wanted = [number for number in outputs if number in gt]
         for number, frame in self.saved_of(dataset).clip(clip, names, wanted, (height, width)):
             yield number, frame.unsqueeze(0)
 
@@ -313,8 +313,8 @@ class ClipModel(SRModel):
         if val_opt.get('frames'):
             saved = self.saved_of(dataset)
             for index, clip in enumerate(dataset.clips):
-                made = made_numbers(net, dataset.num_input_frames(index), val_opt.get('overlap'))
-                saved.find(clip, dataset.frame_names(clip), set(made) & set(dataset.true_frames(clip)))
+                outputs = output_numbers(net, dataset.num_input_frames(index), val_opt.get('overlap'))
+                saved.find(clip, dataset.frame_names(clip), set(outputs) & set(dataset.true_frames(clip)))
         if not spec.num_frames or spec.pads_ends:
             return
         for index, clip in enumerate(dataset.clips):
@@ -339,7 +339,7 @@ def add_chroma(luma: Tensor, chroma: Tensor, scale: int) -> np.ndarray:
     return to_image(convert_clip(torch.cat((luma, enlarged)), 'yuv', 'rgb'))
 
 
-def made_numbers(net: nn.Module, num_lq: int, overlap: str | None) -> list[int]:
+def output_numbers(net: nn.Module, num_lq: int, overlap: str | None) -> list[int]:
     """Return the numbers of the frames that `restore_frames` yields for a clip; overlap 'all' repeats some."""
     spec = spec_of(net)
     first = spec.first_of_clip

@@ -141,7 +141,7 @@ class Job:
                                          event.time))
 
         try:
-            (self._in_processes if self.builders else self._in_a_row)(state, report)
+            (self._in_processes if self.builders else self._in_one_process)(state, report)
             self._finish(state)
         except OSError as error:  # includes VideoError
             raise RestoreError(f'{error}; {self._kept(state)}') from error
@@ -176,7 +176,7 @@ class Job:
                            if self.segments.file(number).is_file()}
         return state
 
-    def _in_a_row(self, state: '_State', report: Callable[[Written | Whole], None]) -> None:
+    def _in_one_process(self, state: '_State', report: Callable[[Written | Whole], None]) -> None:
         """Restore missing segments in this process. There may be several gaps if several processes were interrupted."""
         for start, end in list(state.missing()):
             carry = Carry()

@@ -290,9 +290,8 @@ def is_within(path: Path, folder: Path) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--clip', type=user_path, help='your own video, in place of the clips made from photographs')
-    parser.add_argument('--total_iter', type=int, help='train for this many iterations instead of the number in the '
-                                                       'options')
+    parser.add_argument('--clip', type=user_path, help='your own video, instead of the clips made from photographs')
+    parser.add_argument('--total_iter', type=int, help='iterations of the training (default: as in its option file)')
     args = parser.parse_args()
     if args.clip is not None and not args.clip.is_file():
         parser.error(f'--clip {args.clip}: no such file')

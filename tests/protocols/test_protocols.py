@@ -21,7 +21,7 @@ from basicsr_stvsr.inference.windows import restore_frames
 from basicsr_stvsr.io.clip_color import convert_frame
 from basicsr_stvsr.io.lmdb_files import FrameSource, write_lmdb
 from basicsr_stvsr.io.saved_frames import SavedFrames
-from basicsr_stvsr.models.clip_model import made_numbers
+from basicsr_stvsr.models.clip_model import output_numbers
 from basicsr_stvsr.protocols import FOLDER, PROTOCOLS, protocol_of
 from basicsr_stvsr.protocols.report import table, write_report
 from basicsr_stvsr.protocols.run import BASELINES, baseline, options_of
@@ -320,7 +320,7 @@ def test_saved_frames_are_those_that_a_network_makes(first_output, overlap):
     """With all copies as well, of frames that several windows make."""
     net = BicubicAverage(scale=2, temporal_scale=2, first_output=first_output)
     restored = restore_frames(net, torch.zeros(1, 5, 3, 8, 8), overlap=overlap)
-    assert made_numbers(net, 5, overlap) == [number for number, _ in restored]
+    assert output_numbers(net, 5, overlap) == [number for number, _ in restored]
 
 
 @pytest.mark.parametrize('words, message', [
