@@ -42,8 +42,8 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border', mode: str = 
     """
     b, _, h, w = image.shape
     if flow.shape != (b, 2, h, w):
-        raise ValueError(f'a flow of shape {(b, 2, h, w)} is needed to warp an image of shape {tuple(image.shape)}, '
-                         f'but got {tuple(flow.shape)}')
+        raise ValueError(f'warp needs a flow of shape {(b, 2, h, w)} for an image of shape {tuple(image.shape)}, but '
+                         f'got {tuple(flow.shape)}')
     dtype = torch.promote_types(torch.promote_types(image.dtype, flow.dtype), torch.float32)
     image_dtype, image, flow = image.dtype, image.to(dtype), flow.to(dtype)
     x = torch.arange(w, device=image.device, dtype=dtype)

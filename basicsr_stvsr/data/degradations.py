@@ -104,8 +104,8 @@ class Degradation:
         if frame.dtype != np.uint8 or frame.ndim not in (2, 3):
             raise ValueError(f'expected a uint8 frame (H, W) or (H, W, C), got {frame.dtype} {frame.shape}')
         if frame.shape[0] % self.scale or frame.shape[1] % self.scale:
-            raise ValueError(f'frame size {frame.shape[0]}x{frame.shape[1]} is no multiple of scale {self.scale}; '
-                             'cut it first, e.g. with mod_crop')
+            raise ValueError(f'frame size {frame.shape[0]}x{frame.shape[1]} is not a multiple of scale {self.scale}; '
+                             'crop it first, for example with mod_crop')
         out = frame.astype(np.float64)
         for step in self.filters:
             out = step(out)

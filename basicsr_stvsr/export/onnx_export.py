@@ -122,8 +122,8 @@ def interface_of(net: nn.Module) -> Interface:
     if spec.recurrent:
         return recurrent_interface(net)
     if spec.num_frames is None:
-        raise ExportError(f'{type(net).__name__} cannot be exported: it takes clips of any length at once, but ONNX '
-                          'holds windows of so many frames (num_frames), or one step of a recurrence (step)')
+        raise ExportError(f'{type(net).__name__} cannot be exported: it processes clips of any length at once, but '
+                          'ONNX needs windows of a fixed number of frames (num_frames) or a recurrent step (step)')
     inputs = [Port('lq', (spec.num_frames, channels))]
     if spec.needs_flow:
         inputs.append(Port('flow', (spec.num_frames - 1, 2, 2)))
@@ -214,8 +214,8 @@ def translations() -> dict[Callable, Callable]:
 def check_packages() -> None:
     """Raise ValueError if a package that torch's exporter needs is missing."""
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise ValueError(f'ONNX is written by the packages {" and ".join(PACKAGES)}, but {" and ".join(missing)} '
-                         "cannot be found: pip install 'basicsr_stvsr[onnx]', or onnx, onnxscript and onnxruntime")
+        raise ValueError(f'ONNX export needs the packages {" and ".join(PACKAGES)}, but {" and ".join(missing)} cannot '
+                         "be found: pip install 'basicsr_stvsr[onnx]', or onnx, onnxscript and onnxruntime")
 
 
 def to_onnx(net: nn.Module, interface: Interface) -> Any:
@@ -267,8 +267,8 @@ def check_operations(program: torch.export.ExportedProgram) -> None:
     """Raise ValueError for operations that the exporter would silently translate wrongly."""
     for node in program.graph.nodes:
         if node.target is torch.ops.aten.unfold.default:
-            raise ValueError('the operation aten.unfold, of which a window as large as the frame would become one of '
-                             'the size that it was traced with')
+            raise ValueError('the operation aten.unfold: a window as large as the frame would keep the size that it '
+                             'was traced with')
 
 
 def reason_of(error: Exception) -> str:
@@ -279,7 +279,7 @@ def reason_of(error: Exception) -> str:
     texts = [str(each) for each in chain]
     said = next((line for line in map(first_line, reversed(texts)) if line), type(error).__name__)
     if unfit := re.search(r'^ *- (.*(?:guard|specialized).*)$', texts[0], re.MULTILINE):
-        return f'it works with some sizes of frames only: {unfit[1]}'
+        return f'it only works with some frame sizes: {unfit[1]}'
     if operator := re.search(r"(?:OpOverload\(op='|target=torch\.ops\.)(\w+\.\w+(?:\.\w+)?)", '\n'.join(texts)):
         return f'ONNX or its exporter lacks the operation {operator[1]}: {said}'
     frames = [frame for each in chain for frame in traceback.extract_tb(each.__traceback__) if is_of_network(frame)]
@@ -344,9 +344,9 @@ def export_network(net: nn.Module, path: Path, *, name: str, weights: Path | Non
     """
     check_packages()
     if path.exists() and not overwrite:
-        raise FileExistsError(f'{path}: is there already; --overwrite replaces it')
+        raise FileExistsError(f'{path}: already exists; --overwrite replaces it')
     if not path.parent.is_dir():
-        raise FileNotFoundError(f'{path}: there is no folder {path.parent}')
+        raise FileNotFoundError(f'{path}: the folder {path.parent} does not exist')
     interface = interface_of(net)
     program = to_onnx(net, interface)
     finish(program, interface, metadata_of(net, name, weights))
@@ -383,7 +383,7 @@ def check_file(path: Path, net: nn.Module, interface: Interface) -> list[Differe
     except CheckError:
         raise
     except Exception as error:  # onnxruntime has no error class of its own
-        raise CheckError(f'{type(net).__name__}: onnxruntime does not run the file: {first_line(str(error))}; nothing '
+        raise CheckError(f'{type(net).__name__}: onnxruntime cannot run the file: {first_line(str(error))}; nothing '
                          'was written') from error
     return differences
 

@@ -60,7 +60,7 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
     notes: list[str] = []
     output = Path(output)
     if not segments:
-        raise VideoError(f'{output}: there is nothing to join, not one frame was written')
+        raise VideoError(f'{output}: nothing to join, no frame was written')
     try:
         with whole_file(output) as part, contextlib.ExitStack() as stack:
             original = None if source is None else stack.enter_context(open_input(Path(source)))
@@ -118,8 +118,9 @@ def _video_packets(segments: Sequence[Path], video: Any, start: Fraction, rate: 
             size = stream.codec_context.width, stream.codec_context.height
             if stream.codec_context.extradata != header or size != (video.codec_context.width,
                                                                     video.codec_context.height):
-                raise VideoError(f'{path}: the segment is encoded otherwise than the first one, {segments[0]}')
-            shift, step = round(start / stream.time_base), round(1 / rate / stream.time_base) if rate else 0
+                raise VideoError(f'{path}: the encoding of the segment differs from that of the first one, '
+                                 f'{segments[0]}')
+            shift, duration = round(start / stream.time_base), round(1 / rate / stream.time_base) if rate else 0
             read = _whole_packets if unfinished else _demux
             for packet in read(container, stream, path):
                 packet.pts -= shift
@@ -129,9 +130,9 @@ def _video_packets(segments: Sequence[Path], video: Any, start: Fraction, rate: 
                     packet.dts = int(last / packet.time_base) + 1
                 if packet.dts > packet.pts:
                     raise VideoError(f'{path}: the segment starts at {float(packet.pts * packet.time_base):.6f} s, '
-                                     'which is not behind the one before it')
+                                     'which is not after the previous segment')
                 last = packet.dts * packet.time_base
-                packet.duration = step or packet.duration
+                packet.duration = duration or packet.duration
                 packet.stream = video
                 yield last, packet
 

@@ -94,7 +94,7 @@ class _Writer:
         try:
             self._check_target()
             if self.part.exists():
-                print(f'Removing {self.part}, which an unfinished run has left.')
+                print(f'Removing {self.part}, left by an unfinished run.')
                 shutil.rmtree(self.part)
             self.part.mkdir()
             self._open()
@@ -119,7 +119,7 @@ class _Writer:
         self.part.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.part.with_name(self.part.name + '.lock'))
         if not self._lock.acquire():
-            raise FileExistsError(f'{self.part} is being written by another run; wait until it has ended, or stop it')
+            raise FileExistsError(f'another run is writing {self.part}; wait until it ends, or stop it')
 
     def _check_target(self) -> None:
         if self.path.exists() and not self.overwrite:
@@ -182,11 +182,11 @@ class LmdbWriter(_Writer):
 
     def put(self, key: str, data: bytes, shape: tuple[int, int, int], source: str) -> None:
         if not key.isascii() or key.split() != [key]:
-            raise ValueError(f'{source}: the key {key!r} does not fit BasicSR, whose LMDBs take ASCII without white '
-                             'space; rename the clip')
+            raise ValueError(f'{source}: the key {key!r} is not allowed in LMDBs of BasicSR, which only take ASCII '
+                             'without white space; rename the clip')
         if len(key) > self._env.max_key_size():
             raise ValueError(f'{source}: the key {key!r} is longer than the {self._env.max_key_size()} bytes that LMDB '
-                             'takes; rename the clip')
+                             'allows; rename the clip')
         self._batch.append((key.encode('ascii'), data))
         self._batch_bytes += len(data)
         height, width, channels = shape

@@ -103,8 +103,8 @@ class SavedModel(ClipModel):
         own, saved = (group_sizes(states) for states in (
             [optimizer.state_dict() for optimizer in self.optimizers], resume_state['optimizers']))
         if own != saved:
-            raise ValueError(f'{path} holds optimisers whose groups have {saved} '
-                             f'parameters, but here they have {own}: another network, or other train.lr_mul')
+            raise ValueError(f'{path} holds optimisers with groups of {saved} parameters, but here groups have {own}: '
+                             'the network or train.lr_mul differs')
         for optimizer, state in zip(self.optimizers, resume_state['optimizers'], strict=True):
             check_moments(state, self.parameters_by_name(optimizer), path)
             optimizer.load_state_dict(state)

@@ -93,7 +93,7 @@ class STVSRModel(SavedModel):
     def compile(self, net: nn.Module) -> None:
         """Compile the network's forward pass, or log why that is not possible."""
         if not self.opt['dist'] and self.opt['num_gpu'] > 1:
-            problem: str | None = 'it needs one process a GPU, as torchrun starts them'
+            problem: str | None = 'it needs one process for each GPU, as torchrun starts them'
         else:
             problem = compile_network(net, self.device)
         if problem:
@@ -190,12 +190,12 @@ class STVSRModel(SavedModel):
         self.prepare_batch(self.parts[0])
 
     def prepare_batch(self, data: Mapping[str, Any]) -> None:
-        """Read the clips of a batch and cut them into the network's windows."""
+        """Read the clips of a batch and split them into the network's windows."""
         spec = spec_of(self.get_bare_model(self.net_g))
         self.lq, self.gt = self.read_clips(data)
         if spec.num_frames:
-            self.lq = self.cut_windows(self.lq, spec.num_frames, 1)
-            self.gt = self.cut_windows(self.gt, spec.length_of_window(spec.num_frames), spec.temporal_scale)
+            self.lq = self.split_windows(self.lq, spec.num_frames, 1)
+            self.gt = self.split_windows(self.gt, spec.length_of_window(spec.num_frames), spec.temporal_scale)
 
     def read_clips(self, data: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Return the network's input frames from `lq`, and the output frames from `gt`.
@@ -213,31 +213,31 @@ class STVSRModel(SavedModel):
         if spec.temporal_scale == 2 and lq.shape[1] == gt.shape[1]:
             lq = lq[:, ::2]
         if spec.num_frames and lq.shape[1] < spec.num_frames:
-            raise ValueError(f'{type(net).__name__} works on windows of {spec.num_frames} LR frames, but a sample '
-                             f'has {lq.shape[1]}; see num_frame of the data set')
+            raise ValueError(f'{type(net).__name__} needs windows of {spec.num_frames} LR frames, but a sample has '
+                             f'{lq.shape[1]}; see num_frame in the data set')
         num_out, first = spec.length_of_window(lq.shape[1]), spec.first_output
         num_all = num_out + 2 * first
         # With an even number of frames, the last one comes after the last input frame.
         if gt.shape[1] == num_all or spec.temporal_scale == 2 and gt.shape[1] == num_all + 1:
             gt = gt[:, first:first + num_out]
         if gt.shape[1] != num_out:
-            raise ValueError(f'{type(net).__name__} makes {num_out} frames of the {lq.shape[1]} given to it, but gt '
-                             f'has {gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]}); see '
-                             'temporal_scale of the data set')
+            raise ValueError(f'{type(net).__name__} makes {num_out} frames from {lq.shape[1]} LR frames, but gt has '
+                             f'{gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]}); see temporal_scale in '
+                             'the data set')
         h, w = lq.shape[-2:]
         if h % spec.size_multiple or w % spec.size_multiple:
-            raise ValueError(f'{type(net).__name__} trains on LR frames whose sides are divisible by '
-                             f'{spec.size_multiple}, but these are {h}x{w}: gt_size of the data set must be a multiple '
-                             f'of {spec.size_multiple * spec.scale}')
+            raise ValueError(f'{type(net).__name__} trains on LR frames with sides divisible by {spec.size_multiple}, '
+                             f'but these are {h}x{w}: set gt_size in the data set to a multiple of '
+                             f'{spec.size_multiple * spec.scale}')
         expected = h * spec.scale, w * spec.scale
         if gt.shape[-2:] != expected:
-            raise ValueError(f'{type(net).__name__} makes {expected[0]}x{expected[1]} of LR frames of {h}x{w}, but gt '
-                             f'is {gt.shape[-2]}x{gt.shape[-1]}')
+            raise ValueError(f'{type(net).__name__} makes {expected[0]}x{expected[1]} from LR frames of {h}x{w}, but '
+                             f'gt is {gt.shape[-2]}x{gt.shape[-1]}')
         return lq, gt
 
     @staticmethod
-    def cut_windows(clip: Tensor, window: int, step: int) -> Tensor:  # (B, T, ...) -> (B N, window, ...)
-        starts = range(0, clip.shape[1] - window + 1, step)
+    def split_windows(clip: Tensor, window: int, stride: int) -> Tensor:  # (B, T, ...) -> (B N, window, ...)
+        starts = range(0, clip.shape[1] - window + 1, stride)
         return torch.stack([clip[:, start:start + window] for start in starts], dim=1).flatten(0, 1)
 
     def compute_losses(self) -> dict[str, Tensor]:
@@ -359,8 +359,8 @@ class STVSRModel(SavedModel):
         if self.skipped_in_a_row >= self.train_opt.max_nonfinite:
             self.skipped_in_a_row = 0  # for a training that resumes from here
             raise NonFiniteError(f'{message}. train.max_nonfinite is {self.train_opt.max_nonfinite}: a smaller '
-                                 f'train.optim_{net_name[-1]}.lr, train.grad_clip, or amp: bf16 may help; look at '
-                                 'these samples too')
+                                 f'train.optim_{net_name[-1]}.lr, train.grad_clip, or amp: bf16 may help; also check '
+                                 'these samples')
         get_root_logger().warning(message)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
