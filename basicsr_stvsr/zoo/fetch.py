@@ -1,8 +1,6 @@
 """Fetch weights that do not ship with the package, and verify local files."""
 import http.client
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError
@@ -11,7 +9,7 @@ from urllib.request import Request, urlopen
 
 from ..archs.weights import check_sha256, sha256_of
 from ..utils.atomic_files import move_whole
-from ..utils.file_lock import FileLock
+from ..utils.file_lock import locked
 from ..utils.progress import progress_bar
 from .table import Entry, check_file, entry_of, load
 
@@ -57,7 +55,8 @@ def fetch(name: str, *, show_progress: bool = False) -> Path:
     url = source_of(entry)
     entry.path.parent.mkdir(parents=True, exist_ok=True)
     part = entry.path.with_name(f'{entry.weights}.part')
-    with locked(entry.path):
+    is_busy = OSError(f'{entry.path}: another process is fetching it')
+    with locked(entry.path.with_name(f'{entry.weights}.lock'), is_busy):
         has_begun = part.is_file()
         download(url, part, entry.size, show_progress)
         if has_begun and sha256_of(part) != entry.sha256:  # the partial download may belong to another file
@@ -88,22 +87,6 @@ def source_of(entry: Entry) -> str:
     if entry.url is None or urlsplit(entry.url).scheme not in ('http', 'https', 'file'):
         raise ValueError(f'{entry.url}: the address must begin with http://, https:// or file://')
     return entry.url
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Lock the download of a file for this process.
-
-    Raises:
-        OSError: another process holds the lock.
-    """
-    lock = FileLock(path.with_name(f'{path.name}.lock'))
-    if not lock.acquire():
-        raise OSError(f'{path}: another process is fetching it')
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def download(url: str, part: Path, size: int, show_progress: bool) -> None:
