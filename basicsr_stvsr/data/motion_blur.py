@@ -29,12 +29,8 @@ def sub_frame_times(exposure: float, num_frame: int) -> list[float]:
     return [exposure * (2 * part + 1 - num_frame) / (2 * num_frame) for part in range(num_frame)]
 
 
-def motion_blur(frames: Sequence[np.ndarray],
-                exposure: float,
-                *,
-                num_frame: int = 7,
-                which: Iterable[int] | None = None,
-                crop: Crop | None = None,
+def motion_blur(frames: Sequence[np.ndarray], exposure: float, *, num_frame: int = 7,
+                which: Iterable[int] | None = None, crop: Crop | None = None,
                 flow: FlowEstimator | None = None) -> list[np.ndarray]:
     """Blur all or some frames of a clip.
 

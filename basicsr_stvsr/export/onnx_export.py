@@ -82,27 +82,23 @@ class Interface(NamedTuple):
         return tuple(port.sample(batch, height, width, generator) for port in self.inputs)
 
 
-class Window(nn.Module):
-    """Wrap a network to take a window of frames, with the flow between them if needed."""
-
+class Wrapped(nn.Module):
     net: Network
 
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net = cast(Network, net)
+
+
+class Window(Wrapped):
+    """Wrap a network to take a window of frames, with the flow between them if needed."""
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor]:
         return (self.net(*(self.net.inputs(*inputs) if self.net.spec.needs_flow else inputs)),)
 
 
-class Step(nn.Module):
+class Step(Wrapped):
     """Wrap a recurrent network to take a frame and the previous state."""
-
-    net: Network
-
-    def __init__(self, net: nn.Module):
-        super().__init__()
-        self.net = cast(Network, net)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         frame, *state = inputs

@@ -270,10 +270,7 @@ def _encode_image(suffix: str, frame: np.ndarray) -> bytes:
     return cv2.imencode(suffix, frame, LOSSLESS[suffix])[1].tobytes()
 
 
-def write_frames(writer: LmdbWriter | FolderWriter,
-                 frames: Iterable[FrameSource],
-                 *,
-                 num_frames: int | None = None,
+def write_frames(writer: LmdbWriter | FolderWriter, frames: Iterable[FrameSource], *, num_frames: int | None = None,
                  num_workers: int = 1) -> int:
     """Load and encode frames in threads, and write them in order.
 
@@ -311,13 +308,8 @@ def _shape(image: np.ndarray) -> tuple[int, int, int]:
     return (*image.shape[:2], 1 if image.ndim == 2 else image.shape[2])
 
 
-def write_lmdb(path: str | os.PathLike,
-               frames: Iterable[FrameSource],
-               *,
-               num_frames: int | None = None,
-               num_workers: int = 1,
-               overwrite: bool = False,
-               map_size: int = _MAP_SIZE) -> int:
+def write_lmdb(path: str | os.PathLike, frames: Iterable[FrameSource], *, num_frames: int | None = None,
+               num_workers: int = 1, overwrite: bool = False, map_size: int = _MAP_SIZE) -> int:
     """Write an LMDB with `LmdbWriter` and `write_frames`; see there."""
     writer = LmdbWriter(path, overwrite=overwrite, map_size=map_size)
     return write_frames(writer, frames, num_frames=num_frames, num_workers=num_workers)

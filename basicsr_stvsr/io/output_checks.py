@@ -1,11 +1,10 @@
 """Check whether an output can be written, before any work begins."""
-import io
 import os
 import re
 from pathlib import Path
 from typing import Any
 
-from .containers import CONTAINERS, open_input, takes_stream
+from .containers import CONTAINERS, open_input, takes_stream, trial_error
 from .encoding import CODEC_TABLE, Encoding, OutputSpec, add_encoder
 from .video_info import StreamInfo, VideoError, VideoInfo
 
@@ -101,20 +100,9 @@ def _check_codec(path: Path, spec: OutputSpec, encoding: Encoding) -> None:
 
 
 def _encoding_error(suffix: str, spec: OutputSpec, encoding: Encoding) -> Exception | None:
-    """Return FFmpeg's error for a trial file in memory. Only FFmpeg knows all limits of encoders and containers."""
-    import av
-
     if spec.width < (least := CODEC_TABLE[encoding.codec].least_width):
         return ValueError(f'at least {least} pixels of width')
-    container = av.open(io.BytesIO(), 'w', format=CONTAINERS[suffix])
-    try:
-        add_encoder(container, spec, encoding, threads=1)
-        container.start_encoding()
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        return error
-    finally:
-        container.close()
-    return None
+    return trial_error(suffix, lambda container: add_encoder(container, spec, encoding, threads=1))
 
 
 def _named(stream: Any) -> str:

@@ -6,7 +6,6 @@ resumes after the last complete segment, with the same result.
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import chain, count, zip_longest
@@ -27,6 +26,7 @@ from ..io.joining import join, stored_frames
 from ..io.output_checks import check_output
 from ..io.video_info import VideoError
 from ..utils.atomic_files import move_whole, replace_file, whole_file
+from ..utils.file_lock import locked
 from .restorer import RestoreOptions, Restorer
 from .segments import Segments, Start, Whole, Written, run_in_processes
 
@@ -127,7 +127,7 @@ class Job:
             self.parts.mkdir(exist_ok=True)
         except OSError as error:
             raise VideoError(f'{self.parts}: the folder cannot be created ({error})') from error
-        with locked(self.parts):
+        with locked(self.parts / _LOCK, VideoError(f'{self.parts}: another process is working in this folder')):
             self._run(self._begin(resume), on_progress)
 
     def _run(self, state: '_State', on_progress: Callable[[Progress], None] | None) -> None:
@@ -293,28 +293,6 @@ class _State:
             replace_file(path, json.dumps({'identity': self.identity, 'whole': whole}).encode())
         except OSError as error:
             raise VideoError(f'{path}: cannot be written ({error})') from error
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process, if the system supports locks.
-
-    Raises:
-        VideoError: another process holds the lock.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with open(folder / _LOCK, 'w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise VideoError(f'{folder}: another process is working in this folder') from None
-        except OSError:  # file system without locks
-            pass
-        yield
 
 
 def identity_of(source: Source) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """Fetch weights that do not ship with the package, and verify local files."""
 import http.client
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError
@@ -11,7 +9,7 @@ from urllib.request import Request, urlopen
 
 from ..archs.weights import check_sha256, sha256_of
 from ..utils.atomic_files import move_whole
-from ..utils.file_lock import FileLock
+from ..utils.file_lock import locked
 from ..utils.progress import progress_bar
 from .table import Entry, check_file, entry_of, load
 
@@ -57,7 +55,8 @@ def fetch(name: str, *, show_progress: bool = False) -> Path:
     url = source_of(entry)
     entry.path.parent.mkdir(parents=True, exist_ok=True)
     part = entry.path.with_name(f'{entry.weights}.part')
-    with locked(entry.path):
+    is_busy = OSError(f'{entry.path}: another process is downloading this file')
+    with locked(entry.path.with_name(f'{entry.weights}.lock'), is_busy):
         has_begun = part.is_file()
         download(url, part, entry.size, show_progress)
         if has_begun and sha256_of(part) != entry.sha256:  # the partial download may belong to another file
@@ -90,22 +89,6 @@ def source_of(entry: Entry) -> str:
     return entry.url
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Lock the download of a file for this process.
-
-    Raises:
-        OSError: another process holds the lock.
-    """
-    lock = FileLock(path.with_name(f'{path.name}.lock'))
-    if not lock.acquire():
-        raise OSError(f'{path}: another process is downloading this file')
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def download(url: str, part: Path, size: int, show_progress: bool) -> None:
     """Append to `part` the missing bytes of a file of `size` bytes; the caller checks the hash.
 
@@ -122,8 +105,8 @@ def download(url: str, part: Path, size: int, show_progress: bool) -> None:
         raise
     except (OSError, http.client.HTTPException) as error:
         num_kept = part.stat().st_size if part.exists() else 0
-        raise OSError(f'{url}: {error}; {num_kept:,} of {size:,} bytes are in {part}; the next attempt continues from there'
-                      ) from error
+        raise OSError(f'{url}: {error}; {num_kept:,} of {size:,} bytes are in {part}; the next attempt continues from '
+                      'there') from error
 
 
 def _append(url: str, file: BinaryIO, size: int, show_progress: bool) -> None:

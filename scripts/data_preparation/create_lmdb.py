@@ -148,24 +148,21 @@ def existing_frame(key: str, path: Path) -> FrameSource:
 
 
 def subfolders(path: Path) -> list[str]:
-    if not path.is_dir():
-        raise FileNotFoundError(f'{path} does not exist or is not a folder; docs/datasets.md shows the expected '
-                                'folders')
-    names = sorted((child.name for child in path.iterdir() if child.is_dir()), key=natural_key)
-    if not names:
-        raise FileNotFoundError(f'{path} holds no folders; expected one for each clip')
-    return names
+    return [child.name for child in children(path, Path.is_dir, 'folders; expected one for each clip')]
 
 
 def images(path: Path) -> list[Path]:
+    return children(path, lambda file: file.suffix.lower() in IMAGE_SUFFIXES, 'images')
+
+
+def children(path: Path, is_wanted: Callable[[Path], bool], what: str) -> list[Path]:
     if not path.is_dir():
         raise FileNotFoundError(f'{path} does not exist or is not a folder; docs/datasets.md shows the expected '
                                 'folders')
-    files = sorted((file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES),
-                   key=lambda file: natural_key(file.name))
-    if not files:
-        raise FileNotFoundError(f'{path} holds no images')
-    return files
+    found = sorted(filter(is_wanted, path.iterdir()), key=lambda child: natural_key(child.name))
+    if not found:
+        raise FileNotFoundError(f'{path} holds no {what}')
+    return found
 
 
 def read_clip_list(path: Path) -> list[str]:
