@@ -25,11 +25,12 @@ COMPILE_OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {'layout_opt
 def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border', mode: str = 'bilinear') -> Tensor:
     """Warp `image` along `flow`, with align_corners=True.
 
-    With flow = flow_{p->q}, defined on q's grid, `warp(p, flow)` looks like q.
+    This package has one convention, that of RAFT and PWC-Net. `flow_ab`, the flow from a to b, lies on a's pixel grid
+    and gives the motion of each pixel of a to its place in b: `warp(b, flow_ab)` looks like a.
 
     Args:
-        image: (B, C, H, W).
-        flow: (B, 2, H, W), x then y, in pixels of this grid.
+        image: (B, C, H, W), such as b.
+        flow: (B, 2, H, W), such as `flow_ab`; x then y, in pixels of this grid.
         padding_mode: values outside the image: 'border' (its nearest pixel) or 'zeros'.
         mode: 'bilinear', or 'bicubic', which is sharper and may exceed the range of the image.
 

@@ -288,7 +288,7 @@ class PACConvTranspose2d(nn.Module):
 
 @ARCH_REGISTRY.register()
 class PACFlowNet(nn.Module):
-    """NET_re: refine the two LR flows to the middle to HR, guided by the two SR frames (MBNet eq. 4, Fig. 4).
+    """NET_re: refine the two LR flows from the middle to HR, guided by the two SR frames (MBNet eq. 4, Fig. 4).
 
     This is PAC's joint upsampling network, with its target branch as the paper's encoder and its PAC layers as the
     decoder. We could not obtain the figure, so the layer table is our reconstruction; 190,692 parameters by default.
@@ -337,8 +337,8 @@ class PACFlowNet(nn.Module):
         """Refine the flows.
 
         Args:
-            flows: (B, 4, H, W), the flows of the earlier and of the later frame to the middle, in LR pixels. With
-                float32, as used even for frames of half precision, the result is float32 too.
+            flows: (B, 4, H, W), flow_ta and flow_tb from the middle frame, in LR pixels. With float32, as used even
+                for frames of half precision, the result is float32 too.
             sr_pair: (B, 6, sH, sW), the guide.
 
         Returns:

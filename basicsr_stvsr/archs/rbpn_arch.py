@@ -184,7 +184,7 @@ class RBPN(nn.Module):
             prev_sr: (B, 6 s^2, h, w) their previous estimate, space to depth.
             warped_lq: (B, 6, h, w) the frames at t+1 and t-1, warped to t-1 and t+1.
             feedback: (B, 6 s^2, h, w) the interpolated frame, warped to t-1 and t+1, space to depth.
-            flows: (B, 4, h, w) the two LR flows in pixels.
+            flows: (B, 4, h, w) the two LR flows, flow_ba and flow_ab, in pixels.
 
         Returns:
             The super-resolved pair (B, 6, sh, sw) and a feature (B, F, h, w).

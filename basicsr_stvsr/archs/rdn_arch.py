@@ -130,7 +130,7 @@ class RDN(nn.Module):
             prev_sr: (B, 6 s^2, H, W), the SR frames of the previous round, space to depth.
             warped_lq: (B, 6, H, W), each LR frame's neighbour warped onto it.
             feedback: (B, 6 s^2, H, W), the frames fed back by the VFI net, space to depth.
-            flows: (B, 4, H, W), LR flows; RDN does not use them, other VSR nets do.
+            flows: (B, 4, H, W), LR flows, flow_ba and flow_ab; RDN does not use them, other VSR nets do.
 
         Returns:
             The SR pair (B, 6, sH, sW) and the feature for the VFI net (B, feature_channels, H, W).

@@ -287,7 +287,7 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
         return Stored(CachedReader(reader, degradation and partial(degrade_whole, degradation=degradation)))
 
     def _read_flows(self, clip: str, indices: Sequence[int]) -> list[np.ndarray]:
-        """Read the flows from both neighbours to each intermediate frame, in playing order of the window."""
+        """Read the flows from each intermediate frame to both neighbours, in playing order of the window."""
         if not self.middle_flows:
             return []
         size, name = self._files.frame_size(clip), partial(self.gt.frame_name, clip)

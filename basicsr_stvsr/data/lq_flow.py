@@ -54,9 +54,7 @@ class LQFlow:
         return [source(frames[first], frames[second]) for first, second in self.pairs(len(frames))]
 
     def to_sample(self, flows: Sequence[np.ndarray], num_frames: int) -> dict[str, Tensor]:
-        """Return (P, 2, 2, h, w) for each stride, by its key: the forward, then the backward flow of each pair; x, then
-        y.
-        """
+        """Return (P, 2, 2, h, w) for each stride, by its key: flow_ab, then flow_ba of each pair; x, then y."""
         sample, flows = {}, list(flows)
         for stride in self.strides:
             num = len(flow_pairs(num_frames, stride))

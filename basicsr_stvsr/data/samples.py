@@ -118,8 +118,8 @@ class TrainSamples(SampleDataset):
         lq: (T', C, h, w) float, 0-1, of `color`.
         gt: (T, C, sh, sw) float, 0-1, of `color`.
         lq_sharp: (T', C, h, w) float, 0-1, of `color`; only with dataroot_lq_sharp or lq_sharp.
-        flow: (T' - 1, 2, 2, sh, sw) float, pixels; only with dataroot_flow or exact_flow. For each frame between two LR
-            frames: the fields that sample the previous and the next frame so that they look like it.
+        flow: (T' - 1, 2, 2, sh, sw) float, pixels; only with dataroot_flow or exact_flow. For each frame t between two
+            LR frames a and b: flow_ta and flow_tb.
         lq_flow, lq_flow_stride2: (P, 2, 2, h, w) float, pixels; only with flow_opt, for the strides of flow_strides:
             see `LQFlow`.
         key: where the sample comes from.
@@ -142,7 +142,7 @@ class TrainSamples(SampleDataset):
             indices: numbers of the frames of the window, in playing order.
             box: the crop, in LR pixels.
             lq_size: height and width of whole LR frames.
-            flows: flows of whole frames to the intermediate frames, (H, W, 2) each; may be empty.
+            flows: flows of whole frames from the intermediate frames, (H, W, 2) each; may be empty.
             key: see above.
         """
         lq_indices = indices[::self.temporal_scale]

@@ -99,21 +99,22 @@ class HOFFRModel(STVSRModel):
         if self.cri_flow:
             # The first frame has no previous frame: skip its flow.
             losses |= self.flow_losses(
-                [torch.cat(level) for level in zip(*(frame.flows for frame in frames[1:]), strict=True)])
+                [torch.cat(level) for level in zip(*(frame.flows_to_last for frame in frames[1:]), strict=True)])
         return losses
 
-    def flow_losses(self, flows: Sequence[Tensor]) -> dict[str, Tensor]:
+    def flow_losses(self, flows_to_last: Sequence[Tensor]) -> dict[str, Tensor]:
         """Compute L_OF for the flows of each frame but the first, ((T - 1) B, 2, ...), at three levels."""
         assert self.cri_flow is not None and self.lq_sharp is not None  # see `check_network` and `prepare_batch`
-        terms = self.cri_flow(neighbours(self.lq_sharp), neighbours(self.gt), flows)
+        terms = self.cri_flow(neighbours(self.lq_sharp), neighbours(self.gt), flows_to_last)
         return {f'l_of_{level}': term for level, term in terms.items()}
 
     @torch.no_grad()
     def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor | None:
-        """Return the HR flow from the first frame to the second."""
+        """Return the HR flow from the second frame to the first."""
         if window.shape[1] < 2:
             return None
         spec, flow_net = spec_of(net), cast(nn.Module, net.flow_net)
         lq = pad_to_multiple(window[:, :2], spec.size_multiple).to(self.device)
         h, w = (side * spec.scale for side in window.shape[-2:])
-        return flow_net(*lq.unbind(1))[2][0, :, :h, :w]
+        a, b = lq.unbind(1)
+        return flow_net(b, a)[2][0, :, :h, :w]
