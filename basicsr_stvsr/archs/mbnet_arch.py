@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arch_util import at_least_float32, check_size_multiple, compile_parts, run_part, upsample, upsample_flow, warp
-from .spec import NetSpec
+from .spec import NetSpec, part_spec_of
 
 # Named sizes; options/train_mbnet*.yml contain the same. 'headline' is our reading of Table 3: of the sizes in Table 2,
 # D = 16, C = 8 gives the printed 30.8 M.
@@ -141,15 +141,18 @@ class MBNet(nn.Module):
         self.vsr_net = build_part(vsr_net or {'type': 'RDN'}, scale=scale)
         self.context_net = build_part(context_net or {'type': 'ContextResNet'}) if vfi_feature == 'resnet' else None
         feature_source = {'vsr': self.vsr_net, 'resnet': self.context_net, 'none': None}[vfi_feature]
+        feature_channels = part_spec_of(feature_source).feature_channels if feature_source else 0
+        if feature_source and not feature_channels:
+            raise ValueError(f"vfi_feature is {vfi_feature!r}, but {type(feature_source).__name__} returns no feature: "
+                             'its part_spec has no feature_channels')
         self.vfi_net = build_part(
-            vfi_net or {'type': 'GridNet', 'channels': [32, 64, 96]}, scale=scale,
-            feature_channels=feature_source.feature_channels if feature_source else 0)
+            vfi_net or {'type': 'GridNet', 'channels': [32, 64, 96]}, scale=scale, feature_channels=feature_channels)
         # 4: the grid of the VFI net, and the flow levels at 1/4, 1/2 and 1 of the LR size; a part may need a larger
         # multiple.
-        size_multiple = math.lcm(4, *(getattr(part, 'size_multiple', 1) for part in self.children()))
+        size_multiple = math.lcm(4, *(part_spec_of(part).size_multiple for part in self.children()))
         # The paper restores each pair separately. With one round and a VSR net that takes frames one by one, a frame of
         # two pairs is super-resolved once.
-        shares = num_iters == 1 and not getattr(self.vsr_net, 'joint', True)
+        shares = num_iters == 1 and not part_spec_of(self.vsr_net).joint
         self.spec = NetSpec(scale=scale, temporal_scale=2, num_frames=2, size_multiple=size_multiple, color='rgb',
                             sharing='windows' if shares else 'nothing')
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arch_util import at_least_float32, check_size_multiple, upsample, warp
+from .spec import PartSpec
 
 
 class ShuffleResBlock(nn.Module):
@@ -65,7 +66,7 @@ class OFRNet(nn.Module):
                  flow_unit: float = 15.5):
         super().__init__()
         self.num_level, self.flow_unit = num_level, flow_unit
-        self.size_multiple = 2**(num_level - 1)
+        self.part_spec = PartSpec(size_multiple=2**(num_level - 1))
         self.unit = FlowUnit(in_channels, num_feat, num_res)
 
     def forward(self, a: Tensor, b: Tensor) -> list[Tensor]:
@@ -78,7 +79,7 @@ class OFRNet(nn.Module):
             Flows from coarse to fine, each (B, 2, H / 2^k, W / 2^k) in pixels of its grid; float32 even if the images
                 have half precision.
         """
-        check_size_multiple(a, self.size_multiple, 'OFRNet')
+        check_size_multiple(a, self.part_spec.size_multiple, 'OFRNet')
         batch, _, h, w = a.shape
         flow_ab, flows_ab = None, []
         for level in reversed(range(self.num_level)):

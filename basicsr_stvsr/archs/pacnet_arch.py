@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from .arch_util import at_least_float32, upsample_flow, without_autocast
+from .spec import PartSpec
 
 # Numbers in one unfolded strip: few enough for the cache of a CPU, enough to keep a GPU busy.
 STRIP_NUMEL = {'cpu': 2**21, 'cuda': 2**24}
@@ -305,6 +306,8 @@ class PACFlowNet(nn.Module):
     Raises:
         ValueError: an option has an unknown value.
     """
+
+    part_spec = PartSpec()
 
     def __init__(self, *, scale: int = 4, num_feat: int = 32, guide_channels: int = 16, kernel_size: int = 5,
                  unshuffle: int = 1, residual: bool = True):

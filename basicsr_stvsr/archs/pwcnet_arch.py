@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arch_util import check_size_multiple, upsample_flow, warp
+from .spec import PartSpec
 from .weights import load_weights, read_state_dict
 
 MAX_DISPLACEMENT = 4
@@ -107,7 +108,7 @@ class PWCNet(nn.Module):
         ValueError: `pretrained` holds something else.
     """
 
-    size_multiple = 4
+    part_spec = PartSpec(size_multiple=4)
 
     def __init__(self, *, pretrained: str | None = None):
         super().__init__()
@@ -160,7 +161,7 @@ class PWCNet(nn.Module):
         if a.shape != b.shape or a.shape[1] != 3:
             raise ValueError(f'PWCNet needs two equal batches of RGB images (B, 3, h, w), '
                              f'but got {tuple(a.shape)} and {tuple(b.shape)}')
-        check_size_multiple(a, self.size_multiple, 'PWCNet')
+        check_size_multiple(a, self.part_spec.size_multiple, 'PWCNet')
         height, width = a.shape[-2:]
         size = [math.ceil(length / 64) * 64 for length in (height, width)]
         images = [

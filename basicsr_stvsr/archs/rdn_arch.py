@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arch_util import fuse, last_conv, upsample
+from .spec import PartSpec
 
 
 class ResidualDenseBlock(nn.Module):
@@ -109,7 +110,7 @@ class RDN(nn.Module):
                 raise ValueError(f'{name} must be one of {", ".join(map(str, known))}, but got {value!r}')
         self.scale, self.residual, self.joint = scale, residual, joint
         num_together = 2 if joint else 1
-        self.feature_channels = 2 // num_together * num_feat
+        self.part_spec = PartSpec(feature_channels=2 // num_together * num_feat, joint=joint)
         # for each frame: itself, its warped neighbour, and two HR frames, space to depth
         in_channels = num_together * (2 * 3 + 2 * 3 * scale**2)
         self.net = ResidualDenseNet(in_channels, num_together * 3, num_feat, num_grow, num_blocks, num_layers,

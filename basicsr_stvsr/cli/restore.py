@@ -10,7 +10,7 @@ from stvsr.main import EXIT_FAILED
 
 from ..archs.spec import spec_of
 from ..video.batch import Ranks, outputs_of
-from ..video.job import RestoreError
+from ..video.job import Progress, RestoreError
 from ..video.restorer import RestoreOptions
 from ..zoo.restore_video import LoadedNetwork, VideoOptions, load, restore_video
 from ..zoo.table import entry_of
@@ -99,8 +99,17 @@ class Restoring:
         return True
 
     def _restore(self, video: VideoOptions, progress: ProgressBar) -> None:
+        def show(frame: Progress) -> None:
+            self._tell_licence(progress)
+            progress(frame)
+
+        def warn(warning: str) -> None:
+            self._tell_licence(progress)
+            progress.tell(f'warning: {warning}')
+
+        restore_video(video, loaded=self.loaded, on_progress=show, on_warning=warn)
+
+    def _tell_licence(self, progress: ProgressBar) -> None:
         if self.licence:
             progress.tell(self.licence)
             self.licence = None
-        restore_video(video, loaded=self.loaded, on_progress=progress,
-                      on_warning=lambda warning: progress.tell(f'warning: {warning}'))

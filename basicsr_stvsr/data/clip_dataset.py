@@ -26,6 +26,7 @@ from .clip_options import ClipOptions, ClipTestOptions, ClipTrainOptions
 from .degradations import Degradation, bicubic, build_degradation
 from .flows import MiddleFlows
 from .hints import hint
+from .items import Clip, TrainSample
 from .lq_frames import (
     CropSource,
     GroundTruth,
@@ -254,7 +255,7 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
     def __len__(self) -> int:
         return len(self._windows)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+    def __getitem__(self, index: int) -> TrainSample:
         """Return a training sample, see `TrainSamples`. Its key is 'clip/frame', with the first frame of the window."""
         seed_worker()
         number, start, interval = self._windows[index].tolist()
@@ -395,22 +396,14 @@ class STVSRTestDataset(_ClipDataset):
         """Return T' of a clip without reading it."""
         return len(self._frames[self.clips[index]].lq)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str | int | list[str]]:
+    def __getitem__(self, index: int) -> Clip:
         """Return a clip.
 
-        Returns:
-            lq: (T', C, h, w) float, 0-1, of `color`.
-            lq_chroma: (T', 2, h, w) float, 0-1: U and V of the LR frames; only with color 'y'.
-            gt: (U, C, sh, sw) float, 0-1, of `color`; only with ground truth.
-            gt_start: number of the first GT frame, counted from the first LR frame; only with ground truth.
-            lq_flow: (T' - 1, 2, 2, h, w) float, pixels; only with flow_opt, see `LQFlow`.
-            key, folder: the name of the clip.
-            frame_names: names of the output frames, 2T' - 1 or T'. Frames without a file are numbered, from '00000000'.
+        It has `lq_chroma` only with color 'y', `gt` and `gt_start` only with ground truth, and `lq_flow` only with
+        flow_opt. Of the names of output frames, 2T' - 1 or T', those without a file are numbered, from '00000000'.
         """
         clip = self.clips[index]
         frames = self._frames[clip]
-        item: dict[str, Tensor | str | int | list[str]] = {
-            'key': clip, 'folder': clip, 'frame_names': self.frame_names(clip)}
         window = Window(clip, self._read_gt(clip, range(len(frames.gt))), random.Random(clip).uniform)
         self._check_sizes(clip)
         lq = self._lq.crop(window, frames.lq, (0, 0, *self._lq_size(clip)))
@@ -419,11 +412,12 @@ class STVSRTestDataset(_ClipDataset):
         if not h * w:
             raise ValueError(f'{self._where}: the LR frames of clip {clip!r} are {lq[0].shape[0]}x{lq[0].shape[1]} '
                              f'(h x w), smaller than lq_size_multiple {self.settings.lq_size_multiple}')
+        item: Clip = {'key': clip, 'folder': clip, 'frame_names': self.frame_names(clip),
+                      'lq': self._to_clip([frame[:h, :w] for frame in lq])}
         if self.lq_flow:  # on whole frames, before they are cropped
             flows = (self._read_lq_flows(clip, frames.lq, lq[0].shape[:2]) if self.lq_flow.is_stored
                      else self.lq_flow.estimate(lq))
-            item |= {key: flow[..., :h, :w] for key, flow in self.lq_flow.to_sample(flows, len(lq)).items()}
-        item['lq'] = self._to_clip([frame[:h, :w] for frame in lq])
+            item['lq_flow'] = self.lq_flow.to_sample(flows, len(lq))['lq_flow'][..., :h, :w]
         if self.color == 'y':
             item['lq_chroma'] = clip_tensor([frame[:h, :w, :2] for frame in lq])
         if self.gt is not None:

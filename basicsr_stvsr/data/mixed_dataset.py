@@ -5,10 +5,10 @@ from itertools import accumulate
 
 import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
-from torch import Tensor
 
 from .clip_dataset import STVSRClipDataset
 from .clip_options import ClipTrainOptions, MixedOptions
+from .items import TrainSample
 from .samples import SampleDataset, check_cache
 from .stills_dataset import STVSRStillsDataset
 
@@ -55,7 +55,7 @@ class STVSRMixedDataset(SampleDataset):
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+    def __getitem__(self, index: int) -> TrainSample:
         """Return a sample of a source, with the key that the source gives it."""
         number, window = self.locate(index)
         return self.sources[number][window]

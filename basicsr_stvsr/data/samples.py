@@ -18,6 +18,7 @@ from torch.utils.data import Dataset, get_worker_info
 from ..flow import build_flow
 from .boxes import Box, cut, enlarge, widen, within
 from .clip_options import SampleOptions, TrainSampleOptions
+from .items import TrainSample
 from .lq_flow import LQFlow, flow_tensor
 from .lq_frames import CropSource, Window
 
@@ -114,15 +115,8 @@ class SampleDataset(Dataset):
 class TrainSamples(SampleDataset):
     """Random crops of windows of frames, for training.
 
-    A sample is a dict:
-        lq: (T', C, h, w) float, 0-1, of `color`.
-        gt: (T, C, sh, sw) float, 0-1, of `color`.
-        lq_sharp: (T', C, h, w) float, 0-1, of `color`; only with dataroot_lq_sharp or lq_sharp.
-        flow: (T' - 1, 2, 2, sh, sw) float, pixels; only with dataroot_flow or exact_flow. For each frame t between two
-            LR frames a and b: flow_ta and flow_tb.
-        lq_flow, lq_flow_stride2: (P, 2, 2, h, w) float, pixels; only with flow_opt, for the strides of flow_strides:
-            see `LQFlow`.
-        key: where the sample comes from.
+    A `TrainSample` has `lq_sharp` only with dataroot_lq_sharp or lq_sharp; `flow` only with dataroot_flow or
+    exact_flow; `lq_flow` and `lq_flow_stride2` only with flow_opt, for the strides of flow_strides.
     """
 
     options: type[TrainSampleOptions]
@@ -135,7 +129,7 @@ class TrainSamples(SampleDataset):
         """Return the bytes that cache: true keeps in memory, in each worker."""
 
     def _make_sample(self, window: Window, indices: range, box: Box, lq_size: tuple[int, int], *,
-                     flows: list[np.ndarray], key: str) -> dict[str, Tensor | str]:
+                     flows: list[np.ndarray], key: str) -> TrainSample:
         """Crop a sample from a window, and augment it.
 
         Args:
@@ -156,13 +150,13 @@ class TrainSamples(SampleDataset):
         flows = cut(flows, gt_box)
 
         (lq, sharp, gt), (flows, lq_flows) = self._augment([lq, sharp, gt], [flows, lq_flows])
-        sample: dict[str, Tensor | str] = {'lq': clip_tensor(lq), 'gt': clip_tensor(gt), 'key': key}
+        sample: TrainSample = {'lq': clip_tensor(lq), 'gt': clip_tensor(gt), 'key': key}
         if sharp:
             sample['lq_sharp'] = clip_tensor(sharp)
         if flows:
             sample['flow'] = flow_tensor(flows)
         if self.lq_flow:
-            sample |= self.lq_flow.to_sample(lq_flows, len(lq))
+            sample.update(self.lq_flow.to_sample(lq_flows, len(lq)))
         return sample
 
     def _augment(self, frames: Sequence[list[np.ndarray]], flows: Sequence[list[np.ndarray]]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
-from torch import Tensor
 
 from ..io.color import convert_frame
 from ..io.derived_frames import CachedReader
@@ -15,6 +14,7 @@ from ..io.photographs import PhotoReader
 from .boxes import Box
 from .clip_options import StillsOptions
 from .degradations import Degradation, bicubic, build_degradation
+from .items import TrainSample
 from .lq_frames import GroundTruth, MotionBlurred, Window, degraded
 from .samples import TrainSamples, check_cache, seed_worker
 from .synthetic import (
@@ -85,7 +85,7 @@ class STVSRStillsDataset(TrainSamples):
     def __len__(self) -> int:
         return len(self.photos.clips)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+    def __getitem__(self, index: int) -> TrainSample:
         """Return a training sample, see `TrainSamples`; its key is the name of the background photograph."""
         seed_worker()
         num_more = 1 if self.settings.motion_blur else 0  # the frames before and after the window

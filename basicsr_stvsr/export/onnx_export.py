@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from ..archs import pacnet_arch  # noqa: F401  (registers the operators that are translated below)
+from ..archs.hoffr_arch import HOFFR
 from ..archs.spec import Network, spec_of
 from ..archs.weights import sha256_of
 from ..version import __version__
@@ -161,7 +162,7 @@ def metadata_of(net: nn.Module, name: str, weights: Path | None) -> dict[str, st
         'weights_sha256': sha256_of(weights) if weights else 'none',
         'basicsr_stvsr_version': __version__}
     if spec.recurrent:
-        facts['init_state'] = getattr(net, 'init_state', 'zeros')
+        facts['init_state'] = net.init_state if isinstance(net, HOFFR) else 'zeros'
     return {key: str(value) for key, value in facts.items()}
 
 

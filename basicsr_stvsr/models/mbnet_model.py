@@ -16,6 +16,7 @@ from ..archs.spec import spec_of
 from ..config import Loss, TrainOptions
 from ..config.block import refuse_field
 from ..data.clip_options import TrainSampleOptions
+from ..data.items import Batch, Clip
 from ..inference.tiles import pad_to_multiple
 from .batch import total
 from .stvsr_model import STVSRModel
@@ -103,7 +104,7 @@ class MBNetModel(STVSRModel):
                 'raft_large, nor datasets.train.dataroot_flow, a folder of precomputed flows, is given, nor stills, '
                 'whose flow is exact.')
 
-    def prepare_batch(self, data: Mapping[str, Any]) -> None:
+    def prepare_batch(self, data: Batch) -> None:
         super().prepare_batch(data)
         # (B, N, 2, 2, sH, sW): one pair of flows for each of the N windows of a clip
         self.flow = data['flow'].to(self.device).flatten(0, 1) if 'flow' in data else None
@@ -159,7 +160,7 @@ class MBNetModel(STVSRModel):
         return self.teacher(t, a), self.teacher(t, b)
 
     @torch.no_grad()
-    def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor:
+    def flow_to_show(self, net: nn.Module, window: Tensor, item: Clip) -> Tensor:
         """Return the HR flow from the middle frame to the earlier one."""
         spec = spec_of(net)
         lq = pad_to_multiple(window, spec.size_multiple).to(self.device)

@@ -23,6 +23,7 @@ from ..archs.basicsr_networks import adapt
 from ..archs.spec import check_color, spec_of
 from ..archs.weights import check_hash, load_weights, read_block
 from ..config import TrainOptions
+from ..data.items import Batch
 from ..data.sampling import BuiltDataset, SeededDataset, SeededIndex
 from ..inference.precision import computes_bf16, prefers_channels_last
 from ..utils.atomic_files import write_whole
@@ -59,6 +60,7 @@ class STVSRModel(ClipModel):
         if opt['is_train']:
             self.train_opt = self.train_options.read(opt['train'], 'train.')
         self.samples, self.batch_size = 0, 1
+        self.part: Batch | None = None
         self.skipped, self.skipped_in_a_row = 0, 0
         self.has_unscaled = False  # since the last update of GradScaler
         self.losses: dict[str, Tensor] = {}
@@ -197,7 +199,7 @@ class STVSRModel(ClipModel):
 
     # ---------------------------------------------------------------- training
 
-    def feed_data(self, data: Mapping[str, Any]) -> None:
+    def feed_data(self, data: Batch) -> None:
         """Take a batch and split it into `train.accumulate` parts.
 
         Raises:
@@ -205,17 +207,24 @@ class STVSRModel(ClipModel):
         """
         self.batch_size = len(data['gt'])
         self.parts = split_batch(data, self.train_opt.accumulate if self.is_train else 1)
-        self.prepare_batch(self.parts[0])
+        self.part = None
+        self.use_part(self.parts[0])
 
-    def prepare_batch(self, data: Mapping[str, Any]) -> None:
-        """Read the clips of a batch and cut them into the network's windows."""
+    def use_part(self, part: Batch) -> None:
+        """Let `compute_losses` read this part of the batch; a step prepares each part once."""
+        if part is not self.part:
+            self.prepare_batch(part)
+            self.part = part
+
+    def prepare_batch(self, data: Batch) -> None:
+        """Read the clips of a part of the batch, and cut them into the network's windows."""
         spec = spec_of(self.get_bare_model(self.net_g))
         self.lq, self.gt = self.read_clips(data)
         if spec.num_frames:
             self.lq = self.cut_windows(self.lq, spec.num_frames, 1)
             self.gt = self.cut_windows(self.gt, spec.length_of_window(spec.num_frames), spec.temporal_scale)
 
-    def read_clips(self, data: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def read_clips(self, data: Batch) -> tuple[Tensor, Tensor]:
         """Return the network's input frames from `lq`, and the output frames from `gt`.
 
         Every second frame of `lq` is dropped if it has all frames.
@@ -225,7 +234,7 @@ class STVSRModel(ClipModel):
         """
         net = self.get_bare_model(self.net_g)
         spec = spec_of(net)
-        lq, gt = (data[name].to(self.device, non_blocking=True) for name in ('lq', 'gt'))
+        lq, gt = (clips.to(self.device, non_blocking=True) for clips in (data['lq'], data['gt']))
         if lq.dim() != 5 or gt.dim() != 5:
             raise ValueError(f'lq and gt must be clips, (B, T, C, H, W), but are {tuple(lq.shape)}, {tuple(gt.shape)}')
         if spec.temporal_scale == 2 and lq.shape[1] == gt.shape[1]:
@@ -284,11 +293,15 @@ class STVSRModel(ClipModel):
             highest = (1 + current_iter) / (10 + current_iter) if self.train_opt.ema_warmup else 1
             self.model_ema(decay=min(self.ema_decay, highest))
 
-    def backward(self, net: nn.Module, compute_losses: Callable[[], dict[str, Tensor]]) -> BatchLosses:
+    def backward(self, net: nn.Module, compute_losses: Callable[[], dict[str, Tensor]], *,
+                 reads_batch: bool = True) -> BatchLosses:
         """Accumulate the gradients of all parts of the batch, as if it had gone through the network at once.
 
         If a loss is not finite on any rank, the loop ends. Then no rank runs the backward pass of the last part, which
         shares the gradients between ranks. So all ranks skip the step, and none waits for the others.
+
+        Args:
+            reads_batch: whether `compute_losses` reads the current part of the batch.
 
         Returns:
             the loss terms of each part; their means are added to `losses`.
@@ -296,8 +309,8 @@ class STVSRModel(ClipModel):
         losses_of_parts, is_finite = [], True
         for number, part in enumerate(self.parts, start=1):
             is_last = number == len(self.parts)
-            if len(self.parts) > 1:
-                self.prepare_batch(part)
+            if reads_batch:
+                self.use_part(part)
             with self.without_sync(net, not is_last):
                 with self.autocast():
                     losses = compute_losses()

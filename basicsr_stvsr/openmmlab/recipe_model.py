@@ -19,6 +19,7 @@ from ..archs.spec import spec_of
 from ..config.check import has_schema, misfits
 from ..config.loading import complete_paths
 from ..config.options import Options
+from ..data.items import Batch, Clip
 from ..inference.windows import restore_frames
 from ..models.batch import total
 from ..models.stvsr_model import STVSRModel
@@ -104,7 +105,8 @@ class RecipeModel(BaseModel):
         if mode == 'loss':
             return self.fed_with(batch).compute_losses()
         if mode == 'predict':
-            return [self.restore({name: batch[name][i] for name in OF_CLIP if name in batch}) for i in range(len(lq))]
+            clips = ({name: batch[name][i] for name in OF_CLIP if name in batch} for i in range(len(lq)))
+            return [self.restore(cast(Clip, clip)) for clip in clips]
         raise ValueError(f"mode must be 'tensor', 'loss' or 'predict', but is {mode!r}")
 
     @property
@@ -123,7 +125,7 @@ class RecipeModel(BaseModel):
             raise ValueError('model.train is missing: the losses to train on')
         # mmengine may have wrapped them in DistributedDataParallel.
         self.recipe.net_g, self.recipe.net_d = self.net_g, self.net_d
-        self.recipe.feed_data({name: stacked(values) for name, values in batch.items()})
+        self.recipe.feed_data(cast(Batch, {name: stacked(values) for name, values in batch.items()}))
         return self.recipe
 
     def train_step(self, data: Mapping[str, Any], optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, Tensor]:
@@ -173,11 +175,11 @@ class RecipeModel(BaseModel):
 
     # ---------------------------------------------------------------- clips
 
-    def restore(self, clip: Mapping[str, Any]) -> dict[str, Any]:
+    def restore(self, clip: Clip) -> dict[str, Any]:
         """Restore a whole clip, as validation in this package's BasicSR loop does.
 
         Args:
-            clip: `lq` (T, C, H, W), and other keys of OF_CLIP if available.
+            clip: of a data set, with the keys of OF_CLIP.
         """
         recipe, net = self.recipe, self.bare_net
         lq = recipe.given_frames(net, clip)

@@ -24,12 +24,13 @@ from typing import Any
 from basicsr.utils.logger import get_root_logger
 from tqdm import tqdm
 
+from ..evaluation.clip_scores import GroupMeans
 from ..utils.json_files import drop_later_rows, row_to_line
 
 REDRAW_SECONDS = 0.5  # between updates of the progress line
 RECENT_ITERATIONS = 200  # for the estimate of the remaining time; as many as BasicSR's timers use
 
-Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # data set -> metric -> group -> value
+Scores = Mapping[str, Mapping[str, GroupMeans]]  # data set -> metric -> means
 
 
 class TrainingLog:

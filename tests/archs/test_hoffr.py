@@ -105,7 +105,7 @@ def test_frames_equal_those_written_out(options):
         for name, parameter in net.named_parameters():
             if not name.startswith('flow_net.'):
                 parameter.uniform_(-0.2, 0.2)  # no bias is zero any more
-        clip, parts = net(lq, return_parts=True)
+        clip, (parts,) = net(lq, return_aux=True)
         last_lq, last_hr = lq[:, 0], torch.zeros(2, 3, 16, 24).double()
         for number, part in enumerate(parts):
             flow = net.flow_net(lq[:, number], last_lq)[2]
@@ -125,7 +125,7 @@ def test_the_network_adds_to_the_frame():
         nn.init.zeros_(conv.weight)
         nn.init.zeros_(conv.bias)
     with torch.no_grad():
-        _, (part,) = net(frame.unsqueeze(1), return_parts=True)
+        _, ((part,),) = net(frame.unsqueeze(1), return_aux=True)
     larger = cv2.resize(frame[0].permute(1, 2, 0).numpy(), (24, 16), interpolation=cv2.INTER_LINEAR)
     torch.testing.assert_close(part.hr[0], torch.from_numpy(larger).permute(2, 0, 1))
     assert torch.equal(part.deblurred, frame)
@@ -155,7 +155,7 @@ def test_parameters_of_the_flow_net():
 
 def test_without_the_deblurring_branch():
     net = small_net(deblur_branch=False)
-    frames, parts = net(torch.rand(1, 2, 3, 4, 6), return_parts=True)
+    frames, (parts,) = net(torch.rand(1, 2, 3, 4, 6), return_aux=True)
     assert frames.shape == (1, 2, 3, 16, 24) and [part.deblurred for part in parts] == [None, None]
     assert not [name for name, _ in net.named_parameters() if name.startswith('deblur')]
 
@@ -232,8 +232,8 @@ def test_checkpointing_changes_nothing():
     gradients = []
     for checkpoint in (False, True):
         net = small_net(checkpoint=checkpoint).train()
-        frames, parts = net(lq, return_parts=True)
-        (frames.square().mean() + parts[1].deblurred.mean() + parts[2].flows_to_last[0].mean()).backward()
+        frames, (parts,) = net(lq, return_aux=True)
+        (frames.square().mean() + parts[1].deblurred.mean() + parts[2].flow_to_last[0].mean()).backward()
         gradients.append([parameter.grad for parameter in net.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
@@ -253,8 +253,8 @@ def test_compiled_parts_equal_eager():
     net, lq = small_net(num_block=1), torch.rand(1, 2, 3, 4, 6)
     backend, results = CompileCounterWithBackend('aot_eager'), []
     for _ in range(2):
-        hr, parts = net(lq, return_parts=True)
-        loss = hr.square().mean() + parts[1].deblurred.mean() + parts[1].flows_to_last[0].mean()
+        hr, (parts,) = net(lq, return_aux=True)
+        loss = hr.square().mean() + parts[1].deblurred.mean() + parts[1].flow_to_last[0].mean()
         results.append((hr, *torch.autograd.grad(loss, list(net.parameters()))))
         net.compile(backend=backend)
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
@@ -264,7 +264,7 @@ def test_compiled_parts_equal_eager():
 
 def test_every_parameter_learns():
     net = small_net()
-    frames, parts = net(torch.rand(2, 3, 3, 4, 6), return_parts=True)
+    frames, (parts,) = net(torch.rand(2, 3, 3, 4, 6), return_aux=True)
     (frames.square().mean() + sum(part.deblurred.square().mean() for part in parts)).backward()
     assert not [name for name, parameter in net.named_parameters() if not parameter.grad.any()]
 

@@ -24,6 +24,7 @@ from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet, interpolate_flo
 from basicsr_stvsr.archs.ofrnet_arch import OFRNet
 from basicsr_stvsr.archs.pacnet_arch import PACConvTranspose2d, PACFlowNet, pac_conv2d, pac_kernel
 from basicsr_stvsr.archs.rdn_arch import RDN, ResidualDenseBlock, ResidualDenseNet
+from basicsr_stvsr.archs.spec import PartSpec
 from basicsr_stvsr.inference import restore_clip
 
 pytestmark = pytest.mark.numeric
@@ -616,6 +617,8 @@ def test_other_inputs_are_refused(shape):
 class KnownFlow(nn.Module):
     """A flow net that finds by how many whole LR pixels everything moves to the right or left from a to b."""
 
+    part_spec = PartSpec()
+
     def forward(self, a, b):
         errors = [(b.roll(-dx, dims=3) - a)[..., 4:-4].abs().mean(dim=(1, 2, 3)) for dx in range(-3, 4)]
         flow_ab = torch.zeros_like(a[:, :2])
@@ -626,7 +629,7 @@ class KnownFlow(nn.Module):
 class BilinearVSR(nn.Module):
     """A VSR net that upsamples, and remembers what it was given."""
 
-    feature_channels = 48
+    part_spec = PartSpec(feature_channels=48)
 
     def __init__(self, *, scale, num_feat):
         super().__init__()
@@ -691,6 +694,28 @@ def test_bfloat16_keeps_large_motion():
     torch.testing.assert_close(half_aux.hr_flow_ta, aux.hr_flow_ta, atol=1e-3, rtol=0)
     error = (output.float() - expected).square().mean()
     assert error < 1e-4  # 40 dB
+
+
+def test_parts_without_a_contract_are_refused(monkeypatch):
+    class Bare(nn.Module):
+        pass
+
+    class NoFeature(nn.Module):
+        part_spec = PartSpec()
+
+        def __init__(self, *, scale):
+            super().__init__()
+
+    for part in (Bare, NoFeature):
+        monkeypatch.setitem(ARCH_REGISTRY._obj_map, part.__name__, part)
+    with pytest.raises(ValueError, match='Bare does not state what it needs: set its attribute part_spec'):
+        small_mbnet(flow_net={'type': 'Bare'})
+    with pytest.raises(ValueError, match="vfi_feature is 'vsr', but NoFeature returns no feature"):
+        small_mbnet(vsr_net={'type': 'NoFeature'})
+    with pytest.raises(ValueError, match='feature_channels must be a whole number of at least 0, but is -1'):
+        PartSpec(feature_channels=-1)
+    with pytest.raises(TypeError, match='feature_chanels'):
+        PartSpec(feature_chanels=16)
 
 
 def test_size_multiple_is_that_of_the_parts():

@@ -72,7 +72,7 @@ def test_a_step_by_hand(batch):
     model = make_model()
     batch = in_float64(batch, model)
     net = copy.deepcopy(model.net_g)
-    hr, frames = net(batch['lq'], return_parts=True)
+    hr, (frames,) = net(batch['lq'], return_aux=True)
     lq, gt, num_frames = batch['lq_sharp'], batch['gt'], 3
     half = F.avg_pool2d(lq.flatten(0, 1), 2).view(2, 3, 3, 4, 6)
     expected = {
@@ -81,7 +81,7 @@ def test_a_step_by_hand(batch):
     for name, weight, clip, level in (('half', 0.125, half, 0), ('lr', 0.25, lq, 1), ('hr', 1.0, gt, 2)):
         terms = []
         for t in (1, 2):
-            flow = frames[t].flows_to_last[level]
+            flow = frames[t].flow_to_last[level]
             terms.append(((warp(clip[:, t - 1], flow) - clip[:, t])**2).mean()
                          + 0.01 * total_variation(flow) / 15.5)
         expected[f'l_of_{name}'] = 0.01 * weight * sum(terms) / 2
