@@ -73,7 +73,7 @@ def total(tensors: Iterable[Tensor]) -> Tensor:
     return cast(Tensor, sum(tensors))  # of none, `sum` would return 0
 
 
-def without_autocast(device: torch.device) -> AbstractContextManager:
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context without autocast.
 
     The meta device, used to count parameters and operations, has no autocast.
@@ -197,7 +197,7 @@ def run_part(part: Callable[..., Any], *inputs: Any, recompute: bool) -> Any:
 # Hidden from torch.compile: within one compiled graph the second run uses other kernels than the first, and with
 # PyTorch 2.13 the gradients of OFRNet came out wrong. A part that is compiled separately stays compiled.
 # torch.compiler.disable does the same, but imports the compiler at once, which takes as long as importing torch.
-@torch._disable_dynamo
+@torch._disable_dynamo  # type: ignore[attr-defined]  # torch has it, but does not list it
 def run_twice(part: Callable[..., Any], *inputs: Any) -> Any:
     # The reentrant form fails for inputs without a gradient, such as LR frames, and for weights that are used in two
     # rounds of distributed training.

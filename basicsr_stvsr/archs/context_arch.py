@@ -30,7 +30,7 @@ class ContextExtractor(nn.Module):
 
     out_channels = 3 + 3 * 64
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 64, 7, padding=3, bias=False)
         self.block1 = BasicBlock(64, dilation=4)

@@ -13,12 +13,13 @@ k x k taps.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from types import EllipsisType
 from typing import Any, NamedTuple
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
-from torch.library import CustomOpDef
+from torch._library.custom_ops import CustomOpDef
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
@@ -77,7 +78,7 @@ def _needs_operator(x: Tensor) -> bool:
 
     If not, their functions are called directly. An operator imports the compiler, which takes as long as torch itself.
     """
-    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._is_tracing() or x.is_meta
 
 
 def _compute_pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
@@ -124,13 +125,16 @@ _pac_kernel.register_autograd(
     setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0], output))
 
 
+Index = tuple[slice | EllipsisType, ...]
+
+
 class _Phase(NamedTuple):
     """Indices of one phase of the output grid, see `_phases`."""
 
-    output: tuple  # of (B, O, sH, sW) -> (B, O, H, W)
-    weight: tuple  # of (O, C, k, k) -> (O, C, R, S), the taps that meet input pixels
-    kernel: tuple  # of (B, k, k, sH, sW) -> (B, R, S, H, W)
-    padded: tuple  # of the input padded by k // 2 -> (B, C, H + R - 1, W + S - 1), its pixels under these taps
+    output: Index  # of (B, O, sH, sW) -> (B, O, H, W)
+    weight: Index  # of (O, C, k, k) -> (O, C, R, S), the taps that meet input pixels
+    kernel: Index  # of (B, k, k, sH, sW) -> (B, R, S, H, W)
+    padded: Index  # of the input padded by k // 2 -> (B, C, H + R - 1, W + S - 1), its pixels under these taps
 
 
 def _phases(kernel_size: int, stride: int, height: int, width: int) -> Iterator[_Phase]:
@@ -214,7 +218,7 @@ def _(x: Sequence[int], kernel: Sequence[int], weight: Sequence[int], stride: in
     return 2 * b * h * w * math.prod(weight)
 
 
-def _save_pac_conv(ctx, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
+def _save_pac_conv(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
     *tensors, ctx.stride = inputs
     ctx.save_for_backward(*tensors)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from basicsr.utils.logger import get_root_logger
@@ -75,7 +75,7 @@ class _ClipDataset(SampleDataset):
     lq_sharp: PairedReader | None = None
     blurred: PairedReader | None = None
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         self._check_paths()
         names = self._names_in_meta_info()
@@ -235,7 +235,7 @@ class STVSRClipDataset(TrainSamples, _ClipDataset):
     settings: ClipTrainOptions
     gt: FrameReader
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         self.num_frame, self.gt_size = self.settings.num_frame, self.settings.gt_size
         self.middle_flows = MiddleFlows(self._path('dataroot_flow')) if self.settings.dataroot_flow else None
@@ -376,7 +376,7 @@ class STVSRTestDataset(_ClipDataset):
     settings: ClipTestOptions
     _lq: CropSource
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         if self.gt and self.settings.clip_areas:
             self.gt = self._open_areas(self.gt)

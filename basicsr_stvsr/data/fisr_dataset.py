@@ -76,7 +76,7 @@ class FISRMatOptions(DatasetOptions):
 
 
 @DATASET_REGISTRY.register()
-class FISRMatDataset(Dataset):
+class FISRMatDataset(Dataset[Any]):
     """Samples of five LR and seven GT frames from the authors' files, without augmentation, as in the authors'
     training.
 
@@ -101,7 +101,7 @@ class FISRMatDataset(Dataset):
     scale = SCALE
     temporal_scale = 2
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         self.opt = opt
         key = opt.get('key', opt.get('phase', '?'))
         self.settings = self.options.read(opt, f'datasets.{key}.')
@@ -150,7 +150,8 @@ class FISRMatDataset(Dataset):
                 raise FrameReadError(f'{file.path}, sample {number}: a flow with values that are not finite')
             sample[KEYS[stride]] = flow_tensor(flows)
         if self._estimator:
-            sample.update(self._estimator.to_sample(self._estimator.estimate(_to_images(lq)), NUM_LQ))
+            for name, flow in self._estimator.to_sample(self._estimator.estimate(_to_images(lq)), NUM_LQ).items():
+                sample[name] = flow
         for stride, file in self._warped.items():
             frames = _check_range(file.read(number), f'{file.path}, sample {number}')
             # Frames come in pairs, as the flows that warped them do.

@@ -2,6 +2,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
@@ -37,7 +38,7 @@ class STVSRMixedDataset(SampleDataset):
     options = MixedOptions
     settings: MixedOptions
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         self.sources = self._open_sources()
         if self.settings.cache:

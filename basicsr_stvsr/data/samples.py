@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def check_cache(needed: float, num_worker_per_gpu: int, where: str) -> None:
             'clips or workers')
 
 
-class SampleDataset(Dataset):
+class SampleDataset(Dataset[Any]):
     """A data set whose options are `SampleOptions` or a subclass.
 
     Attributes:
@@ -83,7 +84,7 @@ class SampleDataset(Dataset):
     options: type[SampleOptions]
     settings: SampleOptions
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         self.opt = opt
         key = opt.get('key', opt.get('phase', '?'))
         self.settings = self.options.read(opt, f'datasets.{key}.')
@@ -156,7 +157,8 @@ class TrainSamples(SampleDataset):
         if flows:
             sample['flow'] = flow_tensor(flows)
         if self.lq_flow:
-            sample.update(self.lq_flow.to_sample(lq_flows, len(lq)))
+            for name, flow in self.lq_flow.to_sample(lq_flows, len(lq)).items():
+                sample[name] = flow
         return sample
 
     def _augment(self, frames: Sequence[list[np.ndarray]], flows: Sequence[list[np.ndarray]]

@@ -3,6 +3,7 @@ import math
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
@@ -59,7 +60,7 @@ class STVSRStillsDataset(TrainSamples):
     photos: FrameReader
     degradation: Degradation | VideoDegradation
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         assert self.settings.gt_size is not None  # `StillsOptions` needs it
         self.gt_size = self.settings.gt_size

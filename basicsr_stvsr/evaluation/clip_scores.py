@@ -204,7 +204,7 @@ class ClipScorer:
         self._of_clip = {name: _ClipThread(METRIC_REGISTRY.get(opt['type']), arguments_of(opt))
                          for name, opt in metrics.items() if name not in self._of_frames}
         self._scores: dict[str, FrameScores] = {name: [] for name in metrics}
-        self._waiting: deque[tuple[int, Future]] = deque()
+        self._waiting: deque[tuple[int, Future[Any]]] = deque()
         self._numbers: list[int] = []  # of frames passed to clip metrics
         self._last: FramePair | None = None
 

@@ -179,7 +179,7 @@ def pad(opset: Any, x: Any, margin: int) -> Any:
 
 
 @cache
-def translations() -> dict[Callable, Callable]:
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Map the operators of `archs.pacnet_arch` to ONNX, tap by tap, to avoid unfolding."""
     opset = getattr(import_module('onnxscript'), f'opset{OPSET}')
 

@@ -93,7 +93,7 @@ class _Writer:
     `<path>.part.lock` shows whether another run is still writing the `.part`. The lock ends with its process.
     """
 
-    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False):
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False):
         """
         Args:
             path: the target.
@@ -122,7 +122,7 @@ class _Writer:
             raise
         return self
 
-    def __exit__(self, exception_type, *_) -> None:
+    def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         try:
             if exception_type is None:
                 if not self.num_frames:
@@ -195,7 +195,7 @@ class LmdbWriter(_Writer):
     `meta_info.txt` and the stored bytes equal those of BasicSR's `make_lmdb_from_imgs`. The memory map grows as needed.
     """
 
-    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False, map_size: int = _MAP_SIZE):
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, map_size: int = _MAP_SIZE):
         """
         Args:
             path: `<name>.lmdb`.
@@ -274,7 +274,7 @@ class LmdbWriter(_Writer):
 class FolderWriter(_Writer):
     """Context manager that writes a folder of images, `<clip>/<frame><suffix>`, and names it when it is complete."""
 
-    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False, suffix: str = '.png'):
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, suffix: str = '.png'):
         """
         Args:
             path: the folder.
@@ -347,7 +347,7 @@ def _shape(image: np.ndarray) -> tuple[int, int, int]:
     return (*image.shape[:2], 1 if image.ndim == 2 else image.shape[2])
 
 
-def write_lmdb(path: str | os.PathLike,
+def write_lmdb(path: str | os.PathLike[str],
                frames: Iterable[FrameSource],
                *,
                num_frames: int | None = None,
@@ -359,7 +359,7 @@ def write_lmdb(path: str | os.PathLike,
     return write_frames(writer, frames, num_frames=num_frames, num_workers=num_workers)
 
 
-def verify_lmdb(path: str | os.PathLike, *, num_workers: int = 1) -> list[str]:
+def verify_lmdb(path: str | os.PathLike[str], *, num_workers: int = 1) -> list[str]:
     """Read every frame of an LMDB. Each must decode and have the shape that `meta_info.txt` states.
 
     Returns:

@@ -120,12 +120,12 @@ class AdaptiveGANModel(STVSRModel):
             losses['l_feature'] = self.cri_feature(frames, self.gt)
         if self.cri_gan:
             # The bare network: its gradients here are not for its own step, so processes need not share them.
-            scores = self.get_bare_model(self.net_d)(frames.flatten(0, 1))
+            scores = self.get_bare_model(self.discriminator)(frames.flatten(0, 1))
             losses['l_gan'] = self.cri_gan(scores, True, is_disc=False)
         return losses
 
     def make_frames(self) -> Tensor:  # (B, U, C, sH, sW)
-        frames = self.net_g(self.lq)
+        frames: Tensor = self.net_g(self.lq)
         self.made.append((frames.detach().flatten(0, 1), self.gt.flatten(0, 1)))
         return frames
 

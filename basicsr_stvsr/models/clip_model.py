@@ -92,7 +92,7 @@ class ClipModel(SRModel):
                              'scores every copy of them')
         super().__init__(opt)
 
-    def validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any,
+    def validation(self, dataloader: DataLoader[Any], current_iter: int | str, tb_logger: Any,
                    save_img: bool = False) -> None:
         """Restore and score every clip of a data set; ranks share the clips.
 

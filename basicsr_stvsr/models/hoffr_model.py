@@ -8,7 +8,7 @@ from pydantic import field_validator
 from torch import Tensor, nn
 
 from ..archs.arch_util import train_alone
-from ..archs.hoffr_arch import HOFFR, neighbours
+from ..archs.hoffr_arch import HOFFR, FlowLevels, neighbours
 from ..archs.spec import spec_of
 from ..config import Loss, Positive, TrainOptions
 from ..config.block import refuse_field
@@ -118,4 +118,5 @@ class HOFFRModel(STVSRModel):
         lq = pad_to_multiple(window[:, :2], spec.size_multiple).to(self.device)
         h, w = (side * spec.scale for side in window.shape[-2:])
         a, b = lq.unbind(1)
-        return flow_net(b, a).hr[0, :, :h, :w]
+        flow_ba: FlowLevels = flow_net(b, a)
+        return flow_ba.hr[0, :, :h, :w]

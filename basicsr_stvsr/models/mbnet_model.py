@@ -1,6 +1,6 @@
 """MBNet's recipe: eq. 11 of How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021)."""
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from basicsr.utils.logger import get_root_logger
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..archs.arch_util import train_alone
 from ..archs.flow_teacher import RAFTTeacher
-from ..archs.mbnet_arch import MBNetAux
+from ..archs.mbnet_arch import MBNet, MBNetAux
 from ..archs.spec import spec_of
 from ..config import Loss, TrainOptions
 from ..config.block import refuse_field
@@ -81,7 +81,7 @@ class MBNetModel(STVSRModel):
 
     def init_losses(self) -> None:
         super().init_losses()
-        num_iters = self.get_bare_model(self.net_g).num_iters
+        num_iters = cast(MBNet, self.get_bare_model(self.net_g)).num_iters
         self.iter_weights = self.train_opt.iter_weights or [0] * (num_iters - 1) + [1]
         self.flow_loss_images = self.train_opt.flow_loss_images
         self.cri_lq_flow = self.optional_loss(self.train_opt.lq_flow_opt)
@@ -164,6 +164,7 @@ class MBNetModel(STVSRModel):
         """Return the HR flow from the middle frame to the earlier one."""
         spec = spec_of(net)
         lq = pad_to_multiple(window, spec.size_multiple).to(self.device)
+        aux: MBNetAux
         _, aux = net(lq, return_aux=True)
         h, w = (side * spec.scale for side in window.shape[-2:])
         return aux.hr_flow_ta[0, :, :h, :w]

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from os import path as osp
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from basicsr.archs import build_network
@@ -174,7 +174,8 @@ class STVSRModel(ClipModel):
     def get_optimizer(self, optim_type: str, params: Iterable[Any], lr: float, **kwargs: Any) -> torch.optim.Optimizer:
         if optim_type in ('Adam', 'AdamW') and not kwargs.keys() & {'foreach', 'differentiable', 'capturable'}:
             kwargs.setdefault('fused', True)  # torch has it for CPUs and GPUs
-        return getattr(torch.optim, optim_type)(params, lr, **kwargs)
+        optimizer: type[Any] = getattr(torch.optim, optim_type)
+        return cast(torch.optim.Optimizer, optimizer(params, lr, **kwargs))
 
     def setup_schedulers(self) -> None:
         scheduler_opt = self.opt['train']['scheduler']
@@ -325,11 +326,11 @@ class STVSRModel(ClipModel):
             name: total(losses[name] for losses in losses_of_parts) / len(self.parts) for name in losses_of_parts[0]}
         return BatchLosses(losses_of_parts, is_finite)
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, AMP_DTYPES[self.amp], self.amp != 'none')
 
     @staticmethod
-    def without_sync(net: nn.Module, wanted: bool) -> AbstractContextManager:
+    def without_sync(net: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
         """Return a context without gradient synchronisation: processes share gradients once a step, not once a part."""
         return net.no_sync() if wanted and isinstance(net, DistributedDataParallel) else nullcontext()
 
@@ -409,7 +410,7 @@ class STVSRModel(ClipModel):
             factor = min(after / warmup_iter, 1)
             self._set_lr([[rate * factor for rate in rates] for rates in self._get_init_lr()])
 
-    def get_current_log(self) -> OrderedDict:
+    def get_current_log(self) -> OrderedDict[str, float]:
         # Reduced here and not in every step as in BasicSR, because reading a number from a GPU waits for all its work.
         log = OrderedDict(self.losses | self.statistics)
         if self.skipped:

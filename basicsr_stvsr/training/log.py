@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from os import path as osp
-from typing import Any
+from typing import Any, TextIO
 
 from basicsr.utils.logger import get_root_logger
 from tqdm import tqdm
@@ -252,7 +252,7 @@ class ProgressLine:
             self.logger.addHandler(original)
 
 
-class AboveTheLine(logging.StreamHandler):
+class AboveTheLine(logging.StreamHandler[TextIO]):
     """Write messages above tqdm's line; omit those that repeat the progress line."""
 
     def emit(self, record: logging.LogRecord) -> None:
