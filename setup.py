@@ -20,7 +20,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['basicsr_stvsr', 'basicsr_stvsr.*', 'stvsr']),
-    package_data={'basicsr_stvsr': ['py.typed', 'weights/*', 'video/*.html', 'protocols/*.yml']},
+    package_data={'basicsr_stvsr': ['py.typed', 'weights/*', 'video/*.html', 'protocols/*.yml', 'protocols/*.yaml']},
     entry_points={'console_scripts': ['stvsr = stvsr.main:main']},
     python_requires='>=3.11',
     install_requires=[

@@ -14,7 +14,8 @@ from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_
 from basicsr.utils.options import dict2str
 from torch.utils.data import DataLoader
 
-from .config.loading import user_errors
+from stvsr.errors import user_errors
+
 from .config.run_options import RunOptions, read_command, start_run
 from .data.sampling import BuiltDataset
 from .models.stvsr_model import STVSRModel

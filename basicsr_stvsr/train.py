@@ -22,7 +22,8 @@ from basicsr.utils import get_env_info, get_root_logger, get_time_str, make_exp_
 from basicsr.utils.options import dict2str
 from torch.utils.data import DataLoader
 
-from .config.loading import user_errors
+from stvsr.errors import user_errors
+
 from .config.run_options import RunOptions, read_command, save_options, start_run
 from .data.sampling import BuiltDataset, SampleStream
 from .models.batch import NonFiniteError
@@ -37,7 +38,7 @@ from .utils.cpu_memory import keep_freed_memory
 from .utils.distributed import any_rank, gather, leave_dist, on_first_rank
 from .utils.random_state import restore_rng_of_rank
 
-# Tells a job scheduler that the run may be restarted: 'temporary failure' of sysexits.h.
+# Job schedulers may restart the run after this exit status: 'temporary failure' of sysexits.h.
 EXIT_STOPPED = 75
 
 
@@ -101,7 +102,7 @@ def open_data(opt: dict[str, Any]) -> tuple[BuiltDataset, list[DataLoader[Any]]]
         elif dataset_opt['phase'] == 'val':
             val_loaders.append(build_dataloader(dataset, dataset_opt))
     if train_set is None:
-        raise ValueError('datasets.train is missing: the data to train on')
+        raise ValueError('datasets.train is missing: set the data to train on')
     return train_set, val_loaders
 
 
@@ -186,7 +187,7 @@ class Training:
         except NonFiniteError:
             self.save()
             raise
-        self.log.step(position.iter, data_time=data_time, iter_time=time.perf_counter() - start)
+        self.log.count_iteration(position.iter, data_time=data_time, iter_time=time.perf_counter() - start)
         if position.iter % self.opt['logger']['print_freq'] == 0:
             self.log.log(position.iter, epoch=epoch, lrs=model.get_current_learning_rate(),
                          values=model.get_current_log())
@@ -286,7 +287,7 @@ def train(run: RunOptions, *, report_errors: bool = False) -> None:
     if stopped_by:
         if opt['rank'] == 0:
             print(f'Stopped by {stopped_by.name} after iteration {position.iter} of {position.last_iter}, and saved; '
-                  '--auto_resume goes on from there.', file=sys.stderr)
+                  '--auto_resume continues from there.', file=sys.stderr)
         sys.exit(EXIT_STOPPED)
 
 
@@ -351,7 +352,7 @@ def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any
             model.feed_data(batch)
             model.optimize_parameters(number)
         except torch.OutOfMemoryError as error:
-            raise ValueError(f'a step does not fit into the memory of the GPU: {str(error).splitlines()[0]} See '
+            raise ValueError(f'a training step does not fit into GPU memory: {str(error).splitlines()[0]} See '
                              'batch_size_per_gpu, train.accumulate, train.amp, checkpoint of the network') from error
         except NonFiniteError as error:
             raise ValueError(str(error)) from error
@@ -361,7 +362,7 @@ def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any
             losses = ', '.join(f'{name} {value:.4g}' for name, value in log.items())
     skipped = getattr(model, 'skipped', 0) - skipped_before
     if skipped == len(times):
-        raise ValueError(f'all {skipped} steps were skipped, since losses or gradients were not finite; the warnings '
+        raise ValueError(f'all {skipped} steps were skipped, because losses or gradients were not finite; the warnings '
                          'above name the samples')
     if opt['rank'] != 0:
         return
@@ -369,13 +370,13 @@ def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any
     num_left = position.last_iter - position.iter
     shapes = ', '.join(f'{name} {tuple(value.shape)}' for name, value in batch.items() if torch.is_tensor(value))
     num_parameters = sum(parameter.numel() for parameter in net.parameters())
-    skipped_line = f'\nskipped     {skipped} of {len(times)} steps: not all was finite' if skipped else ''
+    skipped_line = f'\nskipped     {skipped} of {len(times)} steps: losses or gradients not finite' if skipped else ''
     print(f'''\
 network     {type(net).__name__}, {num_parameters:,} parameters
 batch       {shapes}, on each of {opt["world_size"]} processes
 first step  {losses}{skipped_line}
 memory      {describe_memory(model.device)}
-time        {iter_time:.3g} s an iteration, of which {wait:.2g} s waiting for data; the first took {times[0]:.3g} s
+time        {iter_time:.3g} s per iteration, including {wait:.2g} s of waiting for data; the first took {times[0]:.3g} s
 duration    {datetime.timedelta(seconds=int(num_left * iter_time))} for {num_left:,} iterations, without validation
 Nothing was written.''')
 
@@ -384,7 +385,7 @@ def describe_memory(device: torch.device) -> str:
     if device.type == 'cuda':
         free, total = torch.cuda.mem_get_info(device)
         return (f'{torch.cuda.max_memory_reserved(device) / 2**30:.2f} GiB of the {total / 2**30:.1f} GiB of '
-                f'{torch.cuda.get_device_name(device)}, {free / 2**30:.1f} GiB of which are free')
+                f'{torch.cuda.get_device_name(device)}, {free / 2**30:.1f} GiB of them free')
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
     return f'{peak / 2**30:.2f} GiB at most in this process, without its workers'
 

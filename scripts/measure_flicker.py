@@ -9,16 +9,17 @@ adds the mean to the result file of each test, here results/test_FISR_small_x2/v
 """
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from basicsr_stvsr.io.color import TO_YUV
+from basicsr_stvsr.io.clip_color import TO_YUV
 from basicsr_stvsr.io.frames import FrameReader
 from basicsr_stvsr.io.opening import open_color_reader
 from basicsr_stvsr.io.saved_frames import numbers_of
 from basicsr_stvsr.metrics.flicker import flicker
+from basicsr_stvsr.utils.atomic_files import replace_file
+from stvsr.errors import EXIT_FAILED, user_errors
 
 
 def luma(frame: np.ndarray) -> np.ndarray:  # uint8 (h, w, 3), BGR -> float (h, w), without the offset of 16
@@ -34,7 +35,8 @@ def clip_flicker(result: FrameReader, gt: FrameReader, clip: str) -> float:
     saved = numbers_of(result, clip, [gt.frame_name(clip, i) for i in range(gt.num_frames(clip))])
     order = sorted(saved)
     if order != list(range(order[0], order[0] + len(order))):
-        raise ValueError(f'{result.path}: clip {clip!r} has frames {order} of {gt.path}, which leave some out')
+        raise ValueError(f'{result.path}: clip {clip!r} has the frames {order} of {gt.path}; some in between are '
+                         'missing')
     frames = [luma(result.frame(clip, saved[number])) for number in order]
     true = [luma(gt.frame(clip, number)) for number in order]
     height, width = frames[0].shape  # crop the remainder that was cut off before downscaling
@@ -57,25 +59,22 @@ def save(path: Path, mean: float) -> None:
     """Add the mean to a result file of basicsr/test.py, as the metric `flicker`."""
     result = json.loads(path.read_text(encoding='utf-8'))
     result['average']['flicker'] = {'all': mean}
-    path.write_text(json.dumps(result, indent=1), encoding='utf-8')
+    replace_file(path, json.dumps(result, indent=1).encode())
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folders', nargs='+', type=Path, help='saved frames, a folder a clip')
     parser.add_argument('--gt', type=Path, required=True, help='true clips: folder, LMDB or videos')
     parser.add_argument('--save', action='store_true', help='add the mean to the result file of each test')
     args = parser.parse_args()
-    try:
+    with user_errors(code=EXIT_FAILED):
         files = [result_file(folder) for folder in args.folders] if args.save else []
         with open_color_reader(args.gt) as gt:
             rows = {}
             for folder in args.folders:
                 with open_color_reader(folder) as result:
                     rows[folder] = {clip: clip_flicker(result, gt, clip) for clip in result.clips}
-    except (OSError, ValueError) as error:
-        print(f'measure_flicker.py: error: {error}', file=sys.stderr)
-        return 1
     clips = list(dict.fromkeys(clip for row in rows.values() for clip in row))
     print(f'| frames | {" | ".join(clips)} | mean |')
     print(f'|---|{"---|" * len(clips)}---|')
@@ -84,8 +83,7 @@ def main() -> int:
         print(f'| {folder} | {" | ".join(values)} | {np.mean(list(row.values())):.2f} |')
     for path, folder in zip(files, args.folders, strict=False):  # without --save, there are no files
         save(path, float(np.mean(list(rows[folder].values()))))
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

@@ -11,7 +11,6 @@ others, the plot also shows the gain over the first file. Both are printed as a 
 import argparse
 import json
 import statistics
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from basicsr_stvsr.training.curves import COLORS
+from stvsr.errors import EXIT_FAILED, user_errors
 
 Scores = dict[tuple[str, int], float]  # by clip and frame number
 
@@ -34,12 +34,12 @@ def read_scores(path: Path, metric: str) -> tuple[str, Scores]:
         frames = results['frames']
         known = list(next(iter(frames.values())))
         if metric not in known:
-            raise ValueError(f'{path} has no {metric}, but {", ".join(known)}')
+            raise ValueError(f'{path} has no {metric}, only {", ".join(known)}')
         return results['model'], {
             (clip, number): value for clip, metrics in frames.items() for number, value in metrics[metric]
             if value is not None}
     except (AttributeError, KeyError, TypeError, StopIteration, json.JSONDecodeError) as error:
-        raise ValueError(f'{path} is no results/<name>/<data set>.json of basicsr/test.py') from error
+        raise ValueError(f'{path} is not a results/<name>/<data set>.json of basicsr/test.py') from error
 
 
 def means(scores: list[Scores]) -> dict[int, list[float]]:
@@ -78,26 +78,22 @@ def plot(names: list[str], by_frame: dict[int, list[float]], metric: str) -> Fig
     return figure
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('results', nargs='+', type=Path, help='results/<name>/<data set>.json')
     parser.add_argument('--metric', default='psnr', help='name in val.metrics (default: %(default)s)')
     parser.add_argument('--output', type=Path, help='picture to draw')
     args = parser.parse_args()
-    try:
+    with user_errors(code=EXIT_FAILED):
         names, scores = zip(*(read_scores(path, args.metric) for path in args.results), strict=True)
         by_frame = means(list(scores))
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
     print(f'| frame | {" | ".join(names)} |\n|---|{"---|" * len(names)}')
     for number, values in by_frame.items():
         cells = [f'{values[0]:.3f}', *(f'{value:.3f} ({value - values[0]:+.3f})' for value in values[1:])]
         print(f'| {number} | {" | ".join(cells)} |')
     if args.output:
         plot(list(names), by_frame, args.metric).savefig(args.output, dpi=110)
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

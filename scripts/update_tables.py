@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from basicsr_stvsr.zoo.cards import page, row, table
 from basicsr_stvsr.zoo.table import MEASURED, MIDDLEBURY, UCF101, VID4, ZOO, measured_results
+from stvsr.errors import user_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL_ZOO = ROOT / 'docs' / 'model_zoo.md'
@@ -238,10 +239,8 @@ def main() -> None:
     parser.add_argument('--speed', action='store_true', help='measure the speed of every model on this machine')
     args = parser.parse_args()
     if args.results:
-        try:
+        with user_errors():
             collect(args.results)
-        except FileNotFoundError as error:
-            parser.error(str(error))
     if args.speed:
         measure_speeds()
     if args.results or args.speed:  # the zoo has read the old scores

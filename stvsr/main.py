@@ -9,10 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED, print_error
 from .parser import make_parser
 from .pipeline_parser import make_pipeline_parser
-
-EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,5 +39,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'interrupted; {interrupt}; go on with --resume' if interrupt.args else 'interrupted', file=sys.stderr)
         return EXIT_INTERRUPTED
     except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_error(error)
         return EXIT_REFUSED

@@ -129,7 +129,7 @@ def train_here(monkeypatch, tmp_path):
     def train(opt: dict, *flags: str) -> Path:
         options = tmp_path / 'options.yml'
         options.write_text(yaml.safe_dump(opt))
-        for handler in get_root_logger().handlers:  # made for an earlier test, whose stderr is closed
+        for handler in get_root_logger().handlers:  # made for an earlier test; its stderr is closed
             if type(handler) is logging.StreamHandler:
                 handler.stream = sys.stderr
         train_pipeline(str(tmp_path), ['-opt', str(options), *flags])

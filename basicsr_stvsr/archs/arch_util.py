@@ -32,7 +32,7 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border', mode: str = 
         image: (B, C, H, W), such as b.
         flow: (B, 2, H, W), such as `flow_ab`; x then y, in pixels of this grid.
         padding_mode: values outside the image: 'border' (its nearest pixel) or 'zeros'.
-        mode: 'bilinear', or 'bicubic', which is sharper and may exceed the range of the image.
+        mode: 'bilinear', or 'bicubic' (PyTorch's, a = -0.75), which is sharper and may exceed the range of the image.
 
     Returns:
         (B, C, H, W) in the image's dtype. Pixels whose flow is NaN or infinite are NaN. Positions are computed in
@@ -43,8 +43,8 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border', mode: str = 
     """
     b, _, h, w = image.shape
     if flow.shape != (b, 2, h, w):
-        raise ValueError(f'a flow of shape {(b, 2, h, w)} is needed to warp an image of shape {tuple(image.shape)}, '
-                         f'but got {tuple(flow.shape)}')
+        raise ValueError(f'warp needs a flow of shape {(b, 2, h, w)} for an image of shape {tuple(image.shape)}, but '
+                         f'got {tuple(flow.shape)}')
     dtype = torch.promote_types(torch.promote_types(image.dtype, flow.dtype), torch.float32)
     image_dtype, image, flow = image.dtype, image.to(dtype), flow.to(dtype)
     x = torch.arange(w, device=image.device, dtype=dtype)

@@ -6,14 +6,14 @@ from typing import get_args
 
 import numpy as np
 import torch
-from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from ..io.color import Color, convert_clip, to_image
-from .arch_util import warp, without_autocast
+from ..io.clip_color import Color, convert_clip, to_image
+from .arch_util import warp
 from .dis import Preset, check_preset, dis_flow
 from .mbnet_arch import interpolate_flow
+from .resize import upscale_bicubic
 from .spec import NetSpec
 
 BETWEEN = ('mean', 'repeat')
@@ -62,8 +62,7 @@ class BicubicAverage(nn.Module):
 
     def features(self, frame: Tensor) -> Tensor:
         """Return the upscaled frame, which neighbouring windows share; (B, C, H, W) -> (B, C, sH, sW)."""
-        with without_autocast(torch.device('cpu')):
-            frames = torch.stack([imresize(each.float().cpu(), self.scale) for each in frame])
+        frames = upscale_bicubic(frame.float(), self.scale)
         return frames.mul(255).round().clamp(0, 255).div(255).to(frame)
 
     def frame_between(self, a: Tensor, b: Tensor) -> Tensor:

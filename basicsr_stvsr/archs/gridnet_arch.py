@@ -94,7 +94,7 @@ class GridNet(nn.Module):
         if num_columns < 2 or num_columns % 2:
             raise ValueError(f'num_columns must be even, but got {num_columns}')
         if blend and not residual:
-            raise ValueError('blend weighs the frames that residual adds: it needs residual')
+            raise ValueError('blend needs residual: it weights the frames that residual adds')
         self.scale, self.unshuffle, self.residual, self.blend = scale, unshuffle, residual, blend
         in_channels = [2 * 3 * unshuffle**2 + feature_channels // int(max(ratio, 1))**2 for ratio in self.ratios]
         half = num_columns // 2

@@ -340,8 +340,8 @@ class HOFFR(nn.Module):
         b, _, h, w = frame.shape
         expected = frame.shape, (b, 3, self.scale * h, self.scale * w)
         if (state.lq.shape, state.hr.shape) != expected:
-            raise ValueError(f'the state is of frames of {tuple(state.lq.shape)}, with estimates of '
-                             f'{tuple(state.hr.shape)}, but this frame is {tuple(frame.shape)}: a new stream begins '
+            raise ValueError(f'the state belongs to frames of {tuple(state.lq.shape)} with estimates of '
+                             f'{tuple(state.hr.shape)}, but this frame is {tuple(frame.shape)}: start a new stream '
                              'with state None')
         return HOFFRFrame(*run_part(self.restore_parts, frame, *state, recompute=self.checkpoint))
 

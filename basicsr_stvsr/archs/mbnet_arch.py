@@ -128,8 +128,8 @@ class MBNet(nn.Module):
             if value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, but got {value!r}')
         if num_iters < 1 or (feedback == 'none') != (num_iters == 1):
-            raise ValueError(f"num_iters must be at least 1, and is 1 exactly where feedback is 'none', but got "
-                             f'num_iters {num_iters} and feedback {feedback!r}')
+            raise ValueError("num_iters must be 1 with feedback 'none' and at least 2 otherwise, but got num_iters "
+                             f'{num_iters} and feedback {feedback!r}')
         if context_net is not None and vfi_feature != 'resnet':
             raise ValueError(f"context_net is used only with vfi_feature 'resnet', but vfi_feature is {vfi_feature!r}")
         self.scale, self.num_iters, self.feedback = scale, num_iters, feedback
@@ -278,6 +278,5 @@ def build_part(opt: Mapping[str, Any], **given: Any) -> nn.Module:
         raise ValueError(f'no network named {part_type!r} is registered in ARCH_REGISTRY')
     decided = arguments.keys() & given.keys()
     if decided:
-        raise ValueError(f'{min(decided)} of the part {part_type} is decided by MBNet ({given[min(decided)]!r}); '
-                         'leave it out')
+        raise ValueError(f'{min(decided)} of the part {part_type} is set by MBNet ({given[min(decided)]!r}); remove it')
     return ARCH_REGISTRY.get(part_type)(**arguments, **given)

@@ -263,10 +263,10 @@ def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = 
     b, _, h, w = x.shape
     expected = (b, weight.shape[2] * weight.shape[3], stride * h, stride * w)
     if kernel.shape != expected:
-        raise ValueError(f'a kernel of shape {expected} is needed, but got {tuple(kernel.shape)}')
+        raise ValueError(f'the kernel must have the shape {expected}, but has {tuple(kernel.shape)}')
     if stride > min(weight.shape[2:]):
-        raise ValueError(f'a stride of at most the kernel size is needed, but got stride {stride} with a weight of '
-                         f'shape {tuple(weight.shape)}')
+        raise ValueError(f'the stride must not exceed the kernel size, but is {stride} with a weight of shape '
+                         f'{tuple(weight.shape)}')
     # One dtype for both passes, also under autocast, whose state does not reach the backward pass.
     with without_autocast(x.device):
         compute: Callable[..., Tensor] = _pac_conv if _needs_operator(x) else _compute_pac_conv

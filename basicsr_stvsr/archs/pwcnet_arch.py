@@ -185,15 +185,15 @@ class PWCNet(nn.Module):
         """
         features = list(zip(self.extract(a), self.extract(b), strict=True))[FINEST_LEVEL - 1:]
         flow = feat = None
-        for step, (feat_a, feat_b) in enumerate(reversed(features)):
-            level = len(PYRAMID_CHANNELS) - step
-            if step == 0:
+        for stage, (feat_a, feat_b) in enumerate(reversed(features)):
+            level = len(PYRAMID_CHANNELS) - stage
+            if stage == 0:
                 x = F.leaky_relu(cost_volume(feat_a, feat_b), 0.1)
             else:
-                flow, feat = self.up_flow[step - 1](flow), self.up_feat[step - 1](feat)
+                flow, feat = self.up_flow[stage - 1](flow), self.up_feat[stage - 1](feat)
                 warped = warp_or_zero(feat_b, flow * (FLOW_UNIT / 2**level))
                 x = torch.cat([F.leaky_relu(cost_volume(feat_a, warped), 0.1), feat_a, flow, feat], dim=1)
-            flow, feat = self.decoders[step](x)
+            flow, feat = self.decoders[stage](x)
         return (flow + self.context(feat)) * (FLOW_UNIT / 2**FINEST_LEVEL)
 
     def extract(self, image: Tensor) -> list[Tensor]:
@@ -213,13 +213,13 @@ def published_names() -> dict[str, str]:
         for i, letters in enumerate(('aa', 'a', 'b') if level == 6 else ('a', 'aa', 'b')):
             modules[f'conv{level}{letters}.0'] = f'pyramid.{level - 1}.{i}.0'
     for level in range(6, 1, -1):
-        step = 6 - level
+        stage = 6 - level
         for i in range(len(DECODER_CHANNELS)):
-            modules[f'conv{level}_{i}.0'] = f'decoders.{step}.convs.{i}.0'
-        modules[f'predict_flow{level}'] = f'decoders.{step}.predict'
+            modules[f'conv{level}_{i}.0'] = f'decoders.{stage}.convs.{i}.0'
+        modules[f'predict_flow{level}'] = f'decoders.{stage}.predict'
         if level > FINEST_LEVEL:
-            modules[f'deconv{level}'] = f'up_flow.{step}'
-            modules[f'upfeat{level}'] = f'up_feat.{step}'
+            modules[f'deconv{level}'] = f'up_flow.{stage}'
+            modules[f'upfeat{level}'] = f'up_feat.{stage}'
     for i in range(len(CONTEXT_CHANNELS)):
         modules[f'dc_conv{i + 1}.0'] = f'context.{i}.0'
     modules[f'dc_conv{len(CONTEXT_CHANNELS) + 1}'] = f'context.{len(CONTEXT_CHANNELS)}'

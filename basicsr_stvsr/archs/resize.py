@@ -1,7 +1,11 @@
-"""Upscaling inside networks that matches MATLAB's bicubic and TensorFlow 1's bilinear interpolation.
+"""Upscaling that matches MATLAB's bicubic and TensorFlow 1's bilinear interpolation.
 
-The functions work on whole batches, on any device, with gradients. BasicSR's `imresize` gives the same as MATLAB's, but
-takes one image at a time, on a CPU.
+This is the bicubic of the package. Where pixels are sampled anywhere, along a flow or a camera's path, PyTorch's and
+OpenCV's are in use, whose kernel is a little sharper (a = -0.75).
+
+The functions work on whole batches, on any device, with gradients, and export to ONNX. BasicSR's `imresize` gives the
+same as MATLAB's, but takes one image at a time, on a CPU, in ten times the time. `data.degradations.bicubic` downscales
+with the same kernel, in numpy and with sums in float64, so that a crop gets the same bits as the whole frame.
 """
 import torch
 from torch import Tensor
@@ -12,7 +16,7 @@ from .arch_util import at_least_float32, total
 REACH = 2  # input pixels on each side that contribute to an output pixel
 
 
-def cubic(distance: float) -> float:
+def keys_cubic(distance: float) -> float:
     """Evaluate Keys' kernel with a = -0.5, as in MATLAB."""
     x = abs(distance)
     if x <= 1:
@@ -52,6 +56,6 @@ def _upscale_along(x: Tensor, scale: int, dim: int) -> Tensor:
     phases = []
     for phase in range(scale):  # offset of each of the s new pixels from the centre of the old one
         offset = (phase + 0.5) / scale - 0.5
-        taps = [cubic(offset - step) for step in range(-REACH, REACH + 1)]
+        taps = [keys_cubic(offset - step) for step in range(-REACH, REACH + 1)]
         phases.append(total(tap * neighbour for tap, neighbour in zip(taps, neighbours, strict=True) if tap))
     return torch.stack(phases, dim % x.dim() + 1).flatten(dim % x.dim(), dim % x.dim() + 1)

@@ -69,8 +69,8 @@ class NetSpec:
             if getattr(self, name) not in known:
                 raise ValueError(f'{name} must be one of {", ".join(map(str, known))}, but is {getattr(self, name)!r}')
         if self.num_frames and self.length_of_window(self.num_frames) < 1:
-            raise ValueError(f'a window of {self.num_frames} frames gives none, as first_output {self.first_output} '
-                             'are missing at both ends')
+            raise ValueError(f'a window of {self.num_frames} frames gives no output, as first_output '
+                             f'{self.first_output} are missing at both ends')
         if self.recurrent and (self.needs_flow or self.sharing != 'nothing' or self.temporal_scale != 1):
             raise ValueError('a recurrent network (state) takes one frame after the other, without flow, sharing or '
                              'temporal_scale 2')
@@ -196,4 +196,4 @@ def check_color(net: nn.Module, color: str) -> None:
     expected = spec_of(net).color
     if expected not in (None, color):
         raise ValueError(f'{type(net).__name__} takes {expected} clips, but this one is {color}; set color: {expected} '
-                         'of the data set, which converts')
+                         'in the data set, which converts')

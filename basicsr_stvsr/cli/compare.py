@@ -2,13 +2,12 @@
 import argparse
 import sys
 
-from tqdm import tqdm
-
+from ..utils.progress import progress_bar
 from ..video.compare import write_comparison
 
 
 def run(args: argparse.Namespace) -> int:
-    with tqdm(unit='frame', dynamic_ncols=True) as bar:
+    with progress_bar(unit='frame') as bar:
         def show(done: int, total: int) -> None:
             bar.total = total or None
             bar.update(done - bar.n)

@@ -2,7 +2,7 @@
 import argparse
 import sys
 
-from stvsr.main import EXIT_FAILED
+from stvsr.errors import EXIT_FAILED, print_error
 
 from ..export.onnx_export import CheckError, export_network
 from ..zoo.table import load_network
@@ -16,7 +16,7 @@ def run(args: argparse.Namespace) -> int:
         checked = export_network(net, args.output, name=args.model or type(net).__name__, weights=chosen.weights,
                                  check=not args.no_check, overwrite=args.overwrite)
     except CheckError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_error(error)
         return EXIT_FAILED
     for each in checked or ():
         print(f'{each.batch} x {each.height}x{each.width}: differs from torch by at most {each.largest:.1e}')

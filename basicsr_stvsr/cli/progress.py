@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..utils.progress import progress_bar, say
+
 
 class ProgressBar:
     """Show the progress of restoring a video; a context manager.
@@ -26,13 +28,9 @@ class ProgressBar:
             self._print('running', frames=progress.frames, total=progress.total or None, time=float(progress.time))
             return
         if self._bar is None:  # frames of an earlier run do not count for the speed
-            self._bar = tqdm(desc=self.output.name if self.named else None, total=progress.total or None,
-                             initial=progress.frames - 1, unit='frame', dynamic_ncols=True)
+            self._bar = progress_bar(unit='frame', about=self.output.name if self.named else None,
+                                     total=progress.total or None, done=progress.frames - 1)
         self._bar.update(progress.frames - self._bar.n)
-
-    def tell(self, message: str) -> None:
-        """Print a line for people."""
-        tqdm.write(message, file=sys.stderr)
 
     def end(self, state: str, message: str = '', *, tell: bool = True) -> None:
         """Report the outcome: 'done', 'skipped', 'failed', 'refused' or 'interrupted'.
@@ -41,7 +39,7 @@ class ProgressBar:
             tell: whether to print the message for people, too.
         """
         if message and tell:
-            self.tell(message)
+            say(message)
         if self.as_json:
             with suppress(BrokenPipeError):  # the reader has exited
                 self._print(state, **({'message': message} if message else {}))

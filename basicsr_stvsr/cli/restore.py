@@ -6,9 +6,10 @@ import traceback
 
 import torch
 
-from stvsr.main import EXIT_FAILED
+from stvsr.errors import EXIT_FAILED
 
 from ..archs.spec import spec_of
+from ..utils.progress import say
 from ..video.batch import Ranks, outputs_of
 from ..video.job import Progress, RestoreError
 from ..video.restorer import RestoreOptions
@@ -100,16 +101,16 @@ class Restoring:
 
     def _restore(self, video: VideoOptions, progress: ProgressBar) -> None:
         def show(frame: Progress) -> None:
-            self._tell_licence(progress)
+            self._show_licence()
             progress(frame)
 
         def warn(warning: str) -> None:
-            self._tell_licence(progress)
-            progress.tell(f'warning: {warning}')
+            self._show_licence()
+            say(f'warning: {warning}')
 
         restore_video(video, loaded=self.loaded, on_progress=show, on_warning=warn)
 
-    def _tell_licence(self, progress: ProgressBar) -> None:
+    def _show_licence(self) -> None:
         if self.licence:
-            progress.tell(self.licence)
+            say(self.licence)
             self.licence = None

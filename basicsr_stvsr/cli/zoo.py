@@ -1,8 +1,7 @@
 """The subcommands of `stvsr zoo`."""
 import argparse
-import sys
 
-from stvsr.main import EXIT_FAILED
+from stvsr.errors import EXIT_FAILED, print_error
 
 from ..zoo import table
 from ..zoo.cards import NOT_TOLD, basicsr_row, cells, facts, megabytes, source
@@ -42,7 +41,7 @@ def run_fetch(args: argparse.Namespace) -> int:
     try:
         print(fetch(args.name, show_progress=True))
     except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_error(error)
         return EXIT_FAILED
     return 0
 
@@ -57,7 +56,7 @@ def run_verify(args: argparse.Namespace) -> int:
         try:
             print(f'{name}: {verify(name)} is whole')
         except (OSError, ValueError) as error:
-            print(f'error: {name}: {error}', file=sys.stderr)
+            print_error(f'{name}: {error}')
             failed = True
     return EXIT_FAILED if failed else 0
 

@@ -4,9 +4,6 @@ BasicSR's own parser loads YAML with a loader that runs code named in the file. 
 evaluates the values of `--force_yml`.
 """
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import path as osp
 from pathlib import Path
 from typing import Any
@@ -73,20 +70,6 @@ def unshared(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: unshared(item) for key, item in value.items()}
     return [unshared(item) for item in value] if isinstance(value, list) else value
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Report errors in options and data without traceback, and exit with status 2.
-
-    Use it for the setup. There, ValueError and OSError (FileNotFoundError, FrameReadError) are about the user's input.
-    Later errors, and errors of other types, keep their traceback.
-    """
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
 
 
 def load_options(path: str) -> dict[str, Any]:

@@ -42,8 +42,8 @@ def find(known: Mapping[str, Any], name: Any, what: str) -> Any:
         if isinstance(name, str) and key in known:
             return known[key]
     plain = [key.removesuffix('_basicsr') for key in known]
-    raise refuse(f'must be the name of a registered {what}, but is {shown(name)}. {nearest(name, plain)}'
-                 f'Registered are {", ".join(sorted(plain))}')
+    raise refuse(f'must be the name of a registered {what}, but is {shown(name)}. {nearest(name, plain)}Registered '
+                 f'names: {", ".join(sorted(plain))}')
 
 
 def is_from(target: Any, *packages: str) -> bool:
@@ -189,7 +189,7 @@ def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
 
 def try_loss(target: Callable[..., Any], arguments: dict[str, Any]) -> None:
     if arguments.get('reduction') == 'none':
-        raise ValueError("reduction must be mean or sum, which make one number of a batch, but is 'none'")
+        raise ValueError("reduction must be mean or sum, so that a batch gives one number, but is 'none'")
     if target is not LOSS_REGISTRY.get('PerceptualLoss'):  # it may download the weights of VGG
         target(**arguments)
 

@@ -11,15 +11,11 @@ from typing import Annotated, Any, Literal, cast
 
 import cv2
 import numpy as np
-from basicsr.data.transforms import mod_crop
+from basicsr.data.transforms import mod_crop as mod_crop  # for scripts, where basicsr needs the patches first
 
+from ..archs.resize import keys_cubic
 from ..config.registered import DEGRADATIONS, Registered, arguments_of
 from .video_degradation import VideoDegradation, video
-
-__all__ = [
-    'DEGRADATIONS', 'Degradation', 'DegradationBlock', 'Filter', 'bicubic', 'bicubic_downsample', 'blur_bicubic',
-    'build_degradation', 'gaussian', 'gaussian_downsample', 'linear_light_average', 'mod_crop'
-]
 
 # numpy's name of each border option. MATLAB's imresize mirrors the frame including its border pixel.
 _BORDERS: dict[str, Literal['symmetric', 'reflect', 'edge']] = {
@@ -108,8 +104,8 @@ class Degradation:
         if frame.dtype != np.uint8 or frame.ndim not in (2, 3):
             raise ValueError(f'expected a uint8 frame (H, W) or (H, W, C), got {frame.dtype} {frame.shape}')
         if frame.shape[0] % self.scale or frame.shape[1] % self.scale:
-            raise ValueError(f'frame size {frame.shape[0]}x{frame.shape[1]} is no multiple of scale {self.scale}; '
-                             'cut it first, e.g. with mod_crop')
+            raise ValueError(f'frame size {frame.shape[0]}x{frame.shape[1]} is not a multiple of scale {self.scale}; '
+                             'crop it first, for example with mod_crop')
         out = frame.astype(np.float64)
         for step in self.filters:
             out = step(out)
@@ -125,17 +121,11 @@ def bicubic(scale: int) -> Degradation:
     """
     centre = (scale - 1) / 2
     offsets = np.arange(math.floor(centre - 2 * scale) + 1, math.ceil(centre + 2 * scale))
-    distance = np.abs(offsets - centre) / scale
-    taps = np.where(distance <= 1, 1.5 * distance**3 - 2.5 * distance**2 + 1,
-                    -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2)  # Keys' cubic, a = -0.5
+    taps = np.array([keys_cubic((offset - centre) / scale) for offset in offsets])
     return Degradation((Filter(scale, tuple(taps / taps.sum()), int(offsets[0]), border='symmetric'),))
 
 
-def gaussian(scale: int,
-             *,
-             sigma: float = 1.6,
-             kernel_size: int = 13,
-             border: str = 'reflect',
+def gaussian(scale: int, *, sigma: float = 1.6, kernel_size: int = 13, border: str = 'reflect',
              rounding: str = 'round') -> Degradation:
     """Gaussian blur, then the pixels [0::s, 0::s] ("BD" in the literature).
 
@@ -152,11 +142,7 @@ def gaussian(scale: int,
     return Degradation((_gaussian_filter(scale, sigma, kernel_size, border),), rounding)
 
 
-def blur_bicubic(scale: int,
-                 *,
-                 sigma: float = 2.0,
-                 kernel_size: int = 5,
-                 border: str = 'replicate') -> Degradation:
+def blur_bicubic(scale: int, *, sigma: float = 2.0, kernel_size: int = 5, border: str = 'replicate') -> Degradation:
     """Gaussian blur at full size without rounding, then MATLAB's bicubic; the defaults are FSTRN's.
 
     Args:
@@ -176,22 +162,6 @@ def _gaussian_filter(scale: int, sigma: float, kernel_size: int, border: str) ->
     radius = kernel_size // 2
     taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma)**2)
     return Filter(scale, tuple(taps / taps.sum()), -radius, border)
-
-
-def bicubic_downsample(frame: np.ndarray, scale: int) -> np.ndarray:
-    """Downsample a uint8 frame by `bicubic`: `(sH, sW, C)` -> `(H, W, C)`."""
-    return bicubic(scale)(frame)
-
-
-def gaussian_downsample(frame: np.ndarray,
-                        scale: int,
-                        *,
-                        sigma: float = 1.6,
-                        kernel_size: int = 13,
-                        border: str = 'reflect',
-                        rounding: str = 'round') -> np.ndarray:
-    """Downsample a uint8 frame by `gaussian`: `(sH, sW, C)` -> `(H, W, C)`."""
-    return gaussian(scale, sigma=sigma, kernel_size=kernel_size, border=border, rounding=rounding)(frame)
 
 
 DEGRADATIONS.update(bicubic=bicubic, gaussian=gaussian, blur_bicubic=blur_bicubic, video=video)

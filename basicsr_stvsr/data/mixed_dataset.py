@@ -48,9 +48,9 @@ class STVSRMixedDataset(SampleDataset):
         if sum(lengths) > _LONGEST:
             number = int(np.argmax(list(map(len, self.sources)) / np.array(lengths)))
             raise ValueError(
-                f'{self._where}: an epoch would have {sum(lengths):,} samples, so that each of the '
-                f'{len(self.sources[number]):,} windows of sources[{number}] comes once; raise its weight, '
-                f'{self.settings.sources[number].weight:g}, or take fewer of them, by clips or frame_stride')
+                f'{self._where}: an epoch would have {sum(lengths):,} samples, to contain each of the '
+                f'{len(self.sources[number]):,} windows of sources[{number}] once; raise the weight of this source, '
+                f'now {self.settings.sources[number].weight:g}, or use fewer windows by clips or frame_stride')
         self._ends = [0, *accumulate(lengths)]  # source k has the indices from its entry to the next
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ class STVSRMixedDataset(SampleDataset):
     def locate(self, index: int) -> tuple[int, int]:
         """Return the number of an index's source, and the index in it. Repetitions of a window are consecutive."""
         if not 0 <= index < len(self):
-            raise IndexError(f'sample {index} was asked for, there are {len(self)}')
+            raise IndexError(f'sample {index} does not exist; there are {len(self)} samples')
         number = bisect_right(self._ends, index) - 1
         start, end = self._ends[number:number + 2]
         return number, (index - start) * len(self.sources[number]) // (end - start)

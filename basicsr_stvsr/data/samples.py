@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from ..flow import build_flow
-from .boxes import Box, cut, enlarge, widen, within
 from .clip_options import SampleOptions, TrainSampleOptions
+from .crops import Crop, add_margin, crop_arrays, relative_to, scale_crop
 from .items import TrainSample
 from .lq_flow import LQFlow, flow_tensor
 from .lq_frames import CropSource, Window
@@ -105,7 +105,7 @@ class SampleDataset(Dataset[Any]):
         raise NotImplementedError
 
     @contextmanager
-    def _told_where(self) -> Iterator[None]:
+    def _name_in_errors(self) -> Iterator[None]:
         """Prefix the message of a ValueError with the name of the data set."""
         try:
             yield
@@ -122,33 +122,33 @@ class TrainSamples(SampleDataset):
 
     options: type[TrainSampleOptions]
     settings: TrainSampleOptions
-    _lq: CropSource
-    _lq_sharp: CropSource | None
+    _lq_crops: CropSource
+    _lq_sharp_crops: CropSource | None
 
     @abstractmethod
     def cache_bytes(self) -> float:
         """Return the bytes that cache: true keeps in memory, in each worker."""
 
-    def _make_sample(self, window: Window, indices: range, box: Box, lq_size: tuple[int, int], *,
+    def _make_sample(self, window: Window, indices: range, crop: Crop, lq_size: tuple[int, int], *,
                      flows: list[np.ndarray], key: str) -> TrainSample:
         """Crop a sample from a window, and augment it.
 
         Args:
             indices: numbers of the frames of the window, in playing order.
-            box: the crop, in LR pixels.
+            crop: in LR pixels.
             lq_size: height and width of whole LR frames.
             flows: flows of whole frames from the intermediate frames, (H, W, 2) each; may be empty.
             key: see above.
         """
         lq_indices = indices[::self.temporal_scale]
-        gt_box = enlarge(box, self.scale)
-        outer = self._flow_box(box, lq_size)
-        lq = self._lq.crop(window, lq_indices, outer)
-        lq_flows = self._crop_flows(window.clip, lq_indices, lq, outer, box, lq_size)
-        lq = cut(lq, within(box, outer))
-        sharp = self._lq_sharp.crop(window, lq_indices, box) if self._lq_sharp else []
-        gt = cut([window.frames[i] for i in indices], gt_box)
-        flows = cut(flows, gt_box)
+        gt_crop = scale_crop(crop, self.scale)
+        padded = self._flow_crop(crop, lq_size)
+        lq = self._lq_crops.read(window, lq_indices, padded)
+        lq_flows = self._crop_flows(window.clip, lq_indices, lq, padded, crop, lq_size)
+        lq = crop_arrays(lq, relative_to(crop, padded))
+        sharp = self._lq_sharp_crops.read(window, lq_indices, crop) if self._lq_sharp_crops else []
+        gt = crop_arrays([window.frames[i] for i in indices], gt_crop)
+        flows = crop_arrays(flows, gt_crop)
 
         (lq, sharp, gt), (flows, lq_flows) = self._augment([lq, sharp, gt], [flows, lq_flows])
         sample: TrainSample = {'lq': clip_tensor(lq), 'gt': clip_tensor(gt), 'key': key}
@@ -170,18 +170,18 @@ class TrainSamples(SampleDataset):
             flows=[flow.copy() for flow in chain(*flows)])
         return regroup(turned, frames), regroup(turned_flows, flows)
 
-    def _flow_box(self, box: Box, lq_size: tuple[int, int]) -> Box:
+    def _flow_crop(self, crop: Crop, lq_size: tuple[int, int]) -> Crop:
         """Return the part of the LR frames for the flow estimator: the crop, widened by flow_margin within the frame.
         """
         if not self.lq_flow or self.lq_flow.is_stored:
-            return box
-        return widen(box, self.settings.flow_margin, lq_size)
+            return crop
+        return add_margin(crop, self.settings.flow_margin, lq_size)
 
-    def _crop_flows(self, clip: str, indices: Sequence[int], lq: list[np.ndarray], outer: Box, box: Box,
+    def _crop_flows(self, clip: str, indices: Sequence[int], lq: list[np.ndarray], padded: Crop, crop: Crop,
                     lq_size: tuple[int, int]) -> list[np.ndarray]:
-        """Return the flows between LR frames in the crop `box`: stored ones, or estimated on `lq`, the area `outer`."""
+        """Return the flows between LR frames in `crop`: stored ones, or estimated on `lq`, the area `padded`."""
         if not self.lq_flow:
             return []
         if self.lq_flow.is_stored:
-            return cut(self._read_lq_flows(clip, indices, lq_size), box)
-        return cut(self.lq_flow.estimate(lq), within(box, outer))
+            return crop_arrays(self._read_lq_flows(clip, indices, lq_size), crop)
+        return crop_arrays(self.lq_flow.estimate(lq), relative_to(crop, padded))

@@ -3,27 +3,20 @@
 Every frame is rendered directly from a photograph, along the closed-form map of its instant. Errors and blur do not
 accumulate over a clip, and the flow between any two instants is known up to rounding.
 
-`Layer` and `render` draw the demo's clips, by bicubic interpolation in float. `Sheet` and `draw` are for training: they
-are much faster, and also return which layer each pixel shows.
-
 Points are arrays (2, ...), x then y, in pixels; whole numbers are pixel centres. Times are in frames and may be
 fractional.
 """
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
 
 import cv2
 import numpy as np
-import skimage.data
-import torch
-from torch.nn.functional import grid_sample
 
 SUPERSAMPLING = 2  # points per output pixel and axis; enough up to two photograph pixels per frame pixel
 
 
-def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Map points (2, ...) by an affine 3x3 matrix."""
     return np.tensordot(matrix[:2, :2], points, axes=1) + matrix[:2, 2].reshape(2, *[1] * (points.ndim - 1))
 
@@ -94,7 +87,7 @@ class CameraPath:
         """Return the largest flow, in frame pixels, between neighbours of the frames 0 .. num_frames - 1."""
         corners = _corners(height, width)  # an affine flow is largest there
         pairs = [(t, t + 1) for t in range(num_frames - 1)]
-        flows = [_apply(self._to_other(*pair, height, width), corners) - corners
+        flows = [apply_affine(self._to_other(*pair, height, width), corners) - corners
                  for forward in pairs for pair in (forward, forward[::-1])]
         return max((float(np.linalg.norm(flow, axis=0).max()) for flow in flows), default=0.0)
 
@@ -118,7 +111,7 @@ class CameraPath:
     def footprint(self, num_frames: int, height: int, width: int) -> np.ndarray:
         """Return the smallest and the largest photograph point (2, 2) that frames 0 .. num_frames - 1 show."""
         corners = _corners(height, width)
-        seen = [_apply(self.frame_to_photo(t, height, width), corners) for t in range(num_frames)]
+        seen = [apply_affine(self.frame_to_photo(t, height, width), corners) for t in range(num_frames)]
         return np.stack([np.min(seen, axis=(0, 2)), np.max(seen, axis=(0, 2))])
 
 
@@ -152,67 +145,6 @@ class Cutout:
         return np.stack([self.centre - reach, self.centre + reach])
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A photograph in a scene, or a cutout of it, that moves along its own camera path."""
-
-    photo: str
-    path: CameraPath
-    cutout: Cutout | None = None
-
-    @cached_property
-    def _image(self) -> torch.Tensor:
-        """The photograph in grid_sample's layout: (1, 3, H, W), 0-255."""
-        return torch.from_numpy(load_photo(self.photo).astype(np.float32)).permute(2, 0, 1)[None]
-
-    def alpha(self, t: float, points: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Return the opacity (...), 0-1, at frame points (2, ...)."""
-        if self.cutout is None:
-            return np.ones(points.shape[1:])
-        return self.cutout.alpha(_apply(self.path.frame_to_photo(t, height, width), points))
-
-    def colour(self, t: float, points: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Return the colour (3, N), BGR, 0-255, at frame points (2, N). Outside the photograph it is mirrored."""
-        size = np.array(self._image.shape[:1:-1])[:, None]  # x, y
-        grid = 2 * _apply(self.path.frame_to_photo(t, height, width), points) / (size - 1) - 1
-        grid = torch.from_numpy(grid.T.astype(np.float32))[None, None]
-        colour = grid_sample(self._image, grid, mode='bicubic', padding_mode='reflection', align_corners=True)
-        return colour[0, :, 0].numpy()
-
-
-@cache
-def load_photo(name: str) -> np.ndarray:
-    """Load a photograph of the scikit-image wheel, by its function in `skimage.data`: uint8 (H, W, 3), BGR."""
-    image = getattr(skimage.data, name)()
-    if isinstance(image, tuple):  # a stereo pair: left, right, disparity
-        image = image[0]
-    if image.ndim == 2:
-        image = np.stack([image] * 3, axis=-1)
-    return image[..., ::-1]
-
-
-def render(layers: Sequence[Layer], t: float, height: int, width: int) -> np.ndarray:
-    """Render the frame of a scene at time t.
-
-    Args:
-        layers: the scene from back to front. The first layer fills the frame and ignores its cutout.
-        t: time in frames.
-        height, width: size of the frame in pixels.
-
-    Returns:
-        uint8 (height, width, 3), BGR.
-    """
-    points = pixel_grid(height, width, per_pixel=SUPERSAMPLING)
-    background, *occluders = layers
-    frame = background.colour(t, points.reshape(2, -1), height, width).reshape(3, *points.shape[1:])
-    for layer in occluders:
-        alpha = layer.alpha(t, points, height, width)
-        seen = alpha > 0
-        frame[:, seen] += alpha[seen] * (layer.colour(t, points[:, seen], height, width) - frame[:, seen])
-    frame = frame.reshape(3, height, SUPERSAMPLING, width, SUPERSAMPLING).mean(axis=(2, 4))
-    return frame.round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-
-
 # Contribution of pan, zoom and rotation to each kind of camera motion.
 MOTIONS = {'pan': (1.0, 0.0, 0.0), 'zoom': (0.3, 1.0, 0.0), 'rotation': (0.3, 0.0, 1.0), 'combined': (0.7, 0.7, 0.7)}
 
@@ -236,26 +168,6 @@ def random_motion(
         rotation=float(rotation_sign * rotation / mean_distance),
     )
     return path.faster(speed / np.linalg.norm(path.flow(0, 1, height, width), axis=0).mean())
-
-
-def random_background(
-    rng: np.random.Generator, photo: str, motion: str, speed: float, num_frames: int, height: int, width: int
-) -> Layer:
-    """Return a layer whose camera stays inside the photograph for `num_frames` frames; see `random_motion`.
-
-    Raises:
-        ValueError: the photograph is too small, even enlarged 1.5 times.
-    """
-    path = random_motion(rng, motion, speed, height, width)
-    photo_size = load_photo(photo).shape[:2]
-    limit = largest_scale(path, photo_size, num_frames, height, width)
-    if limit < 2 / 3:
-        raise ValueError(
-            f'photograph {photo!r} is too small ({photo_size[1]}x{photo_size[0]}) for {num_frames} frames of '
-            f'{width}x{height} at {speed:.1f} pixels a frame'
-        )
-    scale = rng.uniform(min(1.0, limit), min(1.6, limit))
-    return Layer(photo, random_view(rng, path, scale, photo_size, num_frames, height, width))
 
 
 def largest_scale(
@@ -283,16 +195,6 @@ def random_view(
     return replace(path, centre=_point(centre), velocity=velocity, scale=float(scale))
 
 
-def random_occluder(
-    rng: np.random.Generator, photo: str, cutout: Cutout, motion: str, speed: float, num_frames: int, height: int,
-    width: int,
-) -> Layer:
-    """Return a cutout about half as high as the frame, near the middle of the frame halfway through the clip."""
-    scale = float(cutout.radius / (height * rng.uniform(0.2, 0.3)))
-    path = random_motion(rng, motion, speed, height, width, scale=scale)
-    return Layer(photo, random_passage(rng, path, cutout, num_frames, height, width, places=(0.3, 0.7)), cutout)
-
-
 def random_passage(
     rng: np.random.Generator, path: CameraPath, cutout: Cutout, num_frames: int, height: int, width: int, *,
     places: tuple[float, float],
@@ -304,7 +206,7 @@ def random_passage(
     """
     half_time = (num_frames - 1) / 2
     place = np.array([width, height]) * rng.uniform(*places, size=2)
-    centre = np.asarray(cutout.centre) - _apply(path.frame_to_photo(half_time, height, width), place)
+    centre = np.asarray(cutout.centre) - apply_affine(path.frame_to_photo(half_time, height, width), place)
     return replace(path, centre=_point(centre))
 
 
@@ -371,7 +273,7 @@ def cut_sheet(
     to_image = np.array([[factor[0], 0, (0.5 - first[0]) * factor[0] - 0.5],
                          [0, factor[1], (0.5 - first[1]) * factor[1] - 0.5], [0, 0, 1]])
     if cutout is not None:
-        points = _apply(np.linalg.inv(to_image), pixel_grid(*image.shape[:2])).astype(np.float32)
+        points = apply_affine(np.linalg.inv(to_image), pixel_grid(*image.shape[:2])).astype(np.float32)
         opacity = np.round(255 * cutout.alpha(points)).astype(np.uint8)
         image = np.dstack([image, opacity])
     return Sheet(path, image, to_image)
@@ -443,7 +345,7 @@ def _warp(
 def _box_of(sheet: Sheet, t: float, height: int, width: int) -> tuple[int, int, int, int]:
     """Return top, left, bottom and right of the frame area that a sheet may cover; empty if it is outside."""
     from_image = np.linalg.inv(sheet.to_image @ sheet.path.frame_to_photo(t, height, width))
-    corners = _apply(from_image, _corners(*sheet.image.shape[:2]))
+    corners = apply_affine(from_image, _corners(*sheet.image.shape[:2]))
     left, top = np.clip(np.floor(corners.min(axis=1)), 0, (width, height)).astype(int)
     right, bottom = np.clip(np.ceil(corners.max(axis=1)) + 1, 0, (width, height)).astype(int)
     return int(top), int(left), int(bottom), int(right)

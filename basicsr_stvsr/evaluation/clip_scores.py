@@ -9,17 +9,15 @@ from functools import cached_property
 from queue import Full, Queue
 from typing import Any, Literal, NamedTuple, TypedDict
 
-import cv2
 import numpy as np
-import torch
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 
-from ..io.color import Color, convert_clip, to_image
-from ..metrics.stand_ins import STAND_INS
+from ..io.clip_color import Color, convert_clip, to_image
+from ..metrics.basicsr_replacements import REPLACEMENTS
 from ..utils.cpu_memory import keep_freed_memory
-from ..utils.processes import end_with_parent, ignore_signals, server_context
+from ..utils.processes import prepare_worker, server_context
 
 FrameScores = list[tuple[int, float]]  # (frame number, score)
 GroupMeans = dict[str, float]  # 'vsr' (given frames), 'vfi' (interpolated frames), 'all' -> mean score
@@ -52,7 +50,7 @@ def usable_metrics(metrics: Mapping[str, dict[str, Any]]) -> dict[str, dict[str,
         metric = METRIC_REGISTRY.get(metric_opt['type'])
         reason = metric.unusable(metric_opt) if hasattr(metric, 'unusable') else None
         if reason:
-            get_root_logger().warning(f'val.metrics.{name} is left out: {reason}')
+            get_root_logger().warning(f'val.metrics.{name} is skipped: {reason}')
         else:
             usable[f'{name} ({metric.label(metric_opt)})' if hasattr(metric, 'label') else name] = metric_opt
     return usable
@@ -182,11 +180,8 @@ class Scorer:
 
 
 def _prepare_worker() -> None:
-    end_with_parent()
-    ignore_signals()
+    prepare_worker()
     keep_freed_memory()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
 
 
 class ClipScorer:
@@ -215,7 +210,7 @@ class ClipScorer:
             data = pair.data(opt['type'], self._last)
             if data is not None:
                 metric = METRIC_REGISTRY.get(opt['type'])
-                tasks.append(Task(name, STAND_INS.get(metric, metric), data, arguments_of(opt)))
+                tasks.append(Task(name, REPLACEMENTS.get(metric, metric), data, arguments_of(opt)))
         if self._of_clip and pair.gt is not None:
             self._numbers.append(number)
             for thread in self._of_clip.values():

@@ -11,6 +11,7 @@ import lmdb
 import numpy as np
 
 from ..io.lmdb_files import META_INFO, LmdbWriter
+from ..utils.atomic_files import move_whole, replace_file
 from .stored_flow import SETTINGS_FILE, encode_flow, flow_shape
 
 _COMMIT_BYTES = 16 * 2**20
@@ -51,7 +52,7 @@ class FlowLmdbWriter(LmdbWriter):
                 shutil.rmtree(self.part)
             self._check_part()
             self.part.mkdir(exist_ok=True)
-            self._write_text(SETTINGS_FILE, json.dumps(self.settings, indent=2) + '\n')
+            replace_file(self.part / SETTINGS_FILE, (json.dumps(self.settings, indent=2) + '\n').encode())
             self._env = lmdb.open(str(self.part), map_size=self._map_size)
             self._committed = time.monotonic()
         except BaseException:
@@ -67,9 +68,9 @@ class FlowLmdbWriter(LmdbWriter):
             if exception_type is None:
                 if is_empty:
                     raise ValueError(f'no flows to write to {self.path}')
-                self._write_text(META_INFO, self._meta_lines())
+                replace_file(self.part / META_INFO, self._meta_lines().encode())
                 self._env.close()
-                self._rename()
+                move_whole(self.part, self.path)
             elif is_empty:
                 shutil.rmtree(self.part)
         finally:
@@ -93,10 +94,10 @@ class FlowLmdbWriter(LmdbWriter):
         """
         data = key.encode()
         if len(data) > self._env.max_key_size():
-            raise ValueError(f'the key {key!r} is longer than the {self._env.max_key_size()} bytes that LMDB takes; '
+            raise ValueError(f'the key {key!r} is longer than the {self._env.max_key_size()} bytes that LMDB allows; '
                              'rename the clip')
         if not (np.abs(flow) <= np.finfo(np.float16).max).all():
-            raise ValueError(f'the flow {key!r} has values that are no motion: NaN, or too large')
+            raise ValueError(f'the flow {key!r} has values that are not a motion: NaN, or too large')
         self._batch.append((data, encode_flow(flow)))
         self._batch_bytes += len(self._batch[-1][1])
         if self._batch_bytes >= _COMMIT_BYTES or time.monotonic() > self._committed + _COMMIT_SECONDS:
@@ -112,7 +113,7 @@ class FlowLmdbWriter(LmdbWriter):
         if not data.exists():
             return
         if not (self.part / SETTINGS_FILE).is_file():
-            raise FileExistsError(f'{self.part} is no unfinished LMDB of flows: it has no {SETTINGS_FILE}')
+            raise FileExistsError(f'{self.part} is not an unfinished LMDB of flows: it has no {SETTINGS_FILE}')
         begun = json.loads((self.part / SETTINGS_FILE).read_text(encoding='utf-8'))
         for name in begun.keys() | self.settings.keys():
             old, new = begun.get(name), self.settings.get(name)
@@ -131,15 +132,6 @@ class FlowLmdbWriter(LmdbWriter):
         with self._env.begin(buffers=True) as transaction:
             return ''.join('{}.npy ({},{},{}) 0\n'.format(bytes(key).decode(), *flow_shape(data))
                            for key, data in transaction.cursor())
-
-    def _write_text(self, name: str, text: str) -> None:
-        """Write a file of the folder atomically."""
-        temporary = self.part / f'{name}.tmp'
-        with open(temporary, 'w', encoding='utf-8', newline='\n') as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.part / name)
 
 
 def read_settings(path: Path) -> Any:

@@ -52,7 +52,7 @@ class FolderSource:
             if image.shape[:2] != (self.info.height, self.info.width) or image.dtype != dtype:
                 raise VideoError(f'{self.files[number]}: the image has {image.shape[1]}x{image.shape[0]} pixels (w x '
                                  f'h) and {8 * image.dtype.itemsize} bits, {self.files[0].name} has '
-                                 f'{self.info.width}x{self.info.height} and {self.info.bits}; all must be alike')
+                                 f'{self.info.width}x{self.info.height} and {self.info.bits}; all images must match')
             yield TimedFrame(image, number / self.info.rate)
 
     def times(self, start: Fraction | None = None) -> Iterator[Fraction]:
@@ -80,7 +80,7 @@ class FolderSource:
                  if folder.is_dir() and files_with(IMAGE_SUFFIXES, folder)]
         if clips:
             some = ', '.join(clips[:3]) + (', ...' if len(clips) > 3 else '')
-            raise VideoError(f'{self.path}: expected images, found {len(clips)} folders of images ({some}); give them '
+            raise VideoError(f'{self.path}: expected images, found {len(clips)} folders of images ({some}); pass them '
                              'one by one')
         raise VideoError(f'{self.path}: no images ({", ".join(sorted(IMAGE_SUFFIXES))}) in this folder')
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from ..utils.atomic_files import whole_file
 from .containers import CONTAINERS, open_input, takes_stream
 from .video_info import VideoError, video_stream
 
@@ -59,10 +60,9 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
     notes: list[str] = []
     output = Path(output)
     if not segments:
-        raise VideoError(f'{output}: there is nothing to join, not one frame was written')
-    part = output.with_name(output.name + '.part')
+        raise VideoError(f'{output}: nothing to join, no frame was written')
     try:
-        with contextlib.ExitStack() as stack:
+        with whole_file(output) as part, contextlib.ExitStack() as stack:
             original = None if source is None else stack.enter_context(open_input(Path(source)))
             with open_input(Path(segments[0])) as first:
                 template = video_stream(first, Path(segments[0]))
@@ -80,13 +80,11 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
                 packets.append(_copied_packets(original, container, start, until, notes))
             for _, packet in heapq.merge(*packets, key=lambda timed: timed[0]):
                 container.mux(packet)
-        part.replace(output)
-        return notes
-    except BaseException as error:  # also a KeyboardInterrupt
-        part.unlink(missing_ok=True)
-        if isinstance(error, (av.error.FFmpegError, OSError, ValueError)) and not isinstance(error, VideoError):
-            raise VideoError(f'{output}: cannot be written ({error})') from error
+    except VideoError:
         raise
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise VideoError(f'{output}: cannot be written ({error})') from error
+    return notes
 
 
 def _create(path: Path, suffix: str, time_base: Fraction) -> Any:
@@ -120,8 +118,9 @@ def _video_packets(segments: Sequence[Path], video: Any, start: Fraction, rate: 
             size = stream.codec_context.width, stream.codec_context.height
             if stream.codec_context.extradata != header or size != (video.codec_context.width,
                                                                     video.codec_context.height):
-                raise VideoError(f'{path}: the segment is encoded otherwise than the first one, {segments[0]}')
-            shift, step = round(start / stream.time_base), round(1 / rate / stream.time_base) if rate else 0
+                raise VideoError(f'{path}: the encoding of the segment differs from that of the first one, '
+                                 f'{segments[0]}')
+            shift, duration = round(start / stream.time_base), round(1 / rate / stream.time_base) if rate else 0
             read = _whole_packets if unfinished else _demux
             for packet in read(container, stream, path):
                 packet.pts -= shift
@@ -131,9 +130,9 @@ def _video_packets(segments: Sequence[Path], video: Any, start: Fraction, rate: 
                     packet.dts = int(last / packet.time_base) + 1
                 if packet.dts > packet.pts:
                     raise VideoError(f'{path}: the segment starts at {float(packet.pts * packet.time_base):.6f} s, '
-                                     'which is not behind the one before it')
+                                     'which is not after the previous segment')
                 last = packet.dts * packet.time_base
-                packet.duration = step or packet.duration
+                packet.duration = duration or packet.duration
                 packet.stream = video
                 yield last, packet
 

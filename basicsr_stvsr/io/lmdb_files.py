@@ -5,26 +5,23 @@ set. A target gets its name only when it is complete.
 """
 import os
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import cv2
 import lmdb
 import numpy as np
-from tqdm import tqdm
 
+from ..utils.atomic_files import move_whole
+from ..utils.background import bounded_map
 from ..utils.file_lock import FileLock
+from ..utils.progress import progress_bar
 from .frames import FrameReader, FrameReadError
 from .images import decode_image
 from .lmdb_reader import LmdbReader
 from .video_clips import VideoReader
-
-Item = TypeVar('Item')
-Result = TypeVar('Result')
 
 META_INFO = 'meta_info.txt'
 _SOURCES = 'sources.txt'  # exists only while the LMDB is being written
@@ -70,22 +67,6 @@ def clip_frames(reader: FrameReader, clip: str) -> Iterator[FrameSource]:
         yield FrameSource(key, source, partial(reader.frame, clip, index), in_threads)
 
 
-def bounded_map(function: Callable[[Item], Result], items: Iterable[Item], num_workers: int) -> Iterator[Result]:
-    """Map in threads: results are in order, and at most two items per worker are in progress."""
-    with ThreadPoolExecutor(num_workers) as pool:
-        in_flight: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                in_flight.append(pool.submit(function, item))
-                if len(in_flight) == 2 * num_workers:
-                    yield in_flight.popleft().result()
-            while in_flight:
-                yield in_flight.popleft().result()
-        finally:
-            for future in in_flight:
-                future.cancel()
-
-
 class _Writer:
     """Context manager that writes `<path>.part` and renames it to `path` when the `with` block succeeds.
 
@@ -113,7 +94,7 @@ class _Writer:
         try:
             self._check_target()
             if self.part.exists():
-                print(f'Removing {self.part}, which an unfinished run has left.')
+                print(f'Removing {self.part}, left by an unfinished run.')
                 shutil.rmtree(self.part)
             self.part.mkdir()
             self._open()
@@ -128,7 +109,7 @@ class _Writer:
                 if not self.num_frames:
                     raise ValueError(f'no frames to write to {self.path}')
                 self._finish()
-                self._rename()
+                move_whole(self.part, self.path)
         finally:
             self._close()
             shutil.rmtree(self.part, ignore_errors=True)  # exists only after an error
@@ -138,7 +119,7 @@ class _Writer:
         self.part.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.part.with_name(self.part.name + '.lock'))
         if not self._lock.acquire():
-            raise FileExistsError(f'{self.part} is being written by another run; wait until it has ended, or stop it')
+            raise FileExistsError(f'another run is writing {self.part}; wait until it ends, or stop it')
 
     def _check_target(self) -> None:
         if self.path.exists() and not self.overwrite:
@@ -171,23 +152,6 @@ class _Writer:
     def _close(self) -> None:
         """Close all files. Called after `_finish`, or without it after an error."""
 
-    def _rename(self) -> None:
-        _sync_folder(self.part)
-        if self.path.is_dir() and not self.path.is_symlink():
-            shutil.rmtree(self.path)
-        else:
-            self.path.unlink(missing_ok=True)
-        self.part.rename(self.path)
-        _sync_folder(self.path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames and removals in `folder` survive a power cut (POSIX requires this in addition to syncing files)."""
-    if os.name == 'posix':
-        descriptor = os.open(folder, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-
 
 class LmdbWriter(_Writer):
     """Context manager that writes an LMDB. The LMDB gets its name only when it is complete.
@@ -218,11 +182,11 @@ class LmdbWriter(_Writer):
 
     def put(self, key: str, data: bytes, shape: tuple[int, int, int], source: str) -> None:
         if not key.isascii() or key.split() != [key]:
-            raise ValueError(f'{source}: the key {key!r} does not fit BasicSR, whose LMDBs take ASCII without white '
-                             'space; rename the clip')
+            raise ValueError(f'{source}: the key {key!r} is not allowed in LMDBs of BasicSR, which only take ASCII '
+                             'without white space; rename the clip')
         if len(key) > self._env.max_key_size():
             raise ValueError(f'{source}: the key {key!r} is longer than the {self._env.max_key_size()} bytes that LMDB '
-                             'takes; rename the clip')
+                             'allows; rename the clip')
         self._batch.append((key.encode('ascii'), data))
         self._batch_bytes += len(data)
         height, width, channels = shape
@@ -306,10 +270,7 @@ def _encode_image(suffix: str, frame: np.ndarray) -> bytes:
     return cv2.imencode(suffix, frame, LOSSLESS[suffix])[1].tobytes()
 
 
-def write_frames(writer: LmdbWriter | FolderWriter,
-                 frames: Iterable[FrameSource],
-                 *,
-                 num_frames: int | None = None,
+def write_frames(writer: LmdbWriter | FolderWriter, frames: Iterable[FrameSource], *, num_frames: int | None = None,
                  num_workers: int = 1) -> int:
     """Load and encode frames in threads, and write them in order.
 
@@ -338,7 +299,7 @@ def write_frames(writer: LmdbWriter | FolderWriter,
 
     with writer:
         encoded = bounded_map(encode, map(in_order, frames), num_workers)
-        for arguments in tqdm(encoded, total=num_frames, desc=f'Writing {writer.path}', unit='frame'):
+        for arguments in progress_bar(encoded, unit='frame', about=f'Writing {writer.path}', total=num_frames):
             writer.put(*arguments)
     return writer.num_frames
 
@@ -347,13 +308,8 @@ def _shape(image: np.ndarray) -> tuple[int, int, int]:
     return (*image.shape[:2], 1 if image.ndim == 2 else image.shape[2])
 
 
-def write_lmdb(path: str | os.PathLike[str],
-               frames: Iterable[FrameSource],
-               *,
-               num_frames: int | None = None,
-               num_workers: int = 1,
-               overwrite: bool = False,
-               map_size: int = _MAP_SIZE) -> int:
+def write_lmdb(path: str | os.PathLike[str], frames: Iterable[FrameSource], *, num_frames: int | None = None,
+               num_workers: int = 1, overwrite: bool = False, map_size: int = _MAP_SIZE) -> int:
     """Write an LMDB with `LmdbWriter` and `write_frames`; see there."""
     writer = LmdbWriter(path, overwrite=overwrite, map_size=map_size)
     return write_frames(writer, frames, num_frames=num_frames, num_workers=num_workers)
@@ -373,7 +329,8 @@ def verify_lmdb(path: str | os.PathLike[str], *, num_workers: int = 1) -> list[s
     lines = (path / META_INFO).read_text(encoding='utf-8').splitlines()
     with lmdb.open(str(path), readonly=True, lock=False, readahead=False) as env:
         checked = bounded_map(partial(_check_frame, env), lines, num_workers)
-        problems = list(filter(None, tqdm(checked, total=len(lines), desc=f'Verifying {path}', unit='frame')))
+        shown = progress_bar(checked, unit='frame', about=f'Verifying {path}', total=len(lines))
+        problems = list(filter(None, shown))
     return [f'{path}: {problem}' for problem in problems]
 
 

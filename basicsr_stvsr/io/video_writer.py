@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..utils.atomic_files import replace_file
 from .containers import CONTAINERS
 from .encoding import MATRIX_TAGS, Encoding, OutputSpec, add_encoder, default_threads
 from .joining import stored_frames
@@ -49,7 +50,7 @@ class _YUVConverter:
     def __call__(self, image: np.ndarray) -> Any:
         from av import VideoFrame
 
-        image = _with_bits(image, self._bits)
+        image = with_bits(image, self._bits)
         if self._widened:
             image = image - (image >> 8)  # swscale expects white at 255 * 256 of 16 bits
         frame = VideoFrame.from_numpy_buffer(packed(image), format=self._rgb)
@@ -71,7 +72,7 @@ def _check_image(image: np.ndarray, spec: OutputSpec) -> None:
         raise ValueError(f'expected an image {expected} of uint8 or uint16, got {image.shape} of {image.dtype}')
 
 
-def _with_bits(image: np.ndarray, bits: int) -> np.ndarray:
+def with_bits(image: np.ndarray, bits: int) -> np.ndarray:
     """Convert an image to uint8 for at most 8 bits, else to uint16."""
     if bits <= 8 and image.dtype == np.uint16:
         return cv2.convertScaleAbs(image, alpha=1 / 257)
@@ -226,11 +227,9 @@ class FolderWriter:
         """
         _check_image(image, self.spec)
         path = image_path(self.path, self._next)
-        _, data = cv2.imencode('.png', cv2.cvtColor(_with_bits(image, self.spec.bits), cv2.COLOR_RGB2BGR))
+        _, data = cv2.imencode('.png', cv2.cvtColor(with_bits(image, self.spec.bits), cv2.COLOR_RGB2BGR))
         try:
-            part = path.with_name(path.name + '.part')
-            part.write_bytes(data.data)
-            part.replace(path)
+            replace_file(path, data.data)
         except OSError as error:
             raise VideoError(f'{path}: cannot be written ({error})') from error
         self._next += 1

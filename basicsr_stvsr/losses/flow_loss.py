@@ -65,8 +65,8 @@ class MultiScaleWarpLoss(nn.Module):
             ValueError: there are not as many flows as level weights.
         """
         if not len(flows_ab) == len(flows_ba) == len(self.level_weights):
-            raise ValueError(f'{len(self.level_weights)} level weights are given for {len(flows_ab)} and '
-                             f'{len(flows_ba)} levels of flow')
+            raise ValueError(f'got {len(self.level_weights)} level weights for {len(flows_ab)} and {len(flows_ba)} '
+                             'levels of flow')
         losses = []
         for weight, flow_ab, flow_ba in zip(self.level_weights, flows_ab, flows_ba, strict=True):
             factor = a.shape[-1] // flow_ab.shape[-1]
@@ -151,8 +151,8 @@ class PyramidWarpLoss(nn.Module):
         if distance not in self.DISTANCES:
             raise ValueError(f'distance must be one of {", ".join(self.DISTANCES)}, but got {distance!r}')
         if len(level_weights) != len(self.LEVELS):
-            raise ValueError(f'level_weights must hold {len(self.LEVELS)} numbers, of {", ".join(self.LEVELS)}, but is '
-                             f'{list(level_weights)}')
+            raise ValueError(f'level_weights must hold {len(self.LEVELS)} numbers, one for each of '
+                             f'{", ".join(self.LEVELS)}, but is {list(level_weights)}')
         self.loss_weight, self.level_weights, self.distance = loss_weight, tuple(level_weights), distance
         self.smooth_weight, self.smooth_unit = smooth_weight, smooth_unit
 

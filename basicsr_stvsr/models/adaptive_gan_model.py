@@ -20,7 +20,7 @@ DECISION = {'vanilla': 0.0, 'hinge': 0.0, 'lsgan': 0.5}
 
 
 class AdaptiveGANTrainOptions(TrainOptions):
-    """`train` of AdaptiveGANModel: eq. 13, of which each term may be left out."""
+    """`train` of AdaptiveGANModel: eq. 13; each term is optional."""
 
     has_discriminator = True
 
@@ -33,17 +33,17 @@ class AdaptiveGANTrainOptions(TrainOptions):
     optim_d: Optimizer | None = None
     """Optimiser of the discriminator: {type, lr, ...}."""
     net_d_iters: Positive = 1
-    """The generator takes a step in each so many iterations, the discriminator in every one."""
+    """Iterations between two steps of the generator; the discriminator takes a step in every iteration."""
     net_d_init_iters: Count = 0
     """Iterations at the start in which the discriminator learns alone."""
 
     @model_validator(mode='after')
     def check_losses(self) -> Self:
         if not (self.pixel_opt or self.feature_opt or self.gan_opt):
-            raise refuse_field('pixel_opt', 'is missing, and feature_opt and gan_opt too; one of them is needed')
+            raise refuse_field('pixel_opt', 'is missing, and so are feature_opt and gan_opt; set at least one of them')
         if (self.gan_opt is None) != (self.optim_d is None):
             given, missing = ('gan_opt', 'optim_d') if self.gan_opt else ('optim_d', 'gan_opt')
-            raise refuse_field(missing, f'is missing, but {given} is there')
+            raise refuse_field(missing, f'is missing, but {given} is set')
         if self.gan_opt and self.gan_opt.get('gan_type') not in DECISION:
             raise refuse_field('gan_opt.gan_type', f'must be one of {", ".join(DECISION)}, but is '
                                f'{self.gan_opt.get("gan_type")}')
@@ -101,7 +101,7 @@ class AdaptiveGANModel(STVSRModel):
                              f'{num_channels} channels (color: {color_of(train_set)})')
         if (h, w) != (net_d.patch_size, net_d.patch_size):
             raise ValueError(f'network_d.patch_size is {net_d.patch_size}, but frames of datasets.train are {h}x{w}: '
-                             'both must be gt_size')
+                             'both must equal gt_size')
 
     # ---------------------------------------------------------------- training
 

@@ -32,11 +32,6 @@ def split_batch(data: Batch, num_parts: int) -> list[Batch]:
             for start in range(0, num_parts * size, size)]
 
 
-def total(values: Iterable[Tensor]) -> Tensor:
-    """Return the sum of one or more tensors."""
-    return cast(Tensor, sum(values))
-
-
 def all_finite(values: Iterable[Tensor]) -> bool:
     """Return whether all values are finite; on a GPU, this waits for them."""
     return bool(torch.stack([value.detach().float() for value in values]).isfinite().all())

@@ -15,7 +15,6 @@ from basicsr.utils import get_root_logger, imwrite
 from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..archs.resize import upscale_bicubic
 from ..archs.spec import check_color, spec_of
@@ -39,10 +38,12 @@ from ..inference.precision import PRECISIONS
 from ..inference.scene_cuts import find_cuts
 from ..inference.tiles import Tiles, Tiling
 from ..inference.windows import frames_of_clip, restore_frames, restore_windows
-from ..io.color import Color, convert_clip, to_image
+from ..io.clip_color import Color, convert_clip, to_image
 from ..io.saved_frames import SavedFrames
+from ..utils.atomic_files import replace_file
 from ..utils.distributed import gather
 from ..utils.json_files import finite_or_null
+from ..utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from ..data.clip_dataset import STVSRTestDataset
@@ -85,11 +86,11 @@ class ClipModel(SRModel):
         self.metrics = usable_metrics(val_opt.get('metrics') or {})
         self.scorer = Scorer(self.metrics, val_opt.get('num_worker') or 0)
         if val_opt.get('frames') and opt.get('is_train'):
-            raise ValueError('val.frames stands for frames that are tested; a training validates its own network')
+            raise ValueError('val.frames only works in tests; a training run validates its own network')
         ordered = [name for name, metric in self.metrics.items() if needs_order(metric['type'])]
         if ordered and val_opt.get('overlap') == 'all':
-            raise ValueError(f'val.metrics.{ordered[0]} sees frames in their order, each once, but val.overlap: all '
-                             'scores every copy of them')
+            raise ValueError(f'val.metrics.{ordered[0]} needs every frame once and in order, but val.overlap: all '
+                             'scores every copy of a frame')
         super().__init__(opt)
 
     def validation(self, dataloader: DataLoader[Any], current_iter: int | str, tb_logger: Any,
@@ -105,9 +106,8 @@ class ClipModel(SRModel):
         net.eval()
         self.validation_results.pop(dataset.opt['name'], None)
         scores, is_complete = {}, True
-        progress = tqdm(range(rank, len(dataset), world_size), unit='clip', desc=dataset.opt['name'],
-                        disable=rank != 0 or not self.opt['val'].get('pbar', False))
-        for index in progress:
+        for index in progress_bar(range(rank, len(dataset), world_size), unit='clip', about=dataset.opt['name'],
+                                  is_shown=rank == 0 and self.opt['val'].get('pbar', False)):
             if self.stop_requested():
                 is_complete = False
                 break
@@ -123,7 +123,7 @@ class ClipModel(SRModel):
 
         scores = {clip: score for of_rank in gather(scores) for clip, score in of_rank.items()}
         if not all(gather(is_complete)):
-            get_root_logger().warning(f'Validation {dataset.opt["name"]} at iteration {current_iter} is left out.')
+            get_root_logger().warning(f'Validation {dataset.opt["name"]} at iteration {current_iter} is skipped.')
         elif rank == 0 and any(scores.values()):
             self.report(dataset.opt['name'], dict(sorted(scores.items())), current_iter, tb_logger)
 
@@ -142,7 +142,7 @@ class ClipModel(SRModel):
 
         saved = set()
         if self.opt['val'].get('frames'):
-            restored = self.saved_frames(clip, names, gt, made_numbers(net, len(lq), self.opt['val'].get('overlap')),
+            restored = self.saved_frames(clip, names, gt, output_numbers(net, len(lq), self.opt['val'].get('overlap')),
                                          dataset)
         else:
             restored = restore_frames(net, *self.network_inputs(lq, item), overlap=self.opt['val'].get('overlap'),
@@ -162,15 +162,15 @@ class ClipModel(SRModel):
                 scorer.add(number, pair)
             return scorer.result()
 
-    def saved_frames(self, clip: str, names: list[str], gt: Mapping[int, Tensor], made: Iterable[int],
+    def saved_frames(self, clip: str, names: list[str], gt: Mapping[int, Tensor], outputs: Iterable[int],
                      dataset: BuiltDataset) -> Iterator[tuple[int, Tensor]]:
         """Yield frames from `val.frames` in place of restored ones; see `SavedFrames.clip`.
 
         Args:
-            made: numbers of the frames that the network would restore; those with a ground truth are scored.
+            outputs: numbers of the frames that the network would restore; those with a ground truth are scored.
         """
         height, width = next(iter(gt.values())).shape[-2:]
-        wanted = [number for number in made if number in gt]
+        wanted = [number for number in outputs if number in gt]
         for number, frame in self.saved_of(dataset).clip(clip, names, wanted, (height, width)):
             yield number, frame.unsqueeze(0)
 
@@ -255,7 +255,7 @@ class ClipModel(SRModel):
         unusable = sum(not math.isfinite(value) for metrics in scores.values() for name, values in metrics.items()
                        for _, value in values if not (name in covered['average'] and math.isnan(value)))
         if unusable:
-            lines.append(f'\t {unusable} scores of single frames are not finite and left out of the means')
+            lines.append(f'\t {unusable} scores of single frames are not finite and are left out of the means')
         for name, groups in average.items():
             shares = {group: f' (coverage {share:.1%})' for group, share in covered['average'].get(name, {}).items()}
             line = f'\t # {name}: ' + '  '.join(
@@ -276,11 +276,10 @@ class ClipModel(SRModel):
                     tb_logger.add_scalar(f'metrics/{dataset_name}/{name}_{group}_coverage', share, current_iter)
         if not self.is_train:
             path = osp.join(self.opt['path']['results_root'], f'{dataset_name}.json')
-            with open(path, 'w', encoding='utf-8') as file:
-                json.dump(finite_or_null({
-                    'dataset': dataset_name, 'model': self.opt['name'], 'metrics': self.metrics, 'average': average,
-                    'clips': clips, 'frames': scores, **({'coverage': covered} if covered['average'] else {})}),
-                    file, indent=1)
+            replace_file(path, json.dumps(finite_or_null({
+                'dataset': dataset_name, 'model': self.opt['name'], 'metrics': self.metrics, 'average': average,
+                'clips': clips, 'frames': scores, **({'coverage': covered} if covered['average'] else {})}),
+                indent=1).encode())
             get_root_logger().info(f'Scores of every clip and frame: {path}')
 
     def coverage_of(self, scores: Mapping[str, Mapping[str, FrameScores]]) -> Coverage:
@@ -318,8 +317,8 @@ class ClipModel(SRModel):
                              '{type: DISFlow}')
         temporal_scale = getattr(dataset, 'temporal_scale', 1)
         if temporal_scale > spec.temporal_scale:  # BasicSR's data sets give all frames
-            raise ValueError(f'{where}: temporal_scale is {temporal_scale}, by which every second frame is '
-                             f'left out, but {type(net).__name__} makes none between two others; set temporal_scale: 1')
+            raise ValueError(f'{where}: temporal_scale {temporal_scale} drops every second frame, but '
+                             f'{type(net).__name__} does not interpolate frames; set temporal_scale: 1')
         if not hasattr(dataset, 'num_input_frames'):  # BasicSR's lack it
             return
         dataset = cast('STVSRTestDataset', dataset)
@@ -327,17 +326,17 @@ class ClipModel(SRModel):
         if val_opt.get('frames'):
             saved = self.saved_of(dataset)
             for index, clip in enumerate(dataset.clips):
-                made = made_numbers(net, dataset.num_input_frames(index), val_opt.get('overlap'))
-                saved.find(clip, dataset.frame_names(clip), set(made) & set(dataset.true_frames(clip)))
+                outputs = output_numbers(net, dataset.num_input_frames(index), val_opt.get('overlap'))
+                saved.find(clip, dataset.frame_names(clip), set(outputs) & set(dataset.true_frames(clip)))
         if not spec.num_frames or spec.pads_ends:
             return
         for index, clip in enumerate(dataset.clips):
             given = dataset.num_input_frames(index)
-            if spec.temporal_scale == 2 and dataset.temporal_scale == 1 and dataset.gt is not None:
+            if spec.temporal_scale == 2 and dataset.temporal_scale == 1 and dataset.gt_reader is not None:
                 given = (given + 1) // 2  # see `given_frames`
             if given < spec.num_frames:
-                raise ValueError(f'datasets.{dataset.opt["key"]}: clip {clip!r} gives {given} LR frames, but '
-                                 f'{type(net).__name__} works on windows of {spec.num_frames}')
+                raise ValueError(f'datasets.{dataset.opt["key"]}: clip {clip!r} has {given} LR frames, but '
+                                 f'{type(net).__name__} needs windows of {spec.num_frames}')
 
 
 def add_chroma(luma: Tensor, chroma: Tensor, scale: int) -> np.ndarray:
@@ -353,7 +352,7 @@ def add_chroma(luma: Tensor, chroma: Tensor, scale: int) -> np.ndarray:
     return to_image(convert_clip(torch.cat((luma, enlarged)), 'yuv', 'rgb'))
 
 
-def made_numbers(net: nn.Module, num_lq: int, overlap: str | None) -> list[int]:
+def output_numbers(net: nn.Module, num_lq: int, overlap: str | None) -> list[int]:
     """Return the numbers of the frames that `restore_frames` yields for a clip; overlap 'all' repeats some."""
     spec = spec_of(net)
     first = spec.first_of_clip

@@ -58,12 +58,13 @@ class FISRModel(STVSRModel):
         lq, self.gt = self.read_clips(data)
         if lq.shape[1] != NUM_FRAMES:
             raise ValueError(f'FISR trains on samples of {NUM_FRAMES} LR frames, but these have {lq.shape[1]}; set '
-                             'num_frame: 9 of the data set')
-        self.lq = self.cut(lq, lq[:, ::2], 3)
-        self.flow = self.cut(self.take(data, 'lq_flow'), self.take_strided(data, 'lq_flow_stride2'), 2)
+                             'num_frame: 9 in the data set')
+        self.lq = self.stack_windows(lq, lq[:, ::2], 3)
+        self.flow = self.stack_windows(self.take(data, 'lq_flow'), self.take_strided(data, 'lq_flow_stride2'), 2)
         self.warped = None
         if 'lq_warped' in data:
-            self.warped = self.cut(self.take(data, 'lq_warped'), self.take_strided(data, 'lq_warped_stride2'), 2)
+            self.warped = self.stack_windows(
+                self.take(data, 'lq_warped'), self.take_strided(data, 'lq_warped_stride2'), 2)
 
     def take_strided(self, data: Batch, name: FISRKey) -> Tensor | None:
         """Return an entry for the window of stride 2, or None if the loss leaves out that window."""
@@ -74,10 +75,10 @@ class FISRModel(STVSRModel):
         if name not in data:
             strides = [1, 2] if self.cri_temporal.needs_strided else [1]
             raise ValueError(f'samples have no {name}: set flow_opt, such as {{type: DISFlow}}, and flow_strides '
-                             f'{strides} of the data set')
+                             f'{strides} in the data set')
         return data[name].to(self.device, non_blocking=True)
 
-    def cut(self, neighbours: Tensor, strided: Tensor | None, length: int) -> Tensor:
+    def stack_windows(self, neighbours: Tensor, strided: Tensor | None, length: int) -> Tensor:
         """Put the windows of each sample one after another, (B, T, ...) -> (B N, length, ...); N is 4 or 3."""
         windows = [neighbours[:, start:start + length] for start in range(NUM_WINDOWS)]
         if strided is not None and self.cri_temporal.needs_strided:
@@ -91,6 +92,6 @@ class FISRModel(STVSRModel):
         strided = [level[:, NUM_WINDOWS] if self.cri_temporal.needs_strided else None for level in levels]
         losses = {f'l_{name}': term for name, term in self.cri_temporal(windows, strided, self.gt).items()}
         if self.cri_pix:
-            target = self.cut_windows(self.gt, 3, 2).view_as(windows[-1])
+            target = self.split_windows(self.gt, 3, 2).view_as(windows[-1])
             losses['l_pix'] = self.cri_pix(windows[-1], target)
         return losses

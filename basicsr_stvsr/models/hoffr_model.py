@@ -29,11 +29,11 @@ class HOFFRTrainOptions(TrainOptions):
     """L_OF, on the flow between neighbours: {type: PyramidWarpLoss, loss_weight, level_weights, distance,
     smooth_weight, smooth_unit}."""
     flow_only: bool = False
-    """Train the flow network alone, on flow_opt: a stage before the whole, whose steps cost a tenth. What the flow
-    carries on is then of use from the beginning."""
+    """Train the flow network alone, with flow_opt, in a stage before the whole network. A step takes a tenth of the
+    time, and the recurrence starts with useful flow."""
     truncate: Positive | None = None
-    """Gradients go back over no more than so many frames (truncated back-propagation through time); default: over all
-    of a sample."""
+    """Largest number of frames that gradients go back (truncated back-propagation through time); default: all frames of
+    a sample."""
 
     @field_validator('flow_opt')
     @classmethod
@@ -46,12 +46,12 @@ class HOFFRTrainOptions(TrainOptions):
         super().check_network(net)
         has_branch = isinstance(net, HOFFR) and net.deblur_branch is not None
         if has_branch and not self.deblur_opt:
-            raise ValueError('train.deblur_opt is missing, but the network has a deblurring branch, which nothing else '
-                             'trains; network_g.deblur_branch: false leaves it out')
+            raise ValueError('train.deblur_opt is missing, but the network has a deblurring branch, which only this '
+                             'loss trains; set network_g.deblur_branch: false for a network without it')
         if self.deblur_opt and not has_branch:
-            raise ValueError(f'train.deblur_opt is there, but {type(net).__name__} has no deblurring branch')
+            raise ValueError(f'train.deblur_opt is set, but {type(net).__name__} has no deblurring branch')
         if self.flow_only and not self.flow_opt:
-            raise ValueError('train.flow_opt is missing, on which train.flow_only trains')
+            raise ValueError('train.flow_opt is missing: it is the loss of train.flow_only')
 
 
 @MODEL_REGISTRY.register()
@@ -79,12 +79,12 @@ class HOFFRModel(STVSRModel):
     def prepare_batch(self, data: Batch) -> None:
         self.lq, self.gt = self.read_clips(data)
         if self.lq.shape[1] < 2:
-            raise ValueError('HOFFR trains on sequences, but a sample has one frame; set num_frame of the data set, '
-                             'which is 8 in the paper')
+            raise ValueError('HOFFR trains on sequences, but a sample has one frame; set num_frame in the data set (8 '
+                             'in the paper)')
         self.lq_sharp: Tensor | None = None
         if self.cri_deblur or self.cri_flow:
             if 'lq_sharp' not in data:
-                raise ValueError('samples have no lq_sharp: set lq_sharp: true of the data set, or dataroot_lq_sharp')
+                raise ValueError('samples have no lq_sharp: set lq_sharp: true or dataroot_lq_sharp in the data set')
             self.lq_sharp = data['lq_sharp'].to(self.device, non_blocking=True)
             if self.lq_sharp.shape != self.lq.shape:
                 raise ValueError('lq_sharp must have the shape of lq, but they are '

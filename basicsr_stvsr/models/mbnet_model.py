@@ -9,7 +9,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..archs.arch_util import train_alone
+from ..archs.arch_util import total, train_alone
 from ..archs.flow_teacher import RAFTTeacher
 from ..archs.mbnet_arch import MBNet, MBNetAux
 from ..archs.spec import spec_of
@@ -18,7 +18,6 @@ from ..config.block import refuse_field
 from ..data.clip_options import TrainSampleOptions
 from ..data.items import Batch, Clip
 from ..inference.tiles import pad_to_multiple
-from .batch import total
 from .stvsr_model import STVSRModel
 
 
@@ -48,8 +47,8 @@ class MBNetTrainOptions(TrainOptions):
     raft_weights: str | None = None
     """Weights file of torchvision's raft_large."""
     raft_direction: Literal['sampling', 'printed'] = 'sampling'
-    """The flows of RAFT that are the target: sampling, those that warp both ends to the middle, or printed, eq. 9 to
-    the letter, whose flows have the opposite sign and lie on the other grid; only for the record."""
+    """The flows of RAFT that are the target: sampling, those that warp both ends to the middle; or printed, eq. 9
+    exactly as printed: its flows have the opposite sign and are defined on the other grid (only for comparison)."""
 
     @model_validator(mode='after')
     def check_stage(self) -> Self:
@@ -61,13 +60,13 @@ class MBNetTrainOptions(TrainOptions):
         if self.vsr_only and self.flow_only:
             raise refuse_field('vsr_only', 'and flow_only are two stages: set one of them')
         if self.vsr_only and (self.lq_flow_opt or self.hr_flow_opt or self.flow_sup_opt):
-            raise refuse_field('vsr_only', 'trains no flow: leave out lq_flow_opt, hr_flow_opt and flow_sup_opt')
+            raise refuse_field('vsr_only', 'trains no flow: remove lq_flow_opt, hr_flow_opt and flow_sup_opt')
         return self
 
     def check_network(self, net: nn.Module) -> None:
         super().check_network(net)
         if self.iter_weights and len(self.iter_weights) != net.num_iters:
-            raise ValueError(f'train.iter_weights must hold {net.num_iters} numbers, one a round, but is '
+            raise ValueError(f'train.iter_weights must hold {net.num_iters} numbers, one for each round, but is '
                              f'{self.iter_weights}')
 
 
@@ -100,9 +99,8 @@ class MBNetModel(STVSRModel):
         elif not has_flows(self.opt['datasets']['train']):
             self.cri_flow_sup = None
             get_root_logger().warning(
-                'L^FLOW (train.flow_sup_opt) is off: neither train.raft_weights, a weights file of torchvision\'s '
-                'raft_large, nor datasets.train.dataroot_flow, a folder of precomputed flows, is given, nor stills, '
-                'whose flow is exact.')
+                "L^FLOW (train.flow_sup_opt) is off: it needs train.raft_weights (a weights file of torchvision's "
+                'raft_large), datasets.train.dataroot_flow (precomputed flows) or stills (exact flow).')
 
     def prepare_batch(self, data: Batch) -> None:
         super().prepare_batch(data)
@@ -133,7 +131,7 @@ class MBNetModel(STVSRModel):
         `output`, the network's frames, is None with flow_only.
         """
         losses = {}
-        factor = self.gt.shape[-1] // aux.hr_flow_ta.shape[-1]  # above 1 with flow_only, whose flows have LR size
+        factor = self.gt.shape[-1] // aux.hr_flow_ta.shape[-1]  # above 1 with flow_only, where flows have LR size
         if self.cri_lq_flow:
             losses['l_flow_lr'] = self.cri_lq_flow(self.lq[:, 0], self.lq[:, 1], aux.lq_flows_ab, aux.lq_flows_ba)
         if self.cri_hr_flow:
@@ -151,8 +149,8 @@ class MBNetModel(STVSRModel):
         """Return the teacher's flow_ta and flow_tb on the ground truth, each (B, 2, sH, sW)."""
         if self.teacher is None:
             if self.flow is None:
-                raise ValueError('train.flow_sup_opt needs flows with every batch, but this data set gives none; '
-                                 'set datasets.train.dataroot_flow or train.raft_weights')
+                raise ValueError('train.flow_sup_opt needs flows with every batch, but this data set has none; set '
+                                 'datasets.train.dataroot_flow or train.raft_weights')
             return self.flow[:, 0], self.flow[:, 1]
         a, t, b = self.gt.unbind(1)
         if self.raft_direction == 'printed':  # flow_at and flow_bt

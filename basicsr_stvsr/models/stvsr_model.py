@@ -3,9 +3,8 @@
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale.
 """
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from os import path as osp
 from typing import Any, cast, overload
 
 import torch
@@ -18,27 +17,23 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.data import default_collate
 
-from ..archs.arch_util import compile_network, to_channels_last
+from ..archs.arch_util import compile_network, to_channels_last, total
 from ..archs.basicsr_networks import adapt
 from ..archs.spec import check_color, spec_of
-from ..archs.weights import check_hash, load_weights, read_block
 from ..config import TrainOptions
 from ..data.items import Batch
 from ..data.sampling import BuiltDataset, SeededDataset, SeededIndex
 from ..inference.precision import computes_bf16, prefers_channels_last
-from ..utils.atomic_files import write_whole
-from ..utils.distributed import any_rank, gather, on_first_rank
-from ..utils.random_state import rng_state
-from .batch import BatchLosses, NonFiniteError, all_finite, name_nonfinite, sample_keys, split_batch, total
-from .clip_model import ClipModel, color_of
-from .optimizer_state import check_moments, group_sizes, match_layout
+from ..utils.distributed import any_rank, gather
+from .batch import BatchLosses, NonFiniteError, all_finite, name_nonfinite, sample_keys, split_batch
+from .clip_model import color_of
+from .saved_model import SavedModel
 
-SCHEDULER_POSITION = ('base_lrs', 'last_epoch', '_step_count', '_last_lr')
 AMP_DTYPES = {'none': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 @MODEL_REGISTRY.register()
-class STVSRModel(ClipModel):
+class STVSRModel(SavedModel):
     """Train `network_g` on clips with `train.pixel_opt`, and score it clip by clip.
 
     Batches come from this package's data sets or from BasicSR's recurrent ones: `lq` (B, T, C, H, W) and `gt` (B, U, C,
@@ -47,7 +42,6 @@ class STVSRModel(ClipModel):
     A paper's model overrides `compute_losses`, `init_losses`, and `train_options`, the class of its options.
 
     Attributes:
-        samples: Number of samples that all processes together have trained on.
         losses: Weighted loss terms of the last step, by their names in the log.
         statistics: Further values of the last step for the log.
     """
@@ -65,7 +59,6 @@ class STVSRModel(ClipModel):
         self.has_unscaled = False  # since the last update of GradScaler
         self.losses: dict[str, Tensor] = {}
         self.statistics: dict[str, Tensor] = {}
-        self.saved_networks: dict[str, str] = {}  # 'net_g' -> sha256 of the file last written
         super().__init__(opt)
 
     # ---------------------------------------------------------------- setting up
@@ -102,22 +95,11 @@ class STVSRModel(ClipModel):
     def compile(self, net: nn.Module) -> None:
         """Compile the network's forward pass, or log why that is not possible."""
         if not self.opt['dist'] and self.opt['num_gpu'] > 1:
-            problem: str | None = 'it needs one process a GPU, as torchrun starts them'
+            problem: str | None = 'it needs one process for each GPU, as torchrun starts them'
         else:
             problem = compile_network(net, self.device)
         if problem:
             get_root_logger().warning(f'train.compile is off: {problem}')
-
-    # BasicSR's version runs code from the file, and prints every name if the weights do not fit.
-    def load_network(self, net: nn.Module, load_path: str, strict: bool = True,
-                     param_key: str | None = 'params') -> None:
-        net = self.get_bare_model(net)
-        check_hash(load_path)
-        what = f'{type(net).__name__} with these options'
-        keys = () if param_key is None else (param_key, 'params', 'params_ema')
-        state, taken = read_block(load_path, what=what, keys=keys)
-        load_weights(net, state, path=load_path, what=what, strict=strict)
-        get_root_logger().info(f'Loaded {type(net).__name__} from {load_path} ({taken or "all of it"}).')
 
     def init_training_settings(self) -> None:
         self.net_g.train()
@@ -218,12 +200,12 @@ class STVSRModel(ClipModel):
             self.part = part
 
     def prepare_batch(self, data: Batch) -> None:
-        """Read the clips of a part of the batch, and cut them into the network's windows."""
+        """Read the clips of a part of the batch, and split them into the network's windows."""
         spec = spec_of(self.get_bare_model(self.net_g))
         self.lq, self.gt = self.read_clips(data)
         if spec.num_frames:
-            self.lq = self.cut_windows(self.lq, spec.num_frames, 1)
-            self.gt = self.cut_windows(self.gt, spec.length_of_window(spec.num_frames), spec.temporal_scale)
+            self.lq = self.split_windows(self.lq, spec.num_frames, 1)
+            self.gt = self.split_windows(self.gt, spec.length_of_window(spec.num_frames), spec.temporal_scale)
 
     def read_clips(self, data: Batch) -> tuple[Tensor, Tensor]:
         """Return the network's input frames from `lq`, and the output frames from `gt`.
@@ -241,31 +223,31 @@ class STVSRModel(ClipModel):
         if spec.temporal_scale == 2 and lq.shape[1] == gt.shape[1]:
             lq = lq[:, ::2]
         if spec.num_frames and lq.shape[1] < spec.num_frames:
-            raise ValueError(f'{type(net).__name__} works on windows of {spec.num_frames} LR frames, but a sample '
-                             f'has {lq.shape[1]}; see num_frame of the data set')
+            raise ValueError(f'{type(net).__name__} needs windows of {spec.num_frames} LR frames, but a sample has '
+                             f'{lq.shape[1]}; see num_frame in the data set')
         num_out, first = spec.length_of_window(lq.shape[1]), spec.first_output
         num_all = num_out + 2 * first
         # With an even number of frames, the last one comes after the last input frame.
         if gt.shape[1] == num_all or spec.temporal_scale == 2 and gt.shape[1] == num_all + 1:
             gt = gt[:, first:first + num_out]
         if gt.shape[1] != num_out:
-            raise ValueError(f'{type(net).__name__} makes {num_out} frames of the {lq.shape[1]} given to it, but gt '
-                             f'has {gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]}); see '
-                             'temporal_scale of the data set')
+            raise ValueError(f'{type(net).__name__} makes {num_out} frames from {lq.shape[1]} LR frames, but gt has '
+                             f'{gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]}); see temporal_scale in '
+                             'the data set')
         h, w = lq.shape[-2:]
         if h % spec.size_multiple or w % spec.size_multiple:
-            raise ValueError(f'{type(net).__name__} trains on LR frames whose sides are divisible by '
-                             f'{spec.size_multiple}, but these are {h}x{w}: gt_size of the data set must be a multiple '
-                             f'of {spec.size_multiple * spec.scale}')
+            raise ValueError(f'{type(net).__name__} trains on LR frames with sides divisible by {spec.size_multiple}, '
+                             f'but these are {h}x{w}: set gt_size in the data set to a multiple of '
+                             f'{spec.size_multiple * spec.scale}')
         expected = h * spec.scale, w * spec.scale
         if gt.shape[-2:] != expected:
-            raise ValueError(f'{type(net).__name__} makes {expected[0]}x{expected[1]} of LR frames of {h}x{w}, but gt '
-                             f'is {gt.shape[-2]}x{gt.shape[-1]}')
+            raise ValueError(f'{type(net).__name__} makes {expected[0]}x{expected[1]} from LR frames of {h}x{w}, but '
+                             f'gt is {gt.shape[-2]}x{gt.shape[-1]}')
         return lq, gt
 
     @staticmethod
-    def cut_windows(clip: Tensor, window: int, step: int) -> Tensor:  # (B, T, ...) -> (B N, window, ...)
-        starts = range(0, clip.shape[1] - window + 1, step)
+    def split_windows(clip: Tensor, window: int, stride: int) -> Tensor:  # (B, T, ...) -> (B N, window, ...)
+        starts = range(0, clip.shape[1] - window + 1, stride)
         return torch.stack([clip[:, start:start + window] for start in starts], dim=1).flatten(0, 1)
 
     def compute_losses(self) -> dict[str, Tensor]:
@@ -391,8 +373,8 @@ class STVSRModel(ClipModel):
         if self.skipped_in_a_row >= self.train_opt.max_nonfinite:
             self.skipped_in_a_row = 0  # for a training that resumes from here
             raise NonFiniteError(f'{message}. train.max_nonfinite is {self.train_opt.max_nonfinite}: a smaller '
-                                 f'train.optim_{net_name[-1]}.lr, train.grad_clip, or amp: bf16 may help; look at '
-                                 'these samples too')
+                                 f'train.optim_{net_name[-1]}.lr, train.grad_clip, or amp: bf16 may help; also check '
+                                 'these samples')
         get_root_logger().warning(message)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
@@ -416,79 +398,3 @@ class STVSRModel(ClipModel):
         if self.skipped:
             log['skipped'] = torch.tensor(self.skipped, dtype=torch.float32, device=self.device)
         return self.reduce_loss_dict(log)
-
-    # ---------------------------------------------------------------- checkpoints
-
-    # BasicSR's version writes in place, and only warns if writing fails.
-    def save_network(self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int,
-                     param_key: str | list[str] = 'params') -> None:
-        """Write `models/<net_label>_<current_iter>.pth`, with -1 as 'latest'; call it on all ranks.
-
-        Raises:
-            CheckpointError: the file could not be written.
-        """
-        name = f'{net_label}_{"latest" if current_iter == -1 else current_iter}.pth'
-        nets = net if isinstance(net, list) else [net]
-        keys = param_key if isinstance(param_key, list) else [param_key]
-
-        def write() -> str:
-            weights = {key: self.get_bare_model(net).state_dict() for key, net in zip(keys, nets, strict=True)}
-            return write_whole(osp.join(self.opt['path']['models'], name), {
-                key: {k: v.cpu().contiguous() for k, v in state.items()} for key, state in weights.items()})
-
-        self.saved_networks[net_label] = on_first_rank(write)
-
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Write `training_states/<current_iter>.state`, unless `current_iter` is -1; call it on all ranks.
-
-        Raises:
-            CheckpointError: the file could not be written.
-        """
-        if current_iter == -1:
-            return
-        rng = gather(rng_state())
-        state = {
-            'epoch': epoch, 'iter': current_iter, 'samples': self.samples, 'seed': self.opt['manual_seed'],
-            'networks': self.saved_networks,
-            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
-            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
-            'scaler': self.scaler.state_dict(), 'skipped': [self.skipped, self.skipped_in_a_row], 'rng': rng,
-            'best_metric_results': self.best_metric_results,
-        }
-        path = osp.join(self.opt['path']['training_states'], f'{current_iter}.state')
-        on_first_rank(lambda: write_whole(path, state))
-
-    def parameters_by_name(self, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
-        """Return an optimiser's parameters in its order, by names such as 'net_g.head.weight'."""
-        names = {id(parameter): f'{label}.{name}' for label in ('net_g', 'net_d') if getattr(self, label, None)
-                 for name, parameter in self.get_bare_model(getattr(self, label)).named_parameters()}
-        parameters = [parameter for group in optimizer.param_groups for parameter in group['params']]
-        return {names.get(id(parameter), f'parameter {number}'): parameter
-                for number, parameter in enumerate(parameters)}
-
-    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
-        """Load a state of `save_training_state`, or of BasicSR; the caller restores random numbers.
-
-        Raises:
-            ValueError: it is the state of another network or of other optimisers, or damaged.
-        """
-        path = self.opt['path'].get('resume_state')
-        own, saved = (group_sizes(states) for states in (
-            [optimizer.state_dict() for optimizer in self.optimizers], resume_state['optimizers']))
-        if own != saved:
-            raise ValueError(f'{path} holds optimisers whose groups have {saved} '
-                             f'parameters, but here they have {own}: another network, or other train.lr_mul')
-        for optimizer, state in zip(self.optimizers, resume_state['optimizers'], strict=True):
-            check_moments(state, self.parameters_by_name(optimizer), path)
-            optimizer.load_state_dict(state)
-            match_layout(optimizer)
-        # Load only the position in the schedule. BasicSR's version also loads the schedule itself, whatever the options
-        # now say.
-        for scheduler, state in zip(self.schedulers, resume_state['schedulers'], strict=True):
-            scheduler.load_state_dict({name: state[name] for name in SCHEDULER_POSITION if name in state})
-        self.samples = resume_state.get('samples', self.samples)
-        self.skipped, self.skipped_in_a_row = resume_state.get('skipped', (0, 0))
-        if self.scaler.is_enabled() and resume_state.get('scaler'):
-            self.scaler.load_state_dict(resume_state['scaler'])
-        if resume_state.get('best_metric_results'):
-            self.best_metric_results = resume_state['best_metric_results']

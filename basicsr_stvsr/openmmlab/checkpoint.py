@@ -24,7 +24,7 @@ def statistic_of_history(owner: Any, name: str) -> Callable[..., Any]:
         ValueError: the file asks for anything else.
     """
     if owner is not HistoryBuffer or name not in HistoryBuffer._statistics_methods:
-        raise ValueError(f'the checkpoint asks for {name!r} of {owner!r}, which no log of mmengine does')
+        raise ValueError(f"the checkpoint refers to {name!r} of {owner!r}, which mmengine's logs never do")
     return cast(Callable[..., Any], HistoryBuffer._statistics_methods[name])
 
 
@@ -59,8 +59,8 @@ def export_weights(checkpoint: str | Path, path: str | Path) -> None:
         'params': 'state_dict'}
     weights = {key: weights_of_network(saved.get(name, {})) for key, name in states.items()}
     if not all(weights.values()):
-        raise ValueError(f"{checkpoint} is no checkpoint of mmengine's Runner with a RecipeModel: it holds no weights "
-                         f'of net_g, but {", ".join(map(str, list(saved)[:6])) or "no blocks"}')
+        raise ValueError(f"{checkpoint} is not a checkpoint of mmengine's Runner with a RecipeModel: expected weights "
+                         f'of net_g, found {", ".join(map(str, list(saved)[:6])) or "no blocks"}')
     write_whole(path, weights)
 
 

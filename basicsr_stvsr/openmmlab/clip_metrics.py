@@ -72,7 +72,7 @@ class ClipMetrics(BaseMetric):
         left_out = sum(not math.isfinite(value) for _, scores in results for name, values in scores.items()
                        for _, value in values if not has_coverage(self.scorer.metrics[name]['type']))
         if left_out:
-            print_log(f'{left_out} scores of single frames are not finite and left out of the means', 'current')
+            print_log(f'{left_out} scores of single frames are not finite and are left out of the means', 'current')
         means: dict[str, float] = {}
         temporal_scale = results[0][0]
         for name in results[0][1]:

@@ -15,6 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor
 
+from ..archs.arch_util import total
 from ..archs.spec import spec_of
 from ..config.check import has_schema, misfits
 from ..config.loading import complete_paths
@@ -22,7 +23,6 @@ from ..config.options import Options
 from ..data.items import Batch, Clip
 from ..inference.windows import restore_frames
 from ..models.adaptive_gan_model import AdaptiveGANModel
-from ..models.batch import total
 from ..models.stvsr_model import STVSRModel
 from ..registry import MODELS
 
@@ -144,8 +144,9 @@ class RecipeModel(BaseModel):
         if self.net_d is None:
             return cast(dict[str, Tensor], super().train_step(data, optim_wrapper))
         if not isinstance(optim_wrapper, OptimWrapperDict):
-            raise ValueError("an adversarial training needs optim_wrapper=dict(constructor='NetworkOptimWrapper"
-                             "Constructor', net_g=dict(optimizer=...), net_d=dict(optimizer=...))")
+            raise ValueError('adversarial training needs '
+                             "optim_wrapper=dict(constructor='NetworkOptimWrapperConstructor', "
+                             'net_g=dict(optimizer=...), net_d=dict(optimizer=...))')
         recipe = cast(AdaptiveGANModel, self.fed_with(self.data_preprocessor(data, True)))
         recipe.made.clear()
         log = self.step_generator(optim_wrapper['net_g'])
@@ -171,7 +172,7 @@ class RecipeModel(BaseModel):
         self.net_d.requires_grad_(True)
         return log
 
-    # mmengine's version adds up only terms whose name contains 'loss'.
+    # mmengine's version adds up only terms with 'loss' in their names.
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum of all terms, and the values for the log."""
         loss = total(losses.values())
@@ -219,7 +220,7 @@ def build_recipe(blocks: dict[str, Any]) -> STVSRModel:
     opt = checked({'name': blocks['model_type'], 'datasets': {}, **blocks})
     # mmengine chooses the device, and wraps the model if there are several processes.
     opt |= {'num_gpu': int(get_device() == 'cuda'), 'dist': False, 'rank': 0, 'world_size': 1, 'is_train': is_train,
-            # Tells the check that the batches contain the flows that losses need
+            # For the check: batches contain the flows that losses need
             'datasets': {'train': {'dataroot_flow': 'batch'}}}
     opt.setdefault('val', {})
     complete_paths(opt, root_path='')
@@ -229,10 +230,11 @@ def build_recipe(blocks: dict[str, Any]) -> STVSRModel:
 
 def refuse_options_of_runner(blocks: Mapping[str, Any]) -> None:
     """Raise ValueError for options in the model that belong elsewhere in an mmengine config."""
-    problems = [f'model.train.{name} is not for the model, but for {OF_RUNNER[name]}'
+    problems = [f'model.train.{name} is not an option of the model; use {OF_RUNNER[name]}'
                 for name in blocks.get('train', {}) if name in OF_RUNNER]
-    problems += [f'model.val.{name} is not for the model, whose are {", ".join(sorted(OF_PREDICTION))}; metrics and '
-                 'average are ClipMetrics\'' for name in blocks.get('val', {}) if name not in OF_PREDICTION]
+    problems += [f'model.val.{name} is not an option of the model, which has {", ".join(sorted(OF_PREDICTION))}; '
+                 'metrics and average are options of '
+                 'ClipMetrics' for name in blocks.get('val', {}) if name not in OF_PREDICTION]
     if problems:
         raise ValueError('\n'.join(problems))
 

@@ -5,7 +5,6 @@
     python -m basicsr_stvsr.openmmlab.run export work_dirs/fstrn_small/iter_3800.pth fstrn.pth
 """
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,7 +12,8 @@ from pickle import UnpicklingError
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from ..config.loading import user_errors
+from stvsr.errors import user_errors
+
 from ..io.frames import FrameReadError
 from .checkpoint import export_weights
 
@@ -25,10 +25,10 @@ def read_command(argv: Sequence[str] | None = None) -> argparse.Namespace:
         command = actions.add_parser(action, help=f'{action} by a config')
         command.add_argument('config', help='config of mmengine, .py or .yaml')
         if action == 'train':
-            command.add_argument('--resume', action='store_true', help='go on from the newest checkpoint')
+            command.add_argument('--resume', action='store_true', help='resume from the newest checkpoint')
         else:
             command.add_argument('checkpoint', nargs='?',
-                                 help="checkpoint of the Runner; without, the weights of the config's model.path")
+                                 help="checkpoint of the Runner (default: the weights of the config's model.path)")
         command.add_argument('--work-dir', help='folder of checkpoints and logs (default: work_dirs/<config>)')
         command.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
         command.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
@@ -61,14 +61,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             export_weights(args.checkpoint, args.output)
             return
         runner = Runner.from_cfg(make_config(args))
-    try:
+    with user_errors((FileNotFoundError, FrameReadError, UnpicklingError)):  # mmengine opens files only now
         if args.action == 'train':
             runner.train()
         else:
             runner.test()
-    except (FileNotFoundError, FrameReadError, UnpicklingError) as error:  # mmengine opens files only now
-        print(f'error: {str(error).splitlines()[0]}', file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == '__main__':

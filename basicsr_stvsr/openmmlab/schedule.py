@@ -34,7 +34,7 @@ class RecipeLR(_ParamScheduler):
                  warmup_iter: int = -1, begin: int = 0, end: int = 10**9, last_step: int = -1, by_epoch: bool = True,
                  verbose: bool = False):
         if by_epoch:
-            raise ValueError('param_scheduler: RecipeLR goes by iterations; set by_epoch=False')
+            raise ValueError('param_scheduler: RecipeLR counts iterations; set by_epoch=False')
         if scheduler.get('type') not in SCHEDULERS:
             raise ValueError(f'param_scheduler.scheduler.type must be one of {", ".join(SCHEDULERS)}, but is '
                              f'{scheduler.get("type")!r}')

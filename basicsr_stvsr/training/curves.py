@@ -3,7 +3,6 @@
     python -m basicsr_stvsr.training.curves FOLDER
 """
 import math
-import os
 import sys
 from collections.abc import Mapping
 from os import path as osp
@@ -14,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # not pyplot, which would select a backend for the process
 from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator
 
+from ..utils.atomic_files import whole_file
 from ..utils.json_files import read_rows
 
 # Okabe and Ito's colour-blind safe palette, without yellow, which is too pale on white.
@@ -38,13 +38,8 @@ def draw_curves(folder: str) -> None:
     if not rows:
         return
     figure = plot_metrics(rows, osp.basename(osp.abspath(folder)))
-    temporary = osp.join(folder, 'curves.png.tmp')
-    try:
-        figure.savefig(temporary, format='png', dpi=100)
-        os.replace(temporary, osp.join(folder, 'curves.png'))
-    finally:
-        if osp.exists(temporary):
-            os.remove(temporary)
+    with whole_file(osp.join(folder, 'curves.png')) as part:
+        figure.savefig(part, format='png', dpi=100)
 
 
 def plot_metrics(rows: list[dict[str, Any]], name: str) -> Figure:

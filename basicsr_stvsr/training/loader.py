@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import cv2
 import torch
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from torch.utils.data import DataLoader
 
 from ..data.sampling import SampleStream, SeededDataset, SizedDataset
 from ..utils.processes import ignore_signals
+from ..utils.threads import limit_opencv_in_workers
 
 
 def make_train_loader(opt: Mapping[str, Any], dataset: SizedDataset, start: int = 0) -> DataLoader[Any]:
@@ -33,7 +33,7 @@ def make_train_loader(opt: Mapping[str, Any], dataset: SizedDataset, start: int 
         shuffle=dataset_opt.get('use_shuffle', True), start=start)
     if batches.epoch_length < batches.global_batch:
         share = f' ({batches.batch_size} on each of {opt["world_size"]} processes)' if opt['world_size'] > 1 else ''
-        raise ValueError(f'datasets.train has {batches.epoch_length} windows, which is less than one batch of '
+        raise ValueError(f'datasets.train has {batches.epoch_length} windows, fewer than one batch of '
                          f'{batches.global_batch}{share}; raise datasets.train.dataset_enlarge_ratio')
     num_workers, ready = dataset_opt.get('num_worker_per_gpu', 0) * shares, {}
     if dataset_opt.get('prefetch_mode') == 'cpu':
@@ -57,7 +57,7 @@ def open_batches(loader: DataLoader[Any], opt: Mapping[str, Any]) -> Iterator[It
     """Iterate over a loader, then end its workers. With prefetch_mode 'cuda', copy batches to the GPU ahead of time.
 
     Workers that ignore signals must be ended explicitly. Otherwise the interpreter waits for them forever at exit,
-    especially after an exception, whose traceback keeps the iterator alive.
+    especially after an exception, because its traceback keeps the iterator alive.
     """
     others = multiprocessing.active_children()
     if opt['datasets']['train'].get('prefetch_mode') == 'cuda':
@@ -78,6 +78,4 @@ def open_batches(loader: DataLoader[Any], opt: Mapping[str, Any]) -> Iterator[It
 def _prepare_worker(_worker_id: int) -> None:
     """Let a worker keep reading while the training finishes its step after SIGTERM or Ctrl-C; use one thread."""
     ignore_signals()
-    # PyTorch limits itself to one thread in a worker; OpenCV would use all cores in each. 0, not 1: in a forked
-    # process, 1 would end threads that exist only in the parent, and crash.
-    cv2.setNumThreads(0)
+    limit_opencv_in_workers()

@@ -85,7 +85,7 @@ class TrainingLog:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def step(self, iteration: int, *, data_time: float, iter_time: float) -> None:
+    def count_iteration(self, iteration: int, *, data_time: float, iter_time: float) -> None:
         """Count an iteration. Call this for every one; it takes a microsecond.
 
         Args:
@@ -201,7 +201,7 @@ class TrainingLog:
         try:
             self.metrics_file.write(row_to_line(row))
         except OSError as error:
-            self.logger.warning(f'{self.metrics_file.name}: iteration {row["iter"]} is left out: {error}')
+            self.logger.warning(f'{self.metrics_file.name}: cannot write iteration {row["iter"]}: {error}')
 
     def draw(self) -> None:
         if self.is_drawn:
@@ -211,7 +211,7 @@ class TrainingLog:
             draw_curves(self.folder)
             self.is_drawn = True
         except Exception as error:  # a failed picture must not stop the training
-            self.logger.warning(f'{self.folder}/curves.png could not be drawn: {type(error).__name__}: {error}')
+            self.logger.warning(f'cannot draw {self.folder}/curves.png: {type(error).__name__}: {error}')
 
 
 class ProgressLine:

@@ -1,10 +1,10 @@
-"""Write files atomically."""
+"""Write files atomically: at any moment, a name holds the complete old content, or the complete new one."""
 import hashlib
 import io
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ class CheckpointError(RuntimeError):
 
 
 def write_whole(path: str | Path, content: Mapping[str, Any]) -> str:
-    """Save like `torch.save`, but atomically: after a failure at any moment, the old file is intact.
+    """Save a checkpoint like `torch.save`, but atomically.
 
     BasicSR writes in place, and gives up with a warning after three errors.
 
@@ -34,29 +34,50 @@ def write_whole(path: str | Path, content: Mapping[str, Any]) -> str:
         replace_file(path, data)
     except OSError as error:
         raise CheckpointError(f'{path} cannot be written: {error.strerror or error}{room(path.parent, len(data))}. '
-                              'The checkpoints before it are whole; --auto_resume goes on from the newest') from error
+                              'Earlier checkpoints are complete; --auto_resume continues from the newest') from error
     return hashlib.sha256(data).hexdigest()
 
 
-def replace_file(path: Path, data: bytes | memoryview) -> None:
-    """Write a file atomically; on OSError, the old file is intact."""
-    temporary = path.with_name(f'{path.name}.tmp')
+def replace_file(path: str | Path, data: bytes | memoryview) -> None:
+    """Write a file atomically."""
+    with whole_file(path) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield the name of a file to write, `<path>.part`; the file becomes `path` at the end of the block.
+
+    An error or interrupt in the block removes the temporary file.
+    """
+    path = Path(path)
+    part = path.with_name(f'{path.name}.part')
     try:
-        with open(temporary, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError:
+        yield part
+        move_whole(part, path)
+    except BaseException:
         with suppress(OSError):
-            temporary.unlink()
+            part.unlink()
         raise
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def move_whole(part: Path, path: Path) -> None:
+    """Rename a complete file or folder to `path`, and replace what has that name; this survives a power cut."""
+    sync(part)
+    if part.is_dir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    os.replace(part, path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, survive a power cut."""
+    if os.name != 'posix':  # Windows opens no folder, and syncs only files that are open for writing
+        return
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar('T')
+Result = TypeVar('Result')
 _END: Any = object()
 
 
@@ -19,6 +20,22 @@ def ahead(items: Iterable[T], num: int) -> Iterator[T]:
         while (item := coming.popleft().result()) is not _END:
             coming.append(pool.submit(next, iterator, _END))
             yield item
+
+
+def bounded_map(function: Callable[[T], Result], items: Iterable[T], num_workers: int) -> Iterator[Result]:
+    """Map in threads: results are in order, and at most two items per worker are in progress."""
+    with ThreadPoolExecutor(num_workers) as pool:
+        in_flight: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                in_flight.append(pool.submit(function, item))
+                if len(in_flight) == 2 * num_workers:
+                    yield in_flight.popleft().result()
+            while in_flight:
+                yield in_flight.popleft().result()
+        finally:
+            for future in in_flight:
+                future.cancel()
 
 
 class Behind:

@@ -1,9 +1,10 @@
 """Write JSON without NaN and infinity, and read files with one JSON object per line."""
 import json
 import math
-import os
 from collections.abc import Mapping
 from typing import Any
+
+from .atomic_files import replace_file
 
 
 def finite_or_null(value: Any) -> Any:
@@ -24,12 +25,7 @@ def read_rows(path: str) -> list[dict[str, Any]]:
 def drop_later_rows(path: str, last_iter: int) -> None:
     """Keep the rows up to an iteration; the file is replaced atomically."""
     rows = [row for row in read_rows(path) if row['iter'] <= last_iter]
-    temporary = f'{path}.tmp'
-    with open(temporary, 'wb') as file:
-        file.writelines(row_to_line(row) for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    replace_file(path, b''.join(row_to_line(row) for row in rows))
 
 
 def row_to_line(row: Mapping[str, Any]) -> bytes:

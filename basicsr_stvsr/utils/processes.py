@@ -6,6 +6,9 @@ import threading
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
+import cv2
+import torch
+
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
@@ -21,6 +24,14 @@ def server_context(preload: str) -> 'ForkServerContext | SpawnContext':
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([preload])
     return context
+
+
+def prepare_worker(num_threads: int = 1) -> None:
+    """Begin a process of `server_context`: it ends with its parent, leaves signals to it, and uses a few threads."""
+    end_with_parent()
+    ignore_signals()
+    torch.set_num_threads(num_threads)
+    cv2.setNumThreads(num_threads)
 
 
 def ignore_signals() -> None:

@@ -45,5 +45,5 @@ def restore_rng_of_rank(states: list[Mapping[str, Any]]) -> None:
         restore_rng(states[rank])
     else:
         get_root_logger().warning(
-            f'The state was saved by {len(states)} processes and goes on with {world_size}: the samples are the same, '
-            'but what the network itself draws, such as dropout, starts anew.')
+            f'The state was saved by {len(states)} processes, but the run now has {world_size}: the samples stay the '
+            'same, but random numbers that the network draws, such as for dropout, start anew.')

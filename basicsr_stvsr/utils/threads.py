@@ -20,7 +20,7 @@ def limit_spinning() -> None:
 
 
 def limit_opencv_in_workers() -> None:
-    """In a DataLoader worker, limit OpenCV to one thread, like torch."""
+    """In a DataLoader worker, limit OpenCV to one thread, as PyTorch limits itself."""
     import cv2
     from torch.utils.data import get_worker_info
 

@@ -38,8 +38,8 @@ def outputs_of(inputs: Sequence[Path], folder: Path, *, codec: str | None = None
         if output.exists() and path.exists() and output.samefile(path):
             raise VideoError(f'{output}: is the source itself; restore it into another folder')
         if output in sources:
-            raise VideoError(f'{sources[output]} and {path} would both become {output}; restore them into different '
-                             'folders')
+            raise VideoError(f'{sources[output]} and {path} would both be restored to {output}; restore them into '
+                             'different folders')
         sources[output] = path
     return list(sources)
 

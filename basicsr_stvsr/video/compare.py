@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
 from importlib import resources
@@ -25,6 +25,8 @@ from basicsr.metrics import calculate_psnr, calculate_ssim
 from ..io.frame_source import Source
 from ..io.video_info import VideoError, VideoInfo
 from ..io.video_reader import open_source
+from ..io.video_writer import with_bits
+from ..utils.atomic_files import whole_file
 from ..utils.threads import available_cores
 from .matching import Matcher, Row, Shown
 
@@ -73,9 +75,8 @@ class Comparison(NamedTuple):
 
 
 def write_comparison(first: str | Path, second: str | Path, output: str | Path, *, gt: str | Path | None = None,
-                     mode: Mode = 'slider', labels: Sequence[str] | None = None, start: float = 0,
-                     stop: float = math.inf, max_frames: int = 240, max_megabytes: float = 100,
-                     quality: int | None = 95, deinterlace: bool = False,
+                     mode: Mode = 'slider', labels: Sequence[str] | None = None, max_frames: int = 240,
+                     max_megabytes: float = 100, quality: int | None = 95,
                      progress: Callable[[int, int], None] | None = None) -> Comparison:
     """Write an HTML page that compares two videos frame by frame.
 
@@ -95,11 +96,9 @@ def write_comparison(first: str | Path, second: str | Path, output: str | Path, 
         gt: ground truth of both, as a third video or folder.
         mode: initial view of the page; the reader can switch modes.
         labels: names of the videos in the page: two, or three with `gt`. Default: the file names.
-        start, stop: range of shown frames in seconds; scores cover the whole videos.
         max_frames, max_megabytes: limits on the number of shown frames and on the size that their pictures add to the
-            page. Above a limit, only every third frame is kept, then every ninth, and so on.
+            page; scores cover all frames. Above a limit, only every third frame is kept, then every ninth, and so on.
         quality: of the pictures, 1-100, JPEG without chroma subsampling; None: lossless WebP.
-        deinterlace: see `open_source`.
         progress: called with the number of frames compared so far and the total. The total is 0 if the files do not
             state it.
 
@@ -111,24 +110,20 @@ def write_comparison(first: str | Path, second: str | Path, output: str | Path, 
     paths = [Path(path) for path in (first, second, gt) if path is not None]
     output = Path(output)
     labels = _default_labels(paths) if labels is None else list(labels)
-    _check_arguments(paths, output, mode, labels, start, stop, max_frames, max_megabytes, quality)
+    _check_arguments(paths, output, mode, labels, max_frames, max_megabytes, quality)
 
     with ExitStack() as stack:
-        sources = _open_sources(stack, paths, deinterlace)
+        sources = _open_sources(stack, paths)
         infos = [source.info for source in sources]
         factors = _factors(infos)
-        _check_start(infos, start)
         # Open the page before hours of work, so that an unwritable folder fails at once
-        page = stack.enter_context(_new_file(output))
+        page = stack.enter_context(open(stack.enter_context(whole_file(output)), 'wb'))
         matcher = Matcher(sources, labels)
         pairs = [(0, 2), (1, 2)] if gt is not None else [(0, 1)]
         pairs = [(index, reference) for index, reference in pairs if factors[index] == factors[reference]]
         curves = [_Curve(labels, *pair) for pair in pairs]
         album = _Album(max_frames, max_megabytes * 1e6 * 3 / 4)  # base64 encodes three bytes as four
-        times = _compare(matcher, curves, album, partial(_encode, quality=quality), (start, stop), progress)
-        if not album.frames:
-            raise ValueError(f'no frame can be shown: none has a time from {start:g} to {stop:g} s; the last one is at '
-                             f'{float(times[-1]):.3f} s')
+        times = _compare(matcher, curves, album, partial(_encode, quality=quality), progress)
 
         notes = [*_describe_videos(infos, factors, labels, pairs), *matcher.notes,
                  *_describe_album(album, quality, len(times))]
@@ -157,8 +152,8 @@ def _default_labels(paths: Sequence[Path]) -> list[str]:
     return names if len({*names}) == len(names) else [f'{path.parent.name}/{path.name}' for path in paths]
 
 
-def _check_arguments(paths: Sequence[Path], output: Path, mode: str, labels: Sequence[str], start: float, stop: float,
-                     max_frames: int, max_megabytes: float, quality: int | None) -> None:
+def _check_arguments(paths: Sequence[Path], output: Path, mode: str, labels: Sequence[str], max_frames: int,
+                     max_megabytes: float, quality: int | None) -> None:
     """Raise ValueError if an argument of `write_comparison` is wrong."""
     if output.suffix.lower() not in ('.html', '.htm'):
         raise ValueError(f'{output}: the page needs a name that ends in .html')
@@ -166,8 +161,6 @@ def _check_arguments(paths: Sequence[Path], output: Path, mode: str, labels: Seq
         raise ValueError(f'mode must be one of {", ".join(get_args(Mode))}, got {mode!r}')
     if len(labels) != len(paths):
         raise ValueError(f'expected {len(paths)} labels, one for each video, got {len(labels)}')
-    if not 0 <= start <= stop:
-        raise ValueError(f'expected seconds 0 <= start <= stop, got {start:g} and {stop:g}')
     if max_frames < 1 or not max_megabytes > 0:
         raise ValueError(f'expected max_frames of 1 or more and max_megabytes above 0, got {max_frames} and '
                          f'{max_megabytes:g}')
@@ -175,17 +168,9 @@ def _check_arguments(paths: Sequence[Path], output: Path, mode: str, labels: Seq
         raise ValueError(f'quality must be 1 to 100, or None for lossless pictures, got {quality}')
 
 
-def _check_start(infos: Sequence[VideoInfo], start: float) -> None:
-    """Raise ValueError if no frame can be shown, before reading the videos."""
-    for info in infos:
-        if 0 < info.duration <= start:
-            raise ValueError(f'{info.path}: no frame can be shown from {start:g} s on, it lasts '
-                             f'{float(info.duration):.3f} s')
-
-
-def _open_sources(stack: ExitStack, paths: Sequence[Path], deinterlace: bool) -> list[Source]:
+def _open_sources(stack: ExitStack, paths: Sequence[Path]) -> list[Source]:
     """Open all videos; infer the frame rate of folders from their number of frames relative to the first video."""
-    sources = [stack.enter_context(open_source(path, deinterlace=deinterlace and not path.is_dir())) for path in paths]
+    sources = [stack.enter_context(open_source(path)) for path in paths]
     reference = next((source for source, path in zip(sources, paths, strict=True) if not path.is_dir()), sources[0])
     for i, path in enumerate(paths):
         if path.is_dir() and sources[i] is not reference and reference.info.rate:
@@ -198,14 +183,14 @@ def _frames_per_frame(folder: VideoInfo, reference: VideoInfo) -> Fraction:
     """Return the number of folder frames per reference frame: a whole number or the inverse of one."""
     num_frames, num_reference = folder.num_frames, reference.about_frames
     if not num_reference:
-        raise VideoError(f'{reference.path}: does not tell how many frames it has, by which those of the folder '
-                         f'{folder.path} could be matched; expected two videos, or two folders')
+        raise VideoError(f'{reference.path}: its number of frames is unknown, so the frames of the folder '
+                         f'{folder.path} cannot be matched to it; expected two videos, or two folders')
     few, many = sorted((num_frames, num_reference))
     factor = round(many / few)
     # Accept 2n - 1 frames for n as well as 2n; at one rate, this also accepts 2n and 2n - 1
     if abs(many - factor * few) > max(1, factor - 1):
-        raise VideoError(f'{folder.path}: the folder has {num_frames} frames and {reference.path} has '
-                         f'{num_reference}; expected as many, or a whole number for each')
+        raise VideoError(f'{folder.path}: the folder has {num_frames} frames and {reference.path} has {num_reference}; '
+                         'expected the same number, or a whole multiple of it')
     return Fraction(factor) if num_frames == many else Fraction(1, factor)
 
 
@@ -217,8 +202,7 @@ def _factors(infos: Sequence[VideoInfo]) -> list[int]:
         factor = largest.width // info.width
         if (factor * info.width, factor * info.height) != (largest.width, largest.height):
             raise VideoError(f'{info.path}: frames are {info.width}x{info.height}, those of {largest.path} are '
-                             f'{largest.width}x{largest.height}; expected one size, or one a whole number of times '
-                             'the other')
+                             f'{largest.width}x{largest.height}; expected the same size, or a whole multiple of it')
         factors.append(factor)
     return factors
 
@@ -283,17 +267,17 @@ class _Album:
 
     def __init__(self, max_frames: int, max_bytes: float):
         self.frames: list[_Frame] = []
-        self.step = 1  # between shown frames
+        self.stride = 1  # between shown frames
         self._max_frames, self._max_bytes = max_frames, max_bytes
 
     def wants(self, number: int) -> bool:
-        return not self.frames or (number - self.frames[0].number) % self.step == 0
+        return number % self.stride == 0
 
     def add(self, frame: _Frame) -> None:
         if self.wants(frame.number):
             self.frames.append(frame)
         while len(self.frames) > self._max_frames or len(self.frames) > 1 and self._num_bytes() > self._max_bytes:
-            self.step *= THINNING
+            self.stride *= THINNING
             self.frames = [frame for frame in self.frames if self.wants(frame.number)]
 
     def pictures(self) -> dict[str, bytes]:
@@ -313,7 +297,7 @@ class _Job(NamedTuple):
 
 
 def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: Callable[[np.ndarray], bytes],
-             limits: tuple[float, float], progress: Callable[[int, int], None] | None) -> list[Fraction]:
+             progress: Callable[[int, int], None] | None) -> list[Fraction]:
     """Fill curves and album on all cores, with a few frames in memory, and return the time of each frame in seconds."""
     num_workers = available_cores()
     times: list[Fraction] = []
@@ -327,7 +311,7 @@ def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: 
         scores = [None if shown[curve.index].is_held or shown[curve.reference].is_held else
                   pool.submit(_scores, shown[curve.index].image, shown[curve.reference].image) for curve in curves]
         pictures = []
-        if limits[0] <= row.time <= limits[1] and album.wants(number):
+        if album.wants(number):
             for i, frame in enumerate(shown):
                 if i not in encoded or encoded[i][0] != frame.number:
                     encoded[i] = frame.number, pool.submit(encode, frame.image)
@@ -356,13 +340,9 @@ def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: 
     return times
 
 
-def _to_8_bits(image: np.ndarray) -> np.ndarray:
-    return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
 def _scores(image: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     """Return PSNR and SSIM; SSIM is NaN if the images are smaller than its window."""
-    image, reference = _to_8_bits(image), _to_8_bits(reference)
+    image, reference = with_bits(image, 8), with_bits(reference, 8)
     has_ssim = min(image.shape[:2]) >= SSIM_WINDOW
     return (float(calculate_psnr(image, reference, crop_border=0)),
             float(calculate_ssim(image, reference, crop_border=0)) if has_ssim else math.nan)
@@ -370,7 +350,7 @@ def _scores(image: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
 
 def _encode(image: np.ndarray, *, quality: int | None) -> bytes:
     """Encode as JPEG, or as lossless WebP if `quality` is None."""
-    bgr = cv2.cvtColor(_to_8_bits(image), cv2.COLOR_RGB2BGR)
+    bgr = cv2.cvtColor(with_bits(image, 8), cv2.COLOR_RGB2BGR)
     if quality is None:
         return cv2.imencode('.webp', bgr, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()  # above 100: lossless
     # No chroma subsampling, because the page can show single pixels
@@ -389,20 +369,20 @@ def _describe_videos(infos: Sequence[VideoInfo], factors: Sequence[int], labels:
         if info.bits > 8:
             yield f'{label} has {info.bits} bits: it is shown, and scored, rounded to 8.'
     if folders := [label for info, label in zip(infos, labels, strict=True) if info.path.is_dir()]:
-        yield f'Frames of {", ".join(folders)} are images in a folder, which have no times: they are matched by number.'
+        yield f'Frames of {", ".join(folders)} are images without times; they are matched by number.'
     if without := [label for i, label in enumerate(labels[:2]) if not any(i in pair for pair in scored)]:
-        yield f'There are no scores of {" and ".join(without)}, as scores need frames of one size.'
+        yield f'There are no scores of {" and ".join(without)}: scores need frames of the same size.'
 
 
 def _describe_album(album: _Album, quality: int | None, num_frames: int) -> Iterator[str]:
     if len(album.frames) < num_frames:
-        every = f', every {_ordinal(album.step)}' if album.step > 1 and len(album.frames) > 1 else ''
-        yield f'{len(album.frames)} of {num_frames} frames are shown{every}; scores are of all.'
+        every = f', every {_ordinal(album.stride)}' if album.stride > 1 and len(album.frames) > 1 else ''
+        yield f'{len(album.frames)} of {num_frames} frames are shown{every}; scores cover all frames.'
     if quality is None:
         yield 'The pictures here are lossless.'
     else:
-        yield (f'The pictures here are compressed (JPEG, quality {quality}), which an amplified difference shows; '
-               'scores are of the frames themselves.')
+        yield (f'The pictures here are compressed (JPEG, quality {quality}), which is visible in an amplified '
+               'difference; scores use the frames themselves.')
 
 
 def _ordinal(number: int) -> str:
@@ -421,19 +401,3 @@ def _write_page(page: BinaryIO, album: _Album, data: dict[str, Any]) -> None:
     # A label may hold '</script>'
     text = json.dumps(data, allow_nan=False, separators=(',', ':')).replace('<', r'\u003c')
     page.write((middle + text + tail).encode())
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file, and move it to `path` if the block ends without an error."""
-    temporary = path.with_name(f'{path.name}.tmp')
-    with open(temporary, 'wb') as file:
-        try:
-            yield file
-            file.close()
-            os.replace(temporary, path)
-        except BaseException:
-            file.close()
-            with suppress(OSError):
-                temporary.unlink()
-            raise

@@ -61,10 +61,10 @@ class Matcher:
             if not ended:
                 shown[fast] = Shown(clock.number, clock.image, False)
                 yield Row(clock.time, [shown[i] for i in range(len(tracks))])
-                if clock.step():
+                if clock.advance():
                     continue
                 ended = [fast] if any(tracks[i].goes_beyond(clock) for i in followers) else []
-            self.notes += [f'{self._labels[i]} ends before the others do; what they have beyond that is left out.'
+            self.notes += [f'{self._labels[i]} ends before the others; their later frames are left out.'
                            for i in ended]
             return
 
@@ -77,7 +77,7 @@ class _Track:
         self._frames = source.frames()
         first = next(self._frames, None)
         if first is None:
-            raise VideoError(f'{self.info.path}: expected frames, there are none')
+            raise VideoError(f'{self.info.path}: has no frames')
         self._start = first.time
         self.number, self.image, self.time = 0, first.image, Fraction(0)
         self._next = next(self._frames, None)
@@ -90,8 +90,8 @@ class _Track:
         """Whether there is a next frame at or before `until`."""
         return self._next is not None and self._next.time - self._start <= until
 
-    def step(self) -> bool:
-        """Advance to the next frame; return False at the end."""
+    def advance(self) -> bool:
+        """Go to the next frame; return False at the end."""
         if self._next is None:
             return False
         time = self._next.time - self._start
@@ -133,7 +133,7 @@ class _Follower:
         self._clock_steps += 1
         num_steps = 0
         while track.has_next(time + TOLERANCE):
-            track.step()
+            track.advance()
             num_steps += 1
         self._steps += num_steps
         is_held = abs(track.time - time) > TOLERANCE
@@ -149,7 +149,7 @@ class _Follower:
         if not matches:
             raise VideoError(f'{track.info.path}: {_rate(track.info)}, does not match {self._clock.info.path}: '
                              f'{_rate(self._clock.info)}, at {float(time):.3f} s; expected frames at the same times, '
-                             'or always the same whole number of frames in one for each of the other')
+                             'or a constant whole number of frames in one for each frame of the other')
         return Shown(track.number, track.image, is_held)
 
 

@@ -254,7 +254,7 @@ def check_file(name: str) -> Path:
     """
     entry = entry_of(name)
     if not entry.path.is_file():
-        how = f'`stvsr zoo fetch {name}` gets it' if entry.url else 'it ships with the package: install that again'
+        how = f'`stvsr zoo fetch {name}` gets it' if entry.url else 'it ships with the package; reinstall the package'
         raise FileNotFoundError(f'the weights of {name} are not at {entry.path}; {how}')
     check_sha256(entry.path, entry.sha256, f'the weights of {name}')
     return entry.path

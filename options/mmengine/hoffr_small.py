@@ -2,15 +2,9 @@
 # options/test_hoffr_small.yml.
 _base_ = ['./_base_/small.py']
 
-blurred_vid4 = dict(
-    type='STVSRTestDataset',
-    scale=4,
-    dataroot_gt='datasets/vid4_GT.lmdb',
-    motion_blur=dict(exposure=2.0, num_frame=9),
-    temporal_scale=1)
+blurred_vid4 = dict(scale=4, motion_blur=dict(exposure=2.0, num_frame=9), temporal_scale=1)
 
 model = dict(
-    type='RecipeModel',
     model_type='HOFFRModel',
     scale=4,
     network_g=dict(type='HOFFR', num_feat=48, num_block=5, num_rcab=1, reduction=8, num_flow_feat=16, upscale='direct'),
@@ -25,40 +19,27 @@ model = dict(
 
 train_dataloader = dict(
     batch_size=2,
-    dataset=dict(type='SeededDataset', dataset=dict(
-        type='STVSRClipDataset',
+    dataset=dict(dataset=dict(
         scale=4,
-        dataroot_gt='datasets/train',  # any folder of clips, LMDB or video
         motion_blur=dict(exposure=[0.5, 2.0], num_frame=9),
         lq_sharp=True,
         temporal_scale=1,
         num_frame=8,
-        gt_size=128,
-        random_reverse=True,
-        use_hflip=True,
-        use_rot=True,
-        cache=True)))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=1600, val_interval=500)
+        gt_size=128)))
+train_cfg = dict(max_iters=1600, val_interval=500)
 optim_wrapper = dict(
-    optimizer=dict(type='Adam', lr=1.0e-3, betas=(0.9, 0.99), fused=True),
     paramwise_cfg=dict(custom_keys={'net_g.flow_net': dict(lr_mult=0.25)}),
     clip_grad=dict(max_norm=0.1))
-param_scheduler = dict(
-    type='RecipeLR',
-    scheduler=dict(type='CosineAnnealingRestartLR', periods=[1600], eta_min=1.0e-6),
-    warmup_iter=100,
-    by_epoch=False)
+param_scheduler = dict(scheduler=dict(periods=[1600]))
 
 val_dataloader = dict(dataset=dict(**blurred_vid4, num_frame=8))
 val_evaluator = dict(
-    type='ClipMetrics',
     frame_metrics=dict(
         psnr=dict(type='calculate_psnr', crop_border=0),
         psnr_y=dict(type='calculate_psnr', crop_border=0, test_y_channel=True)))
 
 test_dataloader = dict(dataset=blurred_vid4)
 test_evaluator = dict(
-    type='ClipMetrics',
     frame_metrics=dict(
         psnr=dict(type='calculate_psnr', crop_border=0),
         ssim=dict(type='calculate_ssim', crop_border=0),

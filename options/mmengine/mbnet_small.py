@@ -2,10 +2,7 @@
 # options/test_mbnet_small.yml that on Vid4.
 _base_ = ['./_base_/small.py']
 
-vid4 = dict(type='STVSRTestDataset', scale=4, dataroot_gt='datasets/vid4_GT.lmdb')
-
 model = dict(
-    type='RecipeModel',
     model_type='MBNetModel',
     scale=4,
     network_g=dict(
@@ -33,40 +30,27 @@ model = dict(
 
 train_dataloader = dict(
     batch_size=8,
-    dataset=dict(type='SeededDataset', dataset=dict(
-        type='STVSRClipDataset',
+    dataset=dict(dataset=dict(
         scale=4,
-        dataroot_gt='datasets/train',  # any folder of clips, LMDB or video
         dataroot_flow='datasets/train_gt_flow.lmdb',
         num_frame=3,
-        random_reverse=True,
-        use_hflip=True,
-        use_rot=True,
-        gt_size=160,
-        cache=True)))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=2800, val_interval=700)
+        gt_size=160)))
+train_cfg = dict(max_iters=2800, val_interval=700)
 optim_wrapper = dict(
-    optimizer=dict(type='Adam', lr=1.0e-3, betas=(0.9, 0.99), fused=True),
     paramwise_cfg=dict(custom_keys={'net_g.flow_net': dict(lr_mult=0.25)}),
     clip_grad=dict(max_norm=1.0))
-param_scheduler = dict(
-    type='RecipeLR',
-    scheduler=dict(type='CosineAnnealingRestartLR', periods=[2800], eta_min=1.0e-6),
-    warmup_iter=100,
-    by_epoch=False)
+param_scheduler = dict(scheduler=dict(periods=[2800]))
 
 custom_hooks = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.001)]  # ema_decay: 0.999
 
-val_dataloader = dict(dataset=dict(**vid4, num_frame=3))
+val_dataloader = dict(dataset=dict(scale=4, num_frame=3))
 val_evaluator = dict(
-    type='ClipMetrics',
     frame_metrics=dict(
         psnr=dict(type='calculate_psnr', crop_border=0),
         ssim=dict(type='calculate_ssim', crop_border=0)))
 
-test_dataloader = dict(dataset=vid4)
+test_dataloader = dict(dataset=dict(scale=4))
 test_evaluator = dict(
-    type='ClipMetrics',
     frame_metrics=dict(
         psnr=dict(type='calculate_psnr', crop_border=0),
         ssim=dict(type='calculate_ssim', crop_border=0),

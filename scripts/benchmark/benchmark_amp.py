@@ -23,6 +23,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import skimage.data
 import torch
 from benchmark_util import add_device_option, describe, seconds
 from torch.utils.data import Dataset, default_collate
@@ -35,7 +36,7 @@ from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 
 from basicsr_stvsr.config.loading import complete_datasets, complete_paths, load_options
-from basicsr_stvsr.data.synthetic import CameraPath, Layer, render
+from basicsr_stvsr.data.synthetic import CameraPath, cut_sheet, draw
 from basicsr_stvsr.inference.precision import computes_bf16
 from basicsr_stvsr.models.stvsr_model import STVSRModel
 from basicsr_stvsr.utils.cpu_memory import keep_freed_memory
@@ -51,8 +52,9 @@ def write_clips(folder: Path) -> None:
     for number, photo in enumerate(PHOTOS):
         (folder / photo).mkdir()
         path = CameraPath(centre=(200.0, 150.0), velocity=(1.5 - number, 1.0), zoom=0.005 * number)
+        sheet = cut_sheet(getattr(skimage.data, photo)()[..., ::-1], path, NUM_FRAMES, HEIGHT, WIDTH)
         for frame in range(NUM_FRAMES):
-            cv2.imwrite(str(folder / photo / f'{frame:08d}.png'), render([Layer(photo, path)], frame, HEIGHT, WIDTH))
+            cv2.imwrite(str(folder / photo / f'{frame:08d}.png'), draw([sheet], frame, HEIGHT, WIDTH)[0])
 
 
 def options_of(file: Path, clips: Path, amp: str, seed: int, device: str) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def main() -> int:
     save_ratio = statistics.median(saves) / step
     print(f'MBNet {args.net}, batch {args.batch}, {args.patch}x{args.patch} HR, float32; {describe(device)}')
     for name, values in times.items():
-        print(f'{name + ":":11}{statistics.median(values):8.3f} s an iteration')
+        print(f'{name + ":":11}{statistics.median(values):8.3f} s per iteration')
     print(f'train.py / bare loop: {ratio:.3f} (median of {args.pairs} pairs, {min(ratios):.3f} to {max(ratios):.3f})')
     print(f'checkpoint: {statistics.median(saves):.3f} s for {size / 2**20:.1f} MiB = {save_ratio:.2f} steps '
           f'(median of {NUM_SAVES})')

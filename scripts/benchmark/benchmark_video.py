@@ -33,13 +33,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import skimage.data
 import torch
 from benchmark_util import MIB, add_device_option, describe, in_new_process, memory_growth, resident_peak, seconds
 from torch import nn
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
 from basicsr_stvsr.archs.spec import NetSpec
-from basicsr_stvsr.data.synthetic import CameraPath, Layer, render
+from basicsr_stvsr.data.synthetic import CameraPath, cut_sheet, draw
 from basicsr_stvsr.inference.windows import restore_stream
 from basicsr_stvsr.io.encoding import Encoding, OutputSpec
 from basicsr_stvsr.io.frame_source import Source, TimedFrame
@@ -63,8 +64,9 @@ CPU = torch.device('cpu')
 def clip(images: Path | None, height: int, width: int) -> Iterator[np.ndarray]:
     """Yield endless frames, (height, width, 3), RGB, uint8."""
     if images is None:
-        photo = [Layer('coffee', CameraPath(centre=(250.0, 180.0), velocity=(2.5, 1.0)))]
-        shown = [render(photo, number, 180, 320)[..., ::-1] for number in range(NUM_IMAGES)]
+        path = CameraPath(centre=(250.0, 180.0), velocity=(2.5, 1.0))
+        sheet = cut_sheet(skimage.data.coffee(), path, NUM_IMAGES, 180, 320)
+        shown = [draw([sheet], number, 180, 320)[0] for number in range(NUM_IMAGES)]
     else:
         with open_source(images) as source:
             shown = [frame.image for frame in islice(source.frames(), NUM_IMAGES)]

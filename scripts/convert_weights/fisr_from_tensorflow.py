@@ -8,19 +8,19 @@ This also covers converted weights; the Apache licence of this package does not.
 """
 import argparse
 import io
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
+from fisr_weights import from_tensorflow, is_weight
+from tensorflow_bundle import TensorFlowBundle
 
 import basicsr_stvsr  # noqa: F401  (registers the classes, and patches what basicsr needs)
 from basicsr_stvsr.archs.fisr_arch import FISRNet
-from basicsr_stvsr.archs.fisr_weights import from_tensorflow, is_weight
-from basicsr_stvsr.io.tensorflow_bundle import TensorFlowBundle
 from basicsr_stvsr.utils.atomic_files import replace_file
+from stvsr.errors import EXIT_FAILED, USER_ERRORS, user_errors
 
 
 def convert(checkpoint: Path, output: Path, *, force: bool = False) -> None:
@@ -55,7 +55,7 @@ def convert(checkpoint: Path, output: Path, *, force: bool = False) -> None:
     print(f'Wrote {output}: {len(state)} variables, {sum(value.numel() for value in state.values()):,} parameters, '
           'free for research and education use only.')
     if others:
-        print(f'Passed over {len(others)} other variables: {count_kinds(others)}.')
+        print(f'Skipped {len(others)} other variables: {count_kinds(others)}.')
 
 
 def read_bundle(checkpoint: Path) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -73,7 +73,7 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
             weights = {name: arrays[name] for name in arrays if is_weight(name)}
             return weights, [name for name in arrays if name not in weights]
     except Exception as error:  # the type of NumPy's error depends on the damaged byte
-        raise ValueError(f'{path} is no .npz file of arrays, or is damaged: {error}') from error
+        raise ValueError(f'{path} is not an .npz file of arrays, or is damaged: {error}') from error
 
 
 def count_kinds(names: Iterable[str]) -> str:
@@ -90,7 +90,5 @@ if __name__ == '__main__':
     parser.add_argument('output', type=Path, help='the .pth file to write')
     parser.add_argument('--force', action='store_true', help='replace the output if it exists')
     args = parser.parse_args()
-    try:
+    with user_errors((*USER_ERRORS, ImportError), code=EXIT_FAILED):
         convert(args.checkpoint, args.output, force=args.force)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f'error: {error}')

@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 from script_util import add_output_options, open_writer, positive, run, write
-from tqdm import tqdm
 
 from basicsr_stvsr.inference.scene_cuts import THRESHOLD, mark_cuts
 from basicsr_stvsr.io.frames import FrameReader
 from basicsr_stvsr.io.lmdb_files import LOSSLESS, FrameSource
 from basicsr_stvsr.io.opening import open_color_reader
+from basicsr_stvsr.utils.progress import say
 
 
 class SceneFrame(NamedTuple):
@@ -40,7 +40,7 @@ def long_scenes(marked: Iterable[tuple[np.ndarray, bool]], min_length: int, clip
 
     def report_short(end: int) -> None:
         if held:
-            tqdm.write(f'{clip}: left out frames {end - len(held)} to {end - 1}, a scene of less than {min_length}')
+            say(f'{clip}: skipped frames {end - len(held)} to {end - 1}, a scene of fewer than {min_length} frames')
 
     number = -1
     for number, (frame, is_cut) in enumerate(marked):

@@ -18,8 +18,9 @@ from script_util import add_output_options, open_writer, positive, run, write
 from basicsr_stvsr.data.degradations import Degradation, build_degradation, linear_light_average, mod_crop
 from basicsr_stvsr.data.motion_blur import LONGEST_EXPOSURE, motion_blur
 from basicsr_stvsr.io.frames import FrameReader
-from basicsr_stvsr.io.lmdb_files import FrameSource, bounded_map, clip_frames
+from basicsr_stvsr.io.lmdb_files import FrameSource, clip_frames
 from basicsr_stvsr.io.opening import open_color_reader
+from basicsr_stvsr.utils.background import bounded_map
 
 SUB_FRAMES = 7  # as for motion_blur of a data set
 Blur = Callable[[list[np.ndarray], int], np.ndarray]  # blurs one frame, given its neighbours and its index among them
@@ -103,7 +104,7 @@ def parse_args() -> argparse.Namespace:
     if args.blur_frames % 2 == 0:
         parser.error(f'--blur-frames must be odd, so that one frame is in the middle; got {args.blur_frames}')
     if args.sub_frames and not args.exposure:
-        parser.error('--sub-frames is of --exposure, which is not given')
+        parser.error('--sub-frames needs --exposure')
     args.sub_frames = args.sub_frames or SUB_FRAMES
     if args.sub_frames % 2 == 0:
         parser.error(f'--sub-frames must be odd, so that one frame is in the middle; got {args.sub_frames}')

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from script_util import positive, run
-from tqdm import tqdm
 
 from basicsr_stvsr.archs.weights import sha256_of
 from basicsr_stvsr.data.degradations import build_degradation, mod_crop
@@ -29,8 +28,9 @@ from basicsr_stvsr.flow import FLOW_REGISTRY, FlowEstimator, build_flow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter, read_settings
 from basicsr_stvsr.flow.stored_flow import flow_key
 from basicsr_stvsr.io.frames import FrameReader
-from basicsr_stvsr.io.lmdb_files import bounded_map
 from basicsr_stvsr.io.opening import open_color_reader
+from basicsr_stvsr.utils.background import bounded_map
+from basicsr_stvsr.utils.progress import progress_bar
 from basicsr_stvsr.utils.threads import available_cores
 
 ESTIMATORS = {name: source for name, source in FLOW_REGISTRY if issubclass(source, FlowEstimator)}
@@ -119,8 +119,7 @@ def parse_args() -> argparse.Namespace:
                         help='LR frames of a window are N frames of the input apart; 2 where the input has the full '
                         'frame rate (default: %(default)s)')
     parser.add_argument('--strides', type=positive, nargs='+', default=[1], metavar='N',
-                        help='LR frames between which there is flow are so many apart; FISR trains with 1 and 2 '
-                        '(default: 1)')
+                        help='distances of the LR frames of a pair; FISR trains with 1 and 2 (default: 1)')
     parser.add_argument('--workers', type=positive, metavar='N',
                         help='frame pairs at once (default: as many as cores up to 8, or 1 for a network)')
     parser.add_argument('--force', action='store_true',
@@ -128,7 +127,7 @@ def parse_args() -> argparse.Namespace:
     group = parser.add_argument_group('estimator')
     group.add_argument('--flow', default='DISFlow', choices=sorted(ESTIMATORS), help='default: %(default)s')
     group.add_argument('--upscale', type=positive, metavar='N',
-                       help='estimate on frames enlarged so many times (default: 2 for PWCFlow, else 1)')
+                       help='enlarge frames by this factor before estimating (default: 2 for PWCFlow, else 1)')
     group.add_argument('--preset', choices=('medium', 'fast', 'ultrafast', 'fine'), help='of DISFlow (default: medium)')
     group.add_argument('--weights', type=Path, help='file with the weights of a network')
     group.add_argument('--device', help='where a network runs, such as cuda (default: cpu)')
@@ -157,10 +156,11 @@ def main() -> int:
             with FlowLmdbWriter(args.output, settings, overwrite=args.force) as writer:
                 tasks = missing_tasks(reader, steps, args.scale, writer)
                 flows = bounded_map(lambda task: (task.key, estimator(task.first, task.second)), tasks, num_workers)
-                for key, flow in tqdm(flows, f'Writing {args.output}', total, initial=len(writer), unit='flow'):
+                for key, flow in progress_bar(flows, unit='flow', about=f'Writing {args.output}', total=total,
+                                              done=len(writer)):
                     writer.put(key, flow)
         except FileExistsError as error:
-            raise FileExistsError(f'{error}; --force begins from the start') from None
+            raise FileExistsError(f'{error}; --force starts over') from None
     print(f'Wrote {total} flows to {args.output}.')
     return 0
 

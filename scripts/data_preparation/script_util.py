@@ -8,16 +8,13 @@ import lmdb
 
 from basicsr_stvsr.io.lmdb_files import FolderWriter, FrameSource, LmdbWriter, write_frames
 from basicsr_stvsr.utils.threads import available_cores
+from stvsr.errors import EXIT_FAILED, USER_ERRORS, user_errors
 
 
 def run(main: Callable[[], int]) -> None:
-    """Run a script. Errors that a user can fix become one line on stderr and exit code 1, without a traceback."""
-    try:
-        code = main()
-    except (OSError, ValueError, lmdb.Error) as error:
-        print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
-        code = 1
-    sys.exit(code)
+    """Run a script; errors that a user can fix become one line."""
+    with user_errors((*USER_ERRORS, lmdb.Error), code=EXIT_FAILED):
+        sys.exit(main())
 
 
 def positive(text: str) -> int:

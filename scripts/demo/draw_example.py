@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import torch
 from make_demo_clips import CLIPS, make_clip
+from scenes import render
 from torch import Tensor
 
 from basicsr_stvsr.archs.resize import upscale_bicubic
-from basicsr_stvsr.data.synthetic import render
 from basicsr_stvsr.inference.windows import restore_clip
 from basicsr_stvsr.metrics.psnr_ssim import calculate_psnr
 from basicsr_stvsr.zoo.table import load

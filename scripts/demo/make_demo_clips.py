@@ -14,8 +14,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scenes import Layer, random_background, random_occluder, render
 
-from basicsr_stvsr.data.synthetic import Cutout, Layer, random_background, random_occluder, render
+from basicsr_stvsr.data.synthetic import Cutout
 
 SPEED = (2.0, 5.5)  # pixels per frame, averaged over the frame
 

@@ -1,4 +1,4 @@
-"""What every network of this package keeps to; tests of what each one computes are in files of their own."""
+"""Rules for every network of this package; tests of what each one computes are in separate files."""
 import pytest
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY

@@ -6,8 +6,8 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage, BicubicDIS
-from basicsr_stvsr.data.degradations import bicubic_downsample
-from basicsr_stvsr.io.color import convert_clip, to_image
+from basicsr_stvsr.data.degradations import bicubic
+from basicsr_stvsr.io.clip_color import convert_clip, to_image
 
 pytestmark = pytest.mark.numeric
 
@@ -71,7 +71,7 @@ def test_quoted_figure(real_data):
     for clip in sorted((real_data / 'eval/ucf101_triplets').iterdir()):
         first, truth, second = (cv2.imread(str(path)) for path in sorted(clip.iterdir()))
         height, width = (side // 4 * 4 for side in truth.shape[:2])
-        lq = [bicubic_downsample(frame[:height, :width], 4)[..., ::-1] / np.float32(255) for frame in (first, second)]
+        lq = [bicubic(4)(frame[:height, :width])[..., ::-1] / np.float32(255) for frame in (first, second)]
         frames = BicubicDIS()(torch.from_numpy(np.stack(lq)).permute(0, 3, 1, 2)[None])[0]
         scores.append(peak_signal_noise_ratio(truth[:height, :width], to_image(frames[1])))
     assert np.mean(scores) == pytest.approx(26.09, abs=0.01)

@@ -298,7 +298,7 @@ def test_refused():
     with pytest.raises(ValueError, match=r'RGB frames, \(B, 3, H, W\), but got \(1, 1, 4, 6\)'):
         net.step(torch.rand(1, 1, 4, 6))
     _, state = net.step(torch.rand(1, 3, 4, 6))
-    with pytest.raises(ValueError, match=r'state is of frames of \(1, 3, 4, 6\), .* but this frame is \(1, 3, 4, 8\)'):
+    with pytest.raises(ValueError, match=r'state belongs to frames of \(1, 3, 4, 6\) .* this frame is \(1, 3, 4, 8\)'):
         net.step(torch.rand(1, 3, 4, 8), state)
     for other in (tuple(state), state.hr, ()):
         with pytest.raises(TypeError, match=f'state must be None or the HOFFRState .* but is a {type(other).__name__}'):

@@ -61,7 +61,7 @@ def test_warp_keeps_dtype_and_position_in_bfloat16():
 
 
 def test_warp_refuses_a_flow_of_another_grid():
-    with pytest.raises(ValueError, match=r'\(1, 2, 8, 8\) is needed .* but got \(1, 2, 4, 4\)'):
+    with pytest.raises(ValueError, match=r'\(1, 2, 8, 8\) for an image .* but got \(1, 2, 4, 4\)'):
         warp(torch.rand(1, 3, 8, 8), torch.rand(1, 2, 4, 4))
 
 
@@ -242,9 +242,9 @@ def test_pac_takes_less_memory_than_unfolding():
 
 def test_pac_refuses_what_does_not_fit():
     x, weight = torch.rand(1, 2, 4, 4), torch.rand(3, 2, 3, 3)
-    with pytest.raises(ValueError, match=r'kernel of shape \(1, 9, 8, 8\) is needed, but got \(1, 9, 4, 4\)'):
+    with pytest.raises(ValueError, match=r'kernel must have the shape \(1, 9, 8, 8\), but has \(1, 9, 4, 4\)'):
         pac_conv2d(x, torch.ones(1, 9, 4, 4), weight, stride=2)
-    with pytest.raises(ValueError, match='at most the kernel size .* stride 4'):
+    with pytest.raises(ValueError, match='stride must not exceed the kernel size, but is 4'):
         pac_conv2d(x, torch.ones(1, 9, 16, 16), weight, stride=4)
 
 
@@ -444,7 +444,7 @@ def test_half_size_refinement_starts_as_the_upsampled_flow():
     (RDN, dict(residual='first'), 'residual must be one of False, True, last'),
     (GridNet, dict(unshuffle=3), 'unshuffle must be 1, 2 or 4'),
     (GridNet, dict(num_columns=5), 'num_columns must be even'),
-    (GridNet, dict(blend=True), 'it needs residual'),
+    (GridNet, dict(blend=True), 'blend needs residual'),
     (GridNet, dict(feature_channels=24), 'divisible by 16'),
     (PACFlowNet, dict(unshuffle=4), 'unshuffle must be 1 or 2'),
     (PACFlowNet, dict(kernel_size=4), 'kernel_size must be odd'),
@@ -571,7 +571,7 @@ def test_vfi_feature_decides_what_the_vfi_net_sees(clip):
     (dict(vfi_feature='rdn'), "vfi_feature must be one of vsr, resnet, none, but got 'rdn'"),
     (dict(interp='linear'), "interp must be one of superslomo, printed, but got 'linear'"),
     (dict(init_feedback='none'), "init_feedback must be one of warped, warped_hr, reference, zeros, but got 'none'"),
-    (dict(num_iters=0), 'num_iters must be at least 1.*but got num_iters 0'),
+    (dict(num_iters=0), 'num_iters must be 1 .*but got num_iters 0'),
     (dict(num_iters=1), "num_iters 1 and feedback 'vfi'"),
     (dict(feedback='none'), "num_iters 2 and feedback 'none'"),
     (dict(context_net={'type': 'ContextResNet'}), "context_net is used only with vfi_feature 'resnet'"),

@@ -35,7 +35,7 @@ class OriginalRBPN(nn.Module):
         return self.output(highs), highs
 
 
-# The modules of the official code, whose random weights, outputs and gradients the references hold.
+# Modules of the official code; the references hold their random weights, outputs and gradients.
 PARTS = {
     'dbpn_upblock_x4': lambda: UpBlock(8, 4),
     'dbpn_downblock_x4': lambda: DownBlock(8, 4),

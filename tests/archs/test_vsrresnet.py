@@ -41,7 +41,7 @@ def test_bicubic_is_matlabs(scale, size):
 
 
 def test_bicubic_by_hand():
-    """Doubled, a step has new pixels at distances 1/4, 3/4, 5/4, 7/4, whose weights are those of Keys' cubic."""
+    """When a step edge is doubled, new pixels at distances 1/4, 3/4, 5/4 and 7/4 have the weights of Keys' cubic."""
     step = torch.tensor([0., 0, 0, 1, 1, 1]).expand(1, 1, 6, 6)
     row = upscale_bicubic(step, 2)[0, 0, 5]
     k = {1: 0.8671875, 3: 0.2265625, 5: -0.0703125, 7: -0.0234375}  # (1.5 x^3 - 2.5 x^2 + 1, ...) at x = n / 4

@@ -4,9 +4,9 @@ import pytest
 from basicsr.utils.matlab_functions import imresize
 
 from basicsr_stvsr.data.degradations import (
-    bicubic_downsample,
+    bicubic,
     build_degradation,
-    gaussian_downsample,
+    gaussian,
     linear_light_average,
     mod_crop,
 )
@@ -40,7 +40,7 @@ def calendar(request, real_data):
 @pytest.mark.real_clips
 def test_bicubic_equals_matlab_bit_for_bit(calendar):
     frame, reference = calendar
-    np.testing.assert_array_equal(bicubic_downsample(frame, 4), reference('tdan_calendar_BI'))
+    np.testing.assert_array_equal(bicubic(4)(frame), reference('tdan_calendar_BI'))
 
 
 @pytest.mark.real_clips
@@ -51,19 +51,19 @@ def test_bicubic_equals_matlab_bit_for_bit(calendar):
 ])
 def test_gaussian_near_published_frames(calendar, name, floor_psnr, params):
     frame, reference = calendar
-    assert psnr(gaussian_downsample(frame, 4, **params), reference(name)) >= floor_psnr
+    assert psnr(gaussian(4, **params)(frame), reference(name)) >= floor_psnr
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
 def test_bicubic_agrees_with_basicsr(noise, scale):
-    ours = bicubic_downsample(noise, scale).astype(int)
+    ours = bicubic(scale)(noise).astype(int)
     exact = imresize(noise / 255, 1 / scale).clip(0, 1) * 255
     assert np.abs(ours - exact).max() < 0.5 + 1e-3  # BasicSR computes in float32
 
 
 def test_gaussian_agrees_with_opencv(noise):
     blurred = cv2.GaussianBlur(noise.astype(np.float64), (13, 13), 1.6, borderType=cv2.BORDER_REFLECT_101)
-    np.testing.assert_array_equal(gaussian_downsample(noise, 3), np.floor(blurred[::3, ::3] + 0.5))
+    np.testing.assert_array_equal(gaussian(3)(noise), np.floor(blurred[::3, ::3] + 0.5))
 
 
 @pytest.mark.parametrize('scale', [2, 3, 4])
@@ -82,8 +82,8 @@ def test_blur_and_bicubic_agree_with_opencv_and_basicsr(noise, scale, options, b
 
 def test_blurred_frame_is_not_rounded(noise):
     """Were it, a third of the values would come out one level off here: 0.29 levels of error before the bicubic."""
-    blurred = gaussian_downsample(noise, 1, sigma=2, kernel_size=5, border='replicate')
-    rounded_between = bicubic_downsample(blurred, 2).astype(int)
+    blurred = gaussian(1, sigma=2, kernel_size=5, border='replicate')(noise)
+    rounded_between = bicubic(2)(blurred).astype(int)
     difference = np.abs(build_degradation({'type': 'blur_bicubic'}, 2)(noise) - rounded_between)
     assert difference.max() == 1 and difference.mean() > 0.05
 
@@ -109,8 +109,8 @@ def test_linear_ramp_is_sampled_between_pixels():
     # the Gaussian at 4k. Columns near the border see the mirrored ramp.
     ramp = np.tile(np.arange(96, dtype=np.uint8), (8, 1))
     k = np.arange(3, 21)
-    assert (bicubic_downsample(ramp, 4)[:, 3:21] == 4 * k + 2).all()
-    assert (gaussian_downsample(ramp, 4)[:, 3:21] == 4 * k).all()
+    assert (bicubic(4)(ramp)[:, 3:21] == 4 * k + 2).all()
+    assert (gaussian(4)(ramp)[:, 3:21] == 4 * k).all()
     assert (build_degradation({'type': 'blur_bicubic'}, 4)(ramp)[:, 3:21] == 4 * k + 2).all()
 
 
@@ -161,13 +161,13 @@ def test_wrong_options(opt, message):
 
 def test_size_must_be_a_multiple(noise):
     with pytest.raises(ValueError, match='96x119.*scale 4'):
-        bicubic_downsample(noise[:, :119], 4)
-    assert bicubic_downsample(mod_crop(noise[:, :119], 4), 4).shape == (24, 29, 3)
+        bicubic(4)(noise[:, :119])
+    assert bicubic(4)(mod_crop(noise[:, :119], 4)).shape == (24, 29, 3)
 
 
 def test_float_frame_is_refused(noise):
     with pytest.raises(ValueError, match='uint8.*float64'):
-        bicubic_downsample(noise / 255, 4)
+        bicubic(4)(noise / 255)
 
 
 def test_average_is_in_linear_light():

@@ -215,7 +215,7 @@ def prepared(tmp_path_factory) -> Path:
 
 
 def test_data_sets_are_where_options_want_them(prepared):
-    """What the option files read is what the pages tell to download or to make."""
+    """The pages describe how to get all data that the option files read."""
     files = [*(ROOT / 'options').glob('*.yml'), *(ROOT / 'basicsr_stvsr' / 'protocols').glob('*.yml')]
     roots = {value for file in files for dataset in load_options(str(file))['datasets'].values() if dataset
              for key, value in dataset.items() if key.startswith('dataroot') and value}
@@ -289,8 +289,8 @@ def test_published_numbers_are_those_of_the_protocols(system):
                    for method, numbers in rows for i in range(len(numbers))), published.method
     if system == 'fstrn':  # of which there is a sentence
         known = dict(rows)
-        told = re.findall(r'(\w+) (\d+\.\d+) / (\d+\.\d+)', protocols[0].source)
-        assert len(told) == 4 and all(known[name] == [float(psnr), float(ssim)] for name, psnr, ssim in told)
+        stated = re.findall(r'(\w+) (\d+\.\d+) / (\d+\.\d+)', protocols[0].source)
+        assert len(stated) == 4 and all(known[name] == [float(psnr), float(ssim)] for name, psnr, ssim in stated)
 
 
 def test_ablations_of_mbnet_are_those_of_their_files():

@@ -30,6 +30,7 @@ pytest.importorskip('onnxscript')
 takes_long = pytest.mark.slow
 # Those that are many operations take a minute to trace; what is special about them, toys below have, too.
 NETWORKS = [
+    pytest.param({'type': 'BicubicAverage', 'scale': 2}, id='BicubicAverage'),
     pytest.param({'type': 'FSTRN', 'num_feat': 8, 'num_frb': 1}, id='FSTRN'),
     pytest.param({'type': 'VSRResNet', 'num_feat': 4, 'num_block': 1, 'add_center': True}, id='VSRResNet',
                  marks=takes_long),
@@ -219,7 +220,7 @@ def test_toys(toy, exported):
     assert sorted(each.name for each in path.parent.iterdir()) == ['net.onnx', 'net.pth']
 
 
-# ---------------------------------------------------------------- what a file tells
+# ---------------------------------------------------------------- metadata of a file
 
 def axes_of(values: Any) -> dict[str, list[str | int]]:
     return {value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
@@ -266,11 +267,11 @@ def fixed_size(frame: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize('net, reason', [
-    (build_network({'type': 'BicubicAverage'}), r"BicubicAverage .*: matlab_functions\.py, line \d+, 'if not math"),
+    (build_network({'type': 'BicubicDIS'}), r"BicubicDIS .*: color\.py, line \d+, 'planes = "),
     (Toy(lambda frame: frame + torch.linalg.qr(frame)[0].mean()), r'Toy cannot be exported: .*lacks .*aten\.linalg_qr'),
-    (Toy(fixed_size), 'Toy cannot be exported: it works with some sizes of frames only: .*rows'),
-    (WindowToy(), r'WindowToy cannot be exported: the operation aten\.unfold, of which a window as large as'),
-], ids=['decides by pixels', 'not in ONNX', 'fixed size', 'wrongly written'])
+    (Toy(fixed_size), 'Toy cannot be exported: it only works with some frame sizes: .*rows'),
+    (WindowToy(), r'WindowToy cannot be exported: the operation aten\.unfold: a window as large as'),
+], ids=['leaves torch', 'not in ONNX', 'fixed size', 'wrongly written'])
 def test_what_onnx_cannot_hold(net, reason, tmp_path):
     with pytest.raises(ExportError, match=reason) as error:
         export_network(net.requires_grad_(False), tmp_path / 'net.onnx', name='toy')
@@ -281,7 +282,7 @@ def test_what_onnx_cannot_hold(net, reason, tmp_path):
 def test_whole_clips_are_refused(tmp_path):
     net = Toy()
     net.spec = NetSpec(scale=2, num_frames=None)
-    with pytest.raises(ExportError, match='Toy cannot be exported: it takes clips of any length at once'):
+    with pytest.raises(ExportError, match='Toy cannot be exported: it processes clips of any length at once'):
         export_network(net, tmp_path / 'net.onnx', name='toy')
 
 
@@ -339,17 +340,17 @@ def test_command(tiny, tmp_path, capsys, without):
     facts = {entry.key: entry.value for entry in onnx.load(output).metadata_props}
     assert facts['weights_sha256'] == hashlib.sha256((tmp_path / 'net.pth').read_bytes()).hexdigest()
     assert main(['export', str(output), *tiny]) == 2
-    assert 'net.onnx: is there already; --overwrite replaces it' in capsys.readouterr().err
+    assert 'net.onnx: already exists; --overwrite replaces it' in capsys.readouterr().err
     without('onnxruntime')
     assert main(['export', str(output), *tiny, '--overwrite']) == 0
     assert 'was not checked: onnxruntime is not installed' in capsys.readouterr().err
 
 
 def test_command_tells_what_cannot_be_exported(tmp_path, capsys):
-    (tmp_path / 'net.yml').write_text('network_g: {type: BicubicAverage}')
+    (tmp_path / 'net.yml').write_text('network_g: {type: BicubicDIS}')
     assert main(['export', str(tmp_path / 'net.onnx'), '--opt', str(tmp_path / 'net.yml')]) == 2
     error = capsys.readouterr().err
-    assert error.startswith('error: BicubicAverage cannot be exported: matlab_functions.py, line')
+    assert error.startswith('error: BicubicDIS cannot be exported: color.py, line')
     assert error.count('\n') == 1  # no page of graph, which torch logs
     assert not (tmp_path / 'net.onnx').exists()
 

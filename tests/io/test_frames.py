@@ -17,7 +17,7 @@ from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from run_util import in_forks
 
 from basicsr_stvsr.io import video_clips
-from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.clip_color import convert_frame
 from basicsr_stvsr.io.derived_frames import CachedReader
 from basicsr_stvsr.io.frames import FolderReader, FrameReadError
 from basicsr_stvsr.io.images import decode_image
@@ -191,7 +191,7 @@ def test_truncation_is_seen_without_opencv(suffix, monkeypatch):
 
 
 def test_truncated_jpeg_with_thumbnail():
-    """A thumbnail has an end mark of its own."""
+    """A thumbnail has its own end mark."""
     frame = make_clip(1)[0]
     data = cv2.imencode('.jpg', frame)[1].tobytes()
     thumbnail = cv2.imencode('.jpg', frame[:8, :8])[1].tobytes()
@@ -314,7 +314,7 @@ def test_truncated_lmdb(lmdb_path, kept):
 @pytest.mark.parametrize('missing', ['data.mdb', 'meta_info.txt'])
 def test_lmdb_without_a_file(lmdb_path, missing):
     (lmdb_path / missing).unlink()
-    with pytest.raises(FrameReadError, match=rf'clips\.lmdb: no {missing}'):
+    with pytest.raises(FrameReadError, match=rf'clips\.lmdb: {missing} is missing'):
         open_reader(lmdb_path)
 
 
@@ -327,7 +327,7 @@ def test_unfinished_lmdb(lmdb_path):
     with pytest.raises(FrameReadError, match='line 8 of meta_info.txt'):
         open_reader(lmdb_path)
     lmdb_path.rename(lmdb_path.with_suffix('.lmdb.part'))
-    with pytest.raises(FrameReadError, match='writing did not finish'):
+    with pytest.raises(FrameReadError, match='writing it was interrupted'):
         open_reader(lmdb_path.with_suffix('.lmdb.part'))
 
 
@@ -616,7 +616,7 @@ def test_colours(tmp_path, stored, wanted):
     clip = [convert_frame(frame, 'rgb', stored) for frame in make_clip(2)]
     write_images(tmp_path / 'clip', clip)
     with open_color_reader(tmp_path, stored, wanted) as reader:
-        assert reader.color == (None if stored == wanted else wanted)  # files do not tell
+        assert reader.color == (None if stored == wanted else wanted)  # files do not state it
         assert CachedReader(reader).color == reader.color
         assert reader.frame_size('clip') == (HEIGHT, WIDTH) and reader.frame_name('clip', 1) == 'im2'
         for i in range(2):
@@ -627,5 +627,5 @@ def test_colours(tmp_path, stored, wanted):
 
 def test_rgb_that_is_said_to_be_yuv(image_root):
     for wanted in ('rgb', 'yuv', 'y'):
-        with pytest.raises(ValueError, match=r'images is said to hold YUV, but does not look like YUV: \d+% of its'):
+        with pytest.raises(ValueError, match=r'images should hold YUV, but does not look like YUV: \d+% of its'):
             open_color_reader(image_root, 'yuv', wanted)

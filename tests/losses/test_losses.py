@@ -53,7 +53,7 @@ def test_multi_scale_loss_weighs_levels_and_averages_directions():
     rough[0][:, 0, :, 2:] = 3.0  # a step of 3 px on each of 3 rows of the common 3 x 3 area
     extra = loss(a, b, rough, flows) - loss(a, b, flows, flows)
     assert extra == pytest.approx(0.005 * 0.1 * (0.1 * 1.0 / 15.5) / 2, rel=1e-3)
-    with pytest.raises(ValueError, match='3 level weights are given for 2'):
+    with pytest.raises(ValueError, match='got 3 level weights for 2'):
         loss(a, b, flows[:2], flows[:2])
 
 

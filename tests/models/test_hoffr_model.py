@@ -131,7 +131,7 @@ def test_accumulating_gives_the_gradients_of_the_whole_batch(batch):
 
 @pytest.mark.numeric
 def test_truncated_gradients(batch):
-    """Through one frame only: those of three clips whose first state is the estimate of the frame before."""
+    """Through one frame only, as for three clips that start with the estimate of the previous frame as state."""
     batch = {name: value[:1] if name != 'key' else ['a'] for name, value in batch.items()}
     whole, truncated = (make_model(deblur_opt=None, flow_opt=None, truncate=truncate,
                                    network={'deblur_branch': False}) for truncate in (None, 1))
@@ -215,23 +215,23 @@ def test_samples_that_are_refused(batch):
     with pytest.raises(ValueError, match='HOFFR trains on sequences, but a sample has one frame; set num_frame'):
         make_model().feed_data(one)
     odd = batch | {'lq': torch.rand(2, 3, 3, 7, 12), 'gt': torch.rand(2, 3, 3, 28, 48)}
-    with pytest.raises(ValueError, match='sides are divisible by 2, but these are 7x12: gt_size .* a multiple of 8'):
+    with pytest.raises(ValueError, match='sides divisible by 2, but these are 7x12: set gt_size .* a multiple of 8'):
         make_model().feed_data(odd)
     short = batch | {'lq_sharp': batch['lq_sharp'][:, :2]}
     with pytest.raises(ValueError, match=r'shape of lq, but they are \(2, 2, 3, 8, 12\) and \(2, 3, 3, 8, 12\)'):
         make_model().feed_data(short)
     del batch['lq_sharp']
-    with pytest.raises(ValueError, match='samples have no lq_sharp: set lq_sharp: true of the data set, or dataroot_'):
+    with pytest.raises(ValueError, match='samples have no lq_sharp: set lq_sharp: true or dataroot_lq_sharp'):
         make_model().feed_data(batch)
 
 
 @pytest.mark.parametrize('network, train, message', [
     ({}, {'deblur_opt': None}, 'train.deblur_opt is missing, but the network has a deblurring branch'),
-    ({'deblur_branch': False}, {}, 'train.deblur_opt is there, but HOFFR has no deblurring branch'),
+    ({'deblur_branch': False}, {}, 'train.deblur_opt is set, but HOFFR has no deblurring branch'),
     ({}, {'flow_opt': {'type': 'MSELoss'}}, 'train.flow_opt.type must be PyramidWarpLoss, but is MSELoss'),
     ({}, {'flow_opt': {'type': 'PyramidWarpLoss', 'level_weights': [1.0]}}, 'level_weights must hold 3 numbers'),
     ({}, {'flow_opt': {'type': 'PyramidWarpLoss', 'distance': 'l3'}}, "distance must be one of l2, l1, but got 'l3'"),
-    ({}, {'flow_opt': None, 'flow_only': True}, 'train.flow_opt is missing, on which train.flow_only trains'),
+    ({}, {'flow_opt': None, 'flow_only': True}, 'train.flow_opt is missing: it is the loss of train.flow_only'),
     ({}, {'truncate': 0}, 'train.truncate must be >= 1, but is 0'),
     ({'num_block': 0}, {}, 'network_g: num_block must be at least 1, but got 0'),
     ({'reduction': 99}, {}, 'network_g: reduction must be from 1 to num_feat 8, but got 99'),
@@ -351,7 +351,7 @@ def test_tiles_have_states_of_their_own(net):
 @pytest.mark.numeric
 @pytest.mark.parametrize('reset', [True, False])
 def test_a_validation_starts_afresh_at_cuts_if_asked(reset):
-    """Two shots, told apart by their colours: each is scored as if it were alone."""
+    """Two shots of different colours: each is scored as if it were alone."""
     opt = model_opt()
     opt['val'] = {'reset_at_cuts': reset, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}}
     torch.manual_seed(0)

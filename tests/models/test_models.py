@@ -17,9 +17,9 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
 from basicsr_stvsr.config.loading import complete_paths, load_options
-from basicsr_stvsr.data.degradations import bicubic_downsample
+from basicsr_stvsr.data.degradations import bicubic
 from basicsr_stvsr.evaluation.clip_scores import FramePair, average_groups, needs_reference
-from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.clip_color import convert_frame
 from basicsr_stvsr.metrics.flicker import flicker
 from basicsr_stvsr.metrics.temporal_metric import calculate_tof
 
@@ -107,7 +107,7 @@ def test_feed_data_cuts_clips_into_windows(tmp_path, clips, num_frames, full_rat
 
 def test_feed_data_refuses_what_does_not_fit(tmp_path, clips):
     model = build_model(make_opt(tmp_path, clips))
-    with pytest.raises(ValueError, match='makes 5 frames of the 3 given to it, but gt has 7'):
+    with pytest.raises(ValueError, match='makes 5 frames from 3 LR frames, but gt has 7'):
         model.feed_data({'lq': torch.zeros(1, 3, 3, 4, 4), 'gt': torch.zeros(1, 7, 3, 16, 16)})
     with pytest.raises(ValueError, match='must be clips'):
         model.feed_data({'lq': torch.zeros(1, 3, 3, 4, 4), 'gt': torch.zeros(1, 3, 16, 16)})
@@ -257,7 +257,7 @@ def test_vsr_net_alone_learns_the_given_frames(tmp_path, clips):
 
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'flow_only': True}, 'train.vsr_only and flow_only are two stages'),
-    ({}, 'train.vsr_only trains no flow: leave out lq_flow_opt'),
+    ({}, 'train.vsr_only trains no flow: remove lq_flow_opt'),
 ])
 def test_vsr_only_is_a_stage_of_its_own(tmp_path, clips, changes, message):
     opt = make_opt(tmp_path, clips)
@@ -379,7 +379,7 @@ def test_frames_of_luma_are_saved_in_colours(tmp_path, clips):
         true = cv2.imread(str(clips / 'first' / f'im{i + 1}.png'))
         saved = cv2.imread(str(
             tmp_path / 'results' / 'tiny' / 'visualization' / 'set' / 'first' / f'im{i + 1}_tiny.png'))
-        lq = bicubic_downsample(convert_frame(true, 'rgb', 'yuv'), 4)
+        lq = bicubic(4)(convert_frame(true, 'rgb', 'yuv'))
         enlarged = imresize(lq.astype(np.float32) / 255, 4) * 255
         expected = convert_frame(enlarged.round().clip(0, 255).astype(np.uint8), 'yuv', 'rgb')
         # The planes that were rounded here were not in between; blue takes twice the error of U.
@@ -460,7 +460,7 @@ def test_metrics_of_clips_in_a_validation(tmp_path, clips):
     assert result['frames']['first']['tof'] == [
         [i, pytest.approx(calculate_tof(made[i], true[i], made[i - 1], true[i - 1]))] for i in range(1, 7)]
     assert result['clips']['first']['flicker']['all'] == pytest.approx(flicker(np.stack(made), np.stack(true)))
-    with pytest.raises(ValueError, match='val.metrics.tof sees frames in their order, each once, but val.overlap: all'):
+    with pytest.raises(ValueError, match='val.metrics.tof needs every frame once and in order, but val.overlap: all'):
         validate(tmp_path, clips, **BASELINE, val={'metrics': metrics, 'overlap': 'all'})
 
 

@@ -145,7 +145,7 @@ def test_schedules_keep_the_ratio(make_model):
 
 
 def test_a_pattern_that_fits_nothing_is_refused(make_model):
-    with pytest.raises(ValueError, match='train.lr_mul.flownet fits no parameter of MBNet .* its parts are flow_net'):
+    with pytest.raises(ValueError, match='train.lr_mul.flownet matches no parameter of MBNet, .* network: flow_net'):
         make_model(lr_mul={'flownet': 0.25})
 
 

@@ -7,21 +7,11 @@ import numpy as np
 import pytest
 import torch
 from run_util import succeed
+from scenes import Layer, load_photo, random_background, random_occluder, render
 from skimage.registration import phase_cross_correlation
 
 from basicsr_stvsr.archs.arch_util import warp
-from basicsr_stvsr.data.synthetic import (
-    MOTIONS,
-    CameraPath,
-    Cutout,
-    Layer,
-    load_photo,
-    pixel_grid,
-    random_background,
-    random_motion,
-    random_occluder,
-    render,
-)
+from basicsr_stvsr.data.synthetic import MOTIONS, CameraPath, Cutout, pixel_grid, random_motion
 
 HEIGHT, WIDTH = 96, 160
 HELMET = Cutout((390, 445), 100)

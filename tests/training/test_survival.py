@@ -26,7 +26,7 @@ from basicsr_stvsr.utils.random_state import restore_rng, rng_state
 
 def train_interrupted(folder: Path, opt: dict, iteration: int, action: str, *, fresh: bool = False) -> (
         subprocess.CompletedProcess):
-    """Trains in a process of its own under `folder`, with `action` in the middle of the given iteration."""
+    """Train in a separate process under `folder`, with `action` in the middle of the given iteration."""
     samples = iteration * opt['datasets']['train']['batch_size_per_gpu']
     command = '-c', INTERRUPTED.format(samples=samples, action=action), '-opt', write(folder / 'interrupted.yml', opt)
     if fresh:
@@ -106,12 +106,12 @@ def test_killed_while_writing(clips, tmp_path, train_here, log, name):
         import io
         def write(path, content):
             if str(path).endswith({name!r}):
-                with open(str(path) + '.tmp', 'wb') as file:
+                with open(str(path) + '.part', 'wb') as file:
                     file.write(b'half')
                     file.flush()
                     os.kill(os.getpid(), signal.SIGKILL)
             return whole(path, content)
-        import basicsr_stvsr.models.stvsr_model as module
+        import basicsr_stvsr.models.saved_model as module
         whole = module.write_whole
         globals().update(whole=whole)
         module.write_whole = write'''
@@ -121,7 +121,7 @@ def test_killed_while_writing(clips, tmp_path, train_here, log, name):
     assert not (folder / 'training_states' / '4.state').exists()
     train_here(opt, '--auto_resume')
     assert 'Resuming training from epoch: 0, iter: 2.' in log.text
-    assert not list(folder.rglob('*.tmp'))
+    assert not list(folder.rglob('*.part'))
     opt['name'] = 'undisturbed'
     assert_equal(weights(folder), weights(train_here(opt)))
 
@@ -343,7 +343,7 @@ def test_asked_to_stop_while_validating(train_here, clips, tmp_path, monkeypatch
     with pytest.raises(SystemExit) as exit_:
         train_here(opt)
     assert exit_.value.code == os.EX_TEMPFAIL
-    assert 'Validation both at iteration 2 is left out.' in log.messages
+    assert 'Validation both at iteration 2 is skipped.' in log.messages
     assert (tmp_path / 'experiments' / 'tiny' / 'training_states' / '2.state').is_file()
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from basicsr_stvsr.utils.background import Behind, ahead
+from basicsr_stvsr.utils.background import Behind, ahead, bounded_map
 
 
 def test_ahead_is_not_far_ahead():
@@ -70,6 +70,14 @@ def test_behind_calls_in_order_and_not_far_behind():
             call(work, number)
             assert number - len(done) < 4
     assert done == started == list(range(20))
+
+
+def test_bounded_map_takes_no_more_than_it_needs():
+    taken = []
+    results = bounded_map(lambda x: x * x, (taken.append(x) or x for x in range(100)), num_workers=2)
+    assert [next(results) for _ in range(3)] == [0, 1, 4]
+    assert len(taken) <= 3 + 4  # two for each worker in flight
+    results.close()
 
 
 def test_what_fails_behind_is_raised_and_ends_the_calls():

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .fisr_arch import FISRNet
+from basicsr_stvsr.archs.fisr_arch import FISRNet
 
 # Number of names of each kind in an error message
 LISTED = 5
