@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from os import path as osp
-from typing import cast
+from typing import Any, cast
 
 import torch
 from basicsr.data import build_dataloader, build_dataset
@@ -25,7 +25,7 @@ from .utils.cpu_memory import keep_freed_memory
 from .utils.distributed import leave_dist
 
 
-def prepare(run: RunOptions) -> tuple[BaseModel, list[DataLoader]]:
+def prepare(run: RunOptions) -> tuple[BaseModel, list[DataLoader[Any]]]:
     """Open the data and build the model. The folder of results is made last, so that an error moves nothing away."""
     opt = start_run(run)
     torch.backends.cudnn.benchmark = True
@@ -46,7 +46,7 @@ def prepare(run: RunOptions) -> tuple[BaseModel, list[DataLoader]]:
         model = build_model(opt)
         if isinstance(model, STVSRModel):
             for loader in loaders:
-                model.check_clips(loader.dataset)
+                model.check_clips(cast(BuiltDataset, loader.dataset))
         make_exp_dirs(opt)
         if opt['rank'] == 0:
             open_log_file(logger, memory, osp.join(opt['path']['log'], f'test_{opt["name"]}_{get_time_str()}.log'))
@@ -54,7 +54,7 @@ def prepare(run: RunOptions) -> tuple[BaseModel, list[DataLoader]]:
     return model, loaders
 
 
-def score(model: BaseModel, loaders: list[DataLoader]) -> None:
+def score(model: BaseModel, loaders: list[DataLoader[Any]]) -> None:
     """Score all test sets, and write the results."""
     opt = model.opt
     for loader in loaders:

@@ -47,7 +47,7 @@ class StopRequest:
 
     signals = signal.SIGTERM, signal.SIGINT
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> 'StopRequest':
@@ -91,7 +91,7 @@ class Position:
 
 # ---------------------------------------------------------------- setup
 
-def open_data(opt: dict[str, Any]) -> tuple[BuiltDataset, list[DataLoader]]:
+def open_data(opt: dict[str, Any]) -> tuple[BuiltDataset, list[DataLoader[Any]]]:
     """Return the training set, and loaders of the validation sets."""
     train_set, val_loaders = None, []
     for name, dataset_opt in opt['datasets'].items():
@@ -135,7 +135,7 @@ class Training:
     """
 
     def __init__(self, opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any]], position: Position,
-                 val_loaders: list[DataLoader], log: TrainingLog, tb_logger: Any):
+                 val_loaders: list[DataLoader[Any]], log: TrainingLog, tb_logger: Any):
         self.opt, self.model, self.batches, self.position = opt, model, batches, position
         self.val_loaders, self.log, self.tb_logger = val_loaders, log, tb_logger
         self.saved_iter: int | None = None
@@ -153,7 +153,8 @@ class Training:
         position, logger, start_time = self.position, get_root_logger(), time.time()
         logger.info(f'Start training from epoch: {position.epoch}, iter: {position.iter}')
         val_freq = self.opt['val'].get('val_freq') if self.opt.get('val') else None
-        self.model.stop_requested = lambda: bool(stop)
+        if isinstance(self.model, STVSRModel):
+            self.model.stop_requested = lambda: bool(stop)
         while position.iter < position.last_iter:
             self.step()
             if position.iter % self.opt['logger']['save_checkpoint_freq'] == 0:
@@ -209,8 +210,8 @@ class Prepared(NamedTuple):
 
     opt: dict[str, Any]
     model: BaseModel
-    loader: DataLoader
-    val_loaders: list[DataLoader]
+    loader: DataLoader[Any]
+    val_loaders: list[DataLoader[Any]]
     position: Position
     resume_state: dict[str, Any] | None
     log: TrainingLog

@@ -18,7 +18,7 @@ def read_version() -> str:
     spec = find_spec('basicsr_stvsr')
     assert spec is not None and spec.submodule_search_locations is not None
     (folder,) = spec.submodule_search_locations
-    return runpy.run_path(str(Path(folder) / 'version.py'))['__version__']
+    return str(runpy.run_path(str(Path(folder) / 'version.py'))['__version__'])
 
 
 class Parser(argparse.ArgumentParser):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arch_util import upsample
+from .spec import PartSpec
 
 
 class ConvBlock(nn.Sequential):
@@ -73,6 +74,8 @@ class GridNet(nn.Module):
     Raises:
         ValueError: an option has an unknown value, or the channels cannot be divided as the options require.
     """
+
+    part_spec = PartSpec()
 
     def __init__(self, *, scale: int = 4, feature_channels: int = 64, channels: Sequence[int] = (32, 96, 192),
                  num_columns: int = 6, unshuffle: int = 1, residual: bool = False, blend: bool = False):

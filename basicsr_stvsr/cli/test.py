@@ -5,7 +5,7 @@ import re
 from ..protocols.run import BASELINES, measure, measure_frames
 from ..utils.threads import available_cores
 from ..zoo.table import ZOO
-from .model import chosen_model
+from .model import network_source
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.model in BASELINES and not args.weights:
         folder = measure(args.protocol, args.model, None, None, precision=args.precision, **where)
     else:
-        chosen = chosen_model(args)
+        chosen = network_source(args)
         folder = measure(args.protocol, chosen.name, chosen.network, chosen.weights, param_key=chosen.param_key,
                          precision=args.precision, **where)
     print((folder / 'table.md').read_text())

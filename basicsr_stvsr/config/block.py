@@ -171,7 +171,7 @@ def refuse_field(name: str, text: str) -> ValidationError:
 
 def to_problems(errors: Sequence[ErrorDetails], given: Mapping[str, Any]) -> list[Problem]:
     """Turn a block's errors into sentences. The errors of a union's alternatives become one."""
-    places: dict[tuple, list[ErrorDetails]] = {}
+    places: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for details in errors:
         places.setdefault(place_of(details, given), []).append(details)
     problems = []

@@ -13,7 +13,7 @@ import yaml
 from .block import nearest, shown
 
 
-class OptionLoader(yaml.SafeLoader):
+class OptionLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """PyYAML's safe loader that reads `2e-4` as a number and rejects duplicate keys in a block.
 
     In YAML 1.1 `2e-4` is text, and PyYAML keeps the last of several equal keys.

@@ -17,7 +17,7 @@ from torch import nn
 from .block import Block, lines, nearest, refuse, refuse_field, shown
 
 FLOW_REGISTRY = Registry('flow')  # `flow` fills it
-DEGRADATIONS: dict[str, Callable] = {}  # `data.degradations` fills it
+DEGRADATIONS: dict[str, Callable[..., Any]] = {}  # `data.degradations` fills it
 
 
 class Arguments(Block):
@@ -52,7 +52,7 @@ def is_from(target: Any, *packages: str) -> bool:
 
 
 @cache
-def arguments_of(target: Callable, given: frozenset[str] = frozenset(), needed: frozenset[str] = frozenset(),
+def arguments_of(target: Callable[..., Any], given: frozenset[str] = frozenset(), needed: frozenset[str] = frozenset(),
                  is_part: bool = False, **also: Any) -> type[Block]:
     """Return a block of the arguments of a class or function.
 
@@ -187,7 +187,7 @@ def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
         and name not in ('Optimizer', 'LBFGS', 'SparseAdam')}
 
 
-def try_loss(target: Callable, arguments: dict[str, Any]) -> None:
+def try_loss(target: Callable[..., Any], arguments: dict[str, Any]) -> None:
     if arguments.get('reduction') == 'none':
         raise ValueError("reduction must be mean or sum, so that a batch gives one number, but is 'none'")
     if target is not LOSS_REGISTRY.get('PerceptualLoss'):  # it may download the weights of VGG

@@ -6,7 +6,7 @@ With temporal_scale 2 the LR clip holds every second frame: T = 2T' - 1.
 import random
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from basicsr.utils.logger import get_root_logger
@@ -22,6 +22,7 @@ from .clip_options import ClipTestOptions, ClipTrainOptions
 from .crops import Crop, crop_arrays
 from .degradations import Degradation, bicubic, build_degradation
 from .flows import MiddleFlows
+from .items import Clip, TrainSample
 from .lq_frames import CropSource, Stored, Window, degrade_whole
 from .samples import TrainSamples, check_cache, clip_tensor, seed_worker
 from .video_degradation import VideoDegradation
@@ -48,7 +49,7 @@ class STVSRClipDataset(TrainSamples, ClipFiles):
     settings: ClipTrainOptions
     gt_reader: FrameReader
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         self.num_frame, self.gt_size = self.settings.num_frame, self.settings.gt_size
         self.middle_flows = MiddleFlows(self._path('dataroot_flow')) if self.settings.dataroot_flow else None
@@ -68,7 +69,7 @@ class STVSRClipDataset(TrainSamples, ClipFiles):
     def __len__(self) -> int:
         return len(self._windows)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+    def __getitem__(self, index: int) -> TrainSample:
         """Return a training sample, see `TrainSamples`. Its key is 'clip/frame', with the first frame of the window."""
         seed_worker()
         number, start, interval = self._windows[index].tolist()
@@ -101,7 +102,7 @@ class STVSRClipDataset(TrainSamples, ClipFiles):
         return Stored(CachedReader(reader, degradation and partial(degrade_whole, degradation=degradation)))
 
     def _read_flows(self, clip: str, indices: Sequence[int]) -> list[np.ndarray]:
-        """Read the flows from both neighbours to each intermediate frame, in playing order of the window."""
+        """Read the flows from each intermediate frame to both neighbours, in playing order of the window."""
         if not self.middle_flows:
             return []
         size, name = self._files.frame_size(clip), partial(self.gt_reader.frame_name, clip)
@@ -189,7 +190,7 @@ class STVSRTestDataset(ClipFiles):
     settings: ClipTestOptions
     _lq_crops: CropSource
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         if self.gt_reader and self.settings.clip_areas:
             self.gt_reader = self._open_areas(self.gt_reader)
@@ -224,22 +225,14 @@ class STVSRTestDataset(ClipFiles):
         """Return T' of a clip without reading it."""
         return len(self._frames[self.clips[index]].lq)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str | int | list[str]]:
+    def __getitem__(self, index: int) -> Clip:
         """Return a clip.
 
-        Returns:
-            lq: (T', C, h, w) float, 0-1, of `color`.
-            lq_chroma: (T', 2, h, w) float, 0-1: U and V of the LR frames; only with color 'y'.
-            gt: (U, C, sh, sw) float, 0-1, of `color`; only with ground truth.
-            gt_start: number of the first GT frame, counted from the first LR frame; only with ground truth.
-            lq_flow: (T' - 1, 2, 2, h, w) float, pixels; only with flow_opt, see `LQFlow`.
-            key, folder: the name of the clip.
-            frame_names: names of the output frames, 2T' - 1 or T'. Frames without a file are numbered, from '00000000'.
+        It has `lq_chroma` only with color 'y', `gt` and `gt_start` only with ground truth, and `lq_flow` only with
+        flow_opt. Of the names of output frames, 2T' - 1 or T', those without a file are numbered, from '00000000'.
         """
         clip = self.clips[index]
         frames = self._frames[clip]
-        item: dict[str, Tensor | str | int | list[str]] = {
-            'key': clip, 'folder': clip, 'frame_names': self.frame_names(clip)}
         window = Window(clip, self._read_gt(clip, range(len(frames.gt))), random.Random(clip).uniform)
         self._check_sizes(clip)
         lq = self._lq_crops.read(window, frames.lq, (0, 0, *self._lq_size(clip)))
@@ -248,11 +241,12 @@ class STVSRTestDataset(ClipFiles):
         if not h * w:
             raise ValueError(f'{self._where}: the LR frames of clip {clip!r} are {lq[0].shape[0]}x{lq[0].shape[1]} '
                              f'(h x w), smaller than lq_size_multiple {self.settings.lq_size_multiple}')
+        item: Clip = {'key': clip, 'folder': clip, 'frame_names': self.frame_names(clip),
+                      'lq': self._to_clip([frame[:h, :w] for frame in lq])}
         if self.lq_flow:  # on whole frames, before they are cropped
             flows = (self._read_lq_flows(clip, frames.lq, lq[0].shape[:2]) if self.lq_flow.is_stored
                      else self.lq_flow.estimate(lq))
-            item |= {key: flow[..., :h, :w] for key, flow in self.lq_flow.to_sample(flows, len(lq)).items()}
-        item['lq'] = self._to_clip([frame[:h, :w] for frame in lq])
+            item['lq_flow'] = self.lq_flow.to_sample(flows, len(lq))['lq_flow'][..., :h, :w]
         if self.color == 'y':
             item['lq_chroma'] = clip_tensor([frame[:h, :w, :2] for frame in lq])
         if self.gt_reader is not None:

@@ -3,6 +3,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class ClipFiles(SampleDataset):
     lq_sharp_reader: PairedReader | None = None
     blurred_reader: PairedReader | None = None
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         self._check_paths()
         names = self._names_in_meta_info()

@@ -38,7 +38,7 @@ class Filter:
     first: int
     border: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.scale < 1 or self.scale != int(self.scale):
             raise ValueError(f'scale must be a whole number >= 1, got {self.scale}')
         if self.border not in _BORDERS:
@@ -78,7 +78,7 @@ class Degradation:
     filters: tuple[Filter, ...]
     rounding: str = 'round'
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.rounding not in _ROUNDINGS:
             raise ValueError(f'rounding must be one of {list(_ROUNDINGS)}, got {self.rounding!r}')
 
@@ -171,7 +171,7 @@ _OPTIONS = Registered(
 DegradationBlock = Annotated[dict[str, Any], _OPTIONS]  # in the options of a data set
 
 
-def build_degradation(opt: dict | None, scale: int) -> Degradation | VideoDegradation:
+def build_degradation(opt: dict[str, Any] | None, scale: int) -> Degradation | VideoDegradation:
     """Build the degradation of a data set's options.
 
     Args:

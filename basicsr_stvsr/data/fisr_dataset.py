@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from ..flow import StoredFlow, build_flow, read_flow_archive, read_warp_archive
 from ..io.clip_color import Color, check_yuv
 from ..io.frames import FrameReadError
 from ..io.mat_files import open_mat
+from .items import TrainSample
 from .lq_flow import KEYS, LQFlow, flow_pairs, flow_tensor
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 NUM_LQ, NUM_GT, SCALE = 5, 7, 2
 _NUM_CHECKED = 8  # samples, spread over all, to check for YUV
+_WARPED_KEYS: dict[int, Literal['lq_warped', 'lq_warped_stride2']] = {1: 'lq_warped', 2: 'lq_warped_stride2'}
 _PATHS = ('dataroot_lq', 'dataroot_gt', 'dataroot_flow', 'dataroot_flow_stride2', 'dataroot_warp',
           'dataroot_warp_stride2')
 
@@ -75,7 +77,7 @@ class FISRMatOptions(DatasetOptions):
 
 
 @DATASET_REGISTRY.register()
-class FISRMatDataset(Dataset):
+class FISRMatDataset(Dataset[Any]):
     """Samples of five LR and seven GT frames from the authors' files, without augmentation, as in the authors'
     training.
 
@@ -100,7 +102,7 @@ class FISRMatDataset(Dataset):
     scale = SCALE
     temporal_scale = 2
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         self.opt = opt
         key = opt.get('key', opt.get('phase', '?'))
         self.settings = self.options.read(opt, f'datasets.{key}.')
@@ -127,26 +129,20 @@ class FISRMatDataset(Dataset):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str | int]:
+    def __getitem__(self, index: int) -> TrainSample:
         """Return a sample.
 
         Returns:
-            lq: (5, 3, h, w) float YUV, 0-1.
-            gt: (7, 3, 2h, 2w) float YUV, 0-1.
-            gt_start: number of the first GT frame, counted from the first LR frame.
-            lq_flow, lq_flow_stride2: (4, 2, 2, h, w) and (2, 2, 2, h, w) float, LR pixels, x then y; only with flow
-                files or an estimator. Forward and backward flow between neighbouring LR frames, and between the frames
-                0, 2 and 4.
-            lq_warped, lq_warped_stride2: (4, 2, 3, h, w) and (2, 2, 3, h, w) float YUV, 0-1; only with dataroot_warp:
-                the second frame of each flow, sampled along half of it.
-            key: 'sample/' and the number of the sample in the files, from 0.
+            five LR and seven GT frames, with `gt_start`; `lq_flow` and `lq_flow_stride2` only with flow files or an
+                estimator; `lq_warped` and `lq_warped_stride2` only with dataroot_warp. The key is 'sample/' and the
+                number of the sample in the files, from 0.
 
         Raises:
             FrameReadError: the sample cannot be read, or has invalid values.
         """
         number = self._samples[index]
         lq = self._read_frames(self._lq_file, number)
-        sample: dict[str, Tensor | str | int] = {
+        sample: TrainSample = {
             'lq': _to_tensor(lq), 'gt': _to_tensor(self._read_frames(self._gt_file, number)), 'gt_start': 1,
             'key': f'sample/{number:08d}'}
         for stride, file in self._flows.items():
@@ -155,11 +151,12 @@ class FISRMatDataset(Dataset):
                 raise FrameReadError(f'{file.path}, sample {number}: a flow with values that are not finite')
             sample[KEYS[stride]] = flow_tensor(flows)
         if self._estimator:
-            sample |= self._estimator.to_sample(self._estimator.estimate(_to_images(lq)), NUM_LQ)
+            for name, flow in self._estimator.to_sample(self._estimator.estimate(_to_images(lq)), NUM_LQ).items():
+                sample[name] = flow
         for stride, file in self._warped.items():
             frames = _check_range(file.read(number), f'{file.path}, sample {number}')
             # Frames come in pairs, as the flows that warped them do.
-            sample[KEYS[stride].replace('flow', 'warped')] = flow_tensor(frames.astype(np.float32)).div_(255)
+            sample[_WARPED_KEYS[stride]] = flow_tensor(frames.astype(np.float32)).div_(255)
         return sample
 
     def _path(self, option: str) -> Path:

@@ -2,13 +2,14 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
-from torch import Tensor
 
 from .clip_dataset import STVSRClipDataset
 from .clip_options import ClipTrainOptions, MixedOptions
+from .items import TrainSample
 from .samples import SampleDataset, check_cache
 from .stills_dataset import STVSRStillsDataset
 
@@ -37,7 +38,7 @@ class STVSRMixedDataset(SampleDataset):
     options = MixedOptions
     settings: MixedOptions
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         self.sources = self._open_sources()
         if self.settings.cache:
@@ -55,7 +56,7 @@ class STVSRMixedDataset(SampleDataset):
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+    def __getitem__(self, index: int) -> TrainSample:
         """Return a sample of a source, with the key that the source gives it."""
         number, window = self.locate(index)
         return self.sources[number][window]

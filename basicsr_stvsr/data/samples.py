@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset, get_worker_info
 from ..flow import build_flow
 from .clip_options import SampleOptions, TrainSampleOptions
 from .crops import Crop, add_margin, crop_arrays, relative_to, scale_crop
+from .items import TrainSample
 from .lq_flow import LQFlow, flow_tensor
 from .lq_frames import CropSource, Window
 
@@ -69,7 +71,7 @@ def check_cache(needed: float, num_worker_per_gpu: int, where: str) -> None:
             'clips or workers')
 
 
-class SampleDataset(Dataset):
+class SampleDataset(Dataset[Any]):
     """A data set whose options are `SampleOptions` or a subclass.
 
     Attributes:
@@ -82,7 +84,7 @@ class SampleDataset(Dataset):
     options: type[SampleOptions]
     settings: SampleOptions
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         self.opt = opt
         key = opt.get('key', opt.get('phase', '?'))
         self.settings = self.options.read(opt, f'datasets.{key}.')
@@ -114,15 +116,8 @@ class SampleDataset(Dataset):
 class TrainSamples(SampleDataset):
     """Random crops of windows of frames, for training.
 
-    A sample is a dict:
-        lq: (T', C, h, w) float, 0-1, of `color`.
-        gt: (T, C, sh, sw) float, 0-1, of `color`.
-        lq_sharp: (T', C, h, w) float, 0-1, of `color`; only with dataroot_lq_sharp or lq_sharp.
-        flow: (T' - 1, 2, 2, sh, sw) float, pixels; only with dataroot_flow or exact_flow. For each frame between two LR
-            frames: the fields that sample the previous and the next frame so that they look like it.
-        lq_flow, lq_flow_stride2: (P, 2, 2, h, w) float, pixels; only with flow_opt, for the strides of flow_strides:
-            see `LQFlow`.
-        key: where the sample comes from.
+    A `TrainSample` has `lq_sharp` only with dataroot_lq_sharp or lq_sharp; `flow` only with dataroot_flow or
+    exact_flow; `lq_flow` and `lq_flow_stride2` only with flow_opt, for the strides of flow_strides.
     """
 
     options: type[TrainSampleOptions]
@@ -135,14 +130,14 @@ class TrainSamples(SampleDataset):
         """Return the bytes that cache: true keeps in memory, in each worker."""
 
     def _make_sample(self, window: Window, indices: range, crop: Crop, lq_size: tuple[int, int], *,
-                     flows: list[np.ndarray], key: str) -> dict[str, Tensor | str]:
+                     flows: list[np.ndarray], key: str) -> TrainSample:
         """Crop a sample from a window, and augment it.
 
         Args:
             indices: numbers of the frames of the window, in playing order.
             crop: in LR pixels.
             lq_size: height and width of whole LR frames.
-            flows: flows of whole frames to the intermediate frames, (H, W, 2) each; may be empty.
+            flows: flows of whole frames from the intermediate frames, (H, W, 2) each; may be empty.
             key: see above.
         """
         lq_indices = indices[::self.temporal_scale]
@@ -156,13 +151,14 @@ class TrainSamples(SampleDataset):
         flows = crop_arrays(flows, gt_crop)
 
         (lq, sharp, gt), (flows, lq_flows) = self._augment([lq, sharp, gt], [flows, lq_flows])
-        sample: dict[str, Tensor | str] = {'lq': clip_tensor(lq), 'gt': clip_tensor(gt), 'key': key}
+        sample: TrainSample = {'lq': clip_tensor(lq), 'gt': clip_tensor(gt), 'key': key}
         if sharp:
             sample['lq_sharp'] = clip_tensor(sharp)
         if flows:
             sample['flow'] = flow_tensor(flows)
         if self.lq_flow:
-            sample |= self.lq_flow.to_sample(lq_flows, len(lq))
+            for name, flow in self.lq_flow.to_sample(lq_flows, len(lq)).items():
+                sample[name] = flow
         return sample
 
     def _augment(self, frames: Sequence[list[np.ndarray]], flows: Sequence[list[np.ndarray]]

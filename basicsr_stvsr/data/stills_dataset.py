@@ -3,10 +3,10 @@ import math
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
-from torch import Tensor
 
 from ..io.clip_color import convert_frame
 from ..io.derived_frames import CachedReader
@@ -15,6 +15,7 @@ from ..io.photographs import PhotoReader
 from .clip_options import StillsOptions
 from .crops import Crop
 from .degradations import Degradation, bicubic, build_degradation
+from .items import TrainSample
 from .lq_frames import GroundTruth, MotionBlurred, Window, degraded
 from .samples import TrainSamples, check_cache, seed_worker
 from .synthetic import (
@@ -59,7 +60,7 @@ class STVSRStillsDataset(TrainSamples):
     photos: FrameReader
     degradation: Degradation | VideoDegradation
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         assert self.settings.gt_size is not None  # `StillsOptions` needs it
         self.gt_size = self.settings.gt_size
@@ -86,7 +87,7 @@ class STVSRStillsDataset(TrainSamples):
     def __len__(self) -> int:
         return len(self.photos.clips)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+    def __getitem__(self, index: int) -> TrainSample:
         """Return a training sample, see `TrainSamples`; its key is the name of the background photograph."""
         seed_worker()
         num_more = 1 if self.settings.motion_blur else 0  # the frames before and after the window

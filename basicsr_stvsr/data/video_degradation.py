@@ -138,7 +138,7 @@ class VideoDegradation:
     codec: CodecOptions
     margin: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if wanted := [name for name in self.codec.names if name != 'none']:
             check_codecs(wanted)
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from ..archs import pacnet_arch  # noqa: F401  (registers the operators that are translated below)
+from ..archs.hoffr_arch import HOFFR
 from ..archs.spec import Network, spec_of
 from ..archs.weights import sha256_of
 from ..utils.atomic_files import whole_file
@@ -157,7 +158,7 @@ def metadata_of(net: nn.Module, name: str, weights: Path | None) -> dict[str, st
         'weights_sha256': sha256_of(weights) if weights else 'none',
         'basicsr_stvsr_version': __version__}
     if spec.recurrent:
-        facts['init_state'] = getattr(net, 'init_state', 'zeros')
+        facts['init_state'] = net.init_state if isinstance(net, HOFFR) else 'zeros'
     return {key: str(value) for key, value in facts.items()}
 
 
@@ -174,7 +175,7 @@ def pad(opset: Any, x: Any, margin: int) -> Any:
 
 
 @cache
-def translations() -> dict[Callable, Callable]:
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Map the operators of `archs.pacnet_arch` to ONNX, tap by tap, to avoid unfolding."""
     opset = getattr(import_module('onnxscript'), f'opset{OPSET}')
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..config.registered import FLOW_REGISTRY
 from ..io.frames import FrameReader, FrameReadError
 from ..io.mat_files import open_mat
 from ..io.opening import open_reader
-from .base import FLOW_REGISTRY, StoredFlow
+from .base import StoredFlow
 from .stored_flow import MAGIC, checked_flow, describe_magic
 
 _HEADER = np.dtype([('magic', 'S4'), ('shape', '<i4', 4)])

@@ -1,8 +1,7 @@
 """Base classes of optical flow sources: flow estimators, and stores of precomputed flows.
 
-The flow from `first` to `second` follows the textbook definition. It is on first's grid, (h, w, 2), x then y, in
-pixels, and points to where first's pixels have moved. Sampled along it, `warp(second, flow)`, the second frame looks
-like the first.
+The flow from `first` to `second` follows the convention of `archs.arch_util.warp`. It is on first's grid, (h, w, 2), x
+then y, in pixels, and points to where first's pixels have moved: `warp(second, flow)` looks like `first`.
 """
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

@@ -34,7 +34,7 @@ class FlowLmdbWriter(LmdbWriter):
         FileExistsError: the target exists, and `overwrite` is off.
     """
 
-    def __init__(self, path: str | os.PathLike, settings: Mapping[str, Any], *, overwrite: bool = False):
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any], *, overwrite: bool = False):
         super().__init__(path, overwrite=overwrite)
         self.settings = json.loads(json.dumps(settings))  # turn tuples into lists, as reading the file would
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from basicsr.utils.flow_util import flowread
 
+from ..config.registered import FLOW_REGISTRY
 from ..io.frames import FrameReadError
 from ..io.lmdb_reader import LmdbEnvironments, LmdbReader
-from .base import FLOW_REGISTRY, StoredFlow
+from .base import StoredFlow
 
 SUFFIXES = ('.flo', '.npy')
 SETTINGS_FILE = 'flow_settings.json'  # distinguishes an LMDB of flows from one of frames

@@ -60,8 +60,8 @@ def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tilin
     Args:
         net: a network with a `spec`.
         lq: (B, T, C, H, W), 0-1, any H and W.
-        flow: (B, T - 1, 2, 2, H, W), LR pixels: for each pair of neighbours the flow from the first to the second, on
-            the first's grid, and back. Only networks with `needs_flow` use it.
+        flow: (B, T - 1, 2, 2, H, W), LR pixels: for each pair of neighbours a, b, flow_ab and flow_ba. Only networks
+            with `needs_flow` use it.
         tiling: how to split frames; default: whole frames.
         overlap: which copy to yield of a frame that several windows restore: the 'first', the 'last', the one nearest
             the 'middle' of its window, or their 'mean'. 'all' yields every copy, window after window, as scoring by

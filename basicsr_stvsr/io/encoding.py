@@ -69,7 +69,7 @@ class Encoding:
     crf: float | None = None
     preset: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.codec not in CODECS:
             raise ValueError(f'unknown codec {self.codec!r}, expected one of {", ".join(CODECS)}')
         codec = CODEC_TABLE.get(self.codec)

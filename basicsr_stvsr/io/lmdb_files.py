@@ -74,7 +74,7 @@ class _Writer:
     `<path>.part.lock` shows whether another run is still writing the `.part`. The lock ends with its process.
     """
 
-    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False):
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False):
         """
         Args:
             path: the target.
@@ -103,7 +103,7 @@ class _Writer:
             raise
         return self
 
-    def __exit__(self, exception_type, *_) -> None:
+    def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         try:
             if exception_type is None:
                 if not self.num_frames:
@@ -159,7 +159,7 @@ class LmdbWriter(_Writer):
     `meta_info.txt` and the stored bytes equal those of BasicSR's `make_lmdb_from_imgs`. The memory map grows as needed.
     """
 
-    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False, map_size: int = _MAP_SIZE):
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, map_size: int = _MAP_SIZE):
         """
         Args:
             path: `<name>.lmdb`.
@@ -238,7 +238,7 @@ class LmdbWriter(_Writer):
 class FolderWriter(_Writer):
     """Context manager that writes a folder of images, `<clip>/<frame><suffix>`, and names it when it is complete."""
 
-    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False, suffix: str = '.png'):
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, suffix: str = '.png'):
         """
         Args:
             path: the folder.
@@ -308,14 +308,14 @@ def _shape(image: np.ndarray) -> tuple[int, int, int]:
     return (*image.shape[:2], 1 if image.ndim == 2 else image.shape[2])
 
 
-def write_lmdb(path: str | os.PathLike, frames: Iterable[FrameSource], *, num_frames: int | None = None,
+def write_lmdb(path: str | os.PathLike[str], frames: Iterable[FrameSource], *, num_frames: int | None = None,
                num_workers: int = 1, overwrite: bool = False, map_size: int = _MAP_SIZE) -> int:
     """Write an LMDB with `LmdbWriter` and `write_frames`; see there."""
     writer = LmdbWriter(path, overwrite=overwrite, map_size=map_size)
     return write_frames(writer, frames, num_frames=num_frames, num_workers=num_workers)
 
 
-def verify_lmdb(path: str | os.PathLike, *, num_workers: int = 1) -> list[str]:
+def verify_lmdb(path: str | os.PathLike[str], *, num_workers: int = 1) -> list[str]:
     """Read every frame of an LMDB. Each must decode and have the shape that `meta_info.txt` states.
 
     Returns:

@@ -30,6 +30,7 @@ from .face_networks import (
     load_arcface,
     load_detector,
 )
+from .metric_util import declare
 from .psnr_ssim import calculate_psnr, calculate_ssim
 
 CROP_SIZE = 112
@@ -363,6 +364,5 @@ def label(options: Mapping[str, Any], *, recognition: bool) -> str:
 
 for _metric, _recognition in ((calculate_face_identity, True), (calculate_face_stability, True),
                               (calculate_face_psnr, False), (calculate_face_ssim, False)):
-    _metric.unusable = partial(unusable, recognition=_recognition)
-    _metric.label = partial(label, recognition=_recognition)
-    _metric.has_coverage = True
+    declare(_metric, has_coverage=True, unusable=partial(unusable, recognition=_recognition),
+            label=partial(label, recognition=_recognition))

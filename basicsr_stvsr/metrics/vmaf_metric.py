@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from .metric_util import cropped
+from .metric_util import cropped, declare
 
 _LOG = 'vmaf.json'
 
@@ -93,7 +93,7 @@ def unusable(options: Mapping[str, Any]) -> str | None:
     return None
 
 
-calculate_vmaf.unusable = unusable
+declare(calculate_vmaf, unusable=unusable)
 
 
 def ffmpeg() -> str:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import path as osp
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ from torch.utils.data import DataLoader
 
 from ..archs.resize import upscale_bicubic
 from ..archs.spec import check_color, spec_of
+from ..data.items import Clip
 from ..data.sampling import BuiltDataset, SizedDataset
 from ..evaluation.clip_scores import (
     FramePair,
     FrameScores,
+    GroupMeans,
     Scorer,
     average_clips,
     average_groups,
@@ -49,6 +51,21 @@ if TYPE_CHECKING:
 SHOWN_OF_STREAM = 5  # frame that tensorboard shows of a recurrent network: the fifth
 
 
+class BestScore(TypedDict):
+    """The best mean score of a metric in a training, and its iteration."""
+
+    better: Literal['higher', 'lower']
+    val: float
+    iter: int | str
+
+
+class Coverage(TypedDict):
+    """Shares of the frames that have a score."""
+
+    average: dict[str, GroupMeans]  # metric -> shares of the frames of all clips
+    clips: dict[str, dict[str, GroupMeans]]  # clip -> the same for this clip
+
+
 class ClipModel(SRModel):
     """The half of `STVSRModel` that restores and scores.
 
@@ -62,8 +79,8 @@ class ClipModel(SRModel):
 
     def __init__(self, opt: dict[str, Any]):
         self.stop_requested: Callable[[], bool] = lambda: False
-        self.validation_results: dict[str, Any] = {}
-        self.best_metric_results: dict[str, Any] = {}
+        self.validation_results: dict[str, dict[str, GroupMeans]] = {}
+        self.best_metric_results: dict[str, dict[str, BestScore]] = {}
         self.saved: dict[str, SavedFrames] = {}  # by data set, with val.frames
         val_opt = opt.get('val') or {}
         self.metrics = usable_metrics(val_opt.get('metrics') or {})
@@ -76,7 +93,7 @@ class ClipModel(SRModel):
                              'scores every copy of a frame')
         super().__init__(opt)
 
-    def validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any,
+    def validation(self, dataloader: DataLoader[Any], current_iter: int | str, tb_logger: Any,
                    save_img: bool = False) -> None:
         """Restore and score every clip of a data set; ranks share the clips.
 
@@ -110,7 +127,7 @@ class ClipModel(SRModel):
         elif rank == 0 and any(scores.values()):
             self.report(dataset.opt['name'], dict(sorted(scores.items())), current_iter, tb_logger)
 
-    def validate_clip(self, net: nn.Module, clip: str, item: dict[str, Any], dataset: BuiltDataset,
+    def validate_clip(self, net: nn.Module, clip: str, item: Clip, dataset: BuiltDataset,
                       current_iter: int | str, save_img: bool) -> dict[str, FrameScores]:
         """Restore one clip, save its frames if asked, and score them.
 
@@ -164,7 +181,7 @@ class ClipModel(SRModel):
             self.saved[name] = SavedFrames(osp.join(self.opt['val']['frames'], name), color_of(dataset))
         return self.saved[name]
 
-    def network_inputs(self, lq: Tensor, item: Mapping[str, Any]) -> tuple[Tensor, Tensor | None, Tiling | None]:
+    def network_inputs(self, lq: Tensor, item: Clip) -> tuple[Tensor, Tensor | None, Tiling | None]:
         """Return the first LR frames of a clip, their flow, and `val.tile`, in the form that `inference` expects."""
         flow, tile = item.get('lq_flow'), self.opt['val'].get('tile')
         return (lq.unsqueeze(0), flow if flow is None else flow[:len(lq) - 1].unsqueeze(0),
@@ -177,13 +194,13 @@ class ClipModel(SRModel):
         return find_cuts(to_image(convert_clip(frame, color, 'rgb')) for frame in lq)
 
     @staticmethod
-    def given_frames(net: nn.Module, item: Mapping[str, Any]) -> Tensor:  # (T, C, H, W)
+    def given_frames(net: nn.Module, item: Clip) -> Tensor:  # (T, C, H, W)
         """Return the LR frames of a clip without those that the network interpolates."""
         # Data sets of this package give `gt_start`, and have already left these frames out.
         has_all = 'gt' in item and 'gt_start' not in item and len(item['lq']) == len(item['gt'])
         return item['lq'][::2] if spec_of(net).temporal_scale == 2 and has_all else item['lq']
 
-    def show_clip(self, net: nn.Module, item: Mapping[str, Any], color: Color, tag: str, current_iter: int | str,
+    def show_clip(self, net: nn.Module, item: Clip, color: Color, tag: str, current_iter: int | str,
                   tb_logger: Any) -> None:
         """Write one frame of a clip to tensorboard.
 
@@ -209,7 +226,7 @@ class ClipModel(SRModel):
             gt=convert_clip(item['gt'][shown], color, 'rgb') if 'gt' in item and shown >= 0 else None,
             flow=self.flow_to_show(net, window.unsqueeze(0), item))
 
-    def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor | None:
+    def flow_to_show(self, net: nn.Module, window: Tensor, item: Clip) -> Tensor | None:
         """Return the flow of a window for tensorboard, (2, H, W) in pixels, or None if there is none.
 
         Args:
@@ -265,12 +282,8 @@ class ClipModel(SRModel):
                 indent=1).encode())
             get_root_logger().info(f'Scores of every clip and frame: {path}')
 
-    def coverage_of(self, scores: Mapping[str, Mapping[str, FrameScores]]) -> dict[str, dict[str, Any]]:
-        """Return the share of the frames that have a score, for metrics that report it (see `has_coverage`).
-
-        Returns:
-            'average': metric -> group -> share of the frames of all clips; 'clips': clip -> the same for this clip.
-        """
+    def coverage_of(self, scores: Mapping[str, Mapping[str, FrameScores]]) -> Coverage:
+        """Return the share of the frames that have a score, for metrics that report it (see `has_coverage`)."""
         temporal_scale = spec_of(self.get_bare_model(self.net_g)).temporal_scale
         names = [name for name in next(iter(scores.values())) if has_coverage(self.metrics[name]['type'])]
         return {
@@ -280,7 +293,7 @@ class ClipModel(SRModel):
                       for clip, metrics in scores.items()},
         }
 
-    def best_so_far(self, dataset_name: str, metric: str, value: float, current_iter: int | str) -> dict[str, Any]:
+    def best_so_far(self, dataset_name: str, metric: str, value: float, current_iter: int | str) -> BestScore:
         # Keep the best results of every data set; BasicSR's video models keep those of the first one only. The state
         # from which a training resumes may lack a metric that was added since.
         better = self.metrics[metric].get('better', 'higher')
@@ -288,7 +301,7 @@ class ClipModel(SRModel):
         best = self.best_metric_results.setdefault(dataset_name, {}).setdefault(
             metric, {'better': better, 'val': -sign * math.inf, 'iter': -1})
         if sign * value >= sign * best['val']:
-            best |= {'val': value, 'iter': current_iter}
+            best.update({'val': value, 'iter': current_iter})
         return best
 
     def check_clips(self, dataset: BuiltDataset) -> None:

@@ -3,9 +3,9 @@
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale.
 """
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from basicsr.archs import build_network
@@ -21,6 +21,7 @@ from ..archs.arch_util import compile_network, to_channels_last, total
 from ..archs.basicsr_networks import adapt
 from ..archs.spec import check_color, spec_of
 from ..config import TrainOptions
+from ..data.items import Batch
 from ..data.sampling import BuiltDataset, SeededDataset, SeededIndex
 from ..inference.precision import computes_bf16, prefers_channels_last
 from ..utils.distributed import any_rank, gather
@@ -53,6 +54,7 @@ class STVSRModel(SavedModel):
         if opt['is_train']:
             self.train_opt = self.train_options.read(opt['train'], 'train.')
         self.samples, self.batch_size = 0, 1
+        self.part: Batch | None = None
         self.skipped, self.skipped_in_a_row = 0, 0
         self.has_unscaled = False  # since the last update of GradScaler
         self.losses: dict[str, Tensor] = {}
@@ -154,7 +156,8 @@ class STVSRModel(SavedModel):
     def get_optimizer(self, optim_type: str, params: Iterable[Any], lr: float, **kwargs: Any) -> torch.optim.Optimizer:
         if optim_type in ('Adam', 'AdamW') and not kwargs.keys() & {'foreach', 'differentiable', 'capturable'}:
             kwargs.setdefault('fused', True)  # torch has it for CPUs and GPUs
-        return getattr(torch.optim, optim_type)(params, lr, **kwargs)
+        optimizer: type[Any] = getattr(torch.optim, optim_type)
+        return cast(torch.optim.Optimizer, optimizer(params, lr, **kwargs))
 
     def setup_schedulers(self) -> None:
         scheduler_opt = self.opt['train']['scheduler']
@@ -179,7 +182,7 @@ class STVSRModel(SavedModel):
 
     # ---------------------------------------------------------------- training
 
-    def feed_data(self, data: Mapping[str, Any]) -> None:
+    def feed_data(self, data: Batch) -> None:
         """Take a batch and split it into `train.accumulate` parts.
 
         Raises:
@@ -187,17 +190,24 @@ class STVSRModel(SavedModel):
         """
         self.batch_size = len(data['gt'])
         self.parts = split_batch(data, self.train_opt.accumulate if self.is_train else 1)
-        self.prepare_batch(self.parts[0])
+        self.part = None
+        self.use_part(self.parts[0])
 
-    def prepare_batch(self, data: Mapping[str, Any]) -> None:
-        """Read the clips of a batch and split them into the network's windows."""
+    def use_part(self, part: Batch) -> None:
+        """Let `compute_losses` read this part of the batch; a step prepares each part once."""
+        if part is not self.part:
+            self.prepare_batch(part)
+            self.part = part
+
+    def prepare_batch(self, data: Batch) -> None:
+        """Read the clips of a part of the batch, and split them into the network's windows."""
         spec = spec_of(self.get_bare_model(self.net_g))
         self.lq, self.gt = self.read_clips(data)
         if spec.num_frames:
             self.lq = self.split_windows(self.lq, spec.num_frames, 1)
             self.gt = self.split_windows(self.gt, spec.length_of_window(spec.num_frames), spec.temporal_scale)
 
-    def read_clips(self, data: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def read_clips(self, data: Batch) -> tuple[Tensor, Tensor]:
         """Return the network's input frames from `lq`, and the output frames from `gt`.
 
         Every second frame of `lq` is dropped if it has all frames.
@@ -207,7 +217,7 @@ class STVSRModel(SavedModel):
         """
         net = self.get_bare_model(self.net_g)
         spec = spec_of(net)
-        lq, gt = (data[name].to(self.device, non_blocking=True) for name in ('lq', 'gt'))
+        lq, gt = (clips.to(self.device, non_blocking=True) for clips in (data['lq'], data['gt']))
         if lq.dim() != 5 or gt.dim() != 5:
             raise ValueError(f'lq and gt must be clips, (B, T, C, H, W), but are {tuple(lq.shape)}, {tuple(gt.shape)}')
         if spec.temporal_scale == 2 and lq.shape[1] == gt.shape[1]:
@@ -266,11 +276,15 @@ class STVSRModel(SavedModel):
             highest = (1 + current_iter) / (10 + current_iter) if self.train_opt.ema_warmup else 1
             self.model_ema(decay=min(self.ema_decay, highest))
 
-    def backward(self, net: nn.Module, compute_losses: Callable[[], dict[str, Tensor]]) -> BatchLosses:
+    def backward(self, net: nn.Module, compute_losses: Callable[[], dict[str, Tensor]], *,
+                 reads_batch: bool = True) -> BatchLosses:
         """Accumulate the gradients of all parts of the batch, as if it had gone through the network at once.
 
         If a loss is not finite on any rank, the loop ends. Then no rank runs the backward pass of the last part, which
         shares the gradients between ranks. So all ranks skip the step, and none waits for the others.
+
+        Args:
+            reads_batch: whether `compute_losses` reads the current part of the batch.
 
         Returns:
             the loss terms of each part; their means are added to `losses`.
@@ -278,8 +292,8 @@ class STVSRModel(SavedModel):
         losses_of_parts, is_finite = [], True
         for number, part in enumerate(self.parts, start=1):
             is_last = number == len(self.parts)
-            if len(self.parts) > 1:
-                self.prepare_batch(part)
+            if reads_batch:
+                self.use_part(part)
             with self.without_sync(net, not is_last):
                 with self.autocast():
                     losses = compute_losses()
@@ -294,11 +308,11 @@ class STVSRModel(SavedModel):
             name: total(losses[name] for losses in losses_of_parts) / len(self.parts) for name in losses_of_parts[0]}
         return BatchLosses(losses_of_parts, is_finite)
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, AMP_DTYPES[self.amp], self.amp != 'none')
 
     @staticmethod
-    def without_sync(net: nn.Module, wanted: bool) -> AbstractContextManager:
+    def without_sync(net: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
         """Return a context without gradient synchronisation: processes share gradients once a step, not once a part."""
         return net.no_sync() if wanted and isinstance(net, DistributedDataParallel) else nullcontext()
 
@@ -378,7 +392,7 @@ class STVSRModel(SavedModel):
             factor = min(after / warmup_iter, 1)
             self._set_lr([[rate * factor for rate in rates] for rates in self._get_init_lr()])
 
-    def get_current_log(self) -> OrderedDict:
+    def get_current_log(self) -> OrderedDict[str, float]:
         # Reduced here and not in every step as in BasicSR, because reading a number from a GPU waits for all its work.
         log = OrderedDict(self.losses | self.statistics)
         if self.skipped:

@@ -6,7 +6,7 @@ values by default, and mmengine 0.10.7 does not allow more. This module also all
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ..archs.weights import load_file
 from ..utils.atomic_files import write_whole
 
 
-def statistic_of_history(owner: Any, name: str) -> Callable:
+def statistic_of_history(owner: Any, name: str) -> Callable[..., Any]:
     """Replace `getattr` in these files: return a method of HistoryBuffer.
 
     Raises:
@@ -25,7 +25,7 @@ def statistic_of_history(owner: Any, name: str) -> Callable:
     """
     if owner is not HistoryBuffer or name not in HistoryBuffer._statistics_methods:
         raise ValueError(f"the checkpoint refers to {name!r} of {owner!r}, which mmengine's logs never do")
-    return HistoryBuffer._statistics_methods[name]
+    return cast(Callable[..., Any], HistoryBuffer._statistics_methods[name])
 
 
 _multiarray = import_module('numpy._core.multiarray')

@@ -20,7 +20,9 @@ from ..archs.spec import spec_of
 from ..config.check import has_schema, misfits
 from ..config.loading import complete_paths
 from ..config.options import Options
+from ..data.items import Batch, Clip
 from ..inference.windows import restore_frames
+from ..models.adaptive_gan_model import AdaptiveGANModel
 from ..models.stvsr_model import STVSRModel
 from ..registry import MODELS
 
@@ -99,12 +101,14 @@ class RecipeModel(BaseModel):
         """
         if mode == 'tensor':
             flow = others.get('lq_flow')
-            return self.net_g(lq) if flow is None else self.net_g(*cast(Any, self.bare_net).inputs(lq, flow))
+            inputs = (lq,) if flow is None else cast(Any, self.bare_net).inputs(lq, flow)
+            return cast(Tensor, self.net_g(*inputs))
         batch = {'lq': lq, **others}
         if mode == 'loss':
             return self.fed_with(batch).compute_losses()
         if mode == 'predict':
-            return [self.restore({name: batch[name][i] for name in OF_CLIP if name in batch}) for i in range(len(lq))]
+            clips = ({name: batch[name][i] for name in OF_CLIP if name in batch} for i in range(len(lq)))
+            return [self.restore(cast(Clip, clip)) for clip in clips]
         raise ValueError(f"mode must be 'tensor', 'loss' or 'predict', but is {mode!r}")
 
     @property
@@ -122,8 +126,10 @@ class RecipeModel(BaseModel):
         if not self.recipe.is_train:
             raise ValueError('model.train is missing: the losses to train on')
         # mmengine may have wrapped them in DistributedDataParallel.
-        self.recipe.net_g, self.recipe.net_d = self.net_g, self.net_d
-        self.recipe.feed_data({name: stacked(values) for name, values in batch.items()})
+        self.recipe.net_g = self.net_g
+        if isinstance(self.recipe, AdaptiveGANModel):
+            self.recipe.net_d = self.net_d
+        self.recipe.feed_data(cast(Batch, {name: stacked(values) for name, values in batch.items()}))
         return self.recipe
 
     def train_step(self, data: Mapping[str, Any], optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, Tensor]:
@@ -136,12 +142,12 @@ class RecipeModel(BaseModel):
             ValueError: the batch does not fit the network, or two networks share one optimiser.
         """
         if self.net_d is None:
-            return super().train_step(data, optim_wrapper)
+            return cast(dict[str, Tensor], super().train_step(data, optim_wrapper))
         if not isinstance(optim_wrapper, OptimWrapperDict):
             raise ValueError('adversarial training needs '
                              "optim_wrapper=dict(constructor='NetworkOptimWrapperConstructor', "
                              'net_g=dict(optimizer=...), net_d=dict(optimizer=...))')
-        recipe = self.fed_with(self.data_preprocessor(data, True))
+        recipe = cast(AdaptiveGANModel, self.fed_with(self.data_preprocessor(data, True)))
         recipe.made.clear()
         log = self.step_generator(optim_wrapper['net_g'])
         recipe.statistics = {f'{name}_d_{kind}': torch.zeros((), device=recipe.device)
@@ -153,7 +159,7 @@ class RecipeModel(BaseModel):
 
     def step_generator(self, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Make the frames, and run a generator step if it is the generator's turn; see AdaptiveGANModel."""
-        recipe, number = self.recipe, MessageHub.get_current_instance().get_info('iter', 0) + 1
+        recipe, number = cast(AdaptiveGANModel, self.recipe), MessageHub.get_current_instance().get_info('iter', 0) + 1
         if not recipe.is_turn_of_generator(number):
             with torch.no_grad(), optim_wrapper.optim_context(self.net_g):
                 recipe.make_frames()
@@ -174,11 +180,11 @@ class RecipeModel(BaseModel):
 
     # ---------------------------------------------------------------- clips
 
-    def restore(self, clip: Mapping[str, Any]) -> dict[str, Any]:
+    def restore(self, clip: Clip) -> dict[str, Any]:
         """Restore a whole clip, as validation in this package's BasicSR loop does.
 
         Args:
-            clip: `lq` (T, C, H, W), and other keys of OF_CLIP if available.
+            clip: of a data set, with the keys of OF_CLIP.
         """
         recipe, net = self.recipe, self.bare_net
         lq = recipe.given_frames(net, clip)
@@ -219,7 +225,7 @@ def build_recipe(blocks: dict[str, Any]) -> STVSRModel:
     opt.setdefault('val', {})
     complete_paths(opt, root_path='')
     model_class = MODEL_REGISTRY.get(opt['model_type'])
-    return type(model_class.__name__, (LossesOnly, model_class), {})(opt)
+    return cast(STVSRModel, type(model_class.__name__, (LossesOnly, model_class), {})(opt))
 
 
 def refuse_options_of_runner(blocks: Mapping[str, Any]) -> None:

@@ -65,4 +65,5 @@ class RecipeLR(_ParamScheduler):
         """Build BasicSR's schedule for a dummy optimiser with these rates."""
         groups = [{'params': nn.Parameter(torch.zeros(())), 'lr': rate} for rate in self.base_values]
         arguments = {name: value for name, value in self.scheduler.items() if name != 'type'}
-        return CLASSES[self.scheduler['type']](torch.optim.SGD(groups), **arguments)
+        schedule: type[torch.optim.lr_scheduler.LRScheduler] = CLASSES[self.scheduler['type']]
+        return schedule(torch.optim.SGD(groups), **arguments)

@@ -55,7 +55,7 @@ def write_report(folder: Path, protocol: Protocol, facts: Mapping[str, Any], dat
 
 def share_of(result: Mapping[str, Any], clip: str, metric: str, group: str) -> float | None:
     """Return the share of a clip's frames that a metric scores, if it scores only some of them."""
-    shares = result.get('coverage', {}).get('clips', {})
+    shares: Mapping[str, Mapping[str, Mapping[str, float]]] = result.get('coverage', {}).get('clips', {})
     return shares.get(clip, {}).get(metric, {}).get(group)
 
 

@@ -14,7 +14,7 @@ from ..utils.processes import ignore_signals
 from ..utils.threads import limit_opencv_in_workers
 
 
-def make_train_loader(opt: Mapping[str, Any], dataset: SizedDataset, start: int = 0) -> DataLoader:
+def make_train_loader(opt: Mapping[str, Any], dataset: SizedDataset, start: int = 0) -> DataLoader[Any]:
     """Build the loader of this process from the options of `datasets.train`.
 
     Args:
@@ -53,7 +53,7 @@ def num_shares(opt: Mapping[str, Any]) -> int:
 
 
 @contextmanager
-def open_batches(loader: DataLoader, opt: Mapping[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
+def open_batches(loader: DataLoader[Any], opt: Mapping[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
     """Iterate over a loader, then end its workers. With prefetch_mode 'cuda', copy batches to the GPU ahead of time.
 
     Workers that ignore signals must be ended explicitly. Otherwise the interpreter waits for them forever at exit,

@@ -19,17 +19,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from os import path as osp
-from typing import Any
+from typing import Any, TextIO
 
 from basicsr.utils.logger import get_root_logger
 from tqdm import tqdm
 
+from ..evaluation.clip_scores import GroupMeans
 from ..utils.json_files import drop_later_rows, row_to_line
 
 REDRAW_SECONDS = 0.5  # between updates of the progress line
 RECENT_ITERATIONS = 200  # for the estimate of the remaining time; as many as BasicSR's timers use
 
-Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # data set -> metric -> group -> value
+Scores = Mapping[str, Mapping[str, GroupMeans]]  # data set -> metric -> means
 
 
 class TrainingLog:
@@ -251,7 +252,7 @@ class ProgressLine:
             self.logger.addHandler(original)
 
 
-class AboveTheLine(logging.StreamHandler):
+class AboveTheLine(logging.StreamHandler[TextIO]):
     """Write messages above tqdm's line; omit those that repeat the progress line."""
 
     def emit(self, record: logging.LogRecord) -> None:

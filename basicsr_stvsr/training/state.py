@@ -31,7 +31,7 @@ def find_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     if path is None:
         return None
     opt['path']['resume_state'] = path
-    state = load_file(path, 'a training state')
+    state: dict[str, Any] = load_file(path, 'a training state')
     check_resume(opt, state['iter'])
     return state
 

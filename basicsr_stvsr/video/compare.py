@@ -292,8 +292,8 @@ class _Job(NamedTuple):
 
     number: int
     shown: list[Shown]
-    scores: list[Future | None]
-    pictures: list[Future]
+    scores: list[Future[Any] | None]
+    pictures: list[Future[Any]]
 
 
 def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: Callable[[np.ndarray], bytes],
@@ -302,7 +302,8 @@ def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: 
     num_workers = available_cores()
     times: list[Fraction] = []
     jobs: deque[_Job] = deque()
-    encoded: dict[int, tuple[int, Future]] = {}  # video -> number and picture of its last frame, for reuse when held
+    # Video -> number and picture of its last frame, for reuse when held
+    encoded: dict[int, tuple[int, Future[Any]]] = {}
 
     def start(row: Row, pool: ThreadPoolExecutor) -> _Job:
         number, shown = len(times), row.shown

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import chain, count, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -107,7 +107,7 @@ class Job:
         if not self.is_begun:
             return None
         try:
-            return _State.read(self.parts / _STATE).identity['options']['precision']
+            return cast(Precision, _State.read(self.parts / _STATE).identity['options']['precision'])
         except (VideoError, KeyError, TypeError):
             return None
 

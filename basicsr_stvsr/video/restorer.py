@@ -58,7 +58,7 @@ class RestoreOptions:
     at_cut: Literal['previous', 'next'] = 'previous'
     even: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, known in (('precision', ('auto', *PRECISIONS)), ('at_cut', AT_CUT)):
             if getattr(self, name) not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, but is {getattr(self, name)!r}')

@@ -12,7 +12,7 @@ from itertools import chain, count, islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -164,7 +164,7 @@ class _Encoder:
         self.open_writer, self.report = open_writer, report
         self._calls = Behind(ENCODED_BEHIND, at_end=self._keep)
         self._writer: VideoWriter | FolderWriter | None = None
-        self._ended: deque[tuple[Future, Whole]] = deque()
+        self._ended: deque[tuple[Future[Any], Whole]] = deque()
 
     def begin(self, segment: int) -> None:
         self._calls(self._open, segment)

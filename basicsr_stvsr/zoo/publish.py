@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -141,7 +141,7 @@ def to_pth(blocks: Blocks) -> bytes:
 def to_safetensors(blocks: Blocks) -> bytes:
     """Serialise one set of weights; the format holds no more."""
     torch_side, _ = import_safetensors()
-    return torch_side.save(blocks.get('params_ema') or blocks['params'], metadata={'format': 'pt'})
+    return cast(bytes, torch_side.save(blocks.get('params_ema') or blocks['params'], metadata={'format': 'pt'}))
 
 
 # ---------------------------------------------------------------- the name

@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -113,7 +113,7 @@ def measured_results() -> dict[str, Any]:
     `tests`: name of a test -> data set -> metric -> group of frames (all, vsr, vfi) -> mean score.
     `speed`: `machine`, and output frames per second by model, as measured by `stvsr info MODEL --speed`.
     """
-    return json.loads(MEASURED.read_text(encoding='utf-8'))
+    return cast(dict[str, Any], json.loads(MEASURED.read_text(encoding='utf-8')))
 
 
 def measured_scores(test: str, sets: Mapping[str, str], metrics: Mapping[str, str],

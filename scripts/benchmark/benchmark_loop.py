@@ -93,7 +93,7 @@ def make_bare_step(net: MBNet, batches: Iterator[dict], device: torch.device) ->
         output, aux = net(lq, return_aux=True)
         loss = 3 * F.l1_loss(output, gt)
         loss = loss + lq_flow_loss(a, b, aux.lq_flows_ab, aux.lq_flows_ba)
-        loss = loss + hr_flow_loss(output.detach(), aux.hr_flow_a, aux.hr_flow_b)
+        loss = loss + hr_flow_loss(output.detach(), aux.hr_flow_ta, aux.hr_flow_tb)
         loss.backward()
         clip_grad_norm_(net.parameters(), GRAD_CLIP)
         optimizer.step()

@@ -39,7 +39,7 @@ def masked_crc32c(data: bytes) -> int:
         raise ImportError("google-crc32c is missing, which TensorFlow's checksums need; install it with `pip install "
                           'google-crc32c`') from error
     crc = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xa282ead8) % 2**32
+    return int(((crc >> 15 | crc << 17) + 0xa282ead8) % 2**32)
 
 
 class Cursor:

@@ -77,7 +77,7 @@ def test_shapes(scale):
     sr_pair, feature = small_net(scale=scale)(**random_inputs(batch=2, scale=scale))
     assert sr_pair.shape == (2, 6, 5 * scale, 6 * scale)
     assert feature.shape == (2, 4, 5, 6)
-    assert small_net().feature_channels == 4
+    assert small_net().part_spec.feature_channels == 4
 
 
 @pytest.mark.parametrize('num_recurrence', [1, 2])

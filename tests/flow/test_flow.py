@@ -258,11 +258,10 @@ def rgb(frame: np.ndarray) -> torch.Tensor:
 
 @pytest.mark.numeric
 def test_pwc_is_the_network_of_that_name(weights):
-    """PWCNet gives the fields by which its first frame is sampled, so the textbook flow needs the frames exchanged."""
     first, second = moved(64, 128)
     net = PWCNet(pretrained=str(weights['PWCFlow'])).eval()
     with torch.no_grad():
-        coarse = net(rgb(second), rgb(first))[0][0].permute(1, 2, 0).numpy()
+        coarse = net(rgb(first), rgb(second))[0][0].permute(1, 2, 0).numpy()
     expected = 4 * cv2.resize(coarse, (128, 64), interpolation=cv2.INTER_LINEAR)
     flow = build_flow({'type': 'PWCFlow', 'weights': weights['PWCFlow'], 'upscale': 1})(first, second)
     assert np.ptp(expected) > 0.1  # random weights, but not nothing

@@ -128,7 +128,7 @@ def test_betas_at_zero_are_the_baseline(batch):
 
 
 @pytest.mark.numeric
-def test_accumulating_gives_the_gradients_of_the_whole_batch(batch):
+def test_accumulating_gives_the_gradients_of_the_whole_batch(batch, monkeypatch):
     """Of the generator; batch normalisation of the discriminator sees each part by itself."""
     whole, divided = (make_model(accumulate=parts, gan_opt=None, feature_opt=None) for parts in (1, 2))
     batch = in_float64(batch, whole, divided)
@@ -137,8 +137,11 @@ def test_accumulating_gives_the_gradients_of_the_whole_batch(batch):
     torch.testing.assert_close(weights(whole.net_g), weights(divided.net_g))
     divided = make_model(accumulate=2)
     in_float64(batch, divided)
-    before = weights(divided.net_d)
+    before, prepared = weights(divided.net_d), []
+    prepare = divided.prepare_batch
+    monkeypatch.setattr(divided, 'prepare_batch', lambda part: (prepared.append(len(part['gt'])), prepare(part)))
     take_step(divided, batch)
+    assert prepared == [len(batch['gt']) // 2] * 2  # each part once, for both networks
     assert not divided.made and not all(map(torch.equal, weights(divided.net_d), before))
 
 

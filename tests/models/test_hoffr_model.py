@@ -72,7 +72,7 @@ def test_a_step_by_hand(batch):
     model = make_model()
     batch = in_float64(batch, model)
     net = copy.deepcopy(model.net_g)
-    hr, frames = net(batch['lq'], return_parts=True)
+    hr, (frames,) = net(batch['lq'], return_aux=True)
     lq, gt, num_frames = batch['lq_sharp'], batch['gt'], 3
     half = F.avg_pool2d(lq.flatten(0, 1), 2).view(2, 3, 3, 4, 6)
     expected = {
@@ -81,7 +81,7 @@ def test_a_step_by_hand(batch):
     for name, weight, clip, level in (('half', 0.125, half, 0), ('lr', 0.25, lq, 1), ('hr', 1.0, gt, 2)):
         terms = []
         for t in (1, 2):
-            flow = frames[t].flows[level]
+            flow = frames[t].flow_to_last[level]
             terms.append(((warp(clip[:, t - 1], flow) - clip[:, t])**2).mean()
                          + 0.01 * total_variation(flow) / 15.5)
         expected[f'l_of_{name}'] = 0.01 * weight * sum(terms) / 2
@@ -104,7 +104,7 @@ def test_the_flow_trained_alone(batch):
     start = copy.deepcopy(model.net_g)
     net = copy.deepcopy(model.net_g.flow_net)
     loss, optimizer = PyramidWarpLoss(loss_weight=0.01), torch.optim.SGD(net.parameters(), lr=LR)
-    pairs = [[torch.cat((clip[:, 0], clip[:, 1])), torch.cat((clip[:, 1], clip[:, 2]))]
+    pairs = [[torch.cat((clip[:, 1], clip[:, 2])), torch.cat((clip[:, 0], clip[:, 1]))]
              for clip in (batch['lq'], batch['lq_sharp'], batch['gt'])]
     for _ in range(2):
         optimizer.zero_grad()
@@ -174,21 +174,21 @@ def test_the_flow_is_learned_from_known_motion():
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     for _ in range(120):
         optimizer.zero_grad()
-        sum(loss(lq, gt, net(*lq)).values()).backward()
+        sum(loss(lq[::-1], gt[::-1], net(lq[1], lq[0])).values()).backward()
         optimizer.step()
-    for flow, pixels in zip(net(*lq), (0.5, 1.0, 4.0), strict=True):
+    for flow, pixels in zip(net(lq[1], lq[0]), (0.5, 1.0, 4.0), strict=True):
         x, y = flow[0, :, 2:-2, 2:-2].flatten(1).median(dim=1).values.tolist()
         assert x == pytest.approx(pixels, rel=0.25) and abs(y) < 0.25 * pixels
 
 
 @pytest.mark.numeric
 def test_the_flow_shown():
-    """From the first frame to the second, of frames padded to even sides; then of levels that give only a bias."""
+    """From the second frame to the first, of frames padded to even sides; then of levels that give only a bias."""
     model = make_model()
     net, window = model.net_g.eval(), torch.rand(1, 3, 3, 5, 7)
     padded = F.pad(window[0, :2], (0, 1, 0, 1), mode='replicate')
     with torch.no_grad():
-        expected = net.flow_net(padded[:1], padded[1:])[2][0, :, :20, :28]
+        expected = net.flow_net(padded[1:], padded[:1])[2][0, :, :20, :28]
     torch.testing.assert_close(model.flow_to_show(net, window, {}), expected)
 
     for level, values in ((net.flow_net.coarse, (0.5, 0)), (net.flow_net.fine, (0.25, -1)), (net.flow_net.hr, (2, 0))):

@@ -209,12 +209,12 @@ def test_precomputed_flows_agree_with_the_frames(tmp_path, clips, reverse, flip,
     monkeypatch.setattr('random.random', lambda: 0.25)  # every coin falls on 'yes'
     model = build_model(opt)
     model.feed_data(batch_of(opt, 0, 2))
-    flow_a, flow_b = model.target_flows()
-    assert flow_a.shape == (4, 2, 48, 48)  # two clips of two windows each
+    flow_ta, flow_tb = model.target_flows()
+    assert flow_ta.shape == (4, 2, 48, 48)  # two clips of two windows each
     from basicsr_stvsr.archs.arch_util import warp
     a, middle, b = model.gt.unbind(1)
     inner = (..., slice(4, -4), slice(4, -4))
-    for frame, flow in ((a, flow_a), (b, flow_b)):
+    for frame, flow in ((a, flow_ta), (b, flow_tb)):
         assert (warp(frame, flow)[inner] - middle[inner]).abs().mean() < 0.005 < 0.02 < (frame - middle).abs().mean()
     assert 'l_flow_sup' in model.compute_losses()
 
@@ -298,7 +298,7 @@ def test_raft_teacher_looks_in_the_right_direction(tmp_path, clips):
     model = build_model(opt)
     model.feed_data(batch_of(opt, 0))
 
-    def measure(first, second):  # textbook flow: where first's pixels have gone to in second, by exhaustive search
+    def measure(first, second):  # the flow from first to second, by exhaustive search
         errors = {}
         for x in range(-4, 5):
             shifted = torch.roll(second, -x, dims=3)

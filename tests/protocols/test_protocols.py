@@ -15,7 +15,7 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
-from basicsr_stvsr.cli.model import chosen_model
+from basicsr_stvsr.cli.model import network_source
 from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.inference.windows import restore_frames
 from basicsr_stvsr.io.clip_color import convert_frame
@@ -392,7 +392,7 @@ def test_the_weights_are_those_that_are_restored_with(data, tmp_path, named, exp
     assert result['weights']['param_key'] == expected
     log, = (tmp_path / 'results' / 'vsrresnet-vid4_net').glob('*.log')
     assert f'Loaded FSTRN from net.pth ({expected}).' in log.read_text()
-    chosen = chosen_model(argparse.Namespace(model=None, opt=Path('net.yml'), weights=None))
+    chosen = network_source(argparse.Namespace(model=None, opt=Path('net.yml'), weights=None))
     restored_with = load_network(chosen.network, chosen.weights, param_key=chosen.param_key)
     for name, value in restored_with.state_dict().items():
         assert torch.equal(value, states[expected][name])
