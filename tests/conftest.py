@@ -87,6 +87,14 @@ def write_moving_clips(root: Path, *, num_frames: int, height: int, width: int) 
             cv2.imwrite(str(root / clip / f'im{i + 1}.png'), texture[:, 2 * i:2 * i + width])
 
 
+def write_texture(folder: Path, *, num_frames: int, size: tuple[int, int], width: int, step: int = 2) -> None:
+    """Frames 00000000.png, ... of a smooth texture of `size` that moves by `step` pixels a frame."""
+    folder.mkdir()
+    texture = cv2.GaussianBlur(np.random.default_rng(0).uniform(0, 255, (*size, 3)), (0, 0), 3)
+    for i in range(num_frames):
+        cv2.imwrite(str(folder / f'{i:08d}.png'), texture[:, step * i:step * i + width])
+
+
 @pytest.fixture(scope='session')
 def clips(tmp_path_factory) -> Path:
     """7 frames of 64 x 72; see `write_moving_clips`."""

@@ -11,7 +11,7 @@ from basicsr.data import build_dataset
 from basicsr.losses import build_loss
 from basicsr.models import build_model
 from basicsr.utils.matlab_functions import imresize
-from conftest import ROOT
+from conftest import ROOT, write_texture
 from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
@@ -431,11 +431,7 @@ def test_every_training_file_builds_and_takes_a_step(path: Path, tmp_path, clips
 def test_the_example_of_the_docs(tmp_path, monkeypatch):
     """With a last layer of zeros, the network interpolates all frames, in colour."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'frames').mkdir()
-    rng = np.random.default_rng(0)
-    texture = cv2.GaussianBlur(rng.uniform(0, 255, (12, 32, 3)), (0, 0), 3)
-    for i in range(7):
-        cv2.imwrite(f'frames/{i:08d}.png', texture[:, 2 * i:2 * i + 20])
+    write_texture(tmp_path / 'frames', num_frames=7, size=(12, 32), width=20)
     net = FSTRN()
     nn.init.zeros_(net.tail[0].weight)
     torch.save({'params': net.state_dict()}, 'net_g_latest.pth')

@@ -7,7 +7,7 @@ import pytest
 import torch
 from basicsr.archs import build_network
 from basicsr.utils.matlab_functions import imresize
-from conftest import ROOT
+from conftest import ROOT, write_texture
 from torch.nn import functional as F
 
 from basicsr_stvsr.archs.resize import upscale_bicubic
@@ -262,10 +262,7 @@ def test_options_that_the_discriminator_refuses():
 def test_the_page_in_python(tmp_path, monkeypatch):
     """Its code runs on three frames, and of a network that has learned nothing gives them back in colour, larger."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'frames').mkdir()
-    texture = cv2.GaussianBlur(np.random.default_rng(0).uniform(0, 255, (24, 40, 3)), (0, 0), 3)
-    for i in range(3):
-        cv2.imwrite(f'frames/{i:08d}.png', texture[:, i:i + 32])
+    write_texture(tmp_path / 'frames', num_frames=3, size=(24, 40), width=32, step=1)
     small = 'VSRResNet(scale=4, num_feat=4, num_block=1, add_center=True)'
     torch.save({'params': eval(small).state_dict()}, 'net_g_latest.pth')
     page = (ROOT / 'docs' / 'adaptive_gan.md').read_text().replace('VSRResNet(scale=4)', small)

@@ -142,15 +142,17 @@ def test_some_of_the_samples(opt, samples, expected):
         dataset[len(expected)]
 
 
+def in_file(pairs: torch.Tensor) -> np.ndarray:
+    """(P, 2, C, h, w), both directions of each pair, as files hold them: (2P, h, w, C)."""
+    return pairs.flatten(0, 1).permute(0, 2, 3, 1).numpy()
+
+
 def test_flows(opt, mat_files, flow_files):
     sample = FISRMatDataset({**opt, **flow_files, 'samples': [3, None]})[2]
     for key, stride, pairs in (('lq_flow', 1, 4), ('lq_flow_stride2', 2, 2)):
         assert sample[key].shape == (pairs, 2, 2, H, W) and sample[key].dtype == torch.float32
         stored = np.load(mat_files / f'flow{stride}.npy')[5]
-        for pair in range(pairs):
-            for direction in range(2):
-                np.testing.assert_array_equal(
-                    sample[key][pair, direction].permute(1, 2, 0), stored[2 * pair + direction])
+        np.testing.assert_array_equal(in_file(sample[key]), stored[:2 * pairs])
     assert 'lq_warped' not in sample
 
 
@@ -159,10 +161,7 @@ def test_warped_frames(opt, mat_files, flow_files, warp_files):
     for key, stride, pairs in (('lq_warped', 1, 4), ('lq_warped_stride2', 2, 2)):
         assert sample[key].shape == (pairs, 2, 3, H, W) and sample[key].dtype == torch.float32
         stored = np.load(mat_files / f'warp{stride}.npy')[7]
-        for pair in range(pairs):
-            for direction in range(2):
-                np.testing.assert_allclose(
-                    255 * sample[key][pair, direction].permute(1, 2, 0), stored[2 * pair + direction], rtol=1e-6)
+        np.testing.assert_allclose(255 * in_file(sample[key]), stored[:2 * pairs], rtol=1e-6)
 
 
 def moving_frames(size, num_frames, step):

@@ -415,7 +415,7 @@ def test_a_damaged_file_is_fetched_again(server, tiny, home):
 def test_the_mirror_comes_first(server, tiny, tmp_path, monkeypatch):
     entry, content = tiny
     monkeypatch.setenv('STVSR_ZOO', str(tmp_path / 'mirror'))
-    with pytest.raises(ValueError, match='STVSR_ZOO must name a folder of weights, but .*mirror is none'):
+    with pytest.raises(ValueError, match='STVSR_ZOO must name a folder of weights, but .*mirror is not a folder'):
         fetch('tiny')
     (tmp_path / 'mirror').mkdir()
     (tmp_path / 'mirror' / entry.weights).write_bytes(content)
