@@ -27,6 +27,7 @@ from stvsr.errors import user_errors
 from .config.run_options import RunOptions, read_command, save_options, start_run
 from .data.sampling import BuiltDataset, SampleStream
 from .models.batch import NonFiniteError
+from .models.saved_model import TrainingState
 from .models.stvsr_model import STVSRModel
 from .training.loader import make_train_loader, num_shares, open_batches
 from .training.log import TrainingLog
@@ -73,7 +74,7 @@ class Position:
     iter: int
     samples: int
 
-    def __init__(self, opt: dict[str, Any], batches: SampleStream, resume_state: dict[str, Any] | None):
+    def __init__(self, opt: dict[str, Any], batches: SampleStream, resume_state: TrainingState | None):
         self.iter, self.samples = (resume_state['iter'], resume_state['samples']) if resume_state else (0, 0)
         self.batches = batches
         self.last_iter = int(opt['train']['total_iter'])
@@ -213,7 +214,7 @@ class Prepared(NamedTuple):
     loader: DataLoader[Any]
     val_loaders: list[DataLoader[Any]]
     position: Position
-    resume_state: dict[str, Any] | None
+    resume_state: TrainingState | None
     log: TrainingLog
     tb_logger: Any  # SummaryWriter, or None
 
@@ -323,7 +324,7 @@ def train_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:
     train(run, report_errors=True)
 
 
-def take_over(opt: dict[str, Any], model: BaseModel, resume_state: dict[str, Any]) -> None:
+def take_over(opt: dict[str, Any], model: BaseModel, resume_state: TrainingState) -> None:
     """Load a training state into the model, and its seed into the sample order."""
     # BasicSR's states have neither samples nor seed.
     resume_state.setdefault('samples', resume_state['iter'] * opt['world_size'] * num_shares(opt)

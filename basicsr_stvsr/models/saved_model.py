@@ -1,7 +1,6 @@
 """The files of a model: weights, and the state from which a training resumes."""
-from collections.abc import Mapping
 from os import path as osp
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from basicsr.utils.logger import get_root_logger
@@ -11,10 +10,33 @@ from ..archs.weights import check_hash, load_weights, read_block
 from ..utils.atomic_files import write_whole
 from ..utils.distributed import gather, on_first_rank
 from ..utils.random_state import rng_state
-from .clip_model import ClipModel
+from .clip_model import BestScore, ClipModel
 from .optimizer_state import check_moments, group_sizes, match_layout
 
 SCHEDULER_POSITION = ('base_lrs', 'last_epoch', '_step_count', '_last_lr')
+
+
+class TrainingState(TypedDict):
+    """The contents of a file of training_states/; those of BasicSR have only the required entries.
+
+    Attributes:
+        samples: number of samples that all processes together have trained on.
+        networks: sha256 of each file of weights, by 'net_g' and 'net_d'.
+        skipped: number of skipped steps, in all and in a row.
+        rng: random states of each rank.
+    """
+
+    epoch: int
+    iter: int
+    optimizers: list[dict[str, Any]]
+    schedulers: list[dict[str, Any]]
+    samples: NotRequired[int]
+    seed: NotRequired[int]
+    networks: NotRequired[dict[str, str]]
+    scaler: NotRequired[dict[str, Any]]
+    skipped: NotRequired[list[int]]
+    rng: NotRequired[list[dict[str, Any]]]
+    best_metric_results: NotRequired[dict[str, dict[str, BestScore]]]
 
 
 class SavedModel(ClipModel):
@@ -74,7 +96,7 @@ class SavedModel(ClipModel):
         if current_iter == -1:
             return
         rng = gather(rng_state())
-        state = {
+        state: TrainingState = {
             'epoch': epoch, 'iter': current_iter, 'samples': self.samples, 'seed': self.opt['manual_seed'],
             'networks': self.saved_networks,
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
@@ -93,7 +115,7 @@ class SavedModel(ClipModel):
         return {names.get(id(parameter), f'parameter {number}'): parameter
                 for number, parameter in enumerate(parameters)}
 
-    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+    def resume_training(self, resume_state: TrainingState) -> None:
         """Load a state of `save_training_state`, or of BasicSR; the caller restores random numbers.
 
         Raises:

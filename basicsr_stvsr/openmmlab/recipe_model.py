@@ -25,6 +25,7 @@ from ..inference.windows import restore_frames
 from ..models.adaptive_gan_model import AdaptiveGANModel
 from ..models.stvsr_model import STVSRModel
 from ..registry import MODELS
+from .clip_metrics import RestoredClip
 
 # Options of `train` that are not the model's here -> where they are in an mmengine config
 OF_RUNNER = {
@@ -89,14 +90,13 @@ class RecipeModel(BaseModel):
         self.net_d = getattr(self.recipe, 'net_d', None)
 
     def forward(self, lq: Tensor | list[Tensor], mode: str = 'tensor', **others: Any) -> (
-            Tensor | dict[str, Tensor] | list[dict[str, Any]]):
+            Tensor | dict[str, Tensor] | list[RestoredClip]):
         """Run one of mmengine's three forward modes.
 
         Args:
             lq: (B, T, C, H, W), or a list of clips, 0-1.
             mode: 'tensor': return the network's output, (B, U, C, sH, sW); 'loss': return weighted loss terms by name;
-                'predict': return a dict for each clip, with `frames`, pairs of number and (C, sH, sW), 0-1, on the CPU,
-                and `temporal_scale`.
+                'predict': return a `RestoredClip` for each clip.
             others: the rest of the batch, from a data set of this package.
         """
         if mode == 'tensor':
@@ -180,7 +180,7 @@ class RecipeModel(BaseModel):
 
     # ---------------------------------------------------------------- clips
 
-    def restore(self, clip: Clip) -> dict[str, Any]:
+    def restore(self, clip: Clip) -> RestoredClip:
         """Restore a whole clip, as validation in this package's BasicSR loop does.
 
         Args:
