@@ -2,7 +2,7 @@
 import argparse
 import re
 
-from ..protocols.run import BASELINES, measure, measure_frames
+from ..protocols.measure import BASELINES, measure, measure_frames
 from ..utils.threads import available_cores
 from ..zoo.table import ZOO
 from .model import network_source

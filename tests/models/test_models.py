@@ -278,7 +278,7 @@ def test_flow_only_needs_a_loss_that_it_can_compute(tmp_path, clips, changes, me
 
 
 def test_damaged_flows_are_named(tmp_path, clips):
-    from basicsr_stvsr.data.flows import MiddleFlows
+    from basicsr_stvsr.data.middle_flows import MiddleFlows
     from basicsr_stvsr.io.frames import FrameReadError
     (tmp_path / 'c').mkdir()
     np.save(tmp_path / 'c' / 'im1_prev.npy', np.zeros((4, 5, 2), np.float32))

@@ -23,8 +23,8 @@ from basicsr_stvsr.io.lmdb_files import FrameSource, write_lmdb
 from basicsr_stvsr.io.saved_frames import SavedFrames
 from basicsr_stvsr.models.clip_model import output_numbers
 from basicsr_stvsr.protocols import FOLDER, PROTOCOLS, protocol_of
+from basicsr_stvsr.protocols.measure import BASELINES, baseline, options_of
 from basicsr_stvsr.protocols.report import table, write_report
-from basicsr_stvsr.protocols.run import BASELINES, baseline, options_of
 from basicsr_stvsr.zoo.publish import read_results
 from basicsr_stvsr.zoo.table import Score, load_network
 from stvsr.main import main

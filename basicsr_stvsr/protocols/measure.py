@@ -100,7 +100,7 @@ def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: P
         opt['path']['param_key_g'] = param_key or best or 'params'
     facts = {'network': opt['network_g'], 'weights': weights and {
         'file': str(weights), 'sha256': sha256_of(weights), 'param_key': opt['path']['param_key_g']}}
-    return run(name, label, opt, facts, into, num_worker)
+    return evaluate(name, label, opt, facts, into, num_worker)
 
 
 def measure_frames(name: str, label: str, frames: Path, *, data: Path = Path(_DATA), into: Path = Path('results'),
@@ -127,10 +127,10 @@ def measure_frames(name: str, label: str, frames: Path, *, data: Path = Path(_DA
     opt['network_g'] = baseline('bicubic', opt)  # defines which frames there are
     opt['path'] = {}
     opt['val'] = {**opt['val'], 'frames': str(frames)}
-    return run(name, label, opt, {'network': None, 'frames': str(frames)}, into, num_worker)
+    return evaluate(name, label, opt, {'network': None, 'frames': str(frames)}, into, num_worker)
 
 
-def run(name: str, label: str, opt: dict[str, Any], facts: Mapping[str, Any], into: Path, num_worker: int) -> Path:
+def evaluate(name: str, label: str, opt: dict[str, Any], facts: Mapping[str, Any], into: Path, num_worker: int) -> Path:
     """Run a test with complete options, and write the report.
 
     Args:
