@@ -86,7 +86,7 @@ class _Writer:
         self.path, self.overwrite = Path(path), overwrite
         self._check_target()
         self.part = self.path.with_name(self.path.name + '.part')
-        self.num_frames = 0
+        self.num_written = 0
 
     def __enter__(self) -> '_Writer':
         """Raise FileExistsError if another run is writing the same target, or has written it since."""
@@ -106,7 +106,7 @@ class _Writer:
     def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         try:
             if exception_type is None:
-                if not self.num_frames:
+                if not self.num_written:
                     raise ValueError(f'no frames to write to {self.path}')
                 self._finish()
                 move_whole(self.part, self.path)
@@ -192,7 +192,7 @@ class LmdbWriter(_Writer):
         height, width, channels = shape
         self._meta_info.write(f'{key}.png ({height},{width},{channels}) {_COMPRESS_LEVEL}\n')
         self._sources.write(f'{key} {source}\n')
-        self.num_frames += 1
+        self.num_written += 1
         if self._batch_bytes >= _BATCH_BYTES:
             self._commit()
 
@@ -263,7 +263,7 @@ class FolderWriter(_Writer):
             raise ValueError(f'two frames have the key {key!r}; the second is {source}')
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
-        self.num_frames += 1
+        self.num_written += 1
 
 
 def _encode_image(suffix: str, frame: np.ndarray) -> bytes:
@@ -301,7 +301,7 @@ def write_frames(writer: LmdbWriter | FolderWriter, frames: Iterable[FrameSource
         encoded = bounded_map(encode, map(in_order, frames), num_workers)
         for arguments in progress_bar(encoded, unit='frame', about=f'Writing {writer.path}', total=num_frames):
             writer.put(*arguments)
-    return writer.num_frames
+    return writer.num_written
 
 
 def _shape(image: np.ndarray) -> tuple[int, int, int]:

@@ -328,7 +328,7 @@ def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: 
                 _Picture(f'picture-{i}-{frame.number}', picture.result(), frame.is_held)
                 for i, (frame, picture) in enumerate(zip(job.shown, job.pictures, strict=True))]))
         if progress:
-            progress(job.number + 1, matcher.num_frames)
+            progress(job.number + 1, matcher.about_frames)
 
     with ThreadPoolExecutor(num_workers) as pool:
         for row in matcher.rows():

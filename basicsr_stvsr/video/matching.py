@@ -33,13 +33,13 @@ class Matcher:
     """Match frames of several videos at the times of the faster of the first two; see `rows`.
 
     Attributes:
-        num_frames: of the faster video, as stated by the file; 0 if unknown, or before the first row.
+        about_frames: frames of the faster video, as stated by the file; 0 if unknown, or before the first row.
         notes: why the rows ended before a video did; complete after the last row.
     """
 
     def __init__(self, sources: Sequence[Source], labels: Sequence[str]):
         self._sources, self._labels = sources, labels
-        self.num_frames = 0
+        self.about_frames = 0
         self.notes: list[str] = []
 
     def rows(self) -> Iterator[Row]:
@@ -52,7 +52,7 @@ class Matcher:
         # Compare frame intervals, because the stated rate of a file with variable frame rate is unreliable
         fast = 1 if tracks[1].first_interval() + TOLERANCE < tracks[0].first_interval() else 0
         clock = tracks[fast]
-        self.num_frames = clock.info.about_frames
+        self.about_frames = clock.info.about_frames
         followers = {i: _Follower(track, clock, may_be_faster=i == 2) for i, track in enumerate(tracks) if i != fast}
         while True:
             found = {i: follower.at(clock.time) for i, follower in followers.items()}
