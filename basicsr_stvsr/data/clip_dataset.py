@@ -21,9 +21,9 @@ from .clip_files import ClipFiles, first_match, unmatched
 from .clip_options import ClipTestOptions, ClipTrainOptions
 from .crops import Crop, crop_arrays
 from .degradations import Degradation, bicubic, build_degradation
-from .flows import MiddleFlows
 from .items import Clip, TrainSample
 from .lq_frames import CropSource, Stored, Window, degrade_whole
+from .middle_flows import MiddleFlows
 from .samples import TrainSamples, check_cache, clip_tensor, seed_worker
 from .video_degradation import VideoDegradation
 
