@@ -272,7 +272,7 @@ def test_what_a_training_is_refused(train_here, opt, roots, capsys, change, mess
     ([], r'^datasets\.train\.sources must be a list of at least 1, but is \[\]$'),
     ([3], r'^datasets\.train\.sources\[0\] must be a block, but is 3$'),
     ([{'weight': 1}], r'^datasets\.train\.sources\[0\] must have one root, either dataroot_gt .* or stills '
-                      r'(photographs), but has neither\.$'),
+                      r'\(photographs\), but has neither\.$'),
     ([{'stils': 'a'}], r'sources\[0\] must have one root, .* but has neither\. Did you mean stills\?$'),
     ([{'stills': 'a', 'dataroot_gt': 'b'}], r'must have one root, .* but has dataroot_gt and stills\.$'),
     ([{'stills': 'a'}, {'stills': 'a', 'weight': 0}], r'^datasets\.train\.sources\[1\]\.weight must be > 0, but is 0$'),
