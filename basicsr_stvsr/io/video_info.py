@@ -30,6 +30,10 @@ class VideoError(OSError):
     """A video or a folder of frames that cannot be read or written; the message says which, what is wrong and where."""
 
 
+class Damage(ValueError):
+    """What is wrong with the next frame; readers turn it into an error that names the file and the time."""
+
+
 class ColorSpec(NamedTuple):
     """Meaning of a video's numbers.
 
@@ -87,6 +91,7 @@ class VideoInfo:
         orientation: a, b, c, d of the file's display matrix, which maps stored (x, y) to shown (ax + cy, bx + dy).
         sample_aspect_ratio: width of a shown pixel divided by its height.
         interlaced: whether frames consist of two fields.
+        problem: why frames of this pixel format cannot be restored; '' if they can.
         streams: the other streams of the file.
     """
     path: Path
@@ -107,6 +112,7 @@ class VideoInfo:
     orientation: tuple[int, int, int, int] = (1, 0, 0, 1)
     sample_aspect_ratio: Fraction = Fraction(1)
     interlaced: bool = False
+    problem: str = ''
     streams: tuple[StreamInfo, ...] = ()
 
     @property
@@ -124,8 +130,7 @@ def probe(path: str | Path) -> VideoInfo:
     """Read the properties of a video file from its header and its first frames.
 
     Raises:
-        VideoError: no such file, no video in it, or one that cannot be restored: with an alpha channel, or in a pixel
-            format or a colour space without RGB conversion here.
+        VideoError: no such file, no video in it, or one in a colour space without RGB conversion here.
     """
     import av  # here, so that importing the package stays cheap; only videos need it
 
@@ -145,7 +150,8 @@ def probe(path: str | Path) -> VideoInfo:
                     break
         except av.error.FFmpegError as error:  # `frames` reports damage after the first frame
             if not frames:
-                raise VideoError(f'{path}: the first frame cannot be decoded, the file is damaged ({error})') from error
+                raise VideoError(f'{path}: ' + (truncation_of_mp4(container, stream, path) or
+                                 f'the first frame cannot be decoded, the file is damaged ({error})')) from error
         if not frames:
             raise VideoError(f'{path}: the video stream ({stream.codec_context.name}) has no frame that can be decoded')
         return _describe(path, container, stream, packets, frames)
@@ -154,7 +160,6 @@ def probe(path: str | Path) -> VideoInfo:
 def _describe(path: Path, container: Any, stream: Any, packets: list[int | None], frames: list[Any]) -> VideoInfo:
     """Collect the info from the first packets' time stamps and the first frames."""
     first = frames[0]
-    check_format(path, first, stream)
     orientation = _orientation(path, first)
     width, height = (first.width, first.height) if orientation[0] else (first.height, first.width)
     aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -185,9 +190,20 @@ def _describe(path: Path, container: Any, stream: Any, packets: list[int | None]
         color=color_of(path, first),
         orientation=orientation,
         sample_aspect_ratio=aspect if orientation[0] else 1 / aspect,
+        problem=_problem(first, stream),
         interlaced=stream.codec_context.field_order > 1 or any(frame.interlaced_frame for frame in frames),
         streams=tuple(_stream_info(other) for other in container.streams if other.index != stream.index),
     )
+
+
+def truncation_of_mp4(container: Any, stream: Any, path: Path) -> str:
+    """Return what is missing of an MP4 or MOV file whose index lists frames behind its end; '' otherwise."""
+    # FFmpeg silently ends a video where its file ends. The stated number of frames includes those that an edit list
+    # removes.
+    size = path.stat().st_size
+    end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+    is_cut = 'mp4' in container.format.name and end > size
+    return f'the video is truncated, it has {size} of at least {end} bytes' if is_cut else ''
 
 
 def _rate(container: Any, stream: Any) -> Fraction:
@@ -231,8 +247,8 @@ def video_stream(container: 'av.container.InputContainer', path: Path) -> 'av.Vi
     raise VideoError(f'{path}: no video stream in this file (streams: {found})')
 
 
-def check_format(path: Path, frame: 'av.VideoFrame', stream: 'av.VideoStream') -> None:
-    """Raise VideoError for frames with alpha, and for pixel formats without exact RGB of at most 16 bits."""
+def _problem(frame: 'av.VideoFrame', stream: 'av.VideoStream') -> str:
+    """Return what is wrong with frames that have alpha, or a pixel format without exact RGB of at most 16 bits."""
     pixels = frame.format
     alpha = any(component.is_alpha for component in pixels.components)
     if pixels.has_palette:  # the format always allows alpha; only GIF and PNG pictures use it
@@ -240,11 +256,11 @@ def check_format(path: Path, frame: 'av.VideoFrame', stream: 'av.VideoStream') -
         palette = np.frombuffer(planes[1], np.uint32)
         alpha = bool((palette[np.unique(np.frombuffer(planes[0], np.uint8))] >> 24 < 255).any())
     if alpha or stream.metadata.get('alpha_mode') == '1':  # the latter is WebM's; its decoders drop alpha
-        raise VideoError(f'{path}: the video has an alpha channel ({pixels.name}), which a restored video cannot keep; '
-                         'lay it over a background first')
+        return (f'the video has an alpha channel ({pixels.name}), which a restored video cannot keep; lay it over a '
+                'background first')
     if pixels.is_bayer or pixels.name.startswith('xyz') or max(part.bits for part in pixels.components) > 16:
-        raise VideoError(f'{path}: the pixel format {pixels.name} is not supported, expected YUV, RGB or grey of at '
-                         'most 16 bits')
+        return f'the pixel format {pixels.name} is not supported, expected YUV, RGB or grey of at most 16 bits'
+    return ''
 
 
 def color_of(path: Path, frame: 'av.VideoFrame') -> ColorSpec:
