@@ -1,18 +1,21 @@
 """Deinterlace decoded frames."""
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .video_info import Damage
 
 if TYPE_CHECKING:
     import av
 
+Deinterlace = bool | Literal['auto']
 
-def deinterlaced(frames: Iterable['av.VideoFrame']) -> Iterator['av.VideoFrame']:
+
+def deinterlaced(frames: Iterable['av.VideoFrame'], *, all_frames: bool = True) -> Iterator['av.VideoFrame']:
     """Deinterlace frames with FFmpeg's filter bwdif: each frame of two fields becomes one frame at the same time.
 
     Args:
         frames: all of one size and pixel format. Their errors are raised again, after the frames finished before.
+        all_frames: whether to change frames that are not flagged as interlaced, too.
     """
     import av
 
@@ -28,7 +31,7 @@ def deinterlaced(frames: Iterable['av.VideoFrame']) -> Iterator['av.VideoFrame']
 
     try:
         for frame in frames:
-            graph = graph or _bwdif(frame)
+            graph = graph or _bwdif(frame, all_frames)
             graph.vpush(frame)
             yield from ready(graph)
     except (Damage, av.error.FFmpegError) as error:
@@ -40,7 +43,7 @@ def deinterlaced(frames: Iterable['av.VideoFrame']) -> Iterator['av.VideoFrame']
         raise failure
 
 
-def _bwdif(first: 'av.VideoFrame') -> 'av.filter.Graph':
+def _bwdif(first: 'av.VideoFrame', all_frames: bool) -> 'av.filter.Graph':
     import av.filter
 
     graph = av.filter.Graph()
@@ -48,6 +51,6 @@ def _bwdif(first: 'av.VideoFrame') -> 'av.filter.Graph':
     time_base = f'{first.time_base.numerator}/{first.time_base.denominator}'
     source = graph.add('buffer', f'video_size={first.width}x{first.height}:pix_fmt={first.format.name}'
                        f':time_base={time_base}:colorspace={first.colorspace}:range={first.color_range}')
-    bwdif = graph.add('bwdif', mode='send_frame', deint='all')
+    bwdif = graph.add('bwdif', mode='send_frame', deint='all' if all_frames else 'interlaced')
     graph.link_nodes(source, bwdif, graph.add('buffersink')).configure()
     return graph

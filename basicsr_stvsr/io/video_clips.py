@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from basicsr.utils.logger import get_root_logger
 
+from .frame_source import Notes
 from .frames import FrameReader, FrameReadError, clip_files
 from .images import files_with, natural_key
 from .pixels import RGBConverter
-from .video_decoder import VideoDecoder
+from .video_decoder import VideoDecoder, scan
 from .video_info import Damage, VideoError, VideoInfo, probe
 
 VIDEO_SUFFIXES = frozenset({'.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.m2ts', '.wmv',
@@ -79,18 +81,21 @@ class VideoReader(FrameReader):
 class _VideoIndex(NamedTuple):
     info: VideoInfo
     times: list[Fraction]  # of the frames, in display order
-    keyframes: list[int]  # numbers of the frames where decoding can start; [0]: only at the beginning
+    keyframes: list[int]  # numbers of the frames where decoding can start; empty: only at the beginning
 
 
 def _index_video(path: Path) -> _VideoIndex:
     """List the frames from the packets alone; decode only if the packets do not suffice."""
     import av
 
+    notes = Notes(path)
     try:
         info = probe(path)
-        with VideoDecoder(info, threads=NUM_THREADS) as decoder:
-            shown = _shown_packets(decoder)
-            if shown is None:
+        shown, can_seek, failure = scan(info)
+        if failure is not None:
+            raise failure
+        if shown is None:
+            with VideoDecoder(info, notes, threads=NUM_THREADS) as decoder:
                 shown = [(time, frame.key_frame) for frame, time in decoder.frames()]
     except VideoError as error:
         raise FrameReadError(str(error)) from error
@@ -100,17 +105,10 @@ def _index_video(path: Path) -> _VideoIndex:
         raise FrameReadError(f'{path}: the video is damaged ({error})') from error
     if not shown:
         raise FrameReadError(f'{path}: the video has no frames')
+    for warning in notes.warnings():
+        get_root_logger().warning(warning)
     keyframes = [number for number, (_, is_keyframe) in enumerate(shown) if is_keyframe]
-    return _VideoIndex(info, [time for time, _ in shown], keyframes if info.has_times else [0])
-
-
-def _shown_packets(decoder: VideoDecoder) -> list[tuple[Fraction, bool]] | None:
-    """Return time and whether it is a keyframe, for each frame; None if packets do not state which frames are shown."""
-    packets = [packet for packet in decoder.packets() if packet.size and not packet.is_discard]
-    if decoder.info.codec == 'vp8' or any(packet.pts is None for packet in packets):  # VP8 has hidden frames
-        return None
-    shown = {packet.pts * packet.time_base: packet.is_keyframe for packet in packets}
-    return sorted(shown.items()) if len(shown) == len(packets) else None
+    return _VideoIndex(info, [time for time, _ in shown], keyframes if can_seek else [])
 
 
 class _NumberedFrames:
@@ -119,7 +117,7 @@ class _NumberedFrames:
     def __init__(self, index: _VideoIndex):
         self.index, self.path = index, index.info.path
         self._number_of = {time: number for number, time in enumerate(index.times)}
-        self._decoder = VideoDecoder(index.info, threads=NUM_THREADS)
+        self._decoder = VideoDecoder(index.info, Notes(index.info.path), threads=NUM_THREADS)
         self._to_rgb = RGBConverter(index.info.color, bits=8, orientation=index.info.orientation)
         self._frames: Iterator[tuple[Any, Fraction]] = iter(())
         self._next = len(index.times)
@@ -141,7 +139,7 @@ class _NumberedFrames:
         """Decode until frame `number`, from the current position or from a keyframe before it."""
         keyframe = bisect_right(self.index.keyframes, number) - 1  # the last keyframe up to the frame
         if not (self.index.keyframes[keyframe] if keyframe >= 0 else 0) <= self._next <= number:
-            self._frames = self._decoder.frames(self.index.times[number])
+            self._frames = self._decoder.frames(self.index.times[number], can_seek=bool(self.index.keyframes))
         for frame, time in self._frames:
             if time not in self._number_of:
                 raise Damage(f'a frame has the time {float(time):.3f} s, which no packet announced')

@@ -1,23 +1,26 @@
 """Read a video file as frames with times; `open_source` also opens a folder of images.
 
-A source yields RGB frames in display order, each with the exact time at which it is shown. It never drops or repeats a
-frame: frames that it cannot restore correctly raise a `VideoError`.
+A source yields RGB frames in display order, each with the exact time at which it is shown. It drops no frame, and
+repeats only those that the file repeats. A frame that cannot be decoded correctly raises a `VideoError`; in a broadcast
+it is left out with a warning.
 """
 import contextlib
 import weakref
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ..utils.threads import available_cores
+from .deinterlacing import Deinterlace
 from .frame_folder import FolderSource
-from .frame_source import Source, TimedFrame
+from .frame_source import Notes, Source, TimedFrame
+from .interlacing import interlaced_since
 from .pixels import RGBConverter
-from .video_decoder import VideoDecoder
+from .video_decoder import VideoDecoder, scan
 from .video_info import Damage, VideoError, probe
 
 if TYPE_CHECKING:
@@ -31,7 +34,10 @@ class VideoSource:
 
     Args:
         path: the file.
-        deinterlace: convert each frame of two fields to one frame, with the filter bwdif.
+        deinterlace: convert each frame of two fields to one frame, with the filter bwdif; 'auto': only frames that are
+            flagged as interlaced.
+        strict: raise an error instead of a warning.
+        stream: index of the video among the streams of the file; default: the main one.
         threads: threads of the decoder; 0: FFmpeg's choice, more than there are cores. Default: half of the cores; that
             leaves the others free and costs less CPU time in total.
 
@@ -40,18 +46,28 @@ class VideoSource:
             one without `deinterlace`.
     """
 
-    def __init__(self, path: str | Path, *, deinterlace: bool = False, threads: int | None = None):
+    def __init__(self, path: str | Path, *, deinterlace: Deinterlace = False, strict: bool = False,
+                 stream: int | None = None, threads: int | None = None):
         self.path = Path(path)
-        self.info = probe(self.path)
+        self.info = probe(self.path, stream)
         if self.info.problem:
             raise VideoError(f'{self.path}: {self.info.problem}')
-        if self.info.interlaced and not deinterlace:
-            raise VideoError(f'{self.path}: the video is interlaced, its frames are made of two fields of different '
-                             'times; give --deinterlace to make whole frames of them first')
-        self.files, self.reading = [self.path], 'deinterlaced' if deinterlace else 'as it is'
-        self._deinterlace = deinterlace
+        if not deinterlace and (since := interlaced_since(self.info)) is not None:
+            where = '' if since == self.info.start else f' at {float(since):.1f} s'
+            raise VideoError(f'{self.path}: the video is interlaced{where}, its frames are made of two fields of '
+                             'different times; give --deinterlace to make whole frames of all, or --deinterlace=auto '
+                             'of those flagged as interlaced')
+        self.files = [self.path]
+        self.reading = {'auto': 'deinterlaced where flagged', True: 'deinterlaced', False: 'as it is'}[deinterlace]
+        self.reading += '' if stream is None else f', stream {stream}'
+        self.notes = Notes(self.path, strict=strict)
+        self._deinterlace, self._stream = deinterlace, stream
         self._threads = max(1, available_cores() // 2) if threads is None else threads
         self._running: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    @cached_property
+    def _can_seek(self) -> bool:
+        return scan(self.info).can_seek
 
     def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame[np.ndarray]]:
         """Decode the video, or the rest of it from a time on.
@@ -87,7 +103,8 @@ class VideoSource:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:  # for other processes, each of which opens the file separately
-        return partial(VideoSource, deinterlace=self._deinterlace, threads=self._threads), (self.path,)
+        return partial(VideoSource, deinterlace=self._deinterlace, strict=self.notes.strict,
+                       stream=self._stream, threads=self._threads), (self.path,)
 
     def _frames(self, start: Fraction | None) -> Iterator[tuple['av.VideoFrame', Fraction]]:
         import av
@@ -104,21 +121,23 @@ class VideoSource:
                     if last is None or time > last:
                         last = time
                         yield frame, time
+                return
             except (Damage, av.error.FFmpegError):
                 pass
             where = 'not even its first frame' if last is None else f'only up to the frame at {float(last):.3f} s'
             raise VideoError(f'{self.path}: the video can be read {where}, then it is damaged ({error})') from error
 
     def _decode(self, start: Fraction | None, threads: int) -> Iterator[tuple['av.VideoFrame', Fraction]]:
-        with VideoDecoder(self.info, threads=threads, deinterlace=self._deinterlace) as decoder:
-            yield from decoder.frames(start)
+        with VideoDecoder(self.info, self.notes, threads=threads, deinterlace=self._deinterlace) as decoder:
+            yield from decoder.frames(start, can_seek=start is None or self._can_seek)
 
 
-def open_source(path: str | Path, *, deinterlace: bool = False, rate: Fraction | None = None) -> Source:
+def open_source(path: str | Path, *, deinterlace: Deinterlace = False, rate: Fraction | None = None,
+                strict: bool = False, stream: int | None = None) -> Source:
     """Open a video file or a folder of images; the type is detected.
 
     Args:
-        deinterlace: see `VideoSource`.
+        deinterlace, strict, stream: see `VideoSource`.
         rate: frames per second of a folder of images, default 25; a video file states its rate.
 
     Raises:
@@ -126,9 +145,9 @@ def open_source(path: str | Path, *, deinterlace: bool = False, rate: Fraction |
     """
     path = Path(path)
     if path.is_dir():
-        if deinterlace:
-            raise VideoError(f'{path}: is a folder of images, only video files can be deinterlaced')
-        return FolderSource(path, rate=Fraction(25) if rate is None else rate)
+        if deinterlace or stream is not None:
+            raise VideoError(f'{path}: is a folder of images, only video files can be deinterlaced or have streams')
+        return FolderSource(path, rate=Fraction(25) if rate is None else rate, strict=strict)
     if rate is not None:
         raise VideoError(f'{path}: a frame rate is for folders of images, a video file has its own')
-    return VideoSource(path, deinterlace=deinterlace)
+    return VideoSource(path, deinterlace=deinterlace, strict=strict, stream=stream)
