@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     videos = [
         VideoOptions(source=source, output=output, network=network, devices=devices, channels_last=args.channels_last,
                      compile=args.compile, restoring=restoring, codec=args.codec, crf=args.crf, preset=args.preset,
-                     deinterlace=args.deinterlace, rate=args.rate, resume=args.resume, overwrite=args.overwrite)
+                     audio=args.audio, deinterlace=args.deinterlace, strict=args.strict, stream=args.stream,
+                     rate=args.rate, resume=args.resume, overwrite=args.overwrite)
         for source, output in zip(inputs, outputs, strict=True)]
     with Ranks() as ranks:
         loaded = load(videos[0])

@@ -17,7 +17,7 @@ from .containers import CONTAINERS
 from .encoding import MATRIX_TAGS, Encoding, OutputSpec, add_encoder, default_threads
 from .joining import stored_frames
 from .pixels import packed
-from .video_info import FULL, LIMITED, SWSCALE_MATRICES, ColorSpec, VideoError
+from .video_info import FULL, LIMITED, SWSCALE_MATRICES, ColorSpec, VideoError, url_of
 
 # A crash keeps all complete fragments. `delay_moov`: required for exact times of the first frames.
 _SEGMENT_OPTIONS = {'movflags': 'frag_keyframe+delay_moov+default_base_moof', 'frag_duration': '1000000'}
@@ -120,7 +120,7 @@ class VideoWriter:
         options = _SEGMENT_OPTIONS | {'video_track_timescale': timescale, 'movie_timescale': timescale}
         self._container = None
         with self._errors():
-            self._container = av.open(str(self.path), 'w', format=CONTAINERS[expected], container_options=options)
+            self._container = av.open(url_of(self.path), 'w', format=CONTAINERS[expected], container_options=options)
             self._stream = add_encoder(self._container, spec, encoding, threads or default_threads())
             self._container.start_encoding()
         self._time_base = self._stream.codec_context.time_base

@@ -84,6 +84,7 @@ class Job:
         needs = spec_of(net)
         spec = OutputSpec.of(source.info, scale=needs.scale, temporal_scale=needs.temporal_scale)
         self.warnings = check_output(self.output, source.info, self.encoding, spec, overwrite=overwrite)
+        self.warnings += source.notes.warnings()
         if builders and needs.recurrent:
             raise ValueError(f'{type(net).__name__} is recurrent, so several devices cannot share its work')
         self.parts = self.output.with_name(f'{self.output.name}.parts')
@@ -149,6 +150,8 @@ class Job:
             raise KeyboardInterrupt(self._kept(state)) from None
         except Exception as error:  # of the network, such as out of memory
             raise RestoreError(f'{type(error).__name__}: {error}; {self._kept(state)}') from error
+        finally:
+            self.warnings += [text for text in self.source.notes.warnings() if text not in self.warnings]
 
     @property
     def _total(self) -> int:
@@ -214,7 +217,9 @@ class Job:
         info = self.source.info
         self.warnings += join([self.segments.file(segment) for segment in range(num_segments)],
                               None if isinstance(self.source, FolderSource) else info.path, output,
-                              rate=Fraction(0) if info.is_variable else self.segments.spec.rate, until=until)
+                              rate=Fraction(0) if info.is_variable else self.segments.spec.rate,
+                              picture=info.stream, audio=self.encoding.audio,
+                              sample_aspect_ratio=info.sample_aspect_ratio, until=until)
 
     def _kept(self, state: '_State') -> str:
         """Join all leading frames, even of incomplete segments, into one video; return a message that says where."""

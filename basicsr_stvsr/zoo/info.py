@@ -90,15 +90,16 @@ def facts_of_video(source: Source) -> Facts:
         'full_range': info.color.full_range,
         'rotation': info.rotation,
         'interlaced': info.interlaced,
-        'other_streams': [{'type': stream.type, 'codec': stream.codec, 'language': stream.language}
-                          for stream in info.streams]}
+        'stream': info.stream,
+        'other_streams': [{'number': other.index, 'type': other.type, 'codec': other.codec, 'language': other.language}
+                          for other in info.streams]}
 
 
 def describe_video(facts: Mapping[str, Any]) -> dict[str, str]:
     """Format the facts of a video as text."""
     unknown = 'not stated'
     rate = f'{float(Fraction(facts["rate"])):.6g} a second' if facts['rate'] else f'rate {unknown}'
-    streams = [' '.join(filter(None, stream.values())) for stream in facts['other_streams']]
+    streams = [' '.join(filter(None, map(str, stream.values()))) for stream in facts['other_streams']]
     return {
         'file': facts['file'],
         'frames': f'{facts["frames"] or f"number {unknown}"}, {facts["width"]}x{facts["height"]}, {rate}'

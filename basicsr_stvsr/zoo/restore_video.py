@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from torch import nn
 
+from ..io.deinterlacing import Deinterlace
 from ..io.encoding import Encoding, default_codec
+from ..io.other_streams import Audio
 from ..io.video_reader import open_source
 from ..utils.cpu_memory import keep_freed_memory
 from ..video.job import Job, Progress
@@ -28,8 +30,8 @@ class VideoOptions:
         devices: where it runs, such as 'cpu' or 'cuda:0'; several devices share a video.
         channels_last, compile: see `NetworkSource.load`.
         restoring: how to restore frames.
-        codec, crf, preset: how to encode them, see `Encoding`; without a codec, by the suffix of the output.
-        deinterlace: whether to turn each field of an interlaced video into a frame.
+        codec, crf, preset, audio: how to encode them, see `Encoding`; without a codec, by the suffix of the output.
+        deinterlace, strict, stream: how to read them, see `VideoSource`.
         rate: frames per second of a folder of frames; None: 25.
         resume: whether to continue interrupted work.
         overwrite: whether to replace an existing output once the new one is complete.
@@ -44,7 +46,10 @@ class VideoOptions:
     codec: str | None = None
     crf: float | None = None
     preset: str | None = None
-    deinterlace: bool = False
+    audio: Audio = 'copy'
+    deinterlace: Deinterlace = False
+    strict: bool = False
+    stream: int | None = None
     rate: Fraction | None = None
     resume: bool = False
     overwrite: bool = False
@@ -94,8 +99,10 @@ def restore_video(options: VideoOptions, *, loaded: LoadedNetwork | None = None,
         RestoreError, KeyboardInterrupt: see `Job.run`.
     """
     loaded = loaded or load(options)
-    encoding = Encoding(options.codec or default_codec(options.output), options.crf, options.preset)
-    with open_source(options.source, deinterlace=options.deinterlace, rate=options.rate) as source:
+    encoding = Encoding(options.codec or default_codec(options.output), options.crf, options.preset,
+                        options.audio)
+    with open_source(options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
+                     stream=options.stream) as source:
         job = Job(source, options.output, loaded.net, model=loaded.fingerprint, options=options.restoring,
                   encoding=encoding, builders=loaded.builders, devices=options.devices, overwrite=options.overwrite)
         early = list(job.warnings)
