@@ -12,7 +12,7 @@ from basicsr.utils.registry import Registry as BasicSRRegistry
 try:
     from mmengine import registry as roots
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError('mmengine is missing, for which these registries are; it comes by `pip install '
+    raise ModuleNotFoundError('these registries need mmengine; install it with `pip install '
                               "'basicsr_stvsr[mm]'`", name=error.name) from error
 
 SCOPE = 'basicsr_stvsr'

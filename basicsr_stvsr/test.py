@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from os import path as osp
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from basicsr.data import build_dataloader, build_dataset
@@ -30,7 +30,7 @@ from .utils.distributed import leave_dist
 from .utils.new_folder import make_new_folder
 
 
-def prepare(run: RunOptions) -> tuple[BaseModel, list[DataLoader]]:
+def prepare(run: RunOptions) -> tuple[BaseModel, list[DataLoader[Any]]]:
     """Open the data and build the model. The folder of results is made last, so that an error moves nothing away."""
     opt = start_run(run)
     torch.backends.cudnn.benchmark = True
@@ -51,7 +51,7 @@ def prepare(run: RunOptions) -> tuple[BaseModel, list[DataLoader]]:
         model = build_model(opt)
         if isinstance(model, STVSRModel):
             for loader in loaders:
-                model.check_clips(loader.dataset)
+                model.check_clips(cast(BuiltDataset, loader.dataset))
         if opt['rank'] == 0:
             make_new_folder(Path(opt['path']['results_root']))
             os.makedirs(opt['path']['visualization'], exist_ok=True)
@@ -60,7 +60,7 @@ def prepare(run: RunOptions) -> tuple[BaseModel, list[DataLoader]]:
     return model, loaders
 
 
-def score(model: BaseModel, loaders: list[DataLoader]) -> None:
+def score(model: BaseModel, loaders: list[DataLoader[Any]]) -> None:
     """Score all test sets, and write the results."""
     opt = model.opt
     for loader in loaders:

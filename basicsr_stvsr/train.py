@@ -28,6 +28,7 @@ from .config.run_options import RunOptions, read_command, save_options, start_ru
 from .data.sampling import BuiltDataset, SampleStream
 from .io.frames import FrameReadError
 from .models.batch import NonFiniteError
+from .models.saved_model import TrainingState
 from .models.stvsr_model import STVSRModel
 from .training.loader import make_train_loader, num_shares, open_batches
 from .training.log import TrainingLog
@@ -41,7 +42,7 @@ from .utils.new_folder import make_new_folder
 from .utils.processes import ending_signals
 from .utils.random_state import restore_rng_of_rank
 
-# Tells a job scheduler that the run may be restarted: 'temporary failure' of sysexits.h.
+# Job schedulers may restart the run after this exit status: 'temporary failure' of sysexits.h.
 EXIT_STOPPED = 75
 
 
@@ -51,7 +52,7 @@ class StopRequest:
     SIGHUP comes when the terminal is closed, and stays ignored under nohup.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> 'StopRequest':
@@ -77,7 +78,7 @@ class Position:
     iter: int
     samples: int
 
-    def __init__(self, opt: dict[str, Any], batches: SampleStream, resume_state: dict[str, Any] | None):
+    def __init__(self, opt: dict[str, Any], batches: SampleStream, resume_state: TrainingState | None):
         self.iter, self.samples = (resume_state['iter'], resume_state['samples']) if resume_state else (0, 0)
         self.batches = batches
         self.last_iter = int(opt['train']['total_iter'])
@@ -95,7 +96,7 @@ class Position:
 
 # ---------------------------------------------------------------- setup
 
-def open_data(opt: dict[str, Any]) -> tuple[BuiltDataset, list[DataLoader]]:
+def open_data(opt: dict[str, Any]) -> tuple[BuiltDataset, list[DataLoader[Any]]]:
     """Return the training set, and loaders of the validation sets."""
     train_set, val_loaders = None, []
     for name, dataset_opt in opt['datasets'].items():
@@ -106,7 +107,7 @@ def open_data(opt: dict[str, Any]) -> tuple[BuiltDataset, list[DataLoader]]:
         elif dataset_opt['phase'] == 'val':
             val_loaders.append(build_dataloader(dataset, dataset_opt))
     if train_set is None:
-        raise ValueError('datasets.train is missing: the data to train on')
+        raise ValueError('datasets.train is missing: set the data to train on')
     return train_set, val_loaders
 
 
@@ -141,7 +142,7 @@ class Training:
     """
 
     def __init__(self, opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any]], position: Position,
-                 val_loaders: list[DataLoader], log: TrainingLog, tb_logger: Any):
+                 val_loaders: list[DataLoader[Any]], log: TrainingLog, tb_logger: Any):
         self.opt, self.model, self.batches, self.position = opt, model, batches, position
         self.val_loaders, self.log, self.tb_logger = val_loaders, log, tb_logger
         self.saved_iter: int | None = None
@@ -160,7 +161,8 @@ class Training:
         position, logger, start_time = self.position, get_root_logger(), time.time()
         logger.info(f'Start training from epoch: {position.epoch}, iter: {position.iter}')
         val_freq = self.opt['val'].get('val_freq') if self.opt.get('val') else None
-        self.model.stop_requested = lambda: bool(stop)
+        if isinstance(self.model, STVSRModel):
+            self.model.stop_requested = lambda: bool(stop)
         while position.iter < position.last_iter:
             self.step()
             if position.iter % self.opt['logger']['save_checkpoint_freq'] == 0:
@@ -198,7 +200,7 @@ class Training:
         except NonFiniteError:
             self.save()
             raise
-        self.log.step(position.iter, data_time=data_time, iter_time=time.perf_counter() - start)
+        self.log.count_iteration(position.iter, data_time=data_time, iter_time=time.perf_counter() - start)
         if position.iter % self.opt['logger']['print_freq'] == 0:
             self.log.log(position.iter, epoch=epoch, lrs=model.get_current_learning_rate(),
                          values=model.get_current_log())
@@ -221,10 +223,10 @@ class Prepared(NamedTuple):
 
     opt: dict[str, Any]
     model: BaseModel
-    loader: DataLoader
-    val_loaders: list[DataLoader]
+    loader: DataLoader[Any]
+    val_loaders: list[DataLoader[Any]]
     position: Position
-    resume_state: dict[str, Any] | None
+    resume_state: TrainingState | None
     log: TrainingLog
     tb_logger: Any  # SummaryWriter, or None
 
@@ -299,7 +301,7 @@ def train(run: RunOptions, *, report_errors: bool = False) -> None:
         if opt['rank'] == 0:
             with suppress(OSError):  # the terminal may be gone
                 print(f'Stopped by {stopped_by.name} after iteration {position.iter} of {position.last_iter}, and '
-                      'saved; --auto_resume goes on from there.', file=sys.stderr)
+                      'saved; --auto_resume continues from there.', file=sys.stderr)
         sys.exit(EXIT_STOPPED)
 
 
@@ -335,7 +337,7 @@ def train_pipeline(root_path: str, argv: Sequence[str] | None = None) -> None:
     train(run, report_errors=True)
 
 
-def take_over(opt: dict[str, Any], model: BaseModel, resume_state: dict[str, Any]) -> None:
+def take_over(opt: dict[str, Any], model: BaseModel, resume_state: TrainingState) -> None:
     """Load a training state into the model, and its seed into the sample order."""
     # BasicSR's states have neither samples nor seed.
     resume_state.setdefault('samples', resume_state['iter'] * opt['world_size'] * num_shares(opt)
@@ -367,7 +369,7 @@ def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any
             model.feed_data(batch)
             model.optimize_parameters(number)
         except torch.OutOfMemoryError as error:
-            raise ValueError(f'a step does not fit into the memory of the GPU: {str(error).splitlines()[0]} See '
+            raise ValueError(f'a training step does not fit into GPU memory: {str(error).splitlines()[0]} See '
                              'batch_size_per_gpu, train.accumulate, train.amp, checkpoint of the network') from error
         except NonFiniteError as error:
             raise ValueError(str(error)) from error
@@ -377,7 +379,7 @@ def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any
             losses = ', '.join(f'{name} {value:.4g}' for name, value in log.items())
     skipped = getattr(model, 'skipped', 0) - skipped_before
     if skipped == len(times):
-        raise ValueError(f'all {skipped} steps were skipped, since losses or gradients were not finite; the warnings '
+        raise ValueError(f'all {skipped} steps were skipped, because losses or gradients were not finite; the warnings '
                          'above name the samples')
     validation = ''.join(try_validation(model, val_loaders))
     if opt['rank'] != 0:
@@ -387,13 +389,13 @@ def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any
     duration = datetime.timedelta(seconds=int(num_left * iter_time))
     shapes = ', '.join(f'{name} {tuple(value.shape)}' for name, value in batch.items() if torch.is_tensor(value))
     num_parameters = sum(parameter.numel() for parameter in net.parameters())
-    skipped_line = f'\nskipped     {skipped} of {len(times)} steps: not all was finite' if skipped else ''
+    skipped_line = f'\nskipped     {skipped} of {len(times)} steps: losses or gradients not finite' if skipped else ''
     print(f'''\
 network     {type(net).__name__}, {num_parameters:,} parameters
 batch       {shapes}, on each of {opt["world_size"]} processes
 first step  {losses}{skipped_line}
 memory      {describe_memory(model.device)}
-time        {iter_time:.3g} s an iteration, of which {wait:.2g} s waiting for data; the first took {times[0]:.3g} s
+time        {iter_time:.3g} s per iteration, including {wait:.2g} s of waiting for data; the first took {times[0]:.3g} s
 duration    {duration} for {num_left:,} iterations, without validation{validation}
 Nothing was written.''')
 
@@ -421,7 +423,7 @@ def describe_memory(device: torch.device) -> str:
     if device.type == 'cuda':
         free, total = torch.cuda.mem_get_info(device)
         return (f'{torch.cuda.max_memory_reserved(device) / 2**30:.2f} GiB of the {total / 2**30:.1f} GiB of '
-                f'{torch.cuda.get_device_name(device)}, {free / 2**30:.1f} GiB of which are free')
+                f'{torch.cuda.get_device_name(device)}, {free / 2**30:.1f} GiB of them free')
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
     return f'{peak / 2**30:.2f} GiB at most in this process, without its workers'
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from basicsr_stvsr.io.color import TO_YUV
+from basicsr_stvsr.io.clip_color import TO_YUV
 from basicsr_stvsr.io.frames import FrameReader
 from basicsr_stvsr.io.opening import open_color_reader
 from basicsr_stvsr.io.saved_frames import numbers_of
@@ -35,7 +35,8 @@ def clip_flicker(result: FrameReader, gt: FrameReader, clip: str) -> float:
     saved = numbers_of(result, clip, [gt.frame_name(clip, i) for i in range(gt.num_frames(clip))])
     order = sorted(saved)
     if order != list(range(order[0], order[0] + len(order))):
-        raise ValueError(f'{result.path}: clip {clip!r} has frames {order} of {gt.path}, which leave some out')
+        raise ValueError(f'{result.path}: clip {clip!r} has the frames {order} of {gt.path}; some in between are '
+                         'missing')
     frames = [luma(result.frame(clip, saved[number])) for number in order]
     true = [luma(gt.frame(clip, number)) for number in order]
     height, width = frames[0].shape  # crop the remainder that was cut off before downscaling

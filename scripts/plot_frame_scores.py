@@ -34,12 +34,12 @@ def read_scores(path: Path, metric: str) -> tuple[str, Scores]:
         frames = results['frames']
         known = list(next(iter(frames.values())))
         if metric not in known:
-            raise ValueError(f'{path} has no {metric}, but {", ".join(known)}')
+            raise ValueError(f'{path} has no {metric}, only {", ".join(known)}')
         return results['model'], {
             (clip, number): value for clip, metrics in frames.items() for number, value in metrics[metric]
             if value is not None}
     except (AttributeError, KeyError, TypeError, StopIteration, json.JSONDecodeError) as error:
-        raise ValueError(f'{path} is no results/<name>/<data set>.json of basicsr/test.py') from error
+        raise ValueError(f'{path} is not a results/<name>/<data set>.json of basicsr/test.py') from error
 
 
 def means(scores: list[Scores]) -> dict[int, list[float]]:

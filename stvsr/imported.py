@@ -14,6 +14,6 @@ def imported(name: str, *, needs_networks_only: bool = False) -> Callable[[argpa
     """
     def run(args: argparse.Namespace) -> int:
         mode.needs_networks_only = needs_networks_only
-        return resolve_name(name)(args)
+        return int(resolve_name(name)(args))
 
     return run

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if others:  # argparse assigns all paths before an option to it
         args.paths += map(Path, others)
     try:
-        return args.run(args)
+        return int(args.run(args))
     except BrokenPipeError:  # the reader has exited; avoid a second failure at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED

@@ -18,7 +18,7 @@ def read_version() -> str:
     spec = find_spec('basicsr_stvsr')
     assert spec is not None and spec.submodule_search_locations is not None
     (folder,) = spec.submodule_search_locations
-    return runpy.run_path(str(Path(folder) / 'version.py'))['__version__']
+    return str(runpy.run_path(str(Path(folder) / 'version.py'))['__version__'])
 
 
 class Parser(argparse.ArgumentParser):
@@ -151,7 +151,14 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
                      '(default: %(default)s)')
     how.add_argument('--even', action='store_true',
                      help='for such models: output 2n frames for n, with the last one repeated, instead of 2n - 1')
-    how.add_argument('--deinterlace', action='store_true', help='deinterlace: output one frame for every two fields')
+    how.add_argument('--deinterlace', action='store_const', const=True, default=False,
+                     help='output one frame for every two fields (default: refuse interlaced videos)')
+    how.add_argument('--deinterlace=auto', action='store_const', const='auto', dest='deinterlace',
+                     help='the same, only for frames that are flagged as interlaced; for videos of both kinds')
+    how.add_argument('--stream', type=int, metavar='N', help='number of the video stream, as `stvsr info` lists them '
+                     '(default: the main one)')
+    how.add_argument('--strict', action='store_true',
+                     help='fail where the input is damaged or incomplete, also where only a warning is usual')
     how.add_argument('--rate', type=frame_rate, help='frames per second of a folder of frames (default: 25)')
     how.add_argument('--resume', action='store_true', help='continue interrupted work')
     how.add_argument('--json', action='store_true', help='print progress as JSON lines')
@@ -170,3 +177,6 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
                           '.webm; png for a folder)')
     encoding.add_argument('--crf', type=float, help='quality; lower is better and larger (default: that of the codec)')
     encoding.add_argument('--preset', help='speed of the encoder (default: that of the codec)')
+    encoding.add_argument('--audio', choices=('copy', 'aac', 'opus', 'none'), default='copy',
+                          help='copy: encode only sound that the output file does not take; aac, opus: encode all '
+                          'sound of other codecs; none: leave it out (default: %(default)s)')

@@ -87,6 +87,14 @@ def write_moving_clips(root: Path, *, num_frames: int, height: int, width: int) 
             cv2.imwrite(str(root / clip / f'im{i + 1}.png'), texture[:, 2 * i:2 * i + width])
 
 
+def write_texture(folder: Path, *, num_frames: int, size: tuple[int, int], width: int, step: int = 2) -> None:
+    """Frames 00000000.png, ... of a smooth texture of `size` that moves by `step` pixels a frame."""
+    folder.mkdir()
+    texture = cv2.GaussianBlur(np.random.default_rng(0).uniform(0, 255, (*size, 3)), (0, 0), 3)
+    for i in range(num_frames):
+        cv2.imwrite(str(folder / f'{i:08d}.png'), texture[:, step * i:step * i + width])
+
+
 @pytest.fixture(scope='session')
 def clips(tmp_path_factory) -> Path:
     """7 frames of 64 x 72; see `write_moving_clips`."""
@@ -129,7 +137,7 @@ def train_here(monkeypatch, tmp_path):
     def train(opt: dict, *flags: str) -> Path:
         options = tmp_path / 'options.yml'
         options.write_text(yaml.safe_dump(opt))
-        for handler in get_root_logger().handlers:  # made for an earlier test, whose stderr is closed
+        for handler in get_root_logger().handlers:  # made for an earlier test; its stderr is closed
             if type(handler) is logging.StreamHandler:
                 handler.stream = sys.stderr
         train_pipeline(str(tmp_path), ['-opt', str(options), *flags])

@@ -47,7 +47,7 @@ PREPARED.set_forkserver_preload(['basicsr_stvsr.train', 'basicsr_stvsr.test'])
 
 
 def run(*command: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    """Runs `python *command` on one core without a GPU, in a process of its own that has the imports behind it."""
+    """Run `python *command` on one core without a GPU, in a separate process that has done the imports already."""
     result, = _run_together(command, cwd, [{}])
     return result
 

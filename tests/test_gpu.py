@@ -154,7 +154,7 @@ def test_compiled_equals_eager(net, options):
     counters.clear()
     compiled, eager = (make_model(net, 'cuda', compile=on, **options) for on in (True, False))
     logs = train(compiled, num_steps=1)
-    # What cannot be compiled runs as it is, so that nothing else would tell.
+    # A network that cannot be compiled runs without it, so only the log shows the difference.
     assert counters['frames']['ok'] == counters['frames']['total'] >= 4
     tolerance = 0.03 if 'amp' in options else 1e-3
     assert_close_losses(logs, train(eager, num_steps=1), tolerance)

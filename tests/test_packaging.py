@@ -63,9 +63,9 @@ def test_import_is_cheap():
         import basicsr_stvsr
         print((time.process_time() - middle) / (middle - start))
     """
-    # As pip compiles what it installs; where Python is told to write no bytecode, it would compile at every import.
+    # pip compiles what it installs. If Python may write no bytecode, it would compile at every import.
     compileall.compile_dir(ROOT / 'basicsr_stvsr', quiet=2)
-    # Of the processor, as the machine may be busy, whose cache others then share; the first quick run settles it.
+    # Processor time, as the machine may be busy and its cache shared; the first quick run counts.
     shares = []
     while not shares or (shares[-1] >= 0.3 and len(shares) < 10):
         shares.append(float(run_python('-c', textwrap.dedent(seconds)).stdout))

@@ -47,7 +47,7 @@ def test_train(trained):
 def test_auto_resume_goes_on_without_a_gpu(trained, clips, tmp_path):
     shutil.copytree(trained[0] / 'experiment', tmp_path / 'experiment')
     opt = train_opt(clips, experiments_root=str(tmp_path / 'experiment'))
-    opt['manual_seed'] = 1  # a network of its own, were the saved one not loaded
+    opt['manual_seed'] = 1  # a different network, unless the saved one is loaded
     opt['train']['total_iter'] = NUM_ITER + 2
     opt['logger']['save_checkpoint_freq'] = 1
     del opt['datasets']['val'], opt['datasets']['val_2']
@@ -161,7 +161,7 @@ def test_less_than_a_batch_of_windows_is_refused(train_here, clips, capsys):
     opt['datasets']['train'].update(clips='first', batch_size_per_gpu=8)
     with pytest.raises(SystemExit):
         train_here(opt)
-    assert 'datasets.train has 5 windows, which is less than one batch of 8' in capsys.readouterr().err
+    assert 'datasets.train has 5 windows, fewer than one batch of 8' in capsys.readouterr().err
 
 
 def test_a_failed_start_leaves_older_experiments_alone(train_here, clips, tmp_path):

@@ -25,11 +25,12 @@ COMPILE_OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {'layout_opt
 def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border', mode: str = 'bilinear') -> Tensor:
     """Warp `image` along `flow`, with align_corners=True.
 
-    With flow = flow_{p->q}, defined on q's grid, `warp(p, flow)` looks like q.
+    This package has one convention, that of RAFT and PWC-Net. `flow_ab`, the flow from a to b, lies on a's pixel grid
+    and gives the motion of each pixel of a to its place in b: `warp(b, flow_ab)` looks like a.
 
     Args:
-        image: (B, C, H, W).
-        flow: (B, 2, H, W), x then y, in pixels of this grid.
+        image: (B, C, H, W), such as b.
+        flow: (B, 2, H, W), such as `flow_ab`; x then y, in pixels of this grid.
         padding_mode: values outside the image: 'border' (its nearest pixel) or 'zeros'.
         mode: 'bilinear', or 'bicubic' (PyTorch's, a = -0.75), which is sharper and may exceed the range of the image.
 
@@ -42,8 +43,8 @@ def warp(image: Tensor, flow: Tensor, padding_mode: str = 'border', mode: str = 
     """
     b, _, h, w = image.shape
     if flow.shape != (b, 2, h, w):
-        raise ValueError(f'a flow of shape {(b, 2, h, w)} is needed to warp an image of shape {tuple(image.shape)}, '
-                         f'but got {tuple(flow.shape)}')
+        raise ValueError(f'warp needs a flow of shape {(b, 2, h, w)} for an image of shape {tuple(image.shape)}, but '
+                         f'got {tuple(flow.shape)}')
     dtype = torch.promote_types(torch.promote_types(image.dtype, flow.dtype), torch.float32)
     image_dtype, image, flow = image.dtype, image.to(dtype), flow.to(dtype)
     x = torch.arange(w, device=image.device, dtype=dtype)
@@ -72,7 +73,7 @@ def total(tensors: Iterable[Tensor]) -> Tensor:
     return cast(Tensor, sum(tensors))  # of none, `sum` would return 0
 
 
-def without_autocast(device: torch.device) -> AbstractContextManager:
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context without autocast.
 
     The meta device, used to count parameters and operations, has no autocast.
@@ -196,7 +197,7 @@ def run_part(part: Callable[..., Any], *inputs: Any, recompute: bool) -> Any:
 # Hidden from torch.compile: within one compiled graph the second run uses other kernels than the first, and with
 # PyTorch 2.13 the gradients of OFRNet came out wrong. A part that is compiled separately stays compiled.
 # torch.compiler.disable does the same, but imports the compiler at once, which takes as long as importing torch.
-@torch._disable_dynamo
+@torch._disable_dynamo  # type: ignore[attr-defined]  # torch has it, but does not list it
 def run_twice(part: Callable[..., Any], *inputs: Any) -> Any:
     # The reentrant form fails for inputs without a gradient, such as LR frames, and for weights that are used in two
     # rounds of distributed training.

@@ -9,7 +9,7 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from ..io.color import Color, convert_clip, to_image
+from ..io.clip_color import Color, convert_clip, to_image
 from .arch_util import warp
 from .dis import Preset, check_preset, dis_flow
 from .mbnet_arch import interpolate_flow
@@ -65,9 +65,9 @@ class BicubicAverage(nn.Module):
         frames = upscale_bicubic(frame.float(), self.scale)
         return frames.mul(255).round().clamp(0, 255).div(255).to(frame)
 
-    def frame_between(self, first: Tensor, second: Tensor) -> Tensor:
+    def frame_between(self, a: Tensor, b: Tensor) -> Tensor:
         """Interpolate the frame halfway between two upscaled ones, all (B, C, sH, sW)."""
-        return (first + second) / 2 if self.between == 'mean' else first
+        return (a + b) / 2 if self.between == 'mean' else a
 
 
 @ARCH_REGISTRY.register()
@@ -95,14 +95,15 @@ class BicubicDIS(BicubicAverage):
         self.color, self.spec = color, replace(self.spec, color=color)
         self.preset = preset
 
-    def frame_between(self, first: Tensor, second: Tensor) -> Tensor:
-        to_first, to_second = interpolate_flow(self.estimate(second, first), self.estimate(first, second))
+    def frame_between(self, a: Tensor, b: Tensor) -> Tensor:
+        flow_ba, flow_ab = self.estimate(b, a), self.estimate(a, b)
+        flow_ta, flow_tb = interpolate_flow(flow_ab, flow_ba)
         # Bilinear sampling blurs: it loses 0.05 dB
-        sampled = [warp(frame, flow, mode='bicubic') for frame, flow in ((first, to_first), (second, to_second))]
-        return (sampled[0] + sampled[1]).div(2).clamp(0, 1)
+        warped_a, warped_b = (warp(frame, flow, mode='bicubic') for frame, flow in ((a, flow_ta), (b, flow_tb)))
+        return (warped_a + warped_b).div(2).clamp(0, 1)
 
-    def estimate(self, first: Tensor, second: Tensor) -> Tensor:
-        """Estimate the flow from `first` to `second`, (B, C, H, W) each -> (B, 2, H, W), pixels, on first's grid."""
-        images = (map(to_image, convert_clip(frames.float(), self.color, 'rgb')) for frames in (first, second))
+    def estimate(self, a: Tensor, b: Tensor) -> Tensor:
+        """Estimate flow_ab of frames (B, C, H, W) -> (B, 2, H, W), pixels."""
+        images = (map(to_image, convert_clip(frames.float(), self.color, 'rgb')) for frames in (a, b))
         flows = np.stack([dis_flow(one, other, self.preset) for one, other in zip(*images, strict=True)])
-        return torch.from_numpy(flows).permute(0, 3, 1, 2).to(first.device)
+        return torch.from_numpy(flows).permute(0, 3, 1, 2).to(a.device)

@@ -2,6 +2,7 @@
 
 A network keeps its class, and the names of its weights.
 """
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -56,10 +57,7 @@ SPECS: dict[str, Callable[[Any], NetSpec]] = {
 
 def upscale_of(upsample: nn.Sequential) -> int:
     """Return the factor of BasicSR's `Upsample`, a row of pixel shuffles."""
-    scale = 1
-    for layer in upsample:
-        scale *= getattr(layer, 'upscale_factor', 1)
-    return scale
+    return math.prod(layer.upscale_factor for layer in upsample if isinstance(layer, nn.PixelShuffle))
 
 
 def adapt(net: nn.Module) -> nn.Module:

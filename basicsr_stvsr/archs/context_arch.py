@@ -9,6 +9,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .spec import PartSpec
 from .weights import load_weights, read_state_dict
 
 
@@ -29,7 +30,7 @@ class ContextExtractor(nn.Module):
 
     out_channels = 3 + 3 * 64
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 64, 7, padding=3, bias=False)
         self.block1 = BasicBlock(64, dilation=4)
@@ -68,7 +69,7 @@ class ContextResNet(nn.Module):
 
     def __init__(self, *, num_feat: int = 64, pretrained: str | None = None):
         super().__init__()
-        self.feature_channels = num_feat
+        self.part_spec = PartSpec(feature_channels=num_feat)
         self.extractor = ContextExtractor()
         self.fuse = nn.Conv2d(2 * self.extractor.out_channels, num_feat, 1)
         if pretrained is not None:

@@ -1,5 +1,6 @@
 """FISR: Deep Joint Frame Interpolation and Super-Resolution with a Multi-Scale Temporal Loss (AAAI 2020), x2 and x2.
 
+The paper's flow a->b lies on a's grid, as our flow_ab does.
 The authors' TensorFlow code resizes like TensorFlow 1; `legacy_subsample` and `legacy_bilinear` reproduce this exactly.
 Shapes: B windows of three frames, F features, H x W pixels of the LR grid. Frames are YUV.
 """
@@ -163,8 +164,7 @@ class FISRNet(nn.Module):
 
         Args:
             lq: (B, 3, 3, H, W), YUV, 0-1; H and W divisible by 32.
-            flow: (B, 2, 2, 2, H, W), LR pixels, x then y: for each pair of neighbours the textbook flows from the first
-                to the second, on the first's grid, and back: a->b, b->a; b->c, c->b.
+            flow: (B, 2, 2, 2, H, W), LR pixels, x then y: flow_ab and flow_ba, flow_bc and flow_cb.
             warped: (B, 2, 2, 3, H, W), each flow's second frame halfway along it; default: `warp_halfway`.
             return_aux: also return additional outputs for the loss.
 

@@ -32,13 +32,13 @@ class RAFTTeacher(nn.Module):
         return self  # keep the statistics of batch norm
 
     @torch.no_grad()
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the textbook flow from `first` to `second` on first's grid, which is our flow_{second->first}.
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Estimate flow_ab: `warp(b, flow_ab)` looks like a.
 
         Args:
-            first, second: (B, 3, H, W), RGB, 0-1; at least 128 pixels high and wide, divisible by 8.
+            a, b: (B, 3, H, W), RGB, 0-1; at least 128 pixels high and wide, divisible by 8.
 
         Returns:
             (B, 2, H, W), pixels.
         """
-        return self.net(2 * first - 1, 2 * second - 1)[-1]
+        return self.net(2 * a - 1, 2 * b - 1)[-1]

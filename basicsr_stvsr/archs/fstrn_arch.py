@@ -230,8 +230,8 @@ class FSTRN(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f'dropout must be at least 0 and below 1, but got {dropout}')
         if up_kernel == 'pixelshuffle' and 4 * num_feat % scale**2:
-            raise ValueError(f'up_kernel pixelshuffle makes {scale**2} pixels of 4 num_feat channels, but those are '
-                             f'{4 * num_feat}, which {scale**2} does not divide')
+            raise ValueError(f'up_kernel pixelshuffle needs 4 num_feat to be divisible by {scale**2}, but 4 num_feat '
+                             f'is {4 * num_feat}')
         self.num_in_ch, self.scale = num_in_ch, scale
         self.use_lrl, self.use_crl, self.crl_mode, self.checkpoint = use_lrl, use_crl, crl_mode, checkpoint
         # The release repeats the first and the last frame of a clip.

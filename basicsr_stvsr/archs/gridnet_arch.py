@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arch_util import upsample
+from .spec import PartSpec
 
 
 class ConvBlock(nn.Sequential):
@@ -74,6 +75,8 @@ class GridNet(nn.Module):
         ValueError: an option has an unknown value, or the channels cannot be divided as the options require.
     """
 
+    part_spec = PartSpec()
+
     def __init__(self, *, scale: int = 4, feature_channels: int = 64, channels: Sequence[int] = (32, 96, 192),
                  num_columns: int = 6, unshuffle: int = 1, residual: bool = False, blend: bool = False):
         super().__init__()
@@ -91,7 +94,7 @@ class GridNet(nn.Module):
         if num_columns < 2 or num_columns % 2:
             raise ValueError(f'num_columns must be even, but got {num_columns}')
         if blend and not residual:
-            raise ValueError('blend weighs the frames that residual adds: it needs residual')
+            raise ValueError('blend needs residual: it weights the frames that residual adds')
         self.scale, self.unshuffle, self.residual, self.blend = scale, unshuffle, residual, blend
         in_channels = [2 * 3 * unshuffle**2 + feature_channels // int(max(ratio, 1))**2 for ratio in self.ratios]
         half = num_columns // 2

@@ -3,6 +3,7 @@
 Paper: Fang and Zhan, Neurocomputing 489 (2022), 128-138. There is no public code.
 The parts and their connections are known; the layer counts are not, and are our choice. They follow the closest related
 networks: SOF-VSR (ACCV) for the flow network, FRVSR for the recurrence, RCAN for the attention.
+The flow that carries the last output to this frame lies on this frame's grid: it is the flow from this to the last.
 Shapes: B clips, T frames, H x W pixels of the LR grid, s = scale.
 """
 from typing import Any, NamedTuple
@@ -38,14 +39,26 @@ class HOFFRState(NamedTuple):
     hr: Tensor  # (B, 3, sH, sW), the restored frame
 
 
+class FlowLevels(NamedTuple):
+    """A flow at three sizes, each in pixels of its grid."""
+
+    half: Tensor  # (B, 2, H/2, W/2)
+    lq: Tensor  # (B, 2, H, W)
+    hr: Tensor  # (B, 2, sH, sW)
+
+
 class HOFFRFrame(NamedTuple):
     """Outputs of the network for one frame."""
 
     hr: Tensor  # (B, 3, sH, sW), the sharp frame
     deblurred: Tensor | None  # (B, 3, H, W), the sharp LR frame; None without the deblurring branch
-    # (B, 2, H/2, W/2), (B, 2, H, W), (B, 2, sH, sW): flows at which `warp(last frame, flow)` looks like this one, each
-    # in pixels of its grid
-    flows: tuple[Tensor, Tensor, Tensor]
+    flow_to_last: FlowLevels  # from this frame to the last one
+
+
+class HOFFRAux(NamedTuple):
+    """Additional outputs for HOFFR's losses."""
+
+    frames: list[HOFFRFrame]
 
 
 # ---------------------------------------------------------------- parts
@@ -87,34 +100,33 @@ class HRFlowNet(nn.Module):
         super().__init__()
         self.scale, self.flow_unit = scale, flow_unit
         self.bring_up = upsample_flow if rescale else upsample
-        refined_channels = 4 * in_channels + 2  # both frames, the first one warped, its error, the flow so far
+        refined_channels = 4 * in_channels + 2  # both frames, b warped, its error, the flow so far
         self.coarse = FlowLevel(2 * in_channels, 2, num_feat)
         self.fine = FlowLevel(refined_channels, 2, num_feat)
         self.hr = FlowLevel(refined_channels, 2 * scale**2, num_feat) if to_hr else None
 
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Estimate the flow at which `warp(first, flow)` looks like `second`.
+    def forward(self, a: Tensor, b: Tensor) -> FlowLevels:
+        """Estimate flow_ab: `warp(b, flow_ab)` looks like a.
 
         Args:
-            first, second: (B, C, H, W), 0-1, H and W even.
+            a, b: (B, C, H, W), 0-1, H and W even.
 
         Returns:
-            Flows on the grids of half, LR and HR size, each (B, 2, ...) in pixels of its grid; float32 even if the
-                images have half precision.
+            flow_ab in float32, even if the images have half precision.
         """
-        pair = torch.cat((first, second), dim=1)
+        pair = torch.cat((b, a), dim=1)
         coarse = at_least_float32(self.coarse(F.avg_pool2d(pair, 2)))
-        flow = self.bring_up(coarse, 2)
-        flow = flow + self.fine(self.refined(first, second, flow))
-        hr_flow = self.bring_up(flow, self.scale)
+        flow_ab = self.bring_up(coarse, 2)
+        flow_ab = flow_ab + self.fine(self.refined(a, b, flow_ab))
+        hr_flow_ab = self.bring_up(flow_ab, self.scale)
         if self.hr is not None:
-            hr_flow = hr_flow + F.pixel_shuffle(self.hr(self.refined(first, second, flow)), self.scale)
-        return coarse * self.flow_unit, flow * self.flow_unit, hr_flow * self.flow_unit
+            hr_flow_ab = hr_flow_ab + F.pixel_shuffle(self.hr(self.refined(a, b, flow_ab)), self.scale)
+        return FlowLevels(coarse * self.flow_unit, flow_ab * self.flow_unit, hr_flow_ab * self.flow_unit)
 
-    def refined(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
+    def refined(self, a: Tensor, b: Tensor, flow_ab: Tensor) -> Tensor:
         """Return the input of a level that corrects a flow."""
-        warped = warp(first, flow * self.flow_unit)
-        return torch.cat((first, second, warped, second - warped, flow.to(first.dtype)), dim=1)
+        warped = warp(b, flow_ab * self.flow_unit)
+        return torch.cat((b, a, warped, a - warped, flow_ab.to(a.dtype)), dim=1)
 
 
 class ChannelAttention(nn.Sequential):
@@ -257,20 +269,20 @@ class HOFFR(nn.Module):
             nn.Conv2d(width, num_feat, 3, padding=1))
         self.reconstruction = RECONSTRUCTIONS[upscale](num_feat)
 
-    def forward(self, lq: Tensor, return_parts: bool = False, truncate: int | None = None, flow_only: bool = False) -> (
-            Tensor | tuple[Tensor, list[HOFFRFrame]] | tuple[Tensor, Tensor, Tensor]):
+    def forward(self, lq: Tensor, return_aux: bool = False, truncate: int | None = None, flow_only: bool = False) -> (
+            Tensor | tuple[Tensor, HOFFRAux] | FlowLevels):
         """Restore a clip, frame by frame.
 
         Args:
             lq: (B, T, 3, H, W), RGB, 0-1; at least one frame, H and W even.
-            return_parts: also return additional outputs for the losses.
+            return_aux: also return additional outputs for the losses.
             truncate: propagate gradients over at most this many frames (truncated back-propagation through time); None:
                 over all.
             flow_only: estimate only the flow between neighbours, without restoring frames.
 
         Returns:
-            (B, T, 3, sH, sW); with `return_parts`, a pair of it and the HOFFRFrame of each frame; with `flow_only`, the
-                flows of each frame but the first, see `HOFFRFrame`, frame by frame: ((T - 1) B, 2, ...).
+            (B, T, 3, sH, sW); with `return_aux`, a pair of it and HOFFRAux; with `flow_only`, the flows from each frame
+                but the first to the last one, frame by frame: ((T - 1) B, 2, ...).
 
         Raises:
             ValueError: the input has a wrong shape.
@@ -280,7 +292,8 @@ class HOFFR(nn.Module):
                              f'{tuple(lq.shape)}')
         if flow_only:
             check_size_multiple(lq, self.spec.size_multiple, 'HOFFR')
-            return self.flow_net(*neighbours(lq))
+            flows: FlowLevels = self.flow_net(*neighbours(lq))
+            return flows
         state, frames = None, []
         for number, frame in enumerate(lq.unbind(1)):
             if truncate and state and number % truncate == 0:
@@ -288,7 +301,7 @@ class HOFFR(nn.Module):
             frames.append(self.restore(frame, state))
             state = HOFFRState(frame, frames[-1].hr)
         hr = torch.stack([frame.hr for frame in frames], dim=1)
-        return (hr, frames) if return_parts else hr
+        return (hr, HOFFRAux(frames)) if return_aux else hr
 
     def step(self, frame: Tensor, state: HOFFRState | None = None) -> tuple[Tensor, HOFFRState]:
         """Restore the next frame of a stream of any length.
@@ -327,17 +340,17 @@ class HOFFR(nn.Module):
         b, _, h, w = frame.shape
         expected = frame.shape, (b, 3, self.scale * h, self.scale * w)
         if (state.lq.shape, state.hr.shape) != expected:
-            raise ValueError(f'the state is of frames of {tuple(state.lq.shape)}, with estimates of '
-                             f'{tuple(state.hr.shape)}, but this frame is {tuple(frame.shape)}: a new stream begins '
+            raise ValueError(f'the state belongs to frames of {tuple(state.lq.shape)} with estimates of '
+                             f'{tuple(state.hr.shape)}, but this frame is {tuple(frame.shape)}: start a new stream '
                              'with state None')
         return HOFFRFrame(*run_part(self.restore_parts, frame, *state, recompute=self.checkpoint))
 
     def restore_parts(self, frame: Tensor, last_lq: Tensor, last_hr: Tensor) -> (
-            tuple[Tensor, Tensor | None, tuple[Tensor, Tensor, Tensor]]):
-        flows = self.flow_net(last_lq, frame)
+            tuple[Tensor, Tensor | None, FlowLevels]):
+        flow_to_last: FlowLevels = self.flow_net(frame, last_lq)
         # The previous output, warped to this frame: each of the s x s pixels of an LR pixel is a channel.
-        carried = F.pixel_unshuffle(warp(last_hr if self.recurrent else upsample(last_lq, self.scale), flows[2]),
-                                    self.scale)
+        last = last_hr if self.recurrent else upsample(last_lq, self.scale)
+        carried = F.pixel_unshuffle(warp(last, flow_to_last.hr), self.scale)
         given = torch.cat((frame, carried), dim=1)
         feat, deblurred = self.sr_branch(given), None
         if self.deblur_branch is not None and self.deblur_tail is not None:
@@ -345,7 +358,7 @@ class HOFFR(nn.Module):
             deblurred = frame + self.deblur_tail(deblur_feat)
             feat = torch.cat((deblur_feat, feat), dim=1)
         hr = upsample(frame, self.scale) + self.reconstruction(self.fusion(feat))
-        return hr, deblurred, flows
+        return hr, deblurred, flow_to_last
 
     def first_state(self, frame: Tensor) -> HOFFRState:
         """Return the state before the first frame: the frame itself, and an HR estimate as `init_state` says."""
@@ -356,6 +369,6 @@ class HOFFR(nn.Module):
 
 
 def neighbours(clip: Tensor) -> tuple[Tensor, Tensor]:  # (B, T, ...) -> 2 x ((T - 1) B, ...)
-    """Return all frames but the last, and all but the first, frame by frame."""
+    """Return all frames but the first, and the frame before each of them."""
     frames = clip.transpose(0, 1)
-    return frames[:-1].flatten(0, 1), frames[1:].flatten(0, 1)
+    return frames[1:].flatten(0, 1), frames[:-1].flatten(0, 1)

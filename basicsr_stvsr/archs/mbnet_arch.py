@@ -4,7 +4,7 @@ Paper: How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM 
 https://doi.org/10.1145/3474085.3475672.  No official code exists. Details that the paper leaves open are options here,
 and the docstrings mark our choices.
 Shapes: B clips, H x W pixels of the LR grid, s = scale. a and b are the two given frames, t the one halfway between.
-flow_{p->q} is defined on q's grid and gives the positions at which to sample p: warp(p, flow) looks like q.
+The paper's flow_{p->q} lies on q's grid and samples p: it is our flow_qp, and warp(p, flow_qp) looks like q.
 """
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arch_util import at_least_float32, check_size_multiple, compile_parts, run_part, upsample, upsample_flow, warp
-from .spec import NetSpec
+from .spec import NetSpec, part_spec_of
 
 # Named sizes; options/train_mbnet*.yml contain the same. 'headline' is our reading of Table 3: of the sizes in Table 2,
 # D = 16, C = 8 gives the printed 30.8 M.
@@ -50,11 +50,10 @@ class MBNetAux(NamedTuple):
 
     # The three SR frames after each round, (B, 3, 3, sH, sW); the last is the net's output. Empty with `flow_only`.
     rounds: list[Tensor]
-    lq_flows_ab: list[Tensor]  # flow_{a->b}, coarse to fine, each (B, 2, ...) in pixels of its own grid
-    lq_flows_ba: list[Tensor]  # flow_{b->a}
-    # flow_{a->t} of the last round, (B, 2, sH, sW), HR pixels; with `flow_only` (B, 2, H, W), LR pixels
-    hr_flow_a: Tensor
-    hr_flow_b: Tensor  # flow_{b->t}
+    lq_flows_ab: list[Tensor]  # from coarse to fine, each (B, 2, ...) in pixels of its own grid
+    lq_flows_ba: list[Tensor]
+    hr_flow_ta: Tensor  # of the last round, (B, 2, sH, sW), HR pixels; with `flow_only` (B, 2, H, W), LR pixels
+    hr_flow_tb: Tensor
     # Feature from the VSR net for the VFI net in the last round, (B, feature_channels, H, W); None with `flow_only`
     feature: Tensor | None = None
 
@@ -68,22 +67,22 @@ class SuperResolved(NamedTuple):
 
 def interpolate_flow(flow_ab: Tensor, flow_ba: Tensor, t: float = 0.5, form: str = 'superslomo') -> tuple[
         Tensor, Tensor]:
-    """Interpolate flows from both frames to time t, by a weighting quadratic in t (eqs. 2 and 3).
+    """Interpolate the flows from time t to both frames, by a weighting quadratic in t (eqs. 2 and 3).
 
-    Under the sampling convention that makes the rest of the paper consistent, its printed pair has t and 1 - t swapped.
-    At t = 0.5 the two forms are equal.
+    With the grids that make the rest of the paper consistent, its printed pair has t and 1 - t swapped. At t = 0.5 the
+    two forms are equal.
 
     Args:
-        flow_ab, flow_ba: (B, 2, H, W), flow_{a->b} and flow_{b->a}.
+        flow_ab, flow_ba: (B, 2, H, W).
         t: 0 is the time of a, 1 that of b.
         form: 'superslomo' or 'printed'.
 
     Returns:
-        flow_{a->t} and flow_{b->t}, both (B, 2, H, W).
+        flow_ta and flow_tb, both (B, 2, H, W).
     """
     near, far = {'superslomo': (t, 1 - t), 'printed': (1 - t, t)}[form]
     cross = t * (1 - t)
-    return near**2 * flow_ab - cross * flow_ba, far**2 * flow_ba - cross * flow_ab
+    return near**2 * flow_ba - cross * flow_ab, far**2 * flow_ab - cross * flow_ba
 
 
 @ARCH_REGISTRY.register()
@@ -129,8 +128,8 @@ class MBNet(nn.Module):
             if value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, but got {value!r}')
         if num_iters < 1 or (feedback == 'none') != (num_iters == 1):
-            raise ValueError(f"num_iters must be at least 1, and is 1 exactly where feedback is 'none', but got "
-                             f'num_iters {num_iters} and feedback {feedback!r}')
+            raise ValueError("num_iters must be 1 with feedback 'none' and at least 2 otherwise, but got num_iters "
+                             f'{num_iters} and feedback {feedback!r}')
         if context_net is not None and vfi_feature != 'resnet':
             raise ValueError(f"context_net is used only with vfi_feature 'resnet', but vfi_feature is {vfi_feature!r}")
         self.scale, self.num_iters, self.feedback = scale, num_iters, feedback
@@ -142,15 +141,18 @@ class MBNet(nn.Module):
         self.vsr_net = build_part(vsr_net or {'type': 'RDN'}, scale=scale)
         self.context_net = build_part(context_net or {'type': 'ContextResNet'}) if vfi_feature == 'resnet' else None
         feature_source = {'vsr': self.vsr_net, 'resnet': self.context_net, 'none': None}[vfi_feature]
+        feature_channels = part_spec_of(feature_source).feature_channels if feature_source else 0
+        if feature_source and not feature_channels:
+            raise ValueError(f"vfi_feature is {vfi_feature!r}, but {type(feature_source).__name__} returns no feature: "
+                             'its part_spec has no feature_channels')
         self.vfi_net = build_part(
-            vfi_net or {'type': 'GridNet', 'channels': [32, 64, 96]}, scale=scale,
-            feature_channels=feature_source.feature_channels if feature_source else 0)
+            vfi_net or {'type': 'GridNet', 'channels': [32, 64, 96]}, scale=scale, feature_channels=feature_channels)
         # 4: the grid of the VFI net, and the flow levels at 1/4, 1/2 and 1 of the LR size; a part may need a larger
         # multiple.
-        size_multiple = math.lcm(4, *(getattr(part, 'size_multiple', 1) for part in self.children()))
+        size_multiple = math.lcm(4, *(part_spec_of(part).size_multiple for part in self.children()))
         # The paper restores each pair separately. With one round and a VSR net that takes frames one by one, a frame of
         # two pairs is super-resolved once.
-        shares = num_iters == 1 and not getattr(self.vsr_net, 'joint', True)
+        shares = num_iters == 1 and not part_spec_of(self.vsr_net).joint
         self.spec = NetSpec(scale=scale, temporal_scale=2, num_frames=2, size_multiple=size_multiple, color='rgb',
                             sharing='windows' if shares else 'nothing')
 
@@ -179,17 +181,17 @@ class MBNet(nn.Module):
         a, b = lq.unbind(1)
         run = partial(run_part, recompute=self.checkpoint)
 
-        # LR flow (eq. 1), both directions in one batch, and the flows to the middle (eqs. 2, 3)
+        # LR flow (eq. 1), both directions in one batch, and the flows from the middle (eqs. 2, 3)
         # Flows stay in float32 for frames of any dtype: bfloat16 rounds a motion of 20 pixels to eighths of one.
-        both = run(self.flow_net, torch.cat((a, b)), torch.cat((b, a)))
+        both = run(self.flow_net, torch.cat((b, a)), torch.cat((a, b)))
         flows = [at_least_float32(flow).unflatten(0, (2, -1)).unbind() for flow in both]
-        flows_ab, flows_ba = (list(direction) for direction in zip(*flows, strict=True))
-        flow_ab, flow_ba = flows[-1]
-        flows_to_middle = interpolate_flow(flow_ab, flow_ba, form=self.interp)
+        flows_ba, flows_ab = (list(direction) for direction in zip(*flows, strict=True))
+        flow_ba, flow_ab = flows[-1]
+        flow_ta, flow_tb = interpolate_flow(flow_ab, flow_ba, form=self.interp)
         if flow_only:
-            return MBNetAux([], flows_ab, flows_ba, *flows_to_middle)
-        mid_flows = torch.cat(flows_to_middle, dim=1)
-        warped_a, warped_b = warp(a, flow_ab), warp(b, flow_ba)  # a seen at b's time, b seen at a's
+            return MBNetAux([], flows_ab, flows_ba, flow_ta, flow_tb)
+        mid_flows = torch.cat((flow_ta, flow_tb), dim=1)
+        warped_a, warped_b = warp(a, flow_ba), warp(b, flow_ab)  # a seen at b's time, b seen at a's
 
         lq_pair = torch.cat((a, b), dim=1)
         warped_lq = torch.cat((warped_b, warped_a), dim=1)
@@ -201,7 +203,7 @@ class MBNet(nn.Module):
         for _ in range(self.num_iters):
             # Super-resolve the given frames (eq. 5) ...
             known = (lq_pair, F.pixel_unshuffle(sr_pair, self.scale), warped_lq,
-                     F.pixel_unshuffle(feedback, self.scale), torch.cat((flow_ab, flow_ba), dim=1).to(lq.dtype))
+                     F.pixel_unshuffle(feedback, self.scale), torch.cat((flow_ba, flow_ab), dim=1).to(lq.dtype))
             if earlier is None:
                 sr_pair, feature = run(self.vsr_net, *known)
             else:
@@ -211,16 +213,16 @@ class MBNet(nn.Module):
             if vsr_only:
                 return torch.stack((sr_a, sr_b), dim=1)
             # ... bring the flows to HR with their help (eq. 4) ...
-            hr_flow_a, hr_flow_b = at_least_float32(run(self.refine_net, mid_flows, sr_pair)).chunk(2, dim=1)
+            hr_flow_ta, hr_flow_tb = at_least_float32(run(self.refine_net, mid_flows, sr_pair)).chunk(2, dim=1)
             # ... and make the frame between them (eq. 6).
-            warped_pair = torch.cat((warp(sr_a, hr_flow_a), warp(sr_b, hr_flow_b)), dim=1)
+            warped_pair = torch.cat((warp(sr_a, hr_flow_ta), warp(sr_b, hr_flow_tb)), dim=1)
             sr_t = run(self.vfi_net, warped_pair, {'vsr': feature, 'resnet': context, 'none': None}[self.vfi_feature])
             rounds.append(torch.stack((sr_a, sr_t, sr_b), dim=1))
             if len(rounds) < self.num_iters:
-                feedback = self.next_feedback(rounds[-1], hr_flow_a, hr_flow_b)
+                feedback = self.next_feedback(rounds[-1], hr_flow_ta, hr_flow_tb)
 
         if return_aux:
-            return rounds[-1], MBNetAux(rounds, flows_ab, flows_ba, hr_flow_a, hr_flow_b, feature)
+            return rounds[-1], MBNetAux(rounds, flows_ab, flows_ba, hr_flow_ta, hr_flow_tb, feature)
         return rounds[-1]
 
     def next_window(self, lq: Tensor, earlier: SuperResolved | None) -> tuple[Tensor, SuperResolved]:
@@ -252,19 +254,19 @@ class MBNet(nn.Module):
             return upsample(warped_lq, self.scale)
         if self.init_feedback == 'warped_hr':
             a, b = upsampled_pair.chunk(2, dim=1)
-            neighbours, flows = torch.cat((b, a)), torch.cat((flow_ba, flow_ab))
+            neighbours, flows = torch.cat((b, a)), torch.cat((flow_ab, flow_ba))
             return torch.cat(warp(neighbours, upsample_flow(flows, self.scale)).chunk(2), dim=1)
         return upsampled_pair if self.init_feedback == 'reference' else torch.zeros_like(upsampled_pair)
 
-    def next_feedback(self, frames: Tensor, hr_flow_a: Tensor, hr_flow_b: Tensor) -> Tensor:  # -> (B, 6, sH, sW)
+    def next_feedback(self, frames: Tensor, flow_ta: Tensor, flow_tb: Tensor) -> Tensor:  # -> (B, 6, sH, sW)
         sr_a, sr_t, sr_b = frames.unbind(1)
         if self.feedback == 'vfi':
             # 'Reverse the direction of HR flow' (paper 3.5): warp the middle frame back to a's and to b's time.
-            pair = warp(sr_t, -hr_flow_a), warp(sr_t, -hr_flow_b)
+            pair = warp(sr_t, -flow_ta), warp(sr_t, -flow_tb)
         else:
             # Warp each frame to the other's time by the concatenation of both half flows (our reading of Table 1, row
             # 4).
-            pair = warp(sr_b, hr_flow_b - hr_flow_a), warp(sr_a, hr_flow_a - hr_flow_b)
+            pair = warp(sr_b, flow_tb - flow_ta), warp(sr_a, flow_ta - flow_tb)
         return torch.cat(pair, dim=1)
 
 
@@ -276,6 +278,5 @@ def build_part(opt: Mapping[str, Any], **given: Any) -> nn.Module:
         raise ValueError(f'no network named {part_type!r} is registered in ARCH_REGISTRY')
     decided = arguments.keys() & given.keys()
     if decided:
-        raise ValueError(f'{min(decided)} of the part {part_type} is decided by MBNet ({given[min(decided)]!r}); '
-                         'leave it out')
+        raise ValueError(f'{min(decided)} of the part {part_type} is set by MBNet ({given[min(decided)]!r}); remove it')
     return ARCH_REGISTRY.get(part_type)(**arguments, **given)

@@ -3,6 +3,7 @@
 Paper: Deep Video Super-Resolution using HR Optical Flow Estimation (TIP 2020). MBNet names this network as its
 NET_flow.  Official code: github.com/LongguangWang/SOF-VSR (MIT).  Written from the paper; checked against numeric
 outputs of the official network.
+The paper's flow p->q lies on q's grid and samples p: it is our flow_qp.
 Shapes: B pairs, C channels of an image, F features, H x W pixels.
 """
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arch_util import at_least_float32, check_size_multiple, upsample, warp
+from .spec import PartSpec
 
 
 class ShuffleResBlock(nn.Module):
@@ -33,7 +35,7 @@ class ShuffleResBlock(nn.Module):
 
 
 class FlowUnit(nn.Module):
-    """The recurrent unit: two images and the current flow -> a correction of that flow, (B, 2, H, W)."""
+    """The recurrent unit: frame b, frame a and the current flow_ab -> a correction of that flow, (B, 2, H, W)."""
 
     def __init__(self, in_channels: int, num_feat: int, num_res: int):
         super().__init__()
@@ -41,8 +43,8 @@ class FlowUnit(nn.Module):
         self.body = nn.Sequential(*[ShuffleResBlock(num_feat) for _ in range(num_res)])
         self.tail = nn.Conv2d(num_feat, 2, 3, padding=1, bias=False)
 
-    def forward(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
-        feat = self.head(torch.cat((first, second, flow), dim=1))
+    def forward(self, b: Tensor, a: Tensor, flow_ab: Tensor) -> Tensor:
+        feat = self.head(torch.cat((b, a, flow_ab), dim=1))
         return self.tail(self.body(F.leaky_relu(feat, 0.1)))
 
 
@@ -64,31 +66,31 @@ class OFRNet(nn.Module):
                  flow_unit: float = 15.5):
         super().__init__()
         self.num_level, self.flow_unit = num_level, flow_unit
-        self.size_multiple = 2**(num_level - 1)
+        self.part_spec = PartSpec(size_multiple=2**(num_level - 1))
         self.unit = FlowUnit(in_channels, num_feat, num_res)
 
-    def forward(self, first: Tensor, second: Tensor) -> list[Tensor]:
-        """Estimate flow_{first->second}, at which `warp(first, flow)` looks like `second`.
+    def forward(self, a: Tensor, b: Tensor) -> list[Tensor]:
+        """Estimate flow_ab: `warp(b, flow_ab)` looks like a.
 
         Args:
-            first, second: (B, C, H, W), 0-1.
+            a, b: (B, C, H, W), 0-1.
 
         Returns:
             Flows from coarse to fine, each (B, 2, H / 2^k, W / 2^k) in pixels of its grid; float32 even if the images
                 have half precision.
         """
-        check_size_multiple(first, self.size_multiple, 'OFRNet')
-        b, _, h, w = first.shape
-        flow, flows = None, []
+        check_size_multiple(a, self.part_spec.size_multiple, 'OFRNet')
+        batch, _, h, w = a.shape
+        flow_ab, flows_ab = None, []
         for level in reversed(range(self.num_level)):
-            image, target = F.avg_pool2d(first, 2**level), F.avg_pool2d(second, 2**level)
-            if flow is None:
-                zero = first.new_zeros(b, 2, h // 2**level, w // 2**level)
-                flow = at_least_float32(self.unit(image, target, zero))
+            small_a, small_b = F.avg_pool2d(a, 2**level), F.avg_pool2d(b, 2**level)
+            if flow_ab is None:
+                zero = a.new_zeros(batch, 2, h // 2**level, w // 2**level)
+                flow_ab = at_least_float32(self.unit(small_b, small_a, zero))
             else:
                 # Between levels the flow stays in the network's raw unit, as the unit's input expects.
-                flow = 2 * upsample(flow, 2)
-                image = warp(image, flow * self.flow_unit)
-                flow = flow + self.unit(image, target, flow.to(image.dtype))
-            flows.append(flow * self.flow_unit)
-        return flows
+                flow_ab = 2 * upsample(flow_ab, 2)
+                warped_b = warp(small_b, flow_ab * self.flow_unit)
+                flow_ab = flow_ab + self.unit(warped_b, small_a, flow_ab.to(a.dtype))
+            flows_ab.append(flow_ab * self.flow_unit)
+        return flows_ab

@@ -13,16 +13,18 @@ k x k taps.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from types import EllipsisType
 from typing import Any, NamedTuple
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
-from torch.library import CustomOpDef
+from torch._library.custom_ops import CustomOpDef
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from .arch_util import at_least_float32, upsample_flow, without_autocast
+from .spec import PartSpec
 
 # Numbers in one unfolded strip: few enough for the cache of a CPU, enough to keep a GPU busy.
 STRIP_NUMEL = {'cpu': 2**21, 'cuda': 2**24}
@@ -76,7 +78,7 @@ def _needs_operator(x: Tensor) -> bool:
 
     If not, their functions are called directly. An operator imports the compiler, which takes as long as torch itself.
     """
-    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._is_tracing() or x.is_meta
 
 
 def _compute_pac_kernel(guide: Tensor, kernel_size: int) -> Tensor:
@@ -123,13 +125,16 @@ _pac_kernel.register_autograd(
     setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0], output))
 
 
+Index = tuple[slice | EllipsisType, ...]
+
+
 class _Phase(NamedTuple):
     """Indices of one phase of the output grid, see `_phases`."""
 
-    output: tuple  # of (B, O, sH, sW) -> (B, O, H, W)
-    weight: tuple  # of (O, C, k, k) -> (O, C, R, S), the taps that meet input pixels
-    kernel: tuple  # of (B, k, k, sH, sW) -> (B, R, S, H, W)
-    padded: tuple  # of the input padded by k // 2 -> (B, C, H + R - 1, W + S - 1), its pixels under these taps
+    output: Index  # of (B, O, sH, sW) -> (B, O, H, W)
+    weight: Index  # of (O, C, k, k) -> (O, C, R, S), the taps that meet input pixels
+    kernel: Index  # of (B, k, k, sH, sW) -> (B, R, S, H, W)
+    padded: Index  # of the input padded by k // 2 -> (B, C, H + R - 1, W + S - 1), its pixels under these taps
 
 
 def _phases(kernel_size: int, stride: int, height: int, width: int) -> Iterator[_Phase]:
@@ -213,7 +218,7 @@ def _(x: Sequence[int], kernel: Sequence[int], weight: Sequence[int], stride: in
     return 2 * b * h * w * math.prod(weight)
 
 
-def _save_pac_conv(ctx, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
+def _save_pac_conv(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
     *tensors, ctx.stride = inputs
     ctx.save_for_backward(*tensors)
 
@@ -258,10 +263,10 @@ def pac_conv2d(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None = 
     b, _, h, w = x.shape
     expected = (b, weight.shape[2] * weight.shape[3], stride * h, stride * w)
     if kernel.shape != expected:
-        raise ValueError(f'a kernel of shape {expected} is needed, but got {tuple(kernel.shape)}')
+        raise ValueError(f'the kernel must have the shape {expected}, but has {tuple(kernel.shape)}')
     if stride > min(weight.shape[2:]):
-        raise ValueError(f'a stride of at most the kernel size is needed, but got stride {stride} with a weight of '
-                         f'shape {tuple(weight.shape)}')
+        raise ValueError(f'the stride must not exceed the kernel size, but is {stride} with a weight of shape '
+                         f'{tuple(weight.shape)}')
     # One dtype for both passes, also under autocast, whose state does not reach the backward pass.
     with without_autocast(x.device):
         compute: Callable[..., Tensor] = _pac_conv if _needs_operator(x) else _compute_pac_conv
@@ -288,7 +293,7 @@ class PACConvTranspose2d(nn.Module):
 
 @ARCH_REGISTRY.register()
 class PACFlowNet(nn.Module):
-    """NET_re: refine the two LR flows to the middle to HR, guided by the two SR frames (MBNet eq. 4, Fig. 4).
+    """NET_re: refine the two LR flows from the middle to HR, guided by the two SR frames (MBNet eq. 4, Fig. 4).
 
     This is PAC's joint upsampling network, with its target branch as the paper's encoder and its PAC layers as the
     decoder. We could not obtain the figure, so the layer table is our reconstruction; 190,692 parameters by default.
@@ -305,6 +310,8 @@ class PACFlowNet(nn.Module):
     Raises:
         ValueError: an option has an unknown value.
     """
+
+    part_spec = PartSpec()
 
     def __init__(self, *, scale: int = 4, num_feat: int = 32, guide_channels: int = 16, kernel_size: int = 5,
                  unshuffle: int = 1, residual: bool = True):
@@ -337,8 +344,8 @@ class PACFlowNet(nn.Module):
         """Refine the flows.
 
         Args:
-            flows: (B, 4, H, W), the flows of the earlier and of the later frame to the middle, in LR pixels. With
-                float32, as used even for frames of half precision, the result is float32 too.
+            flows: (B, 4, H, W), flow_ta and flow_tb from the middle frame, in LR pixels. With float32, as used even
+                for frames of half precision, the result is float32 too.
             sr_pair: (B, 6, sH, sW), the guide.
 
         Returns:

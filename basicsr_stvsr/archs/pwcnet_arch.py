@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arch_util import check_size_multiple, upsample_flow, warp
+from .spec import PartSpec
 from .weights import load_weights, read_state_dict
 
 MAX_DISPLACEMENT = 4
@@ -107,7 +108,7 @@ class PWCNet(nn.Module):
         ValueError: `pretrained` holds something else.
     """
 
-    size_multiple = 4
+    part_spec = PartSpec(size_multiple=4)
 
     def __init__(self, *, pretrained: str | None = None):
         super().__init__()
@@ -145,55 +146,54 @@ class PWCNet(nn.Module):
             state = {names.get(key, key): value for key, value in state.items() if not key.startswith('deconv2.')}
         load_weights(self, state, path=path, what=what)
 
-    def forward(self, first: Tensor, second: Tensor) -> list[Tensor]:
-        """Estimate flow_{first->second}: `warp(first, flow)` looks like `second`.
+    def forward(self, a: Tensor, b: Tensor) -> list[Tensor]:
+        """Estimate flow_ab: `warp(b, flow_ab)` looks like a.
 
         Args:
-            first, second: (B, 3, h, w) RGB, 0-1; h and w are multiples of 4.
+            a, b: (B, 3, h, w) RGB, 0-1; h and w are multiples of 4.
 
         Returns:
-            Flows (B, 2, h/4, w/4), (B, 2, h/2, w/2), (B, 2, h, w), each on `second`'s grid, in pixels of its grid.
+            Flows (B, 2, h/4, w/4), (B, 2, h/2, w/2), (B, 2, h, w), each in pixels of its grid.
 
         Raises:
             ValueError: the images differ in shape, are not RGB, or not a multiple of 4 in size.
         """
-        if first.shape != second.shape or first.shape[1] != 3:
+        if a.shape != b.shape or a.shape[1] != 3:
             raise ValueError(f'PWCNet needs two equal batches of RGB images (B, 3, h, w), '
-                             f'but got {tuple(first.shape)} and {tuple(second.shape)}')
-        check_size_multiple(first, self.size_multiple, 'PWCNet')
-        height, width = first.shape[-2:]
+                             f'but got {tuple(a.shape)} and {tuple(b.shape)}')
+        check_size_multiple(a, self.part_spec.size_multiple, 'PWCNet')
+        height, width = a.shape[-2:]
         size = [math.ceil(length / 64) * 64 for length in (height, width)]
         images = [
-            F.interpolate(image.flip(1), size=size, mode='bilinear', align_corners=False) for image in (first, second)
+            F.interpolate(image.flip(1), size=size, mode='bilinear', align_corners=False) for image in (a, b)
         ]
-        # The sampling field of `first` onto `second` is what the literature calls the flow from second to first.
-        flow = self.flow_between(images[1], images[0])
+        flow = self.flow_between(*images)
         flow = F.interpolate(flow, size=(height // 4, width // 4), mode='bilinear', align_corners=False)
         # Not with a tensor of both ratios, which an export to ONNX would treat as constants
         flow = torch.stack((flow[:, 0] * (width / size[1]), flow[:, 1] * (height / size[0])), dim=1)
         half = upsample_flow(flow, 2)
         return [flow, half, upsample_flow(half, 2)]
 
-    def flow_between(self, first: Tensor, second: Tensor) -> Tensor:
-        """Run the network of the paper: estimate where the pixels of `first` have moved in `second`.
+    def flow_between(self, a: Tensor, b: Tensor) -> Tensor:
+        """Run the network of the paper: estimate flow_ab.
 
         Args:
-            first, second: (B, 3, H, W) BGR, 0-1; H and W are multiples of 64.
+            a, b: (B, 3, H, W) BGR, 0-1; H and W are multiples of 64.
 
         Returns:
-            (B, 2, H/4, W/4), on `first`'s grid, in pixels of this grid.
+            (B, 2, H/4, W/4), in pixels of this grid.
         """
-        features = list(zip(self.extract(first), self.extract(second), strict=True))[FINEST_LEVEL - 1:]
+        features = list(zip(self.extract(a), self.extract(b), strict=True))[FINEST_LEVEL - 1:]
         flow = feat = None
-        for step, (feat1, feat2) in enumerate(reversed(features)):
-            level = len(PYRAMID_CHANNELS) - step
-            if step == 0:
-                x = F.leaky_relu(cost_volume(feat1, feat2), 0.1)
+        for stage, (feat_a, feat_b) in enumerate(reversed(features)):
+            level = len(PYRAMID_CHANNELS) - stage
+            if stage == 0:
+                x = F.leaky_relu(cost_volume(feat_a, feat_b), 0.1)
             else:
-                flow, feat = self.up_flow[step - 1](flow), self.up_feat[step - 1](feat)
-                warped = warp_or_zero(feat2, flow * (FLOW_UNIT / 2**level))
-                x = torch.cat([F.leaky_relu(cost_volume(feat1, warped), 0.1), feat1, flow, feat], dim=1)
-            flow, feat = self.decoders[step](x)
+                flow, feat = self.up_flow[stage - 1](flow), self.up_feat[stage - 1](feat)
+                warped = warp_or_zero(feat_b, flow * (FLOW_UNIT / 2**level))
+                x = torch.cat([F.leaky_relu(cost_volume(feat_a, warped), 0.1), feat_a, flow, feat], dim=1)
+            flow, feat = self.decoders[stage](x)
         return (flow + self.context(feat)) * (FLOW_UNIT / 2**FINEST_LEVEL)
 
     def extract(self, image: Tensor) -> list[Tensor]:
@@ -213,13 +213,13 @@ def published_names() -> dict[str, str]:
         for i, letters in enumerate(('aa', 'a', 'b') if level == 6 else ('a', 'aa', 'b')):
             modules[f'conv{level}{letters}.0'] = f'pyramid.{level - 1}.{i}.0'
     for level in range(6, 1, -1):
-        step = 6 - level
+        stage = 6 - level
         for i in range(len(DECODER_CHANNELS)):
-            modules[f'conv{level}_{i}.0'] = f'decoders.{step}.convs.{i}.0'
-        modules[f'predict_flow{level}'] = f'decoders.{step}.predict'
+            modules[f'conv{level}_{i}.0'] = f'decoders.{stage}.convs.{i}.0'
+        modules[f'predict_flow{level}'] = f'decoders.{stage}.predict'
         if level > FINEST_LEVEL:
-            modules[f'deconv{level}'] = f'up_flow.{step}'
-            modules[f'upfeat{level}'] = f'up_feat.{step}'
+            modules[f'deconv{level}'] = f'up_flow.{stage}'
+            modules[f'upfeat{level}'] = f'up_feat.{stage}'
     for i in range(len(CONTEXT_CHANNELS)):
         modules[f'dc_conv{i + 1}.0'] = f'context.{i}.0'
     modules[f'dc_conv{len(CONTEXT_CHANNELS) + 1}'] = f'context.{len(CONTEXT_CHANNELS)}'

@@ -8,6 +8,8 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from .spec import PartSpec
+
 
 def conv_prelu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2), nn.PReLU())
@@ -159,7 +161,7 @@ class RBPN(nn.Module):
     ):
         super().__init__()
         self.scale = scale
-        self.feature_channels = num_feat
+        self.part_spec = PartSpec(feature_channels=num_feat)
         self.num_recurrence = num_recurrence
         pair, folded_pair, flows = 6, 6 * scale**2, 4
         self.in_channels = {
@@ -184,7 +186,7 @@ class RBPN(nn.Module):
             prev_sr: (B, 6 s^2, h, w) their previous estimate, space to depth.
             warped_lq: (B, 6, h, w) the frames at t+1 and t-1, warped to t-1 and t+1.
             feedback: (B, 6 s^2, h, w) the interpolated frame, warped to t-1 and t+1, space to depth.
-            flows: (B, 4, h, w) the two LR flows in pixels.
+            flows: (B, 4, h, w) the two LR flows, flow_ba and flow_ab, in pixels.
 
         Returns:
             The super-resolved pair (B, 6, sh, sw) and a feature (B, F, h, w).

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arch_util import fuse, last_conv, upsample
+from .spec import PartSpec
 
 
 class ResidualDenseBlock(nn.Module):
@@ -109,7 +110,7 @@ class RDN(nn.Module):
                 raise ValueError(f'{name} must be one of {", ".join(map(str, known))}, but got {value!r}')
         self.scale, self.residual, self.joint = scale, residual, joint
         num_together = 2 if joint else 1
-        self.feature_channels = 2 // num_together * num_feat
+        self.part_spec = PartSpec(feature_channels=2 // num_together * num_feat, joint=joint)
         # for each frame: itself, its warped neighbour, and two HR frames, space to depth
         in_channels = num_together * (2 * 3 + 2 * 3 * scale**2)
         self.net = ResidualDenseNet(in_channels, num_together * 3, num_feat, num_grow, num_blocks, num_layers,
@@ -130,7 +131,7 @@ class RDN(nn.Module):
             prev_sr: (B, 6 s^2, H, W), the SR frames of the previous round, space to depth.
             warped_lq: (B, 6, H, W), each LR frame's neighbour warped onto it.
             feedback: (B, 6 s^2, H, W), the frames fed back by the VFI net, space to depth.
-            flows: (B, 4, H, W), LR flows; RDN does not use them, other VSR nets do.
+            flows: (B, 4, H, W), LR flows, flow_ba and flow_ab; RDN does not use them, other VSR nets do.
 
         Returns:
             The SR pair (B, 6, sH, sW) and the feature for the VFI net (B, feature_channels, H, W).

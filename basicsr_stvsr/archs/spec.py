@@ -57,7 +57,7 @@ class NetSpec:
     sharing: Sharing = 'nothing'
     state: type[State] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in (('scale', 1), ('num_frames', 1), ('size_multiple', 1), ('first_output', 0)):
             value = getattr(self, name)
             if value is None and name == 'num_frames':
@@ -69,8 +69,8 @@ class NetSpec:
             if getattr(self, name) not in known:
                 raise ValueError(f'{name} must be one of {", ".join(map(str, known))}, but is {getattr(self, name)!r}')
         if self.num_frames and self.length_of_window(self.num_frames) < 1:
-            raise ValueError(f'a window of {self.num_frames} frames gives none, as first_output {self.first_output} '
-                             'are missing at both ends')
+            raise ValueError(f'a window of {self.num_frames} frames gives no output, as first_output '
+                             f'{self.first_output} are missing at both ends')
         if self.recurrent and (self.needs_flow or self.sharing != 'nothing' or self.temporal_scale != 1):
             raise ValueError('a recurrent network (state) takes one frame after the other, without flow, sharing or '
                              'temporal_scale 2')
@@ -117,15 +117,60 @@ class Network(Protocol):
 
     spec: NetSpec
 
-    def __call__(self, *inputs: Any) -> Any: ...
+    def __call__(self, *inputs: Any) -> Any:
+        """Restore a window: (B, T, C, H, W), or the result of `inputs` or of `features` -> (B, U, C, sH, sW)."""
 
-    def inputs(self, lq: Tensor, flow: Tensor) -> tuple[Tensor, ...]: ...
+    def inputs(self, lq: Tensor, flow: Tensor) -> tuple[Tensor, ...]:
+        """Return the inputs for a window and the flow between its frames; with `needs_flow`.
 
-    def features(self, frame: Tensor) -> Any: ...
+        Args:
+            lq: (B, T, C, H, W), 0-1.
+            flow: (B, T - 1, 2, 2, H, W), LR pixels: for each pair of neighbours a, b, flow_ab and flow_ba.
 
-    def next_window(self, lq: Tensor, state: State | None) -> tuple[Tensor, State]: ...
+        Returns:
+            tensors (B, ..., H, W), so that tiles can be cut out of them.
+        """
 
-    def step(self, frame: Tensor, state: State | None) -> tuple[Tensor, State]: ...
+    def features(self, frame: Tensor) -> Any:
+        """Return what depends on one frame alone, (B, C, H, W); with sharing 'features'."""
+
+    def next_window(self, lq: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Restore the next window of a clip; with sharing 'windows'. The state is None at the start of a scene."""
+
+    def step(self, frame: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Restore the next frame, (B, C, H, W); with `state`. The state is None at the start of a scene."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartSpec:
+    """The contract of a part of MBNet, available as its attribute `part_spec`.
+
+    Attributes:
+        size_multiple: the height and width of its input must be multiples of it.
+        feature_channels: channels of the feature that a VSR net or context net returns; 0: the part returns none.
+        joint: whether a VSR net needs both frames of a pair at once; otherwise it also accepts a single frame.
+
+    Raises:
+        ValueError: a value is invalid.
+    """
+    size_multiple: int = 1
+    feature_channels: int = 0
+    joint: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (('size_multiple', 1), ('feature_channels', 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f'{name} must be a whole number of at least {least}, but is {value!r}')
+
+
+def part_spec_of(part: nn.Module) -> PartSpec:
+    """Return the contract of a part of MBNet; raise ValueError if it has none."""
+    spec = getattr(part, 'part_spec', None)
+    if not isinstance(spec, PartSpec):
+        raise ValueError(f'{type(part).__name__} does not state what it needs: set its attribute part_spec to a '
+                         'basicsr_stvsr.archs.spec.PartSpec, see docs/own_network.md')
+    return spec
 
 
 def spec_of(net: nn.Module) -> NetSpec:
@@ -151,4 +196,4 @@ def check_color(net: nn.Module, color: str) -> None:
     expected = spec_of(net).color
     if expected not in (None, color):
         raise ValueError(f'{type(net).__name__} takes {expected} clips, but this one is {color}; set color: {expected} '
-                         'of the data set, which converts')
+                         'in the data set, which converts')

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from .arch_util import check_size_multiple, upsample
 from .gridnet_arch import ConvBlock, head
+from .spec import PartSpec
 
 
 @ARCH_REGISTRY.register()
@@ -27,7 +28,7 @@ class UNet(nn.Module):
         residual: add the mean of the two warped frames to the output (our option; the paper's output is direct).
     """
 
-    size_multiple = 4  # of the HR frames: two halvings
+    part_spec = PartSpec(size_multiple=4)  # of the HR frames: two halvings
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class UNet(nn.Module):
         Raises:
             ValueError: sh or sw is not a multiple of 4, or the feature does not fit feature_channels.
         """
-        check_size_multiple(warped_pair, self.size_multiple, 'UNet')
+        check_size_multiple(warped_pair, self.part_spec.size_multiple, 'UNet')
         x = warped_pair
         if self.feature_channels:
             batch, _, height, width = warped_pair.shape

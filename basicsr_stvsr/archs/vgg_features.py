@@ -90,8 +90,8 @@ class VGGFeatures(nn.Module):
         is_trial = torch.get_default_device().type == 'meta'
         if weights == RANDOM and not is_trial:
             get_root_logger().warning(
-                f'VGG-16 has fixed random weights (feature_net: {RANDOM}), which is for tests and trials: what is '
-                f'trained with it says nothing about the method. The true weights: {PUBLISHED}')
+                f'VGG-16 has fixed random weights (feature_net: {RANDOM}), for tests and trials only: networks trained '
+                f'with it say nothing about the method. The true weights: {PUBLISHED}')
         if weights == RANDOM or is_trial:
             state = random_vgg16()
         else:

@@ -6,11 +6,11 @@ from stvsr.errors import EXIT_FAILED, print_error
 
 from ..export.onnx_export import CheckError, export_network
 from ..zoo.table import load_network
-from .model import chosen_model
+from .model import network_source
 
 
 def run(args: argparse.Namespace) -> int:
-    chosen = chosen_model(args)
+    chosen = network_source(args)
     net = load_network(chosen.network, chosen.weights, param_key=chosen.param_key)
     try:
         checked = export_network(net, args.output, name=args.model or type(net).__name__, weights=chosen.weights,

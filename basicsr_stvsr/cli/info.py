@@ -50,8 +50,8 @@ def describe_network(what: str, *, with_speed: bool) -> Described:
     """Return facts about a network, given by its zoo name or its option file."""
     from ..config.loading import load_options
     from ..zoo.info import describe_model, facts_of_model
+    from ..zoo.network_source import network_of
     from ..zoo.table import outline
-    from .model import network_of
 
     if what in ZOO:
         network, name, weights = ZOO[what].network, f'{what}: {ZOO[what].about}', ZOO[what].weights

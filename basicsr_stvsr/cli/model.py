@@ -1,18 +1,10 @@
 """Resolve --model, --opt, --weights and --device to a network and its devices."""
 import argparse
-import hashlib
-import json
 import os
-import sys
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
-from ..archs.arch_util import compile_network
-from ..config.loading import load_options
-from ..zoo.table import build, check_file, entry_of, load_network
+from ..zoo.network_source import NetworkSource
 
 
 def devices_of(text: str) -> list[str]:
@@ -35,38 +27,8 @@ def devices_of(text: str) -> list[str]:
     return names
 
 
-class Chosen(NamedTuple):
-    """The model selected by the command line.
-
-    Attributes:
-        name: of the zoo model, or of the option file.
-        network: its `network_g`.
-        weights: path of the weights; None: the network has none.
-        param_key: which weights of that file; None: the best.
-    """
-    name: str
-    network: dict[str, Any]
-    weights: Path | None
-    param_key: str | None
-
-    def fingerprint(self) -> str:
-        """Return a string that identifies the network and its weights."""
-        facts = json.dumps([self.network, self.param_key], sort_keys=True, default=str)
-        digest = hashlib.sha256(facts.encode())
-        if self.weights:
-            digest.update(self.weights.read_bytes())
-        return f'{self.network["type"]} {digest.hexdigest()}'
-
-
-def network_of(opt: dict[str, Any], file: str | Path) -> dict[str, Any]:
-    """Return the `network_g` of an option file; raise ValueError if it has none."""
-    if not opt.get('network_g'):
-        raise ValueError(f'{file} has no network_g')
-    return opt['network_g']
-
-
-def chosen_model(args: argparse.Namespace) -> Chosen:
-    """Return the model that --model, --opt and --weights select.
+def network_source(args: argparse.Namespace) -> NetworkSource:
+    """Return the network that --model, --opt and --weights select.
 
     Raises:
         ValueError: an unknown model, or an option file without a network or without weights.
@@ -74,22 +36,4 @@ def chosen_model(args: argparse.Namespace) -> Chosen:
     """
     if args.weights and not args.opt:
         raise ValueError('--weights goes with --opt; other models have weights, or need none')
-    if args.model:
-        return Chosen(args.model, dict(entry_of(args.model).network), check_file(args.model), None)
-    opt = load_options(str(args.opt))
-    network, path = network_of(opt, args.opt), opt.get('path') or {}
-    if args.weights:
-        return Chosen(args.opt.stem, network, args.weights, None)
-    if named := path.get('pretrain_network_g'):
-        return Chosen(args.opt.stem, network, Path(named), path.get('param_key_g'))
-    if any(True for _ in build(network).parameters()):
-        raise ValueError(f'{args.opt} names no weights for {network["type"]}; give them with --weights')
-    return Chosen(args.opt.stem, network, None, None)
-
-
-def build_model(args: argparse.Namespace, chosen: Chosen, device: str) -> nn.Module:
-    """Build the network on a device, with the memory layout and compilation that the options request."""
-    net = load_network(chosen.network, chosen.weights, device, chosen.param_key, args.channels_last)
-    if args.compile and (problem := compile_network(net, torch.device(device))):
-        print(f'warning: --compile is off: {problem}', file=sys.stderr)
-    return net
+    return NetworkSource.of_zoo(args.model) if args.model else NetworkSource.of_options(args.opt, args.weights)

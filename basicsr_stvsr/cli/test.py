@@ -1,16 +1,15 @@
 """`stvsr test --protocol`."""
 import argparse
 import re
-import sys
 from pathlib import Path
 
-from stvsr.main import EXIT_FAILED
+from stvsr.errors import EXIT_FAILED, print_error
 
 from ..models.batch import NonFiniteError
-from ..protocols.run import BASELINES, measure, measure_frames
+from ..protocols.measure import BASELINES, measure, measure_frames
 from ..utils.threads import available_cores
 from ..zoo.table import ZOO
-from .model import chosen_model
+from .model import network_source
 
 
 def run(args: argparse.Namespace) -> int:
@@ -20,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         folder = measured(args, num_worker)
     except NonFiniteError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_error(error)
         return EXIT_FAILED
     print((folder / 'table.md').read_text())
     print(f'{folder}: results.json, table.md, clips.csv, frames.csv, frames.png, clips.png')
@@ -39,6 +38,6 @@ def measured(args: argparse.Namespace, num_worker: int) -> Path:
         return measure_frames(args.protocol, label, args.frames, **where)
     if args.model in BASELINES and not args.weights:
         return measure(args.protocol, args.model, None, None, precision=args.precision, **where)
-    chosen = chosen_model(args)
+    chosen = network_source(args)
     return measure(args.protocol, chosen.name, chosen.network, chosen.weights, param_key=chosen.param_key,
                    precision=args.precision, **where)

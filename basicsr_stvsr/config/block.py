@@ -91,7 +91,7 @@ class Block(BaseModel):
         try:
             block = check({name: value for name, value in given.items() if name not in unknown})
         except ValidationError as error:
-            problems += worded([details for details in error.errors(include_url=False)
+            problems += to_problems([details for details in error.errors(include_url=False)
                                 if details['type'] != 'missing' or details['loc'][0] not in missing], given)
         if problems:
             raise ValidationError.from_exception_data(cls.__name__, problems)
@@ -169,9 +169,9 @@ def refuse_field(name: str, text: str) -> ValidationError:
     return ValidationError.from_exception_data(name, [problem(text, name)])
 
 
-def worded(errors: Sequence[ErrorDetails], given: Mapping[str, Any]) -> list[Problem]:
+def to_problems(errors: Sequence[ErrorDetails], given: Mapping[str, Any]) -> list[Problem]:
     """Turn a block's errors into sentences. The errors of a union's alternatives become one."""
-    places: dict[tuple, list[ErrorDetails]] = {}
+    places: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for details in errors:
         places.setdefault(place_of(details, given), []).append(details)
     problems = []

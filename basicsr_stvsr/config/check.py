@@ -54,23 +54,23 @@ def missing_blocks(opt: Mapping[str, Any], options: Options, is_train: bool) -> 
     phases = {name: name.split('_')[0] for name, dataset in options.datasets.items() if dataset}
     for name, phase in phases.items():
         if is_train and phase == 'test':
-            yield f'datasets.{name} is for testing; a training takes train, val, val_2, ...'
+            yield f'datasets.{name} is for testing; a training run uses train, val, val_2, ...'
         if not is_train and phase == 'train':
-            yield f'datasets.{name} is for training; a test takes test, test_1, ..., val, val_2, ...'
+            yield f'datasets.{name} is for training; a test uses test, test_1, ..., val, val_2, ...'
     if not is_train:
         if not phases:
-            yield 'datasets.test is missing: what to test on'
+            yield 'datasets.test is missing: set the data to test on'
         return
     for name in ('train', 'logger'):
         if getattr(options, name) is None:
             yield f'{name} is missing{Options.purpose(name)}'
     if 'train' not in phases:
-        yield 'datasets.train is missing: what to train on'
+        yield 'datasets.train is missing: set the data to train on'
     # `~` turns a block off on purpose; a missing block may be an oversight.
     val_sets = [name for name in phases if phases[name] == 'val']
     if val_sets and not (options.val and options.val.val_freq) and opt.get('val', {}) is not None:
-        yield (f'val.val_freq is missing, which says how often to validate on datasets.{val_sets[0]}; '
-               'val: ~ turns validation off')
+        yield (f'val.val_freq is missing: set how often to validate on datasets.{val_sets[0]}, or set val: ~ for no '
+               'validation')
 
 
 def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
@@ -80,14 +80,14 @@ def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
     for key, dataset in datasets.items():
         scale = opt['datasets'][key].get('scale')
         if scale not in (None, options.scale):
-            yield f'datasets.{key}.scale is {shown(scale)}, but scale is {options.scale}; leave it out'
+            yield f'datasets.{key}.scale is {shown(scale)}, but scale is {options.scale}; remove it'
         if dataset.get('prefetch_mode') == 'cuda' and not (options.num_gpu and torch.cuda.is_available()):
             yield f"datasets.{key}.prefetch_mode is 'cuda', which needs a GPU, but num_gpu is {options.num_gpu}" + (
                 ' and torch finds none here' if options.num_gpu else '')
         name = shown(dataset.get('name', key))
         if key != 'train' and names.setdefault(name, key) != key:
-            yield (f'datasets.{key}.name is {name}, as datasets.{names[name]}.name is; their results would overwrite '
-                   'each other')
+            yield (f'datasets.{key}.name is {name}, the same as datasets.{names[name]}.name; their results would '
+                   'overwrite each other')
     batch_size = datasets.get('train', {}).get('batch_size_per_gpu', 1)
     if options.train and isinstance(batch_size, int) and batch_size % options.train.accumulate:
         yield (f'train.accumulate must divide datasets.train.batch_size_per_gpu {batch_size}, but is '
@@ -114,9 +114,9 @@ def misfits_of_discriminator(options: Options) -> Iterator[str]:
     if options.network_d and not model.train_options.has_discriminator:
         yield f'network_d: {options.model_type} trains no discriminator'
     elif options.network_d and options.train and not is_adversarial:
-        yield 'train.gan_opt is missing, but network_d is there'
+        yield 'train.gan_opt is missing, but network_d is set'
     elif is_adversarial and not options.network_d:
-        yield 'network_d is missing, but train.gan_opt is there'
+        yield 'network_d is missing, but train.gan_opt is set'
     elif options.network_d:
         try:
             network_without_weights(options.network_d)

@@ -3,7 +3,7 @@ import json
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from basicsr.utils.registry import (
     ARCH_REGISTRY,
@@ -72,7 +72,7 @@ def schema_of(block: type[Block], definitions: dict[str, Any]) -> dict[str, Any]
     schema = block.model_json_schema()
     for name, inner in schema.pop('$defs', {}).items():
         define(name, partial(resolved, inner, definitions), definitions)
-    return resolved(schema, definitions)
+    return cast(dict[str, Any], resolved(schema, definitions))
 
 
 def define(name: str, make: Callable[[], dict[str, Any]], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def value_of(schema: dict[str, Any]) -> str:
                      *(f'{sign} {schema[limit]:g}' for limit, sign in limits.items() if limit in schema)])
 
 
-def blocks_of(target: Callable) -> list[type[Block]]:
+def blocks_of(target: Callable[..., Any]) -> list[type[Block]]:
     """Return the blocks among the arguments of a function."""
     return [block for field in arguments_of(target).model_fields.values() for block in blocks_in(field.annotation)]
 

@@ -19,7 +19,7 @@ MOST_VALUES = 100_000  # of an option file, with what its aliases repeat
 MOST_BASES = 50
 
 
-class OptionLoader(yaml.SafeLoader):
+class OptionLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """PyYAML's safe loader that reads `2e-4` as a number and rejects duplicate keys in a block.
 
     In YAML 1.1 `2e-4` is text, and PyYAML keeps the last of several equal keys.

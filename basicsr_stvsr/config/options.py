@@ -46,7 +46,7 @@ class MultiStepOptions(Block):
     @classmethod
     def check_order(cls, milestones: list[int]) -> list[int]:
         if any(later <= earlier for earlier, later in pairwise(milestones)):
-            raise refuse(f'must rise, but is {shown(milestones)}')
+            raise refuse(f'must be in ascending order, but is {shown(milestones)}')
         return milestones
 
     @field_validator('restart_weights')
@@ -156,13 +156,14 @@ class TrainOptions(Block):
         """
         spec: Any = net.spec  # a NetSpec
         if spec.needs_flow != self.gives_flow:
-            problem = 'does not take the flow that this model gives it' if self.gives_flow else (
-                'needs the flow between LR frames: set model_type to one that gives it, such as FISRModel')
+            problem = 'does not accept the flow that the model passes to it' if self.gives_flow else (
+                'needs the flow between LR frames: set model_type to one that passes it, such as FISRModel')
             raise ValueError(f'network_g.type: {type(net).__name__} {problem}')
         unused = self.lr_mul.keys() - {self.lr_pattern(name) for name, _ in net.named_parameters()}
         if unused:
-            raise ValueError(f'train.lr_mul.{min(unused)} fits no parameter of {type(net).__name__} that a pattern '
-                             f'before it has not taken; its parts are {", ".join(dict(net.named_children()))}')
+            raise ValueError(f'train.lr_mul.{min(unused)} matches no parameter of {type(net).__name__}, or only '
+                             'parameters that an earlier pattern matches; parts of the network: '
+                             f'{", ".join(dict(net.named_children()))}')
 
 
 # ---------------------------------------------------------------- datasets
@@ -216,7 +217,7 @@ class DatasetOptions(Block):
     @model_validator(mode='after')
     def check_memory(self) -> Self:
         if self.prefetch_mode == 'cuda' and not self.pin_memory:
-            raise refuse_field('prefetch_mode', "is 'cuda', which needs pin_memory: true beside it")
+            raise refuse_field('prefetch_mode', "is 'cuda', which also needs pin_memory: true")
         return self
 
 
@@ -317,7 +318,7 @@ class LoggerOptions(Block):
     def check_wandb(self) -> Self:
         if self.wandb and self.wandb.project:
             if not self.use_tb_logger:
-                raise refuse_field('wandb', 'has a project, which needs use_tb_logger: true beside it')
+                raise refuse_field('wandb', 'has a project, which also needs use_tb_logger: true')
             if find_spec('wandb') is None:
                 raise refuse_field('wandb', 'has a project, but wandb is not installed: pip install wandb')
         return self
@@ -348,8 +349,8 @@ def check_model(name: str) -> str:
 
 def check_gpus(number: int | str) -> int | str:
     if number not in (0, 'auto') and not torch.cuda.is_available():
-        raise refuse(f'is {number}, but torch finds no GPU here: set it to auto, which takes what is there, or to 0, '
-                     f'which is the CPU (torch {torch.__version__}; nvidia-smi and CUDA_VISIBLE_DEVICES tell more)')
+        raise refuse(f'is {number}, but torch finds no GPU: set it to auto to use all GPUs, or to 0 to use the CPU '
+                     f'(torch {torch.__version__}; see also nvidia-smi and CUDA_VISIBLE_DEVICES)')
     return number
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from .block import Block, Count, lines, nearest, refuse, refuse_field, shortened, shown
 
 FLOW_REGISTRY = Registry('flow')  # `flow` fills it
-DEGRADATIONS: dict[str, Callable] = {}  # `data.degradations` fills it
+DEGRADATIONS: dict[str, Callable[..., Any]] = {}  # `data.degradations` fills it
 
 
 class Arguments(Block):
@@ -42,8 +42,8 @@ def find(known: Mapping[str, Any], name: Any, what: str) -> Any:
         if isinstance(name, str) and key in known:
             return known[key]
     plain = [key.removesuffix('_basicsr') for key in known]
-    raise refuse(f'must be the name of a registered {what}, but is {shown(name)}. {nearest(name, plain)}'
-                 f'Registered are {", ".join(sorted(plain))}')
+    raise refuse(f'must be the name of a registered {what}, but is {shown(name)}. {nearest(name, plain)}Registered '
+                 f'names: {", ".join(sorted(plain))}')
 
 
 def is_from(target: Any, *packages: str) -> bool:
@@ -52,7 +52,7 @@ def is_from(target: Any, *packages: str) -> bool:
 
 
 @cache
-def arguments_of(target: Callable, given: frozenset[str] = frozenset(), needed: frozenset[str] = frozenset(),
+def arguments_of(target: Callable[..., Any], given: frozenset[str] = frozenset(), needed: frozenset[str] = frozenset(),
                  is_part: bool = False, **also: Any) -> type[Block]:
     """Return a block of the arguments of a class or function.
 
@@ -196,16 +196,16 @@ def optimizers() -> dict[str, type[torch.optim.Optimizer]]:
         and name not in ('Optimizer', 'LBFGS', 'SparseAdam')}
 
 
-def try_optimizer(optimizer: Callable, arguments: dict[str, Any]) -> None:
+def try_optimizer(optimizer: Callable[..., Any], arguments: dict[str, Any]) -> None:
     for name, most in MOST_OF_AN_OPTIMIZER.items():
         if isinstance(value := arguments.get(name), int | float) and value > most:
             raise ValueError(f'{name} must be at most {most}, but is {value:g}')
     optimizer([nn.Parameter(torch.zeros(2, 2))], **arguments)
 
 
-def try_loss(target: Callable, arguments: dict[str, Any]) -> None:
+def try_loss(target: Callable[..., Any], arguments: dict[str, Any]) -> None:
     if arguments.get('reduction') == 'none':
-        raise ValueError("reduction must be mean or sum, which make one number of a batch, but is 'none'")
+        raise ValueError("reduction must be mean or sum, so that a batch gives one number, but is 'none'")
     if target is not LOSS_REGISTRY.get('PerceptualLoss'):  # it may download the weights of VGG
         target(**arguments)
 

@@ -52,12 +52,14 @@ class RunOptions:
 
     @classmethod
     def from_file(cls, action: Literal['train', 'test'], file: str | Path, *, root: str | Path,
-                  changes: Sequence[str] = (), **others: Any) -> 'RunOptions':
+                  changes: Sequence[str] = (), launcher: Literal['none', 'pytorch', 'slurm'] = 'none',
+                  auto_resume: bool = False, debug: bool = False, check: bool = False, command: str = '',
+                  ) -> 'RunOptions':
         """Read an option file.
 
         Args:
             changes: 'BLOCK:NAME=VALUE', as --force_yml takes them.
-            others: other attributes of the run.
+            launcher, auto_resume, debug, check, command: see the attributes.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -66,7 +68,8 @@ class RunOptions:
         options = load_options(str(file))
         for change in changes:
             set_option(options, change, new_blocks=has_schema(options))
-        return cls(action=action, options=options, root=Path(root), file=Path(file), **others)
+        return cls(action=action, options=options, root=Path(root), file=Path(file), launcher=launcher,
+                   auto_resume=auto_resume, debug=debug, check=check, command=command)
 
 
 def read_command(action: Literal['train', 'test'], root: str | Path, argv: Sequence[str] | None = None) -> RunOptions:

@@ -38,11 +38,11 @@ class AreaReader(DerivedReader):
 
     def _find(self, clip: str, area: ClipArea) -> dict[str, slice]:
         height, width = self._reader.frame_size(clip)
-        there = {'rows': height, 'columns': width, 'frames': self._reader.num_frames(clip)}
+        size = {'rows': height, 'columns': width, 'frames': self._reader.num_frames(clip)}
         for side, (first, last) in area.items():
-            if last > there[side]:
-                size = ', '.join(f'{number} {name}' for name, number in there.items())
-                raise ValueError(f'{side} [{first}, {last}] reach beyond clip {clip!r}, which has {size}')
+            if last > size[side]:
+                text = ', '.join(f'{number} {name}' for name, number in size.items())
+                raise ValueError(f'{side} [{first}, {last}] exceeds the size of clip {clip!r}, which is {text}')
         return {side: slice(first - 1, last) for side, (first, last) in area.items()}
 
     def _part(self, clip: str, side: str) -> slice:

@@ -6,23 +6,24 @@ With temporal_scale 2 the LR clip holds every second frame: T = 2T' - 1.
 import random
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 
-from ..io.color import NUM_CHANNELS, Color, convert_frame
+from ..io.clip_color import NUM_CHANNELS, Color, convert_frame
 from ..io.derived_frames import CachedReader, ReducedReader, area_mean
 from ..io.frames import FrameReader
-from .boxes import Box, cut
 from .clip_areas import AreaReader
 from .clip_files import ClipFiles, first_match, unmatched
 from .clip_options import ClipTestOptions, ClipTrainOptions
+from .crops import Crop, crop_arrays
 from .degradations import Degradation, bicubic, build_degradation
-from .flows import MiddleFlows
+from .items import Clip, TrainSample
 from .lq_frames import CropSource, Stored, Window, degrade_whole
+from .middle_flows import MiddleFlows
 from .samples import TrainSamples, check_cache, clip_tensor, seed_worker
 from .video_degradation import VideoDegradation
 
@@ -46,29 +47,29 @@ class STVSRClipDataset(TrainSamples, ClipFiles):
 
     options = ClipTrainOptions
     settings: ClipTrainOptions
-    gt: FrameReader
+    gt_reader: FrameReader
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         self.num_frame, self.gt_size = self.settings.num_frame, self.settings.gt_size
         self.middle_flows = MiddleFlows(self._path('dataroot_flow')) if self.settings.dataroot_flow else None
-        self._files = self.gt.reader if isinstance(self.gt, ReducedReader) else self.gt
-        with self._told_where():
+        self._files = self.gt_reader.reader if isinstance(self.gt_reader, ReducedReader) else self.gt_reader
+        with self._name_in_errors():
             for reader in self._paired:
                 reader.check_frame_counts()
         self._windows = self._list_windows()  # rows of (number of the clip, first frame, interval)
 
-        self.degradation = None if self.lq else build_degradation(self.settings.degradation, self.scale)
+        self.degradation = None if self.lq_reader else build_degradation(self.settings.degradation, self.scale)
         if self.settings.cache:
             check_cache(self.cache_bytes(), self.settings.num_worker_per_gpu, self._where)
-            self.gt = CachedReader(self.gt)
-        self._lq = self._lq_source(self.settings.blur_margin)
-        self._lq_sharp = self._lq_sharp_source()
+            self.gt_reader = CachedReader(self.gt_reader)
+        self._lq_crops = self._open_lq_crops(self.settings.blur_margin)
+        self._lq_sharp_crops = self._open_lq_sharp_crops()
 
     def __len__(self) -> int:
         return len(self._windows)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+    def __getitem__(self, index: int) -> TrainSample:
         """Return a training sample, see `TrainSamples`. Its key is 'clip/frame', with the first frame of the window."""
         seed_worker()
         number, start, interval = self._windows[index].tolist()
@@ -82,36 +83,36 @@ class STVSRClipDataset(TrainSamples, ClipFiles):
         lq_size = self._lq_size(clip)
         return self._make_sample(
             window, indices, self._random_crop(clip, *lq_size), lq_size, flows=self._read_flows(clip, indices),
-            key=f'{clip}/{self.gt.frame_name(clip, start)}')
+            key=f'{clip}/{self.gt_reader.frame_name(clip, start)}')
 
     def _open(self, option: str, clips: Sequence[str] | None, frame_size: Sequence[int] | None) -> FrameReader:
         reader = super()._open(option, clips, frame_size)
         return ReducedReader(reader, self.settings.reduce) if self.settings.reduce > 1 else reader
 
-    def _lq_sharp_source(self) -> CropSource | None:
-        if self.lq_sharp:
-            return self._source(self.lq_sharp, None)
-        return self._source(self.gt, bicubic(self.scale)) if self.settings.lq_sharp else None
+    def _open_lq_sharp_crops(self) -> CropSource | None:
+        if self.lq_sharp_reader:
+            return self._crops_of(self.lq_sharp_reader, None)
+        return self._crops_of(self.gt_reader, bicubic(self.scale)) if self.settings.lq_sharp else None
 
-    def _source(self, reader: FrameReader, degradation: Degradation | VideoDegradation | None) -> CropSource:
+    def _crops_of(self, reader: FrameReader, degradation: Degradation | VideoDegradation | None) -> CropSource:
         if not self.settings.cache:
-            return super()._source(reader, degradation)
+            return super()._crops_of(reader, degradation)
         if isinstance(degradation, VideoDegradation):  # random: cache only HR frames
-            return super()._source(reader if reader is self.gt else CachedReader(reader), degradation)
+            return super()._crops_of(reader if reader is self.gt_reader else CachedReader(reader), degradation)
         return Stored(CachedReader(reader, degradation and partial(degrade_whole, degradation=degradation)))
 
     def _read_flows(self, clip: str, indices: Sequence[int]) -> list[np.ndarray]:
-        """Read the flows from both neighbours to each intermediate frame, in playing order of the window."""
+        """Read the flows from each intermediate frame to both neighbours, in playing order of the window."""
         if not self.middle_flows:
             return []
-        size, name = self._files.frame_size(clip), partial(self.gt.frame_name, clip)
+        size, name = self._files.frame_size(clip), partial(self.gt_reader.frame_name, clip)
         flows = [self.middle_flows.read(clip, name(i), name(neighbour), 'prev' if neighbour < i else 'next', size)
                  for before, i, after in zip(indices[::2], indices[1::2], indices[2::2], strict=False)
                  for neighbour in (before, after)]
         factor = self.settings.reduce
         return [area_mean(flow, factor) / factor for flow in flows] if factor > 1 else flows
 
-    def _random_crop(self, clip: str, lq_h: int, lq_w: int) -> Box:
+    def _random_crop(self, clip: str, lq_h: int, lq_w: int) -> Crop:
         """Draw a crop: top, left, bottom and right in LR pixels."""
         if self.gt_size is None:
             return 0, 0, lq_h, lq_w
@@ -126,15 +127,15 @@ class STVSRClipDataset(TrainSamples, ClipFiles):
     def cache_bytes(self) -> float:
         clips = [self.clips[number] for number in np.unique(self._windows[:, 0])]
         # Decode a frame of a few clips only: one frame of every clip would take minutes for a large set.
-        sizes = [self.gt.frame_size(clip) for clip in clips[::-(-len(clips) // _NUM_SAMPLED)]]
+        sizes = [self.gt_reader.frame_size(clip) for clip in clips[::-(-len(clips) // _NUM_SAMPLED)]]
         num_pixels = float(np.mean([height * width for height, width in sizes]))
-        has_sharp = self.settings.lq_sharp or self.lq_sharp is not None
+        has_sharp = self.settings.lq_sharp or self.lq_sharp_reader is not None
         is_random = isinstance(self.degradation, VideoDegradation)
         # Versions of HR and LR frames in the cache
-        num_hr = 1 + (is_random and self.blurred is not None)
+        num_hr = 1 + (is_random and self.blurred_reader is not None)
         num_lq = (self.settings.motion_blur is None and not is_random) + has_sharp
         frame_bytes = NUM_CHANNELS[self.color] * num_pixels * (num_hr + num_lq / self.scale**2)
-        return frame_bytes * sum(map(self.gt.num_frames, clips))
+        return frame_bytes * sum(map(self.gt_reader.num_frames, clips))
 
     def _list_windows(self) -> np.ndarray:
         """Return rows of (number of the clip, first frame, interval), as an array that forked workers share."""
@@ -143,7 +144,7 @@ class STVSRClipDataset(TrainSamples, ClipFiles):
         unused = set(weights)
         windows, num_short = [], 0
         for number, clip in enumerate(self.clips):
-            num_frames = self.gt.num_frames(clip)
+            num_frames = self.gt_reader.num_frames(clip)
             rows = [(number, start, interval) for interval in intervals
                     for start in range(0, num_frames - (self.num_frame - 1) * interval, stride)]
             num_short += not rows
@@ -158,7 +159,7 @@ class STVSRClipDataset(TrainSamples, ClipFiles):
         if not windows:
             raise ValueError(f'{self._where}: none of {len(self.clips)} clips has a window of {self.num_frame} frames '
                              f'with intervals {intervals} (the first clip, {self.clips[0]!r}, has '
-                             f'{self.gt.num_frames(self.clips[0])} frames)')
+                             f'{self.gt_reader.num_frames(self.clips[0])} frames)')
         if num_short:
             get_root_logger().warning(f'{self._where}: {num_short} of {len(self.clips)} clips are shorter than a '
                                       f'window of {self.num_frame} frames and are left out.')
@@ -187,19 +188,19 @@ class STVSRTestDataset(ClipFiles):
 
     options = ClipTestOptions
     settings: ClipTestOptions
-    _lq: CropSource
+    _lq_crops: CropSource
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
-        if self.gt and self.settings.clip_areas:
-            self.gt = self._open_areas(self.gt)
-        self.degradation = None if self.lq else build_degradation(self.settings.degradation, self.scale)
+        if self.gt_reader and self.settings.clip_areas:
+            self.gt_reader = self._open_areas(self.gt_reader)
+        self.degradation = None if self.lq_reader else build_degradation(self.settings.degradation, self.scale)
         # Flow is estimated on whole frames; their last rows and columns may not be scored.
-        self._lq = self._lq_source(blur_margin=self.scale)
+        self._lq_crops = self._open_lq_crops(blur_margin=self.scale)
         # Check the numbers of frames now, before an evaluation that takes hours.
-        if self.blurred:
-            with self._told_where():
-                self.blurred.check_frame_counts()
+        if self.blurred_reader:
+            with self._name_in_errors():
+                self.blurred_reader.check_frame_counts()
         self._frames = {clip: self._plan(clip) for clip in self.clips}
 
     def __len__(self) -> int:
@@ -208,12 +209,12 @@ class STVSRTestDataset(ClipFiles):
     def frame_names(self, clip: str) -> list[str]:
         """Return the names of a clip's output frames, see `__getitem__`."""
         frames = self._frames[clip]
-        if self.gt is None and self.temporal_scale == 1:
+        if self.gt_reader is None and self.temporal_scale == 1:
             return self._lq_names(clip, frames.lq)
         names = [f'{i:08d}' for i in range(frames.num_out)]
-        if self.gt is not None:
+        if self.gt_reader is not None:
             for i, number in enumerate(frames.gt):
-                names[number] = self.gt.frame_name(clip, i)
+                names[number] = self.gt_reader.frame_name(clip, i)
         return names
 
     def true_frames(self, clip: str) -> range:
@@ -224,39 +225,32 @@ class STVSRTestDataset(ClipFiles):
         """Return T' of a clip without reading it."""
         return len(self._frames[self.clips[index]].lq)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str | int | list[str]]:
+    def __getitem__(self, index: int) -> Clip:
         """Return a clip.
 
-        Returns:
-            lq: (T', C, h, w) float, 0-1, of `color`.
-            lq_chroma: (T', 2, h, w) float, 0-1: U and V of the LR frames; only with color 'y'.
-            gt: (U, C, sh, sw) float, 0-1, of `color`; only with ground truth.
-            gt_start: number of the first GT frame, counted from the first LR frame; only with ground truth.
-            lq_flow: (T' - 1, 2, 2, h, w) float, pixels; only with flow_opt, see `LQFlow`.
-            key, folder: the name of the clip.
-            frame_names: names of the output frames, 2T' - 1 or T'. Frames without a file are numbered, from '00000000'.
+        It has `lq_chroma` only with color 'y', `gt` and `gt_start` only with ground truth, and `lq_flow` only with
+        flow_opt. Of the names of output frames, 2T' - 1 or T', those without a file are numbered, from '00000000'.
         """
         clip = self.clips[index]
         frames = self._frames[clip]
-        item: dict[str, Tensor | str | int | list[str]] = {
-            'key': clip, 'folder': clip, 'frame_names': self.frame_names(clip)}
         window = Window(clip, self._read_gt(clip, range(len(frames.gt))), random.Random(clip).uniform)
         self._check_sizes(clip)
-        lq = self._lq.crop(window, frames.lq, (0, 0, *self._lq_size(clip)))
+        lq = self._lq_crops.read(window, frames.lq, (0, 0, *self._lq_size(clip)))
 
         h, w = (side - side % self.settings.lq_size_multiple for side in lq[0].shape[:2])
         if not h * w:
             raise ValueError(f'{self._where}: the LR frames of clip {clip!r} are {lq[0].shape[0]}x{lq[0].shape[1]} '
                              f'(h x w), smaller than lq_size_multiple {self.settings.lq_size_multiple}')
+        item: Clip = {'key': clip, 'folder': clip, 'frame_names': self.frame_names(clip),
+                      'lq': self._to_clip([frame[:h, :w] for frame in lq])}
         if self.lq_flow:  # on whole frames, before they are cropped
             flows = (self._read_lq_flows(clip, frames.lq, lq[0].shape[:2]) if self.lq_flow.is_stored
                      else self.lq_flow.estimate(lq))
-            item |= {key: flow[..., :h, :w] for key, flow in self.lq_flow.to_sample(flows, len(lq)).items()}
-        item['lq'] = self._to_clip([frame[:h, :w] for frame in lq])
+            item['lq_flow'] = self.lq_flow.to_sample(flows, len(lq))['lq_flow'][..., :h, :w]
         if self.color == 'y':
             item['lq_chroma'] = clip_tensor([frame[:h, :w, :2] for frame in lq])
-        if self.gt is not None:
-            gt = cut([window.frames[i] for i in range(len(frames.gt))], (0, 0, self.scale * h, self.scale * w))
+        if self.gt_reader is not None:
+            gt = crop_arrays([window.frames[i] for i in range(len(frames.gt))], (0, 0, self.scale * h, self.scale * w))
             item['gt'] = self._to_clip(gt)
             item['gt_start'] = frames.gt.start
         return item
@@ -287,36 +281,36 @@ class STVSRTestDataset(ClipFiles):
 
     def _plan(self, clip: str) -> 'ClipFrames':
         """Decide which frames of a clip to read, from the numbers of frames."""
-        step = self.temporal_scale
-        num_lq = self.lq.num_frames(clip) if self.lq else None
-        num_gt = self.gt.num_frames(clip) if self.gt else 0
-        start, stride = 0, 1
-        wanted = self.settings.gt_start
-        lacks_ends = step == 2 and num_lq is not None and num_gt == 2 * num_lq - 3
-        if self.gt is None:
+        factor = self.temporal_scale
+        num_lq = self.lq_reader.num_frames(clip) if self.lq_reader else None
+        num_gt = self.gt_reader.num_frames(clip) if self.gt_reader else 0
+        start, lq_stride = 0, 1
+        wanted_start = self.settings.gt_start
+        lacks_ends = factor == 2 and num_lq is not None and num_gt == 2 * num_lq - 3
+        if self.gt_reader is None:
             assert num_lq is not None  # the options name one of them
-            num_out = step * (num_lq - 1) + 1
-        elif wanted != 1 and num_lq in (None, num_gt):
-            num_out, stride = num_gt, step
-        elif wanted != 1 and step == 2 and num_lq == (num_gt + 1) // 2:
+            num_out = factor * (num_lq - 1) + 1
+        elif wanted_start != 1 and num_lq in (None, num_gt):
+            num_out, lq_stride = num_gt, factor
+        elif wanted_start != 1 and factor == 2 and num_lq == (num_gt + 1) // 2:
             num_out = num_gt
-        elif wanted != 0 and lacks_ends:
+        elif wanted_start != 0 and lacks_ends:
             num_out, start = num_gt + 2, 1
         else:
-            fitting = {0: [f'{num_gt}', f'{(num_gt + 1) // 2} (every second frame)'] if step == 2 else [f'{num_gt}'],
+            fitting = {0: [f'{num_gt}', f'{(num_gt + 1) // 2} (every second frame)'] if factor == 2 else [f'{num_gt}'],
                        1: [f'{(num_gt + 3) // 2} (every second frame, and one more at both ends)']
-                       if step == 2 and num_gt % 2 else []}
-            expected = [text for kind, texts in fitting.items() if wanted in (None, kind) for text in texts]
-            raise ValueError(f'{self._where}: clip {clip!r} has {num_gt} frames in {self.gt.path} and {num_lq} in '
-                             f'{self.lq.path if self.lq else "dataroot_lq, which is not given"}, expected '
-                             f'{" or ".join(expected) or "an odd number of true frames"}')
+                       if factor == 2 and num_gt % 2 else []}
+            expected = [text for kind, texts in fitting.items() if wanted_start in (None, kind) for text in texts]
+            raise ValueError(f'{self._where}: clip {clip!r} has {num_gt} frames in {self.gt_reader.path} and {num_lq} '
+                             f'in {self.lq_reader.path if self.lq_reader else "dataroot_lq (not set)"}, expected '
+                             f'{" or ".join(expected) or "an odd number of GT frames"}')
         num_out = min(num_out, self.settings.num_frame or num_out)
-        num_in = (num_out - 1) // step + 1
-        if num_in < step:  # one frame has nothing to interpolate
-            raise ValueError(f'{self._where}: clip {clip!r} gives {num_in} LR frame, temporal_scale 2 needs two')
-        num_out = step * (num_in - 1) + 1
+        num_in = (num_out - 1) // factor + 1
+        if num_in < factor:  # one frame has nothing to interpolate
+            raise ValueError(f'{self._where}: clip {clip!r} has only {num_in} LR frame, but temporal_scale 2 needs two')
+        num_out = factor * (num_in - 1) + 1
         gt = range(start, min(num_out, start + num_gt)) if num_gt else range(0)
-        return ClipFrames(num_out, range(0, num_in * stride, stride), gt)
+        return ClipFrames(num_out, range(0, num_in * lq_stride, lq_stride), gt)
 
 
 class ClipFrames(NamedTuple):

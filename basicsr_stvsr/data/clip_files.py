@@ -3,10 +3,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..io.color import Color
+from ..io.clip_color import Color
 from ..io.frames import FrameReader
 from ..io.opening import open_color_reader
 from .clip_options import ClipOptions
@@ -37,32 +38,33 @@ class ClipFiles(SampleDataset):
     """Base of data sets of clips in files: opens readers, and pairs GT and LR clips.
 
     Attributes:
-        gt, lq, lq_sharp, blurred: readers; None where the options name no such data.
+        gt_reader, lq_reader, lq_sharp_reader, blurred_reader: None where the options name no such data.
         clips: names of the clips, those of the ground truth where there is one.
     """
 
     options: type[ClipOptions]
     settings: ClipOptions
     degradation: Degradation | VideoDegradation | None  # None where LR frames are stored
-    gt: FrameReader | None = None
-    lq: FrameReader | None = None
-    lq_sharp: PairedReader | None = None
-    blurred: PairedReader | None = None
+    gt_reader: FrameReader | None = None
+    lq_reader: FrameReader | None = None
+    lq_sharp_reader: PairedReader | None = None
+    blurred_reader: PairedReader | None = None
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         self._check_paths()
         names = self._names_in_meta_info()
         if self.settings.dataroot_gt:
-            reader = self.gt = self._open('dataroot_gt', names, self.settings.frame_size)
+            reader = self.gt_reader = self._open('dataroot_gt', names, self.settings.frame_size)
         else:
-            reader = self.lq = self._open('dataroot_lq', names, self.settings.frame_size)
+            reader = self.lq_reader = self._open('dataroot_lq', names, self.settings.frame_size)
         self.clips = self._filtered(reader.clips)
-        if self.gt:
-            self.lq = self._open_paired('dataroot_lq', self.gt, names, self.scale)
-            self.lq_sharp = self._open_paired('dataroot_lq_sharp', self.gt, names, self.scale)
-            self.blurred = self._open_paired('dataroot_blurred', self.gt, names, 1)
-        self._paired = [reader for reader in (self.lq, self.lq_sharp, self.blurred) if isinstance(reader, PairedReader)]
+        if self.gt_reader:
+            self.lq_reader = self._open_paired('dataroot_lq', self.gt_reader, names, self.scale)
+            self.lq_sharp_reader = self._open_paired('dataroot_lq_sharp', self.gt_reader, names, self.scale)
+            self.blurred_reader = self._open_paired('dataroot_blurred', self.gt_reader, names, 1)
+        readers = self.lq_reader, self.lq_sharp_reader, self.blurred_reader
+        self._paired = [reader for reader in readers if isinstance(reader, PairedReader)]
 
     @property
     def _read_color(self) -> Color:
@@ -106,8 +108,8 @@ class ClipFiles(SampleDataset):
         pattern = self.settings.clips
         kept = [name for name in names if not pattern or fnmatchcase(name, pattern)]
         if not kept:
-            raise ValueError(f'{self._where}: none of {len(names)} clips matches clips: {pattern!r} '
-                             f'(the first is {names[0]!r})' if names else f'{self._where}: no clips')
+            raise ValueError(f'{self._where}: clips: {pattern!r} matches none of {len(names)} clips (the first is '
+                             f'{names[0]!r})' if names else f'{self._where}: no clips')
         return kept
 
     def _open_paired(self, option: str, gt: FrameReader, clips: Sequence[str] | None, ratio: int
@@ -116,60 +118,60 @@ class ClipFiles(SampleDataset):
         if not getattr(self.settings, option, None):
             return None
         reader = self._open(option, clips, None)
-        with self._told_where():
+        with self._name_in_errors():
             return PairedReader(reader, gt, self.clips, ratio=ratio, option=option)
 
-    def _lq_source(self, blur_margin: int) -> CropSource:
+    def _open_lq_crops(self, blur_margin: int) -> CropSource:
         """Return the source of LR frames."""
         if self.settings.motion_blur:
             assert self.degradation is not None  # motion_blur excludes dataroot_lq
             return degraded(MotionBlurred(self.settings.motion_blur, blur_margin), self.degradation)
-        return self._source(self.blurred or self._lq_reader, self.degradation)
+        return self._crops_of(self.blurred_reader or self._input_reader, self.degradation)
 
     @property
-    def _lq_reader(self) -> FrameReader:
+    def _input_reader(self) -> FrameReader:
         """Stored LR frames, or else the ground truth that they are made from."""
-        reader = self.lq or self.gt
+        reader = self.lq_reader or self.gt_reader
         assert reader is not None  # the options name one of them
         return reader
 
-    def _source(self, reader: FrameReader, degradation: Degradation | VideoDegradation | None) -> CropSource:
+    def _crops_of(self, reader: FrameReader, degradation: Degradation | VideoDegradation | None) -> CropSource:
         """Return a source of LR frames: stored in a reader, or made from its HR frames."""
         if degradation is None:
             return Stored(reader)
-        return degraded(GroundTruth() if reader is self.gt else Stored(reader), degradation)
+        return degraded(GroundTruth() if reader is self.gt_reader else Stored(reader), degradation)
 
     def _read_gt(self, clip: str, numbers: range) -> dict[int, np.ndarray]:
         """Read ground truth by number. With motion_blur, also read the previous and the next frame where the clip has
         them.
         """
-        if self.gt is None:
+        if self.gt_reader is None:
             return {}
         numbers = numbers[::-1] if numbers.step < 0 else numbers  # videos are decoded forward
         wanted: Sequence[int] = numbers
         if self.settings.motion_blur:
             around = (numbers[0] - numbers.step, *numbers, numbers[-1] + numbers.step)
-            wanted = [number for number in around if 0 <= number < self.gt.num_frames(clip)]
-        return {number: self.gt.frame(clip, number) for number in wanted}
+            wanted = [number for number in around if 0 <= number < self.gt_reader.num_frames(clip)]
+        return {number: self.gt_reader.frame(clip, number) for number in wanted}
 
     def _lq_size(self, clip: str) -> tuple[int, int]:
         """Return height and width of a clip's LR frames."""
-        if self.gt is None:
-            return self._lq_reader.frame_size(clip)
-        height, width = self.gt.frame_size(clip)
+        if self.gt_reader is None:
+            return self._input_reader.frame_size(clip)
+        height, width = self.gt_reader.frame_size(clip)
         return height // self.scale, width // self.scale
 
     def _lq_names(self, clip: str, indices: Sequence[int]) -> list[str]:
         """Return the names of LR frames. Frames that are not stored have the names of their GT frames."""
-        return [self._lq_reader.frame_name(clip, i) for i in indices]
+        return [self._input_reader.frame_name(clip, i) for i in indices]
 
     def _read_lq_flows(self, clip: str, indices: Sequence[int], size: tuple[int, int]) -> list[np.ndarray]:
         """Read stored flows between LR frames, by the names of these in their files."""
         assert self.lq_flow is not None
-        stored_name = self.lq.stored_name[clip] if isinstance(self.lq, PairedReader) else clip
+        stored_name = self.lq_reader.stored_name[clip] if isinstance(self.lq_reader, PairedReader) else clip
         return self.lq_flow.read(stored_name, self._lq_names(clip, indices), size)
 
     def _check_sizes(self, clip: str) -> None:
-        with self._told_where():
+        with self._name_in_errors():
             for reader in self._paired:
                 reader.check_size(clip)

@@ -8,7 +8,7 @@ from pydantic_core import ValidationError
 
 from ..config import Count, DatasetOptions, Flow, Positive
 from ..config.block import Block, Problem, nearest, problem, refuse, refuse_field, shown
-from ..io.color import Color, StoredColor
+from ..io.clip_color import Color, StoredColor
 from .clip_areas import ClipArea
 from .degradations import DegradationBlock
 from .motion_blur import LONGEST_EXPOSURE
@@ -19,7 +19,8 @@ FrameSize = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 def check_exposure(exposure: float | list[float]) -> float | list[float]:
     lowest, highest = exposure if isinstance(exposure, list) else (exposure, exposure)
     if not 0 < lowest <= highest <= LONGEST_EXPOSURE:
-        raise refuse(f'must be > 0 and <= {LONGEST_EXPOSURE}, or [lowest, highest] of such, but is {shown(exposure)}')
+        raise refuse(f'must be > 0 and <= {LONGEST_EXPOSURE}, or a range [lowest, highest] within these limits, but is '
+                     f'{shown(exposure)}')
     return exposure
 
 
@@ -144,17 +145,17 @@ class SampleOptions(DatasetOptions):
     @model_validator(mode='after')
     def check_blur(self) -> Self:
         if self.motion_blur and self.color != 'rgb':
-            raise refuse_field('motion_blur', f'needs color rgb, of which the light is known, but that is {self.color}')
+            raise refuse_field('motion_blur', f'needs color rgb, to convert values to light, but color is {self.color}')
         if (self.degradation or {}).get('type') == 'video' and self.color != 'rgb':
-            raise refuse_field('degradation', f'of type video needs color rgb, but that is {self.color}')
+            raise refuse_field('degradation', f'of type video needs color rgb, but color is {self.color}')
         return self
 
     @model_validator(mode='after')
     def check_flow(self) -> Self:
         if self.flow_opt and self.temporal_scale != 2:
-            raise refuse_field('flow_opt', f'needs temporal_scale 2, but that is {self.temporal_scale}')
+            raise refuse_field('flow_opt', f'needs temporal_scale 2, but temporal_scale is {self.temporal_scale}')
         if self.flow_opt and self.color == 'y':
-            raise refuse_field('flow_opt', "needs frames with colours, but color is 'y'")
+            raise refuse_field('flow_opt', "needs colour frames, but color is 'y'")
         return self
 
 
@@ -204,7 +205,8 @@ class TrainSampleOptions(SampleOptions):
         if self.gt_size and self.gt_size % self.scale:
             raise refuse_field('gt_size', f'must be a multiple of scale {self.scale}, but is {self.gt_size}')
         if self.crop_stride and not self.gt_size:
-            raise refuse_field('crop_stride', f'is {self.crop_stride}, but without gt_size nothing is cropped')
+            raise refuse_field('crop_stride', f'is {self.crop_stride}, but has an effect only with gt_size, which is '
+                                              'missing')
         if self.crop_stride and self.crop_stride % self.scale:
             raise refuse_field('crop_stride', f'must be a multiple of scale {self.scale}, but is {self.crop_stride}')
         return self
@@ -217,7 +219,7 @@ class ClipOptions(SampleOptions, ClipFiles):
     def check_lq(self) -> Self:
         ways = [name for name in ('dataroot_lq', 'dataroot_blurred', 'motion_blur') if getattr(self, name)]
         if len(ways) > 1:
-            raise refuse_field(ways[1], f'cannot stand beside {ways[0]}: LR frames come from one of them')
+            raise refuse_field(ways[1], f'cannot be combined with {ways[0]}: LR frames come from one of them')
         return self
 
 
@@ -232,10 +234,10 @@ class ClipTrainOptions(TrainSampleOptions, ClipTrainFiles, ClipOptions):
     @model_validator(mode='after')
     def check_files(self) -> Self:
         if self.lq_sharp and self.dataroot_lq_sharp:
-            raise refuse_field('lq_sharp', 'cannot stand beside dataroot_lq_sharp: sharp LR frames come from one of '
-                               'them')
+            raise refuse_field('lq_sharp', 'cannot be combined with dataroot_lq_sharp: sharp LR frames come from one '
+                               'of them')
         if self.dataroot_flow and (self.interval_list != [1] or self.temporal_scale != 2):
-            raise refuse_field('dataroot_flow', 'needs interval_list [1] and temporal_scale 2, but they are '
+            raise refuse_field('dataroot_flow', 'needs interval_list [1] and temporal_scale 2, but their values are '
                                f'{self.interval_list} and {self.temporal_scale}')
         return self
 
@@ -250,9 +252,10 @@ class StillsOptions(TrainSampleOptions, StillsFiles):
     @model_validator(mode='after')
     def check_size(self) -> Self:
         if not self.gt_size:
-            raise refuse_field('gt_size', 'is missing: the size in which photographs are drawn')
+            raise refuse_field('gt_size', 'is missing: it sets the size of the frames made from photographs')
         if self.crop_stride:
-            raise refuse_field('crop_stride', f'is {self.crop_stride}, but stills are drawn at the size of the crop')
+            raise refuse_field('crop_stride', f'is {self.crop_stride}, but frames made from photographs have the size '
+                                              'of the crop already; remove it')
         return self
 
 
@@ -280,7 +283,7 @@ def read_source(options: Any) -> Any:
     roots = [name for name in kinds if options.get(name) is not None]
     if len(roots) != 1:
         near = next(filter(None, (nearest(key, kinds) for key in options if key not in kinds)), '')
-        raise refuse('must name one root, clips by dataroot_gt or photographs by stills, but has '
+        raise refuse('must have one root, either dataroot_gt (clips) or stills (photographs), but has '
                      f'{" and ".join(roots) or "neither"}. {near}'.rstrip())
     return kinds[roots[0]].model_validate(options)
 
@@ -309,7 +312,7 @@ class MixedOptions(TrainSampleOptions):
     @model_validator(mode='after')
     def check_sources(self) -> Self:
         if not self.gt_size:
-            raise refuse_field('gt_size', 'is missing: samples of all sources must have one size')
+            raise refuse_field('gt_size', 'is missing: samples of all sources must have the same size')
         problems: list[Problem] = []
         keys = []
         for number, source in enumerate(self.sources):
@@ -327,15 +330,15 @@ class MixedOptions(TrainSampleOptions):
             having = [number for number, those in enumerate(keys) if key in those]
             if 0 < len(having) < len(keys):
                 lacking = next(number for number in range(len(keys)) if number not in having)
-                raise refuse_field('sources', f'must give the same keys, but {key!r} comes from [{having[0]}] and not '
-                                   f'from [{lacking}]; set {ways}')
+                raise refuse_field('sources', f'must all provide the same keys, but {key!r} comes from [{having[0]}] '
+                                   f'and not from [{lacking}]; set {ways}')
         return self
 
 
 # Key that only some sources may have -> how to give it in all of them, or in none.
 _WAYS = {
-    'flow': 'dataroot_flow of every source of clips, or of none and exact_flow: false of stills',
-    'lq_sharp': 'lq_sharp: true, for those without dataroot_lq_sharp',
+    'flow': 'dataroot_flow in every source of clips; or in none, and exact_flow: false in stills',
+    'lq_sharp': 'lq_sharp: true in those without dataroot_lq_sharp',
 }
 
 
@@ -358,9 +361,9 @@ class ClipTestOptions(ClipOptions):
     @model_validator(mode='after')
     def check_data(self) -> Self:
         if self.dataroot_gt is None and self.dataroot_lq is None:
-            raise refuse_field('dataroot_gt', 'is missing, and dataroot_lq too; one of them is needed')
+            raise refuse_field('dataroot_gt', 'is missing, and so is dataroot_lq; set one of them')
         for name in ('dataroot_lq', 'dataroot_blurred'):
             if self.clip_areas and getattr(self, name):
-                raise refuse_field('clip_areas', f'cannot stand beside {name}: the areas are those of dataroot_gt, of '
-                                   'which LR frames are then made')
+                raise refuse_field('clip_areas', f'cannot be combined with {name}: it crops dataroot_gt, and LR frames '
+                                   'are made from the crops')
         return self

@@ -38,7 +38,7 @@ class Filter:
     first: int
     border: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.scale < 1 or self.scale != int(self.scale):
             raise ValueError(f'scale must be a whole number >= 1, got {self.scale}')
         if self.border not in _BORDERS:
@@ -78,7 +78,7 @@ class Degradation:
     filters: tuple[Filter, ...]
     rounding: str = 'round'
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.rounding not in _ROUNDINGS:
             raise ValueError(f'rounding must be one of {list(_ROUNDINGS)}, got {self.rounding!r}')
 
@@ -104,8 +104,8 @@ class Degradation:
         if frame.dtype != np.uint8 or frame.ndim not in (2, 3):
             raise ValueError(f'expected a uint8 frame (H, W) or (H, W, C), got {frame.dtype} {frame.shape}')
         if frame.shape[0] % self.scale or frame.shape[1] % self.scale:
-            raise ValueError(f'frame size {frame.shape[0]}x{frame.shape[1]} is no multiple of scale {self.scale}; '
-                             'cut it first, e.g. with mod_crop')
+            raise ValueError(f'frame size {frame.shape[0]}x{frame.shape[1]} is not a multiple of scale {self.scale}; '
+                             'crop it first, for example with mod_crop')
         out = frame.astype(np.float64)
         for step in self.filters:
             out = step(out)
@@ -171,7 +171,7 @@ _OPTIONS = Registered(
 DegradationBlock = Annotated[dict[str, Any], _OPTIONS]  # in the options of a data set
 
 
-def build_degradation(opt: dict | None, scale: int) -> Degradation | VideoDegradation:
+def build_degradation(opt: dict[str, Any] | None, scale: int) -> Degradation | VideoDegradation:
     """Build the degradation of a data set's options.
 
     Args:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ from torch.utils.data import Dataset
 from ..config import DatasetOptions, Flow
 from ..config.block import refuse_field
 from ..flow import StoredFlow, build_flow, read_flow_archive, read_warp_archive
-from ..io.color import Color, check_yuv
+from ..io.clip_color import Color, check_yuv
 from ..io.frames import FrameReadError
 from ..io.mat_files import open_mat
+from .items import TrainSample
 from .lq_flow import KEYS, LQFlow, flow_pairs, flow_tensor
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 NUM_LQ, NUM_GT, SCALE = 5, 7, 2
 _NUM_CHECKED = 8  # samples, spread over all, to check for YUV
+_WARPED_KEYS: dict[int, Literal['lq_warped', 'lq_warped_stride2']] = {1: 'lq_warped', 2: 'lq_warped_stride2'}
 _PATHS = ('dataroot_lq', 'dataroot_gt', 'dataroot_flow', 'dataroot_flow_stride2', 'dataroot_warp',
           'dataroot_warp_stride2')
 
@@ -65,16 +67,17 @@ class FISRMatOptions(DatasetOptions):
         for name in ('dataroot_flow', 'dataroot_warp'):
             if (getattr(self, name) is None) != (getattr(self, f'{name}_stride2') is None):
                 there, missing = sorted((name, f'{name}_stride2'), key=lambda option: getattr(self, option) is None)
-                raise refuse_field(missing, f'is missing, but {there} is there; both are needed, or none')
+                raise refuse_field(missing, f'is missing, but {there} is set; set both or neither')
         if self.dataroot_warp and not self.dataroot_flow:
-            raise refuse_field('dataroot_flow', 'is missing, but dataroot_warp is there, which was made with it')
+            raise refuse_field('dataroot_flow', 'is missing, but dataroot_warp is set; its frames were warped along '
+                                                'this flow')
         if self.flow_opt and self.dataroot_flow:
-            raise refuse_field('flow_opt', 'cannot stand beside dataroot_flow: the flow comes from one of them')
+            raise refuse_field('flow_opt', 'cannot be combined with dataroot_flow: the flow comes from one of them')
         return self
 
 
 @DATASET_REGISTRY.register()
-class FISRMatDataset(Dataset):
+class FISRMatDataset(Dataset[Any]):
     """Samples of five LR and seven GT frames from the authors' files, without augmentation, as in the authors'
     training.
 
@@ -99,21 +102,21 @@ class FISRMatDataset(Dataset):
     scale = SCALE
     temporal_scale = 2
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         self.opt = opt
         key = opt.get('key', opt.get('phase', '?'))
         self.settings = self.options.read(opt, f'datasets.{key}.')
         self._where = f'data set {self.settings.name!r} (datasets.{key})'
         self._check_paths()
 
-        self._lq = _SampleFile(self._path('dataroot_lq'), partial(_open_mat, name='LR_data'))
-        self._gt = _SampleFile(self._path('dataroot_gt'), partial(_open_mat, name='HR_data'))
+        self._lq_file = _SampleFile(self._path('dataroot_lq'), partial(_open_mat, name='LR_data'))
+        self._gt_file = _SampleFile(self._path('dataroot_gt'), partial(_open_mat, name='HR_data'))
         num_samples, _, _, w, h = self._check_frames()
         # Numbers of the samples in the files
         self._samples = range(num_samples)[slice(*self.settings.samples)]
         if not self._samples:
-            raise ValueError(f'{self._where}: samples {self.settings.samples} are none of the {num_samples} samples of '
-                             f'{self._lq.path}')
+            raise ValueError(f'{self._where}: samples {self.settings.samples} select none of the {num_samples} samples '
+                             f'of {self._lq_file.path}')
         self._flows = self._open_pairs('dataroot_flow', read_flow_archive, (num_samples, h, w, 2))
         self._warped = self._open_pairs('dataroot_warp', read_warp_archive, (num_samples, h, w, 3))
         self._estimator = self._build_estimator()
@@ -126,27 +129,21 @@ class FISRMatDataset(Dataset):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str | int]:
+    def __getitem__(self, index: int) -> TrainSample:
         """Return a sample.
 
         Returns:
-            lq: (5, 3, h, w) float YUV, 0-1.
-            gt: (7, 3, 2h, 2w) float YUV, 0-1.
-            gt_start: number of the first GT frame, counted from the first LR frame.
-            lq_flow, lq_flow_stride2: (4, 2, 2, h, w) and (2, 2, 2, h, w) float, LR pixels, x then y; only with flow
-                files or an estimator. Forward and backward flow between neighbouring LR frames, and between the frames
-                0, 2 and 4.
-            lq_warped, lq_warped_stride2: (4, 2, 3, h, w) and (2, 2, 3, h, w) float YUV, 0-1; only with dataroot_warp:
-                the second frame of each flow, sampled along half of it.
-            key: 'sample/' and the number of the sample in the files, from 0.
+            five LR and seven GT frames, with `gt_start`; `lq_flow` and `lq_flow_stride2` only with flow files or an
+                estimator; `lq_warped` and `lq_warped_stride2` only with dataroot_warp. The key is 'sample/' and the
+                number of the sample in the files, from 0.
 
         Raises:
             FrameReadError: the sample cannot be read, or has invalid values.
         """
         number = self._samples[index]
-        lq = self._read_frames(self._lq, number)
-        sample: dict[str, Tensor | str | int] = {
-            'lq': _to_tensor(lq), 'gt': _to_tensor(self._read_frames(self._gt, number)), 'gt_start': 1,
+        lq = self._read_frames(self._lq_file, number)
+        sample: TrainSample = {
+            'lq': _to_tensor(lq), 'gt': _to_tensor(self._read_frames(self._gt_file, number)), 'gt_start': 1,
             'key': f'sample/{number:08d}'}
         for stride, file in self._flows.items():
             flows = file.read(number)
@@ -154,11 +151,12 @@ class FISRMatDataset(Dataset):
                 raise FrameReadError(f'{file.path}, sample {number}: a flow with values that are not finite')
             sample[KEYS[stride]] = flow_tensor(flows)
         if self._estimator:
-            sample |= self._estimator.to_sample(self._estimator.estimate(_to_images(lq)), NUM_LQ)
+            for name, flow in self._estimator.to_sample(self._estimator.estimate(_to_images(lq)), NUM_LQ).items():
+                sample[name] = flow
         for stride, file in self._warped.items():
             frames = _check_range(file.read(number), f'{file.path}, sample {number}')
             # Frames come in pairs, as the flows that warped them do.
-            sample[KEYS[stride].replace('flow', 'warped')] = flow_tensor(frames.astype(np.float32)).div_(255)
+            sample[_WARPED_KEYS[stride]] = flow_tensor(frames.astype(np.float32)).div_(255)
         return sample
 
     def _path(self, option: str) -> Path:
@@ -168,18 +166,19 @@ class FISRMatDataset(Dataset):
         missing = [option for option in _PATHS if getattr(self.settings, option) and not self._path(option).is_file()]
         if missing:
             raise FileNotFoundError('\n'.join(
-                f'{self._where}: {option} is no file: {self._path(option)}' for option in missing))
+                f'{self._where}: {option} is not a file: {self._path(option)}' for option in missing))
 
     def _check_frames(self) -> tuple[int, ...]:
         """Check that LR and GT frames match, and return the shape of the LR frames, (N, 5, 3, w, h)."""
-        for file, num_frames in ((self._lq, NUM_LQ), (self._gt, NUM_GT)):
+        for file, num_frames in ((self._lq_file, NUM_LQ), (self._gt_file, NUM_GT)):
             if file.shape[1:3] != (num_frames, 3):
                 raise ValueError(f'{self._where}: {file.path} holds an array of {_in_matlab(file.shape)} in MATLAB, '
                                  f'expected (height, width, 3, {num_frames}, samples)')
-        lq, gt = self._lq.shape, self._gt.shape
+        lq, gt = self._lq_file.shape, self._gt_file.shape
         if (lq[0], SCALE * lq[3], SCALE * lq[4]) != (gt[0], gt[3], gt[4]):
-            raise ValueError(f'{self._where}: {lq[0]} samples of {lq[4]}x{lq[3]} (h x w) in {self._lq.path} and '
-                             f'{gt[0]} of {gt[4]}x{gt[3]} in {self._gt.path}, expected as many, {SCALE} times the size')
+            raise ValueError(f'{self._where}: {lq[0]} samples of {lq[4]}x{lq[3]} (h x w) in {self._lq_file.path} and '
+                             f'{gt[0]} of {gt[4]}x{gt[3]} in {self._gt_file.path}, expected the same number, {SCALE} '
+                             'times as large')
         return lq
 
     def _open_pairs(self, option: str, opener: Callable[[Path], Any], shape: Sequence[int]) -> dict[int, '_SampleFile']:
@@ -193,7 +192,7 @@ class FISRMatDataset(Dataset):
                 expected = (shape[0], len(flow_pairs(NUM_LQ, stride)), *shape[1:])
                 if file.shape != expected:
                     raise ValueError(f'{self._where}: {name} {file.path} has the shape {file.shape}, expected '
-                                     f'{expected}, as the LR frames in {self._lq.path}')
+                                     f'{expected} to match the LR frames in {self._lq_file.path}')
         return files
 
     def _build_estimator(self) -> LQFlow | None:
@@ -202,13 +201,13 @@ class FISRMatDataset(Dataset):
         estimator = build_flow(self.settings.flow_opt)
         if isinstance(estimator, StoredFlow):
             raise ValueError(f'{self._where}: flow_opt must be an estimator, but is {self.settings.flow_opt["type"]}; '
-                             'files with the flows of all samples are named by dataroot_flow and dataroot_flow_stride2')
+                             'set dataroot_flow and dataroot_flow_stride2 to use files')
         return LQFlow(estimator, self.color, tuple(KEYS))
 
     def _check_color(self) -> None:
         """Check that frames are YUV. Several samples are checked together, as a single one may be grey."""
         numbers = self._samples[::-(-len(self._samples) // _NUM_CHECKED)]
-        for file in (self._lq, self._gt):
+        for file in (self._lq_file, self._gt_file):
             frames = np.concatenate([self._read_frames(file, number)[:1] for number in numbers])
             if frames.max() <= 1:
                 raise ValueError(f'{self._where}: values of {file.path} are at most {frames.max():g}, expected YUV of '
@@ -277,8 +276,8 @@ def _open_mat(path: Path, name: str) -> 'h5py.Dataset':
             raise ValueError(f'{path} holds {array.dtype}, expected uint8, single or double')
         return array
     held = ', '.join(f'{key} {_in_matlab(array.shape)}' for key, array in arrays.items()) or 'no array'
-    raise ValueError(f'{path} holds neither {name} with five axes nor a single other array of five, '
-                     f'(height, width, 3, frames, samples); it holds {held}')
+    raise ValueError(f'{path} must hold {name}, or only one array, with the axes (height, width, 3, frames, samples); '
+                     f'it holds {held}')
 
 
 def _in_matlab(shape: Sequence[int]) -> tuple[int, ...]:

@@ -46,19 +46,19 @@ def hint(option: str, path: Path, gt: Path | None, scale: int) -> str:
         return ''
     subset = _subset(path) or ''
     if gt and option in ('dataroot_lq', 'dataroot_lq_sharp') and not subset.endswith('bicubic'):
-        source, instead = shlex.quote(str(gt)), 'leave the option out, and LR frames are made from dataroot_gt'
+        source, instead = shlex.quote(str(gt)), 'remove the option to make LR frames from dataroot_gt'
         if subset:
-            source, instead = 'BLURRED', 'name the blurred clips by dataroot_blurred, and LR frames are made from them'
+            source, instead = 'BLURRED', 'set dataroot_blurred to the blurred clips, to make LR frames from them'
         elif option == 'dataroot_lq_sharp':
-            instead = 'set lq_sharp: true in its place, and they are made from dataroot_gt'
-        return (f'\nMake it with\n  {_SCRIPTS}/make_lr.py --scale {scale} --input {source} '
-                f'--output {shlex.quote(str(path))}\nor {instead} as they are read.')
-    output, place = shlex.quote(str(path)), 'Make it'
+            instead = 'set lq_sharp: true instead, to make them from dataroot_gt'
+        return (f'\nCreate it with\n  {_SCRIPTS}/make_lr.py --scale {scale} --input {source} --output '
+                f'{shlex.quote(str(path))}\nor {instead} while reading.')
+    output, place = shlex.quote(str(path)), 'Create it'
     if path.suffix != '.lmdb':
         output = shlex.quote(f'{path}.lmdb')
-        place = f'Put the clips there, a folder of images each; or name {output} in the option and make it'
-    return (f'\n{place} with\n  {_SCRIPTS}/create_lmdb.py --dataset {_guess_dataset(path)} --input FOLDER '
-            f'--output {output}\n(--help lists the data sets; docs/datasets.md shows the folders that each has)')
+        place = f'Put the clips there, one folder of images for each clip; or set the option to {output} and create it'
+    return (f'\n{place} with\n  {_SCRIPTS}/create_lmdb.py --dataset {_guess_dataset(path)} --input FOLDER --output '
+            f'{output}\n(--help lists the data sets; docs/datasets.md shows the folders of each)')
 
 
 def _is_named(path: Path, pattern: str) -> bool:

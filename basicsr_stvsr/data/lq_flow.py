@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..flow import FlowEstimator, StoredFlow
-from ..io.color import Color, convert_frame
+from ..io.clip_color import Color, convert_frame
+from .items import FlowKey
 
-KEYS = {1: 'lq_flow', 2: 'lq_flow_stride2'}  # by stride
+KEYS: dict[int, FlowKey] = {1: 'lq_flow', 2: 'lq_flow_stride2'}  # by stride
 
 
 def flow_pairs(num_frames: int, stride: int = 1) -> list[tuple[int, int]]:
@@ -53,11 +54,10 @@ class LQFlow:
         frames = [convert_frame(frame, self.color, 'rgb') for frame in frames]
         return [source(frames[first], frames[second]) for first, second in self.pairs(len(frames))]
 
-    def to_sample(self, flows: Sequence[np.ndarray], num_frames: int) -> dict[str, Tensor]:
-        """Return (P, 2, 2, h, w) for each stride, by its key: the forward, then the backward flow of each pair; x, then
-        y.
-        """
-        sample, flows = {}, list(flows)
+    def to_sample(self, flows: Sequence[np.ndarray], num_frames: int) -> dict[FlowKey, Tensor]:
+        """Return (P, 2, 2, h, w) for each stride, by its key: flow_ab, then flow_ba of each pair; x, then y."""
+        sample: dict[FlowKey, Tensor] = {}
+        flows = list(flows)
         for stride in self.strides:
             num = len(flow_pairs(num_frames, stride))
             sample[KEYS[stride]], flows = flow_tensor(flows[:num]), flows[num:]

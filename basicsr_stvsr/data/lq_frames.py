@@ -1,6 +1,6 @@
 """Sources of LR frames: files, or HR frames that are degraded, with or without blur first.
 
-Boxes are in pixels of the frames that a source returns.
+Crops are in pixels of the frames that a source returns.
 """
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..io.frames import DerivedReader, FrameReader
-from .boxes import Box, cut, enlarge, widen, within
 from .clip_options import MotionBlurOptions
+from .crops import Crop, add_margin, crop_arrays, relative_to, scale_crop
 from .degradations import Degradation, mod_crop
 from .motion_blur import motion_blur
 from .video_degradation import VideoDegradation
@@ -33,7 +33,7 @@ class CropSource(ABC):
     """A source of frames of a window."""
 
     @abstractmethod
-    def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
+    def read(self, window: Window, numbers: Sequence[int], crop: Crop) -> list[np.ndarray]:
         """Return a crop of the frames of these numbers, uint8 (h, w, C). The caller must not write to it.
 
         Raises:
@@ -44,8 +44,8 @@ class CropSource(ABC):
 class GroundTruth(CropSource):
     """The frames of the window themselves."""
 
-    def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
-        return cut([window.frames[number] for number in numbers], box)
+    def read(self, window: Window, numbers: Sequence[int], crop: Crop) -> list[np.ndarray]:
+        return crop_arrays([window.frames[number] for number in numbers], crop)
 
 
 class Stored(CropSource):
@@ -54,8 +54,8 @@ class Stored(CropSource):
     def __init__(self, reader: FrameReader):
         self.reader = reader
 
-    def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
-        return cut([self.reader.frame(window.clip, number) for number in numbers], box)
+    def read(self, window: Window, numbers: Sequence[int], crop: Crop) -> list[np.ndarray]:
+        return crop_arrays([self.reader.frame(window.clip, number) for number in numbers], crop)
 
 
 class MotionBlurred(CropSource):
@@ -70,12 +70,13 @@ class MotionBlurred(CropSource):
     def __init__(self, settings: MotionBlurOptions, margin: int):
         self.settings, self.margin = settings, margin
 
-    def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
+    def read(self, window: Window, numbers: Sequence[int], crop: Crop) -> list[np.ndarray]:
         order = sorted(window.frames)
         frames = [window.frames[number] for number in order]
-        outer = widen(box, self.margin, frames[0].shape[:2])
-        return motion_blur(cut(frames, outer), self.settings.draw_exposure(window.uniform),
-                           num_frame=self.settings.num_frame, which=map(order.index, numbers), box=within(box, outer))
+        padded = add_margin(crop, self.margin, frames[0].shape[:2])
+        return motion_blur(crop_arrays(frames, padded), self.settings.draw_exposure(window.uniform),
+                           num_frame=self.settings.num_frame, which=map(order.index, numbers),
+                           crop=relative_to(crop, padded))
 
 
 class Degraded(CropSource):
@@ -84,13 +85,13 @@ class Degraded(CropSource):
     def __init__(self, source: CropSource, degradation: Degradation):
         self.source, self.degradation = source, degradation
 
-    def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
+    def read(self, window: Window, numbers: Sequence[int], crop: Crop) -> list[np.ndarray]:
         s = self.degradation.scale
         height, width = next(iter(window.frames.values())).shape[:2]
         # The filter needs the surroundings of the crop; padding applies only at the real border of the frame.
-        outer = widen(box, self.degradation.margin // s, (height // s, width // s))
-        frames = self.source.crop(window, numbers, enlarge(outer, s))
-        return cut([self.degradation(frame) for frame in frames], within(box, outer))
+        padded = add_margin(crop, self.degradation.margin // s, (height // s, width // s))
+        frames = self.source.read(window, numbers, scale_crop(padded, s))
+        return crop_arrays([self.degradation(frame) for frame in frames], relative_to(crop, padded))
 
 
 class VideoDegraded(CropSource):
@@ -103,14 +104,14 @@ class VideoDegraded(CropSource):
     def __init__(self, source: CropSource, degradation: VideoDegradation):
         self.source, self.degradation = source, degradation
 
-    def crop(self, window: Window, numbers: Sequence[int], box: Box) -> list[np.ndarray]:
+    def read(self, window: Window, numbers: Sequence[int], crop: Crop) -> list[np.ndarray]:
         s = self.degradation.scale
         height, width = next(iter(window.frames.values())).shape[:2]
-        outer = self.degradation.outer(box, (height // s, width // s))
+        padded = self.degradation.padded(crop, (height // s, width // s))
         order = sorted(numbers)
-        frames = self.source.crop(window, order, enlarge(outer, s))
+        frames = self.source.read(window, order, scale_crop(padded, s))
         low = dict(zip(order, self.degradation(frames, int(window.uniform(0, 2**53))), strict=True))
-        return cut([low[number] for number in numbers], within(box, outer))
+        return crop_arrays([low[number] for number in numbers], relative_to(crop, padded))
 
 
 def degraded(source: CropSource, degradation: Degradation | VideoDegradation) -> CropSource:
@@ -146,17 +147,17 @@ class PairedReader(DerivedReader):
 
     def __init__(self, reader: FrameReader, gt: FrameReader, clips: Sequence[str], *, ratio: int, option: str):
         super().__init__(reader)
-        self.gt, self.ratio = gt, ratio
+        self.gt_reader, self.ratio = gt, ratio
         self.clips = list(clips)
         self.stored_name = self._pair(option)
 
     def _pair(self, option: str) -> dict[str, str]:
-        there = set(self._reader.clips)
-        if len(self.clips) == len(there) == 1:
+        stored = set(self._reader.clips)
+        if len(self.clips) == len(stored) == 1:
             return {self.clips[0]: self._reader.clips[0]}
-        missing = [clip for clip in self.clips if clip not in there]
+        missing = [clip for clip in self.clips if clip not in stored]
         if missing:
-            raise ValueError(f'{len(missing)} clips of dataroot_gt are not in {option} ({self.path}), the first is '
+            raise ValueError(f'{len(missing)} clips of dataroot_gt are not in {option} ({self.path}); the first is '
                              f'{missing[0]!r}')
         return {clip: clip for clip in self.clips}
 
@@ -175,14 +176,14 @@ class PairedReader(DerivedReader):
     def check_frame_counts(self) -> None:
         """Raise ValueError if a clip and its ground truth differ in the number of frames."""
         for clip in self.clips:
-            gt, own = self.gt.num_frames(clip), self.num_frames(clip)
-            if gt != own:
-                raise ValueError(f'clip {clip!r} has {gt} frames in {self.gt.path} and {own} in {self.path}')
+            gt, stored = self.gt_reader.num_frames(clip), self.num_frames(clip)
+            if gt != stored:
+                raise ValueError(f'clip {clip!r} has {gt} frames in {self.gt_reader.path} and {stored} in {self.path}')
 
     def check_size(self, clip: str) -> None:
         """Raise ValueError if the frame size of a clip does not match its ground truth."""
-        gt, own = self.gt.frame_size(clip), self.frame_size(clip)
-        if (gt[0] // self.ratio, gt[1] // self.ratio) != own:  # mod_crop cuts off the remainder
+        gt, stored = self.gt_reader.frame_size(clip), self.frame_size(clip)
+        if (gt[0] // self.ratio, gt[1] // self.ratio) != stored:  # mod_crop cuts off the remainder
             expected = f'{self.ratio} times the size' if self.ratio > 1 else 'the same size'
-            raise ValueError(f'clip {clip!r} is {gt[0]}x{gt[1]} (h x w) in {self.gt.path} and {own[0]}x{own[1]} in '
-                             f'{self.path}, expected {expected}')
+            raise ValueError(f'clip {clip!r} is {gt[0]}x{gt[1]} (h x w) in {self.gt_reader.path} and '
+                             f'{stored[0]}x{stored[1]} in {self.path}, expected {expected}')

@@ -2,13 +2,14 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
-from torch import Tensor
 
 from .clip_dataset import STVSRClipDataset
 from .clip_options import ClipTrainOptions, MixedOptions
+from .items import TrainSample
 from .samples import SampleDataset, check_cache
 from .stills_dataset import STVSRStillsDataset
 
@@ -37,7 +38,7 @@ class STVSRMixedDataset(SampleDataset):
     options = MixedOptions
     settings: MixedOptions
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         self.sources = self._open_sources()
         if self.settings.cache:
@@ -47,15 +48,15 @@ class STVSRMixedDataset(SampleDataset):
         if sum(lengths) > _LONGEST:
             number = int(np.argmax(list(map(len, self.sources)) / np.array(lengths)))
             raise ValueError(
-                f'{self._where}: an epoch would have {sum(lengths):,} samples, so that each of the '
-                f'{len(self.sources[number]):,} windows of sources[{number}] comes once; raise its weight, '
-                f'{self.settings.sources[number].weight:g}, or take fewer of them, by clips or frame_stride')
+                f'{self._where}: an epoch would have {sum(lengths):,} samples, to contain each of the '
+                f'{len(self.sources[number]):,} windows of sources[{number}] once; raise the weight of this source, '
+                f'now {self.settings.sources[number].weight:g}, or use fewer windows by clips or frame_stride')
         self._ends = [0, *accumulate(lengths)]  # source k has the indices from its entry to the next
 
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+    def __getitem__(self, index: int) -> TrainSample:
         """Return a sample of a source, with the key that the source gives it."""
         number, window = self.locate(index)
         return self.sources[number][window]
@@ -63,7 +64,7 @@ class STVSRMixedDataset(SampleDataset):
     def locate(self, index: int) -> tuple[int, int]:
         """Return the number of an index's source, and the index in it. Repetitions of a window are consecutive."""
         if not 0 <= index < len(self):
-            raise IndexError(f'sample {index} was asked for, there are {len(self)}')
+            raise IndexError(f'sample {index} does not exist; there are {len(self)} samples')
         number = bisect_right(self._ends, index) - 1
         start, end = self._ends[number:number + 2]
         return number, (index - start) * len(self.sources[number]) // (end - start)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ..flow import FlowEstimator, build_flow
-from .boxes import Box, cut
+from .crops import Crop, crop_arrays
 from .degradations import linear_light_average
 
 LONGEST_EXPOSURE = 2  # reaches to the previous and the next frame
@@ -29,12 +29,8 @@ def sub_frame_times(exposure: float, num_frame: int) -> list[float]:
     return [exposure * (2 * part + 1 - num_frame) / (2 * num_frame) for part in range(num_frame)]
 
 
-def motion_blur(frames: Sequence[np.ndarray],
-                exposure: float,
-                *,
-                num_frame: int = 7,
-                which: Iterable[int] | None = None,
-                box: Box | None = None,
+def motion_blur(frames: Sequence[np.ndarray], exposure: float, *, num_frame: int = 7,
+                which: Iterable[int] | None = None, crop: Crop | None = None,
                 flow: FlowEstimator | None = None) -> list[np.ndarray]:
     """Blur all or some frames of a clip.
 
@@ -46,12 +42,12 @@ def motion_blur(frames: Sequence[np.ndarray],
             make blur visible in clips with little motion; larger ones would need frames beyond the neighbours.
         num_frame: number of sub-frames, odd, so that the sharp frame is one of them.
         which: numbers of the frames to blur; default: all.
-        box: part of the frames to return; flow is estimated on whole frames.
+        crop: part of the frames to return; flow is estimated on whole frames.
         flow: estimator; default: DISFlow with preset fast, which is five times faster than medium and within 2 dB of
             it.
 
     Returns:
-        The blurred frames in the order of `which`, uint8 (h, w, 3), or the size of the box. Frames of a clip without
+        The blurred frames in the order of `which`, uint8 (h, w, 3), or the size of the crop. Frames of a clip without
         motion are unchanged.
 
     Raises:
@@ -69,12 +65,12 @@ def motion_blur(frames: Sequence[np.ndarray],
     if not frames:
         return []
     estimator = flow or cast(FlowEstimator, build_flow({'type': 'DISFlow', 'preset': 'fast'}))
-    box = box or (0, 0, *frames[0].shape[:2])
-    sharp = cut(frames, box)
+    crop = crop or (0, 0, *frames[0].shape[:2])
+    sharp = crop_arrays(frames, crop)
 
     @lru_cache(maxsize=2)  # the times before and after a frame
     def between(number: int) -> _Between:
-        return _Between(frames[number], frames[number + 1], estimator, box)
+        return _Between(frames[number], frames[number + 1], estimator, crop)
 
     def sub_frame(number: int, time: float) -> np.ndarray:
         first = number if time > 0 else number - 1
@@ -90,17 +86,17 @@ def motion_blur(frames: Sequence[np.ndarray],
 
 
 class _Between:
-    """The interval between two frames, in a box of the frames.
+    """The interval between two frames, in a crop of the frames.
 
     Sub-frames follow Super SloMo without its networks (CVPR 2018, https://arxiv.org/abs/1712.00080, eq. 1 and 4). Both
     frames are sampled along flows derived from the two flows between them, and blended by distance in time.
     """
 
-    def __init__(self, first: np.ndarray, second: np.ndarray, flow: FlowEstimator, box: Box):
+    def __init__(self, first: np.ndarray, second: np.ndarray, flow: FlowEstimator, crop: Crop):
         # OpenCV's cubic interpolation is twice as fast with float32 as with uint8.
         self._first, self._second = first.astype(np.float32), second.astype(np.float32)
-        self._forward, self._backward = cut([flow(first, second), flow(second, first)], box)
-        top, left, bottom, right = box
+        self._forward, self._backward = crop_arrays([flow(first, second), flow(second, first)], crop)
+        top, left, bottom, right = crop
         x, y = np.arange(left, right, dtype=np.float32), np.arange(top, bottom, dtype=np.float32)
         self._points = np.dstack(np.meshgrid(x, y))
 

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from ..flow import build_flow
-from .boxes import Box, cut, enlarge, widen, within
 from .clip_options import SampleOptions, TrainSampleOptions
+from .crops import Crop, add_margin, crop_arrays, relative_to, scale_crop
+from .items import TrainSample
 from .lq_flow import LQFlow, flow_tensor
 from .lq_frames import CropSource, Window
 
@@ -69,7 +71,7 @@ def check_cache(needed: float, num_worker_per_gpu: int, where: str) -> None:
             'clips or workers')
 
 
-class SampleDataset(Dataset):
+class SampleDataset(Dataset[Any]):
     """A data set whose options are `SampleOptions` or a subclass.
 
     Attributes:
@@ -82,7 +84,7 @@ class SampleDataset(Dataset):
     options: type[SampleOptions]
     settings: SampleOptions
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         self.opt = opt
         key = opt.get('key', opt.get('phase', '?'))
         self.settings = self.options.read(opt, f'datasets.{key}.')
@@ -103,7 +105,7 @@ class SampleDataset(Dataset):
         raise NotImplementedError
 
     @contextmanager
-    def _told_where(self) -> Iterator[None]:
+    def _name_in_errors(self) -> Iterator[None]:
         """Prefix the message of a ValueError with the name of the data set."""
         try:
             yield
@@ -114,55 +116,49 @@ class SampleDataset(Dataset):
 class TrainSamples(SampleDataset):
     """Random crops of windows of frames, for training.
 
-    A sample is a dict:
-        lq: (T', C, h, w) float, 0-1, of `color`.
-        gt: (T, C, sh, sw) float, 0-1, of `color`.
-        lq_sharp: (T', C, h, w) float, 0-1, of `color`; only with dataroot_lq_sharp or lq_sharp.
-        flow: (T' - 1, 2, 2, sh, sw) float, pixels; only with dataroot_flow or exact_flow. For each frame between two LR
-            frames: the fields that sample the previous and the next frame so that they look like it.
-        lq_flow, lq_flow_stride2: (P, 2, 2, h, w) float, pixels; only with flow_opt, for the strides of flow_strides:
-            see `LQFlow`.
-        key: where the sample comes from.
+    A `TrainSample` has `lq_sharp` only with dataroot_lq_sharp or lq_sharp; `flow` only with dataroot_flow or
+    exact_flow; `lq_flow` and `lq_flow_stride2` only with flow_opt, for the strides of flow_strides.
     """
 
     options: type[TrainSampleOptions]
     settings: TrainSampleOptions
-    _lq: CropSource
-    _lq_sharp: CropSource | None
+    _lq_crops: CropSource
+    _lq_sharp_crops: CropSource | None
 
     @abstractmethod
     def cache_bytes(self) -> float:
         """Return the bytes that cache: true keeps in memory, in each worker."""
 
-    def _make_sample(self, window: Window, indices: range, box: Box, lq_size: tuple[int, int], *,
-                     flows: list[np.ndarray], key: str) -> dict[str, Tensor | str]:
+    def _make_sample(self, window: Window, indices: range, crop: Crop, lq_size: tuple[int, int], *,
+                     flows: list[np.ndarray], key: str) -> TrainSample:
         """Crop a sample from a window, and augment it.
 
         Args:
             indices: numbers of the frames of the window, in playing order.
-            box: the crop, in LR pixels.
+            crop: in LR pixels.
             lq_size: height and width of whole LR frames.
-            flows: flows of whole frames to the intermediate frames, (H, W, 2) each; may be empty.
+            flows: flows of whole frames from the intermediate frames, (H, W, 2) each; may be empty.
             key: see above.
         """
         lq_indices = indices[::self.temporal_scale]
-        gt_box = enlarge(box, self.scale)
-        outer = self._flow_box(box, lq_size)
-        lq = self._lq.crop(window, lq_indices, outer)
-        lq_flows = self._crop_flows(window.clip, lq_indices, lq, outer, box, lq_size)
-        lq = cut(lq, within(box, outer))
-        sharp = self._lq_sharp.crop(window, lq_indices, box) if self._lq_sharp else []
-        gt = cut([window.frames[i] for i in indices], gt_box)
-        flows = cut(flows, gt_box)
+        gt_crop = scale_crop(crop, self.scale)
+        padded = self._flow_crop(crop, lq_size)
+        lq = self._lq_crops.read(window, lq_indices, padded)
+        lq_flows = self._crop_flows(window.clip, lq_indices, lq, padded, crop, lq_size)
+        lq = crop_arrays(lq, relative_to(crop, padded))
+        sharp = self._lq_sharp_crops.read(window, lq_indices, crop) if self._lq_sharp_crops else []
+        gt = crop_arrays([window.frames[i] for i in indices], gt_crop)
+        flows = crop_arrays(flows, gt_crop)
 
         (lq, sharp, gt), (flows, lq_flows) = self._augment([lq, sharp, gt], [flows, lq_flows])
-        sample: dict[str, Tensor | str] = {'lq': clip_tensor(lq), 'gt': clip_tensor(gt), 'key': key}
+        sample: TrainSample = {'lq': clip_tensor(lq), 'gt': clip_tensor(gt), 'key': key}
         if sharp:
             sample['lq_sharp'] = clip_tensor(sharp)
         if flows:
             sample['flow'] = flow_tensor(flows)
         if self.lq_flow:
-            sample |= self.lq_flow.to_sample(lq_flows, len(lq))
+            for name, flow in self.lq_flow.to_sample(lq_flows, len(lq)).items():
+                sample[name] = flow
         return sample
 
     def _augment(self, frames: Sequence[list[np.ndarray]], flows: Sequence[list[np.ndarray]]
@@ -174,18 +170,18 @@ class TrainSamples(SampleDataset):
             flows=[flow.copy() for flow in chain(*flows)])
         return regroup(turned, frames), regroup(turned_flows, flows)
 
-    def _flow_box(self, box: Box, lq_size: tuple[int, int]) -> Box:
+    def _flow_crop(self, crop: Crop, lq_size: tuple[int, int]) -> Crop:
         """Return the part of the LR frames for the flow estimator: the crop, widened by flow_margin within the frame.
         """
         if not self.lq_flow or self.lq_flow.is_stored:
-            return box
-        return widen(box, self.settings.flow_margin, lq_size)
+            return crop
+        return add_margin(crop, self.settings.flow_margin, lq_size)
 
-    def _crop_flows(self, clip: str, indices: Sequence[int], lq: list[np.ndarray], outer: Box, box: Box,
+    def _crop_flows(self, clip: str, indices: Sequence[int], lq: list[np.ndarray], padded: Crop, crop: Crop,
                     lq_size: tuple[int, int]) -> list[np.ndarray]:
-        """Return the flows between LR frames in the crop `box`: stored ones, or estimated on `lq`, the area `outer`."""
+        """Return the flows between LR frames in `crop`: stored ones, or estimated on `lq`, the area `padded`."""
         if not self.lq_flow:
             return []
         if self.lq_flow.is_stored:
-            return cut(self._read_lq_flows(clip, indices, lq_size), box)
-        return cut(self.lq_flow.estimate(lq), within(box, outer))
+            return crop_arrays(self._read_lq_flows(clip, indices, lq_size), crop)
+        return crop_arrays(self.lq_flow.estimate(lq), relative_to(crop, padded))

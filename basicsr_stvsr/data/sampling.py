@@ -88,7 +88,7 @@ class SampleStream(Sampler[list[SeededIndex]]):
         return SeededIndex(order(epoch)[offset] % self.num_samples, seed)
 
 
-class SeededDataset(Dataset):
+class SeededDataset(Dataset[Any]):
     """Any data set, ours or BasicSR's; the seed of an index determines what is random in its sample."""
 
     metainfo: dict[str, Any]  # set by `openmmlab.data`

@@ -3,18 +3,19 @@ import math
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
-from torch import Tensor
 
-from ..io.color import convert_frame
+from ..io.clip_color import convert_frame
 from ..io.derived_frames import CachedReader
 from ..io.frames import FrameReader
 from ..io.photographs import PhotoReader
-from .boxes import Box
 from .clip_options import StillsOptions
+from .crops import Crop
 from .degradations import Degradation, bicubic, build_degradation
+from .items import TrainSample
 from .lq_frames import GroundTruth, MotionBlurred, Window, degraded
 from .samples import TrainSamples, check_cache, seed_worker
 from .synthetic import (
@@ -59,16 +60,16 @@ class STVSRStillsDataset(TrainSamples):
     photos: FrameReader
     degradation: Degradation | VideoDegradation
 
-    def __init__(self, opt: dict):
+    def __init__(self, opt: dict[str, Any]):
         super().__init__(opt)
         assert self.settings.gt_size is not None  # `StillsOptions` needs it
         self.gt_size = self.settings.gt_size
         if self.lq_flow and self.lq_flow.is_stored:
-            raise ValueError(f'{self._where}: flow_opt must be an estimator, such as {{type: DISFlow}}: there are no '
-                             'files of the flow of clips that are made as they are read')
+            raise ValueError(f'{self._where}: flow_opt must be an estimator, such as {{type: DISFlow}}: clips made '
+                             'from photographs have no flow files')
         folder = Path(self.settings.stills).expanduser()
         if not folder.is_dir():
-            raise FileNotFoundError(f'{self._where}: stills does not exist, or is no folder: {folder}')
+            raise FileNotFoundError(f'{self._where}: stills does not exist or is not a folder: {folder}')
         self.photos = PhotoReader(folder)
         self._check_photo_sizes()
         if self.settings.cache:
@@ -77,15 +78,16 @@ class STVSRStillsDataset(TrainSamples):
 
         self.degradation = build_degradation(self.settings.degradation, self.scale)
         blur = self.settings.motion_blur
-        self._lq = degraded(MotionBlurred(blur, self.settings.blur_margin) if blur else GroundTruth(), self.degradation)
-        self._lq_sharp = degraded(GroundTruth(), bicubic(self.scale)) if self.settings.lq_sharp else None
+        sharp_or_blurred = MotionBlurred(blur, self.settings.blur_margin) if blur else GroundTruth()
+        self._lq_crops = degraded(sharp_or_blurred, self.degradation)
+        self._lq_sharp_crops = degraded(GroundTruth(), bicubic(self.scale)) if self.settings.lq_sharp else None
         self._margin = self._find_margin()
         self._size = self.gt_size + 2 * self._margin * self.scale  # of the rendered frames
 
     def __len__(self) -> int:
         return len(self.photos.clips)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+    def __getitem__(self, index: int) -> TrainSample:
         """Return a training sample, see `TrainSamples`; its key is the name of the background photograph."""
         seed_worker()
         num_more = 1 if self.settings.motion_blur else 0  # the frames before and after the window
@@ -104,14 +106,14 @@ class STVSRStillsDataset(TrainSamples):
                      for before, between, after in zip(indices[::2], indices[1::2], indices[2::2], strict=False)
                      for neighbour in (before, after)]
         return self._make_sample(
-            Window(name, frames, random.uniform), indices, self._box(), (self._size // self.scale,) * 2, flows=flows,
+            Window(name, frames, random.uniform), indices, self._crop(), (self._size // self.scale,) * 2, flows=flows,
             key=name)
 
     def cache_bytes(self) -> float:
         """Return the bytes of the decoded photographs."""
         return sum(3 * math.prod(self.photos.frame_size(name)) for name in self.photos.clips)
 
-    def _box(self) -> Box:
+    def _crop(self) -> Crop:
         """Return the crop, in LR pixels of the rendered frames."""
         first, last = self._margin, self._margin + self.gt_size // self.scale
         return first, first, last, last
@@ -135,8 +137,8 @@ class STVSRStillsDataset(TrainSamples):
         if small:
             height, width = self.photos.frame_size(small[0])
             raise ValueError(
-                f'{self._where}: {len(small)} of {len(self)} photographs have a side below {needed} pixels, gt_size '
-                f'{self.gt_size} times min_reduce {self.settings.min_reduce:g}; the first is '
+                f'{self._where}: {len(small)} of {len(self)} photographs have a side below {needed} pixels (gt_size '
+                f'{self.gt_size} times min_reduce {self.settings.min_reduce:g}); the first is '
                 f'{self.photos.path / small[0]}, {height}x{width} (h x w)')
 
     # ---------------------------------------------------------------- random scenes

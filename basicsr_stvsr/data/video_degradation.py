@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from ..config.block import Block, Count, refuse, shown
 from ..io.codecs import CodecName, Preset, check_codecs, compress
 from ..utils.threads import limit_opencv_in_workers
-from .boxes import Box, widen
+from .crops import Crop, add_margin
 
 _METHODS = {'area': cv2.INTER_AREA, 'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC}
 _MACROBLOCK = 16  # pixels: codecs divide frames into blocks of this size, starting at the top left corner
@@ -27,7 +27,7 @@ def _within(lowest: float, highest: float) -> AfterValidator:
     def check(value: float | list[float]) -> float | list[float]:
         first, last = value if isinstance(value, list) else (value, value)
         if not lowest <= first <= last <= highest:
-            raise refuse(f'must be >= {lowest:g} and <= {highest:g}, or [lowest, highest] of such, '
+            raise refuse(f'must be >= {lowest:g} and <= {highest:g}, or a range [lowest, highest] within these limits, '
                          f'but is {shown(value)}')
         return value
 
@@ -121,7 +121,7 @@ class VideoDegradation:
     rate.
 
     Codecs predict across the whole frame, so that a crop cannot equal that of the whole frame. Crops are degraded with
-    a margin, see `outer`.
+    a margin, see `padded`.
 
     Attributes:
         scale: s.
@@ -138,21 +138,21 @@ class VideoDegradation:
     codec: CodecOptions
     margin: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if wanted := [name for name in self.codec.names if name != 'none']:
             check_codecs(wanted)
 
-    def outer(self, box: Box, size: tuple[int, int]) -> Box:
+    def padded(self, crop: Crop, size: tuple[int, int]) -> Crop:
         """Return the area to degrade for a crop: wider by `margin` within the frame, and starting at a macroblock
         border.
 
         The blocks of the codec are then aligned as in the whole frame.
 
         Args:
-            box: the crop, LR pixels.
+            crop: in LR pixels.
             size: height and width of LR frames.
         """
-        top, left, bottom, right = widen(box, self.margin, size)
+        top, left, bottom, right = add_margin(crop, self.margin, size)
         return top - top % _MACROBLOCK, left - left % _MACROBLOCK, bottom, right
 
     def draw(self, rng: np.random.Generator) -> Settings:
@@ -192,8 +192,8 @@ class VideoDegradation:
                 raise ValueError('degradation video needs uint8 frames (h, w, 3) of one size, got '
                                  f'{frame.dtype} {frame.shape}')
             if height % self.scale or width % self.scale:
-                raise ValueError(f'frame size {height}x{width} is no multiple of scale {self.scale}; cut it first, '
-                                 'e.g. with mod_crop')
+                raise ValueError(f'frame size {height}x{width} is not a multiple of scale {self.scale}; crop it first, '
+                                 'for example with mod_crop')
         limit_opencv_in_workers()
         rng = np.random.default_rng(seed)
         settings = self.draw(rng)

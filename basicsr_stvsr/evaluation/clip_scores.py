@@ -7,19 +7,36 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from queue import Full, Queue
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 
-from ..io.color import Color, convert_clip, to_image
-from ..metrics.stand_ins import STAND_INS
+from ..io.clip_color import Color, convert_clip, to_image
+from ..metrics.basicsr_replacements import REPLACEMENTS
 from ..utils.cpu_memory import keep_freed_memory
 from ..utils.processes import prepare_worker, server_context
 
 FrameScores = list[tuple[int, float]]  # (frame number, score)
+GroupMeans = dict[str, float]  # 'vsr' (given frames), 'vfi' (interpolated frames), 'all' -> mean score
+
+
+class MetricFrames(TypedDict, total=False):
+    """The frames that a metric takes by name: a result frame, its ground truth, and those of the previous frame.
+
+    Each is uint8 (H, W, 3), BGR; or float (H, W, C), 0-1, for a metric with `float_color`.
+    """
+
+    img: np.ndarray
+    img2: np.ndarray
+    last_img: np.ndarray
+    last_img2: np.ndarray
+
+
+FRAMES: tuple[Literal['img', 'img2'], ...] = 'img', 'img2'
+LAST_FRAMES: tuple[Literal['last_img', 'last_img2'], ...] = 'last_img', 'last_img2'
 
 
 def usable_metrics(metrics: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -33,7 +50,7 @@ def usable_metrics(metrics: Mapping[str, dict[str, Any]]) -> dict[str, dict[str,
         metric = METRIC_REGISTRY.get(metric_opt['type'])
         reason = metric.unusable(metric_opt) if hasattr(metric, 'unusable') else None
         if reason:
-            get_root_logger().warning(f'val.metrics.{name} is left out: {reason}')
+            get_root_logger().warning(f'val.metrics.{name} is skipped: {reason}')
         else:
             usable[f'{name} ({metric.label(metric_opt)})' if hasattr(metric, 'label') else name] = metric_opt
     return usable
@@ -82,7 +99,7 @@ class FramePair:
         assert self.gt is not None  # `data` looks first
         return to_image(convert_clip(self.gt, self.color, 'rgb'))
 
-    def data(self, metric_type: str, last: 'FramePair | None' = None) -> dict[str, np.ndarray] | None:
+    def data(self, metric_type: str, last: 'FramePair | None' = None) -> MetricFrames | None:
         """Return the frames that a metric needs; None if its previous frame or ground truth is missing.
 
         A metric with an attribute `float_color` gets float frames in that colour space, (H, W, C), 0-1, without
@@ -92,17 +109,19 @@ class FramePair:
             last: the previous pair.
         """
         float_color = getattr(METRIC_REGISTRY.get(metric_type), 'float_color', None)
-        wanted, data = parameters_of(metric_type), {}
-        for prefix, pair in (('', self), ('last_', last)):
-            for name, frame in (('img', pair.frame if pair else None), ('img2', pair.gt if pair else None)):
-                if prefix + name not in wanted:
+        wanted, data = parameters_of(metric_type), MetricFrames()
+        for names, pair in ((FRAMES, self), (LAST_FRAMES, last)):
+            for name in names:
+                if name not in wanted:
                     continue
+                is_truth = name.endswith('2')
+                frame = None if pair is None else pair.gt if is_truth else pair.frame
                 if pair is None or frame is None:
                     return None
                 if float_color:
-                    data[prefix + name] = pair.as_array(frame, float_color)
+                    data[name] = pair.as_array(frame, float_color)
                 else:
-                    data[prefix + name] = pair.image if name == 'img' else pair.gt_image
+                    data[name] = pair.gt_image if is_truth else pair.image
         return data
 
     def as_array(self, image: Tensor, color: Color) -> np.ndarray:  # (C, H, W) -> (H, W, C')
@@ -114,7 +133,7 @@ class Task(NamedTuple):
 
     name: str  # of the metric in the log
     metric: Callable[..., float]
-    data: Mapping[str, np.ndarray]
+    data: MetricFrames
     options: Mapping[str, Any]
 
 
@@ -180,7 +199,7 @@ class ClipScorer:
         self._of_clip = {name: _ClipThread(METRIC_REGISTRY.get(opt['type']), arguments_of(opt))
                          for name, opt in metrics.items() if name not in self._of_frames}
         self._scores: dict[str, FrameScores] = {name: [] for name in metrics}
-        self._waiting: deque[tuple[int, Future]] = deque()
+        self._waiting: deque[tuple[int, Future[Any]]] = deque()
         self._numbers: list[int] = []  # of frames passed to clip metrics
         self._last: FramePair | None = None
 
@@ -191,7 +210,7 @@ class ClipScorer:
             data = pair.data(opt['type'], self._last)
             if data is not None:
                 metric = METRIC_REGISTRY.get(opt['type'])
-                tasks.append(Task(name, STAND_INS.get(metric, metric), data, arguments_of(opt)))
+                tasks.append(Task(name, REPLACEMENTS.get(metric, metric), data, arguments_of(opt)))
         if self._of_clip and pair.gt is not None:
             self._numbers.append(number)
             for thread in self._of_clip.values():
@@ -262,7 +281,7 @@ def mean(values: list[float]) -> float:
     return sum(finite) / len(finite) if finite else math.nan
 
 
-def average_groups(values: FrameScores, temporal_scale: int) -> dict[str, float]:
+def average_groups(values: FrameScores, temporal_scale: int) -> GroupMeans:
     """Return mean scores of the given frames, the interpolated frames (odd numbers), and all frames."""
     if temporal_scale == 1:
         return {'vsr': mean([score for _, score in values]), 'all': mean([score for _, score in values])}
@@ -274,7 +293,7 @@ def average_groups(values: FrameScores, temporal_scale: int) -> dict[str, float]
 
 
 def average_clips(clips: Sequence[FrameScores], temporal_scale: int, rule: Literal['clips', 'frames']) -> (
-        dict[str, float]):
+        GroupMeans):
     """Return the mean score of a metric over a data set, by group as in `average_groups`.
 
     Args:
@@ -287,6 +306,6 @@ def average_clips(clips: Sequence[FrameScores], temporal_scale: int, rule: Liter
     return {group: mean([each[group] for each in means]) for group in means[0]}
 
 
-def coverage(values: FrameScores, temporal_scale: int) -> dict[str, float]:
+def coverage(values: FrameScores, temporal_scale: int) -> GroupMeans:
     """Return the share of frames with a score, 0 to 1, by group as in `average_groups`; NaN for an empty group."""
     return average_groups([(number, float(not math.isnan(score))) for number, score in values], temporal_scale)

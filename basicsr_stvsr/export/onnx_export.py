@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from ..archs import pacnet_arch  # noqa: F401  (registers the operators that are translated below)
+from ..archs.hoffr_arch import HOFFR
 from ..archs.spec import Network, spec_of
 from ..archs.weights import sha256_of
 from ..utils.atomic_files import whole_file
@@ -82,27 +83,23 @@ class Interface(NamedTuple):
         return tuple(port.sample(batch, height, width, generator) for port in self.inputs)
 
 
-class Window(nn.Module):
-    """Wrap a network to take a window of frames, with the flow between them if needed."""
-
+class Wrapped(nn.Module):
     net: Network
 
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net = cast(Network, net)
+
+
+class Window(Wrapped):
+    """Wrap a network to take a window of frames, with the flow between them if needed."""
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor]:
         return (self.net(*(self.net.inputs(*inputs) if self.net.spec.needs_flow else inputs)),)
 
 
-class Step(nn.Module):
+class Step(Wrapped):
     """Wrap a recurrent network to take a frame and the previous state."""
-
-    net: Network
-
-    def __init__(self, net: nn.Module):
-        super().__init__()
-        self.net = cast(Network, net)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         frame, *state = inputs
@@ -122,8 +119,8 @@ def interface_of(net: nn.Module) -> Interface:
     if spec.recurrent:
         return recurrent_interface(net)
     if spec.num_frames is None:
-        raise ExportError(f'{type(net).__name__} cannot be exported: it takes clips of any length at once, but ONNX '
-                          'holds windows of so many frames (num_frames), or one step of a recurrence (step)')
+        raise ExportError(f'{type(net).__name__} cannot be exported: it processes clips of any length at once, but '
+                          'ONNX needs windows of a fixed number of frames (num_frames) or a recurrent step (step)')
     inputs = [Port('lq', (spec.num_frames, channels))]
     if spec.needs_flow:
         inputs.append(Port('flow', (spec.num_frames - 1, 2, 2)))
@@ -161,7 +158,7 @@ def metadata_of(net: nn.Module, name: str, weights: Path | None) -> dict[str, st
         'weights_sha256': sha256_of(weights) if weights else 'none',
         'basicsr_stvsr_version': __version__}
     if spec.recurrent:
-        facts['init_state'] = getattr(net, 'init_state', 'zeros')
+        facts['init_state'] = net.init_state if isinstance(net, HOFFR) else 'zeros'
     return {key: str(value) for key, value in facts.items()}
 
 
@@ -178,7 +175,7 @@ def pad(opset: Any, x: Any, margin: int) -> Any:
 
 
 @cache
-def translations() -> dict[Callable, Callable]:
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Map the operators of `archs.pacnet_arch` to ONNX, tap by tap, to avoid unfolding."""
     opset = getattr(import_module('onnxscript'), f'opset{OPSET}')
 
@@ -214,8 +211,8 @@ def translations() -> dict[Callable, Callable]:
 def check_packages() -> None:
     """Raise ValueError if a package that torch's exporter needs is missing."""
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise ValueError(f'ONNX is written by the packages {" and ".join(PACKAGES)}, but {" and ".join(missing)} '
-                         "cannot be found: pip install 'basicsr_stvsr[onnx]', or onnx, onnxscript and onnxruntime")
+        raise ValueError(f'ONNX export needs the packages {" and ".join(PACKAGES)}, but {" and ".join(missing)} cannot '
+                         "be found: pip install 'basicsr_stvsr[onnx]', or onnx, onnxscript and onnxruntime")
 
 
 def to_onnx(net: nn.Module, interface: Interface) -> Any:
@@ -267,8 +264,8 @@ def check_operations(program: torch.export.ExportedProgram) -> None:
     """Raise ValueError for operations that the exporter would silently translate wrongly."""
     for node in program.graph.nodes:
         if node.target is torch.ops.aten.unfold.default:
-            raise ValueError('the operation aten.unfold, of which a window as large as the frame would become one of '
-                             'the size that it was traced with')
+            raise ValueError('the operation aten.unfold: a window as large as the frame would keep the size that it '
+                             'was traced with')
 
 
 def reason_of(error: Exception) -> str:
@@ -279,7 +276,7 @@ def reason_of(error: Exception) -> str:
     texts = [str(each) for each in chain]
     said = next((line for line in map(first_line, reversed(texts)) if line), type(error).__name__)
     if unfit := re.search(r'^ *- (.*(?:guard|specialized).*)$', texts[0], re.MULTILINE):
-        return f'it works with some sizes of frames only: {unfit[1]}'
+        return f'it only works with some frame sizes: {unfit[1]}'
     if operator := re.search(r"(?:OpOverload\(op='|target=torch\.ops\.)(\w+\.\w+(?:\.\w+)?)", '\n'.join(texts)):
         return f'ONNX or its exporter lacks the operation {operator[1]}: {said}'
     frames = [frame for each in chain for frame in traceback.extract_tb(each.__traceback__) if is_of_network(frame)]
@@ -344,9 +341,9 @@ def export_network(net: nn.Module, path: Path, *, name: str, weights: Path | Non
     """
     check_packages()
     if path.exists() and not overwrite:
-        raise FileExistsError(f'{path}: is there already; --overwrite replaces it')
+        raise FileExistsError(f'{path}: already exists; --overwrite replaces it')
     if not path.parent.is_dir():
-        raise FileNotFoundError(f'{path}: there is no folder {path.parent}')
+        raise FileNotFoundError(f'{path}: the folder {path.parent} does not exist')
     interface = interface_of(net)
     program = to_onnx(net, interface)
     finish(program, interface, metadata_of(net, name, weights))
@@ -383,7 +380,7 @@ def check_file(path: Path, net: nn.Module, interface: Interface) -> list[Differe
     except CheckError:
         raise
     except Exception as error:  # onnxruntime has no error class of its own
-        raise CheckError(f'{type(net).__name__}: onnxruntime does not run the file: {first_line(str(error))}; nothing '
+        raise CheckError(f'{type(net).__name__}: onnxruntime cannot run the file: {first_line(str(error))}; nothing '
                          'was written') from error
     return differences
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..config.registered import FLOW_REGISTRY
 from ..io.frames import FrameReader, FrameReadError
 from ..io.mat_files import open_mat
 from ..io.opening import open_reader
-from .base import FLOW_REGISTRY, StoredFlow
+from .base import StoredFlow
 from .stored_flow import MAGIC, checked_flow, describe_magic
 
 _HEADER = np.dtype([('magic', 'S4'), ('shape', '<i4', 4)])
@@ -30,25 +31,25 @@ def read_flow_archive(path: str | Path) -> np.memmap:
     """
     path = Path(path)
     if not path.is_file():
-        raise FrameReadError(f'{path}: no such file of flows')
+        raise FrameReadError(f'{path}: no such flow file')
     with open(path, 'rb') as file:
         start = file.read(_HEADER.itemsize)
     if start[:4] != MAGIC:
-        raise FrameReadError(f'{path} is no file of flows: {describe_magic(start)}, as those of FISR do')
+        raise FrameReadError(f'{path} is not a flow file of FISR: {describe_magic(start)}')
     header = np.frombuffer(start.ljust(_HEADER.itemsize, b'\0'), _HEADER)[0]
     shape = (*header['shape'].tolist(), 2)
     actual, expected = path.stat().st_size, _HEADER.itemsize + 4 * int(np.prod(shape, dtype=np.float64))
     if min(shape) < 1 or actual != expected:
         width, height = shape[:2]  # Middlebury's files have width and height at this position
-        reason = 'it is a file of one flow, as FlowFiles reads it' if actual == 12 + 8 * width * height else (
+        reason = 'it holds a single flow; read it with FlowFiles' if actual == 12 + 8 * width * height else (
             'it is truncated or holds something else')
-        raise FrameReadError(f'{path} has {actual} bytes and should have {expected}, as its header says {shape[:4]} '
-                             f'(samples, flows of each, height, width); {reason}')
+        raise FrameReadError(f'{path} has {actual} bytes instead of {expected}, by the shape in its header, '
+                             f'{shape[:4]} (samples, flows of each, height, width); {reason}')
     return np.memmap(path, np.float32, 'r', _HEADER.itemsize, shape)
 
 
 class WarpArchive:
-    """Frames warped along half of a flow, from an hdf5storage file, whose arrays have their axes in reverse order.
+    """Frames warped along half of a flow, from an hdf5storage file, with the axes of arrays in reverse order.
 
     Args:
         path: a MATLAB file (-v7.3).
@@ -112,14 +113,14 @@ class FlowArchive(StoredFlow):
                                  f'{len(self._numbers)}')
         for clip, names in self._names.items():
             if 2 * (len(names) - 1) != num_flows:
-                raise FrameReadError(f'{self.path} holds {num_flows} flows of each clip, those of {num_flows // 2 + 1} '
-                                     f'frames, but clip {clip!r} of {frames} has {len(names)}')
+                raise FrameReadError(f'{self.path} holds {num_flows} flows of each clip, for {num_flows // 2 + 1} '
+                                     f'frames, but clip {clip!r} of {frames} has {len(names)} frames')
 
     def read(self, clip: str, first: str, second: str, size: tuple[int, int]) -> np.ndarray:
         what = f'flow from frame {first!r} to {second!r} of clip {clip!r}'
         names = self._names.get(clip, {})
         if first not in names or second not in names or abs(names[second] - names[first]) != 1:
-            raise FrameReadError(f'no {what} in {self.path}, which has those between neighbouring frames of '
+            raise FrameReadError(f'no {what} in {self.path}; it holds the flows between neighbouring frames of '
                                  f'{len(self._names)} clips')
         pair, is_backward = min(names[first], names[second]), names[second] < names[first]
         flow = self._flows[self._numbers[clip], 2 * pair + is_backward]

@@ -1,8 +1,7 @@
 """Base classes of optical flow sources: flow estimators, and stores of precomputed flows.
 
-The flow from `first` to `second` follows the textbook definition. It is on first's grid, (h, w, 2), x then y, in
-pixels, and points to where first's pixels have moved. Sampled along it, `warp(second, flow)`, the second frame looks
-like the first.
+The flow from `first` to `second` follows the convention of `archs.arch_util.warp`. It is on first's grid, (h, w, 2), x
+then y, in pixels, and points to where first's pixels have moved: `warp(second, flow)` looks like `first`.
 """
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -50,7 +49,7 @@ class FlowEstimator(ABC):
                 raise ValueError(f'{type(self).__name__} needs two uint8 frames (h, w, 3), BGR, but got {frame.dtype} '
                                  f'{frame.shape}')
         if first.shape != second.shape:
-            raise ValueError(f'{type(self).__name__} needs two frames of one size, but got {first.shape[:2]} and '
+            raise ValueError(f'{type(self).__name__} needs two frames of the same size, but got {first.shape[:2]} and '
                              f'{second.shape[:2]} (h, w)')
         if self.upscale == 1:
             return self.estimate(first, second)
@@ -97,8 +96,8 @@ def build_flow(opt: Mapping[str, Any]) -> FlowEstimator | StoredFlow:
     arguments = dict(opt)
     name = arguments.pop('type', None)
     if name not in FLOW_REGISTRY:
-        raise ValueError(f'type of a source of flow must be one of {", ".join(sorted(FLOW_REGISTRY.keys()))}, '
-                         f'but is {name!r}')
+        raise ValueError(f'type of a flow source must be one of {", ".join(sorted(FLOW_REGISTRY.keys()))}, but is '
+                         f'{name!r}')
     return FLOW_REGISTRY.get(name)(**arguments)
 
 

@@ -2,7 +2,8 @@
 import numpy as np
 
 from ..archs.dis import Preset, check_preset, dis_flow
-from .base import FLOW_REGISTRY, FlowEstimator
+from ..config.registered import FLOW_REGISTRY
+from .base import FlowEstimator
 
 
 @FLOW_REGISTRY.register()

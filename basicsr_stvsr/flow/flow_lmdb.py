@@ -34,7 +34,7 @@ class FlowLmdbWriter(LmdbWriter):
         FileExistsError: the target exists, and `overwrite` is off.
     """
 
-    def __init__(self, path: str | os.PathLike, settings: Mapping[str, Any], *, overwrite: bool = False):
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any], *, overwrite: bool = False):
         super().__init__(path, overwrite=overwrite)
         self.settings = json.loads(json.dumps(settings))  # turn tuples into lists, as reading the file would
 
@@ -94,10 +94,10 @@ class FlowLmdbWriter(LmdbWriter):
         """
         data = key.encode()
         if len(data) > self._env.max_key_size():
-            raise ValueError(f'the key {key!r} is longer than the {self._env.max_key_size()} bytes that LMDB takes; '
+            raise ValueError(f'the key {key!r} is longer than the {self._env.max_key_size()} bytes that LMDB allows; '
                              'rename the clip')
         if not (np.abs(flow) <= np.finfo(np.float16).max).all():
-            raise ValueError(f'the flow {key!r} has values that are no motion: NaN, or too large')
+            raise ValueError(f'the flow {key!r} has values that are not a motion: NaN, or too large')
         self._batch.append((data, encode_flow(flow)))
         self._batch_bytes += len(self._batch[-1][1])
         if self._batch_bytes >= _COMMIT_BYTES or time.monotonic() > self._committed + _COMMIT_SECONDS:
@@ -113,7 +113,7 @@ class FlowLmdbWriter(LmdbWriter):
         if not data.exists():
             return
         if not (self.part / SETTINGS_FILE).is_file():
-            raise FileExistsError(f'{self.part} is no unfinished LMDB of flows: it has no {SETTINGS_FILE}')
+            raise FileExistsError(f'{self.part} is not an unfinished LMDB of flows: it has no {SETTINGS_FILE}')
         begun = json.loads((self.part / SETTINGS_FILE).read_text(encoding='utf-8'))
         for name in begun.keys() | self.settings.keys():
             old, new = begun.get(name), self.settings.get(name)

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from ..archs.arch_util import upsample_flow
 from ..archs.flow_teacher import RAFTTeacher
 from ..archs.pwcnet_arch import PWCNet
-from .base import FLOW_REGISTRY, FlowEstimator
+from ..config.registered import FLOW_REGISTRY
+from .base import FlowEstimator
 
 
 class NetworkFlow(FlowEstimator):

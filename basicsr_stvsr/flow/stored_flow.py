@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from basicsr.utils.flow_util import flowread
 
+from ..config.registered import FLOW_REGISTRY
 from ..io.frames import FrameReadError
 from ..io.lmdb_reader import LmdbEnvironments, LmdbReader
-from .base import FLOW_REGISTRY, StoredFlow
+from .base import StoredFlow
 
 SUFFIXES = ('.flo', '.npy')
 SETTINGS_FILE = 'flow_settings.json'  # distinguishes an LMDB of flows from one of frames
@@ -31,12 +32,12 @@ class FlowFiles(StoredFlow):
     def __init__(self, root: str | Path):
         self.root = Path(root).expanduser()
         if not self.root.is_dir():
-            raise FrameReadError(f'{self.root}: no such folder of flows')
+            raise FrameReadError(f'{self.root}: no such flow folder')
         self._is_lmdb = (self.root / 'data.mdb').is_file()
         if self._is_lmdb:
             if not (self.root / SETTINGS_FILE).is_file():
-                raise FrameReadError(f'{self.root}: no {SETTINGS_FILE}, so this is no LMDB of flows as '
-                                     'scripts/data_preparation/precompute_flow.py writes it')
+                raise FrameReadError(f'{self.root}: {SETTINGS_FILE} is missing, so this is not a flow LMDB of '
+                                     'scripts/data_preparation/precompute_flow.py')
             LmdbReader(self.root).close()  # checks that it is complete
 
     def read(self, clip: str, first: str, second: str, size: tuple[int, int]) -> np.ndarray:
@@ -48,8 +49,8 @@ class FlowFiles(StoredFlow):
     def _read_lmdb(self, key: str, what: str) -> np.ndarray:
         data = LmdbEnvironments.read(self.root.resolve(), key)
         if data is None:
-            raise FrameReadError(f'no {what} in {self.root}; {SETTINGS_FILE} there tells of which frames it was made, '
-                                 'and how far apart')
+            raise FrameReadError(f'no {what} in {self.root}; {SETTINGS_FILE} there states the frames that have flow, '
+                                 'and how far apart they are')
         try:
             return decode_flow(data)
         except ValueError as error:
@@ -73,7 +74,7 @@ def decode_flow(data: bytes) -> np.ndarray:
     try:
         return np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f'{len(data)} bytes are no .npy file ({error})') from error
+        raise ValueError(f'{len(data)} bytes are not a .npy file ({error})') from error
 
 
 def flow_shape(data: bytes | memoryview) -> tuple[int, ...]:
@@ -111,19 +112,19 @@ def _check_middlebury(path: Path) -> None:
     with open(path, 'rb') as file:
         header = file.read(_HEADER_BYTES)
     if header[:4] != MAGIC:
-        raise ValueError(f'{describe_magic(header)}, as Middlebury\'s .flo files do')
+        raise ValueError(describe_magic(header))
     width, height = np.frombuffer(header[4:].ljust(8, b'\0'), '<i4').tolist()
     expected, actual = _HEADER_BYTES + 8 * width * height, path.stat().st_size
     if len(header) < _HEADER_BYTES or min(width, height) < 1 or actual != expected:
-        raise ValueError(f'it has {actual} bytes and should have {expected}, as its header says {width}x{height} '
-                         '(w x h); it is truncated or holds something else')
+        raise ValueError(f'it has {actual} bytes instead of {expected}, by the size in its header, {width}x{height} (w '
+                         'x h); it is truncated or holds something else')
 
 
 def describe_magic(header: bytes) -> str:
     """Describe the number at the start of a .flo file that lacks the magic number, as bytes and as a value."""
     start = header[:4]
     number = f' (the number {np.frombuffer(start, "<f4")[0]:g})' if len(start) == 4 else ''
-    return f'it begins with {start!r}{number}, not with {MAGIC!r} (the number 202021.25)'
+    return f'it begins with {start!r}{number}, expected {MAGIC!r} (the number 202021.25)'
 
 
 def checked_flow(flow: Any, size: tuple[int, int], where: str) -> np.ndarray:
@@ -140,8 +141,8 @@ def checked_flow(flow: Any, size: tuple[int, int], where: str) -> np.ndarray:
     if not isinstance(flow, np.ndarray) or not np.issubdtype(flow.dtype, np.floating):
         raise FrameReadError(f'{where} holds {getattr(flow, "dtype", type(flow).__name__)}, expected floats')
     if flow.shape != (*size, 2):
-        raise FrameReadError(f'{where} has shape {flow.shape}, expected {(*size, 2)}, as the frames have it')
+        raise FrameReadError(f'{where} has shape {flow.shape}, expected {(*size, 2)} to match the frames')
     flow = flow.astype(np.float32, copy=False)
     if not (np.abs(flow) < _UNKNOWN).all():
-        raise FrameReadError(f'{where} has values that are no motion: NaN, infinite or marked as unknown')
+        raise FrameReadError(f'{where} has values that are not a motion: NaN, infinite or marked as unknown')
     return flow

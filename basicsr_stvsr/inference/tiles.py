@@ -110,7 +110,7 @@ def fade(length: int, before: int, after: int) -> Tensor:
     return weight
 
 
-def cut_into_tiles(size: Sequence[int], tiling: Tiling, multiple: int) -> list[Tile]:
+def split_into_tiles(size: Sequence[int], tiling: Tiling, multiple: int) -> list[Tile]:
     """Return the tiles of a frame of `size`, H and W, both divisible by `multiple`."""
     overlap = -(-tiling.overlap // multiple) * multiple
     sides = []
@@ -238,13 +238,13 @@ class Tiles:
                     raise
                 self.tiling = smaller
             torch.cuda.empty_cache()  # outside the handler, which keeps the tensors of the failed call alive
-            logger.warning('The memory of the GPU does not suffice: frames are cut into %d x %d tiles from here on.',
+            logger.warning('Not enough GPU memory: frames are split into %d x %d tiles from now on.',
                            *smaller.grid)
 
     def _run_padded(self, inputs: list[Tensor], state: State | None, run: Run, device: torch.device) -> (
             tuple[Tensor, State]):
         like, multiple, size = inputs[0], self.spec.size_multiple, inputs[0].shape[-2:]
-        tiles = cut_into_tiles(size, self.tiling, multiple)
+        tiles = split_into_tiles(size, self.tiling, multiple)
         if len(tiles) == 1:
             output, left = run([x.to(device) for x in inputs], state)
             return output.to(like), left

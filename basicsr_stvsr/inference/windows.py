@@ -60,8 +60,8 @@ def restore_frames(net: nn.Module, lq: Tensor, flow: Tensor | None = None, tilin
     Args:
         net: a network with a `spec`.
         lq: (B, T, C, H, W), 0-1, any H and W.
-        flow: (B, T - 1, 2, 2, H, W), LR pixels: for each pair of neighbours the flow from the first to the second, on
-            the first's grid, and back. Only networks with `needs_flow` use it.
+        flow: (B, T - 1, 2, 2, H, W), LR pixels: for each pair of neighbours a, b, flow_ab and flow_ba. Only networks
+            with `needs_flow` use it.
         tiling: how to split frames; default: whole frames.
         overlap: which copy to yield of a frame that several windows restore: the 'first', the 'last', the one nearest
             the 'middle' of its window, or their 'mean'. 'all' yields every copy, window after window, as scoring by
@@ -112,7 +112,7 @@ def restore_stream(net: nn.Module | Tiles, frames: Iterable[StreamFrame], overla
 
 def _restore_scenes(tiles: Tiles, frames: Iterable[StreamFrame], overlap: str, complete: bool, carry: Carry) -> (
         Iterator[tuple[int, Tensor]]):
-    scene, step = 0, tiles.spec.temporal_scale
+    scene, temporal_scale = 0, tiles.spec.temporal_scale
 
     def scene_of(numbered: tuple[int, StreamFrame]) -> int:
         nonlocal scene
@@ -123,11 +123,11 @@ def _restore_scenes(tiles: Tiles, frames: Iterable[StreamFrame], overlap: str, c
         start, first = next(numbered)
         if first.begins_scene:
             carry.state = None
-        others = map(itemgetter(1), numbered)  # noqa: B031  (goes on where next() stopped)
+        others = map(itemgetter(1), numbered)  # noqa: B031  (continues where next() stopped)
         windows = restore_windows(tiles, chain([first], others), complete=complete, carry=carry,
                                   share=overlap == 'first')
-        for number, frame in join_windows(windows, overlap, step):
-            yield step * start + number, frame
+        for number, frame in join_windows(windows, overlap, temporal_scale):
+            yield temporal_scale * start + number, frame
 
 
 @torch.no_grad()
@@ -160,8 +160,8 @@ def restore_windows(tiles: Tiles, frames: Iterable[StreamFrame], *, complete: bo
         if spec.needs_flow:
             flows = [frame.flow for _, frame in window[1:] if frame.flow is not None]
             if len(flows) < len(window) - 1:
-                raise ValueError(f'{type(net).__name__} needs the flow between the LR frames, which was not given: set '
-                                 'flow_opt of the data set, or see basicsr_stvsr.flow')
+                raise ValueError(f'{type(net).__name__} needs the flow between LR frames, but got none: set flow_opt '
+                                 'in the data set, or see basicsr_stvsr.flow')
             lq = torch.stack([frame.lq for _, frame in window], dim=1)
             restored = tiles(*cast(Network, net).inputs(lq, torch.stack(flows, dim=1)))
         elif share:
@@ -190,7 +190,7 @@ def windows_of(net: nn.Module, spec: NetSpec, frames: Iterable[StreamFrame], *, 
         if len(window) == spec.num_frames:
             yield list(window)
     if len(window) < spec.num_frames:
-        raise ValueError(f'{type(net).__name__} works on windows of {spec.num_frames} frames, but the clip has '
+        raise ValueError(f'{type(net).__name__} needs windows of {spec.num_frames} frames, but the clip has '
                          f'{len(window)}')
 
 
@@ -216,11 +216,11 @@ def without_motion(frame: StreamFrame) -> StreamFrame:
     return frame._replace(flow=lq.new_zeros(lq.shape[0], 2, 2, *lq.shape[-2:]))
 
 
-def join_windows(windows: Iterable[RestoredWindow], overlap: str, step: int) -> Iterator[tuple[int, Tensor]]:
+def join_windows(windows: Iterable[RestoredWindow], overlap: str, stride: int) -> Iterator[tuple[int, Tensor]]:
     """Yield each frame of overlapping windows once, as soon as no later window contains it; see `restore_frames`.
 
     Args:
-        step: distance of the starts of two consecutive windows, in output frames.
+        stride: distance of the starts of two consecutive windows, in output frames.
     """
     held: dict[int, list[Tensor]] = {}  # number -> copies selected so far
     nearest: dict[int, float] = {}  # number -> distance of the selected copy from the middle of its window
@@ -237,7 +237,7 @@ def join_windows(windows: Iterable[RestoredWindow], overlap: str, step: int) -> 
                 nearest[number] = distance
             elif overlap == 'last' or overlap == 'middle' and distance < nearest[number]:
                 held[number], nearest[number] = [frame], distance
-        for number in [number for number in held if number < start + step]:  # no later window contains it
+        for number in [number for number in held if number < start + stride]:  # no later window contains it
             del nearest[number]
             yield number, mean_frame(held.pop(number))
     for number, copies in held.items():

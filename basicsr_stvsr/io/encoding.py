@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..utils.threads import available_cores
+from .other_streams import Audio
 from .video_info import FULL, LIMITED, ColorSpec, VideoInfo
 
 MATRIX_TAGS = {'rgb': 0, 'bt709': 1, 'fcc': 4, 'bt601': 6, 'smpte240m': 7, 'bt2020': 9}  # AVColorSpace
@@ -61,6 +62,7 @@ class Encoding:
         crf: quality, smaller is better; None: 18 for x264, 20 for x265, 24 for av1. The others have no CRF.
         preset: preset of the encoder; slower ones give smaller files. None: medium for x264 and x265, 8 for av1 (0-13).
             For prores it is a profile: proxy, lt, standard, hq (default), 4444. The others have no presets.
+        audio: what to do with sound, see `plan_streams`.
 
     Raises:
         ValueError: an unknown codec, or a value that the codec does not support.
@@ -68,8 +70,9 @@ class Encoding:
     codec: str = 'x264'
     crf: float | None = None
     preset: str | None = None
+    audio: Audio = 'copy'
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.codec not in CODECS:
             raise ValueError(f'unknown codec {self.codec!r}, expected one of {", ".join(CODECS)}')
         codec = CODEC_TABLE.get(self.codec)

@@ -1,4 +1,5 @@
 """Read a folder of images as frames with times."""
+import itertools
 import math
 from collections.abc import Iterator
 from fractions import Fraction
@@ -7,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .frame_source import TimedFrame
+from .frame_source import Notes, TimedFrame
 from .images import IMAGE_SUFFIXES, decode_image, files_with, natural_key
 from .video_info import BT709, SRGB, ColorSpec, VideoError, VideoInfo
 
@@ -18,16 +19,19 @@ class FolderSource:
     Args:
         path: a folder that directly contains png, jpg, webp, bmp or tif files.
         rate: frames per second.
+        strict: refuse numbers with a gap, instead of a warning.
 
     Raises:
         VideoError: no such folder, no images in it, several clips below it, or a first image that is not usable.
     """
 
-    def __init__(self, path: str | Path, *, rate: Fraction = Fraction(25)):
+    def __init__(self, path: str | Path, *, rate: Fraction = Fraction(25), strict: bool = False):
         self.path = Path(path)
         self.files = self._list_files()
         if rate <= 0:
             raise VideoError(f'{self.path}: expected a frame rate above 0, got {rate}')
+        self.notes = Notes(self.path, strict=strict)
+        self._note_gaps()
         first = _read_image(self.files[0])
         height, width = first.shape[:2]
         bits = 8 * first.dtype.itemsize
@@ -52,7 +56,7 @@ class FolderSource:
             if image.shape[:2] != (self.info.height, self.info.width) or image.dtype != dtype:
                 raise VideoError(f'{self.files[number]}: the image has {image.shape[1]}x{image.shape[0]} pixels (w x '
                                  f'h) and {8 * image.dtype.itemsize} bits, {self.files[0].name} has '
-                                 f'{self.info.width}x{self.info.height} and {self.info.bits}; all must be alike')
+                                 f'{self.info.width}x{self.info.height} and {self.info.bits}; all images must match')
             yield TimedFrame(image, number / self.info.rate)
 
     def times(self, start: Fraction | None = None) -> Iterator[Fraction]:
@@ -71,6 +75,18 @@ class FolderSource:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def _note_gaps(self) -> None:
+        """Warn of numbers that are missing, if all names are equal but for one number."""
+        keys = [natural_key(file.stem) for file in self.files]  # texts and numbers by turns
+        varying = [place for place, parts in enumerate(zip(*keys, strict=False)) if len(set(parts)) > 1]
+        if len({len(key) for key in keys}) > 1 or len(varying) != 1 or varying[0] % 2 == 0:
+            return
+        steps = [int(after[varying[0]]) - int(before[varying[0]]) for before, after in itertools.pairwise(keys)]
+        for step, (before, after) in zip(steps, itertools.pairwise(self.files), strict=True):
+            if step > min(steps):
+                self.notes.add('gap', f'numbers are missing between {before.name} and {after.name}; the images are '
+                               'shown one after the other')
+
     def _list_files(self) -> list[Path]:
         if not self.path.is_dir():
             raise VideoError(f'{self.path}: no such folder')
@@ -80,7 +96,7 @@ class FolderSource:
                  if folder.is_dir() and files_with(IMAGE_SUFFIXES, folder)]
         if clips:
             some = ', '.join(clips[:3]) + (', ...' if len(clips) > 3 else '')
-            raise VideoError(f'{self.path}: expected images, found {len(clips)} folders of images ({some}); give them '
+            raise VideoError(f'{self.path}: expected images, found {len(clips)} folders of images ({some}); pass them '
                              'one by one')
         raise VideoError(f'{self.path}: no images ({", ".join(sorted(IMAGE_SUFFIXES))}) in this folder')
 

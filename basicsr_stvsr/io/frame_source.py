@@ -6,7 +6,7 @@ from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
-from .video_info import VideoInfo
+from .video_info import VideoError, VideoInfo
 
 Image = TypeVar('Image')
 
@@ -23,6 +23,31 @@ class TimedFrame(NamedTuple, Generic[Image]):
     time: Fraction
 
 
+class Notes:
+    """Warnings of a reader: the first of each kind, and how many more there are.
+
+    Args:
+        path: what is read.
+        strict: whether a warning is an error instead.
+    """
+
+    def __init__(self, path: Path, *, strict: bool = False):
+        self.path, self.strict = path, strict
+        self._found: dict[str, list[str]] = {}
+
+    def add(self, kind: str, text: str) -> None:
+        """Add a warning; raise VideoError if strict. The same text counts once."""
+        if self.strict:
+            raise VideoError(f'{self.path}: {text}; without --strict, this is a warning')
+        texts = self._found.setdefault(kind, [])
+        if text not in texts:
+            texts.append(text)
+
+    def warnings(self) -> list[str]:
+        return [f'{self.path}: {texts[0]}' + (f' ({len(texts) - 1} more of these)' if texts[1:] else '')
+                for texts in self._found.values()]
+
+
 class Source(Protocol):
     """A source of frames with times.
 
@@ -30,9 +55,11 @@ class Source(Protocol):
         info: properties of the video.
         files: the files to read.
         reading: settings of the reading that affect the frames.
+        notes: warnings so far.
     """
     info: VideoInfo
     reading: str
+    notes: Notes
 
     @property
     def files(self) -> Sequence[Path]: ...

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .color import Color
+from .clip_color import Color
 from .images import IMAGE_SUFFIXES, decode_image, natural_key, walk
 
 

@@ -74,7 +74,7 @@ class _Writer:
     `<path>.part.lock` shows whether another run is still writing the `.part`. The lock ends with its process.
     """
 
-    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False):
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False):
         """
         Args:
             path: the target.
@@ -86,7 +86,7 @@ class _Writer:
         self.path, self.overwrite = Path(path), overwrite
         self._check_target()
         self.part = self.path.with_name(self.path.name + '.part')
-        self.num_frames = 0
+        self.num_written = 0
 
     def __enter__(self) -> '_Writer':
         """Raise FileExistsError if another run is writing the same target, or has written it since."""
@@ -94,7 +94,7 @@ class _Writer:
         try:
             self._check_target()
             if self.part.exists():
-                print(f'Removing {self.part}, which an unfinished run has left.')
+                print(f'Removing {self.part}, left by an unfinished run.')
                 shutil.rmtree(self.part)
             self.part.mkdir()
             self._open()
@@ -103,10 +103,10 @@ class _Writer:
             raise
         return self
 
-    def __exit__(self, exception_type, *_) -> None:
+    def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         try:
             if exception_type is None:
-                if not self.num_frames:
+                if not self.num_written:
                     raise ValueError(f'no frames to write to {self.path}')
                 self._finish()
                 move_whole(self.part, self.path)
@@ -119,7 +119,7 @@ class _Writer:
         self.part.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.part.with_name(self.part.name + '.lock'))
         if not self._lock.acquire():
-            raise FileExistsError(f'{self.part} is being written by another run; wait until it has ended, or stop it')
+            raise FileExistsError(f'another run is writing {self.part}; wait until it ends, or stop it')
 
     def _check_target(self) -> None:
         if self.path.exists() and not self.overwrite:
@@ -159,7 +159,7 @@ class LmdbWriter(_Writer):
     `meta_info.txt` and the stored bytes equal those of BasicSR's `make_lmdb_from_imgs`. The memory map grows as needed.
     """
 
-    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False, map_size: int = _MAP_SIZE):
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, map_size: int = _MAP_SIZE):
         """
         Args:
             path: `<name>.lmdb`.
@@ -182,17 +182,17 @@ class LmdbWriter(_Writer):
 
     def put(self, key: str, data: bytes, shape: tuple[int, int, int], source: str) -> None:
         if not key.isascii() or key.split() != [key]:
-            raise ValueError(f'{source}: the key {key!r} does not fit BasicSR, whose LMDBs take ASCII without white '
-                             'space; rename the clip')
+            raise ValueError(f'{source}: the key {key!r} is not allowed in LMDBs of BasicSR, which only take ASCII '
+                             'without white space; rename the clip')
         if len(key) > self._env.max_key_size():
             raise ValueError(f'{source}: the key {key!r} is longer than the {self._env.max_key_size()} bytes that LMDB '
-                             'takes; rename the clip')
+                             'allows; rename the clip')
         self._batch.append((key.encode('ascii'), data))
         self._batch_bytes += len(data)
         height, width, channels = shape
         self._meta_info.write(f'{key}.png ({height},{width},{channels}) {_COMPRESS_LEVEL}\n')
         self._sources.write(f'{key} {source}\n')
-        self.num_frames += 1
+        self.num_written += 1
         if self._batch_bytes >= _BATCH_BYTES:
             self._commit()
 
@@ -238,7 +238,7 @@ class LmdbWriter(_Writer):
 class FolderWriter(_Writer):
     """Context manager that writes a folder of images, `<clip>/<frame><suffix>`, and names it when it is complete."""
 
-    def __init__(self, path: str | os.PathLike, *, overwrite: bool = False, suffix: str = '.png'):
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, suffix: str = '.png'):
         """
         Args:
             path: the folder.
@@ -263,17 +263,14 @@ class FolderWriter(_Writer):
             raise ValueError(f'two frames have the key {key!r}; the second is {source}')
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
-        self.num_frames += 1
+        self.num_written += 1
 
 
 def _encode_image(suffix: str, frame: np.ndarray) -> bytes:
     return cv2.imencode(suffix, frame, LOSSLESS[suffix])[1].tobytes()
 
 
-def write_frames(writer: LmdbWriter | FolderWriter,
-                 frames: Iterable[FrameSource],
-                 *,
-                 num_frames: int | None = None,
+def write_frames(writer: LmdbWriter | FolderWriter, frames: Iterable[FrameSource], *, num_frames: int | None = None,
                  num_workers: int = 1) -> int:
     """Load and encode frames in threads, and write them in order.
 
@@ -304,26 +301,21 @@ def write_frames(writer: LmdbWriter | FolderWriter,
         encoded = bounded_map(encode, map(in_order, frames), num_workers)
         for arguments in progress_bar(encoded, unit='frame', about=f'Writing {writer.path}', total=num_frames):
             writer.put(*arguments)
-    return writer.num_frames
+    return writer.num_written
 
 
 def _shape(image: np.ndarray) -> tuple[int, int, int]:
     return (*image.shape[:2], 1 if image.ndim == 2 else image.shape[2])
 
 
-def write_lmdb(path: str | os.PathLike,
-               frames: Iterable[FrameSource],
-               *,
-               num_frames: int | None = None,
-               num_workers: int = 1,
-               overwrite: bool = False,
-               map_size: int = _MAP_SIZE) -> int:
+def write_lmdb(path: str | os.PathLike[str], frames: Iterable[FrameSource], *, num_frames: int | None = None,
+               num_workers: int = 1, overwrite: bool = False, map_size: int = _MAP_SIZE) -> int:
     """Write an LMDB with `LmdbWriter` and `write_frames`; see there."""
     writer = LmdbWriter(path, overwrite=overwrite, map_size=map_size)
     return write_frames(writer, frames, num_frames=num_frames, num_workers=num_workers)
 
 
-def verify_lmdb(path: str | os.PathLike, *, num_workers: int = 1) -> list[str]:
+def verify_lmdb(path: str | os.PathLike[str], *, num_workers: int = 1) -> list[str]:
     """Read every frame of an LMDB. Each must decode and have the shape that `meta_info.txt` states.
 
     Returns:

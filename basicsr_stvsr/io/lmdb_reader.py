@@ -31,7 +31,8 @@ class LmdbReader(FrameReader):
         self._resolved = self.path.resolve()
         for needed in ('data.mdb', 'meta_info.txt'):
             if not (self.path / needed).is_file():
-                raise FrameReadError(f'{self.path}: no {needed}, so this is no complete LMDB in BasicSR\'s format')
+                raise FrameReadError(f"{self.path}: {needed} is missing, so this is not a complete LMDB in BasicSR's "
+                                     'format')
         sizes = self._read_meta_info()
         self._check_whole(num_keys=len(sizes))
 
@@ -98,7 +99,7 @@ class LmdbReader(FrameReader):
             raise FrameReadError(f'{self.path}: data.mdb is truncated, it has {actual} of {expected} bytes')
         if stat['entries'] != num_keys:
             raise FrameReadError(f'{self.path}: data.mdb holds {stat["entries"]} images and meta_info.txt lists '
-                                 f'{num_keys}; its writing did not finish, or the file was changed')
+                                 f'{num_keys}; writing was interrupted, or the file was changed')
 
 
 class LmdbEnvironments:
@@ -154,9 +155,9 @@ class LmdbEnvironments:
         except lmdb.Error as error:
             if 'already open in this process' in str(error):
                 raise FrameReadError(
-                    f'{path}: LMDB opens a path only once in a process, and something else than this project has it '
-                    'open. If that is a data set of BasicSR with num_worker_per_gpu: 0, give it 1 or more, so that it '
-                    'reads in processes of its own, or use STVSRClipDataset in its place') from error
+                    f'{path}: LMDB opens a path only once in a process, and code outside this package has it open. If '
+                    'that is a data set of BasicSR with num_worker_per_gpu: 0, set that to 1 or more to read in worker '
+                    'processes, or use STVSRClipDataset instead') from error
             raise FrameReadError(f'{path}: LMDB cannot open it ({error}); data.mdb has '
                                  f'{(path / "data.mdb").stat().st_size} bytes') from error
 

@@ -2,7 +2,7 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from .color import Color, StoredColor, check_yuv
+from .clip_color import Color, StoredColor, check_yuv
 from .derived_frames import ColorReader
 from .frames import FolderReader, FrameReader, FrameReadError
 from .images import files_with
@@ -31,7 +31,7 @@ def open_reader(path: str | Path, *, clips: Sequence[str] | None = None,
     if not path.exists():
         raise FrameReadError(f'{path}: no such file or folder')
     if path.suffix == '.part':
-        raise FrameReadError(f'{path}: its writing did not finish; make it again')
+        raise FrameReadError(f'{path}: writing it was interrupted; create it again')
 
     def holds(suffixes: Collection[str]) -> bool:
         return bool(files_with(suffixes, path)) if path.is_dir() else path.suffix.lower() in suffixes
@@ -41,7 +41,7 @@ def open_reader(path: str | Path, *, clips: Sequence[str] | None = None,
             raise FrameReadError(f'{path}: holds .yuv files and other videos, expected only one of the two')
         return RawVideoReader(path, clips=clips, frame_size=frame_size)
     if frame_size:
-        raise FrameReadError(f'{path}: frame_size is for .yuv files, and there are none here')
+        raise FrameReadError(f'{path}: frame_size is for .yuv files, but there are none')
     if path.is_file():
         return VideoReader(path, clips=clips)
     if path.suffix == '.lmdb' or (path / 'data.mdb').is_file():
@@ -71,6 +71,6 @@ def open_color_reader(path: str | Path, stored: StoredColor = 'rgb', wanted: Col
         try:
             check_yuv([reader.frame(clip, reader.num_frames(clip) // 2) for clip in some])
         except ValueError as error:
-            raise ValueError(f'{path} is said to hold YUV, but {error}') from None
+            raise ValueError(f'{path} should hold YUV, but {error}') from None
     source = reader.color or stored
     return reader if source == wanted else ColorReader(reader, source, wanted)

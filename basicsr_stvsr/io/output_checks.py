@@ -1,13 +1,12 @@
 """Check whether an output can be written, before any work begins."""
-import io
 import os
 import re
 from pathlib import Path
-from typing import Any
 
-from .containers import CONTAINERS, open_input, takes_stream
+from .containers import CONTAINERS, open_input, trial_error
 from .encoding import CODEC_TABLE, Encoding, OutputSpec, add_encoder
-from .video_info import StreamInfo, VideoError, VideoInfo
+from .other_streams import plan_streams
+from .video_info import VideoError, VideoInfo
 
 
 def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: OutputSpec, *,
@@ -25,9 +24,8 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
         A sentence for each thing that the output will lack, or have in an unexpected form.
 
     Raises:
-        VideoError: there is no such container, or it does not support the codec, or a sound or subtitle stream of the
-            source; the encoder rejects the size or an option; the folder is missing or not writable; the output is the
-            source, or already exists.
+        VideoError: there is no such container, or it does not support the codec; the encoder rejects the size or an
+            option; the folder is missing or not writable; the output is the source, or already exists.
     """
     path = Path(path)
     _check_place(path, info, overwrite)
@@ -38,84 +36,62 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
             raise VideoError(f'{path}: is a link, expected a folder that can be replaced')
         there = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
         if there and not overwrite:
-            raise VideoError(f'{path}: is there already, and not empty; --overwrite replaces frames')
+            raise VideoError(f'{path}: already exists and is not empty; --overwrite replaces frames')
         if others := [name for name in there if not re.fullmatch(r'\d{8}\.png', name)]:
-            raise VideoError(f'{path}: holds more than frames ({others[0]}), and will not be replaced')
-        return [f'a folder of frames has no place for {_named(stream)}' for stream in info.streams]
+            raise VideoError(f'{path}: holds other files than frames ({others[0]}) and will not be replaced')
+        return [f'a folder of frames cannot hold {stream}' for stream in info.streams]
     if path.suffix.lower() not in CONTAINERS or path.is_dir():
         known = ', '.join(CONTAINERS)
         raise VideoError(f'{path}: expected the name of a file that ends in one of {known}, or a folder and the codec '
                          'png')
     _check_codec(path, spec, encoding)
-    notes = [f'{path.suffix} files have no place for {_named(stream)}, which is left out'
-             for stream in _streams_left_out(path, info)]
+    notes = _notes_of_streams(path, info, encoding)
     codec = CODEC_TABLE[encoding.codec]
     if codec.odd_pixels and spec.pixel_format(encoding) in codec.odd_pixels.values():
         notes.append(f'{encoding.codec} stores the odd size {spec.width}x{spec.height} in 4:4:4, which some players '
                      'cannot show')
+    # Only the video itself could state it there, as those of x264 and x265 do
+    is_matroska = CONTAINERS[path.suffix.lower()] in ('matroska', 'webm')
+    if is_matroska and spec.sample_aspect_ratio != 1 and encoding.codec not in ('x264', 'x265'):
+        notes.append(f'{path.suffix} files with {encoding.codec} have no place for the shape of the pixels, '
+                     f'{spec.sample_aspect_ratio}: the picture will look stretched')
     return notes
 
 
-def _streams_left_out(path: Path, info: VideoInfo) -> list[StreamInfo]:
-    """Return a source's streams that a container cannot hold. Raise VideoError if sound or subtitles are among them."""
+def _notes_of_streams(path: Path, info: VideoInfo, encoding: Encoding) -> list[str]:
+    """Return what the output will lack of the other streams of the source."""
     if not info.streams:
         return []
     with open_input(info.path) as source:
-        def refused(suffix: str) -> list[StreamInfo]:
-            return [stream for stream in info.streams if not takes_stream(suffix, source.streams[stream.index])]
-
-        left_out = refused(path.suffix)
-        if missed := [stream for stream in left_out if stream.type in ('audio', 'subtitle')]:
-            takes = [suffix for suffix in CONTAINERS
-                     if not any(stream.type in ('audio', 'subtitle') for stream in refused(suffix))]
-            hint = f'; {" and ".join(takes)} files take all sound and subtitles of it' if takes else ''
-            raise VideoError(f'{path}: {path.suffix} files do not take {_named(missed[0])} of the source{hint}')
-        if 'mp4' in info.format and source.chapters():
-            # The names of chapters look like meaningless data; they are copied as chapters
-            left_out = [stream for stream in left_out if (stream.type, stream.codec) != ('data', 'bin_data')]
-        return left_out
+        plans = plan_streams(source, info.stream, path.suffix, encoding.audio)
+        return [plan.warning for plan in plans if plan.warning]
 
 
 def _check_place(path: Path, info: VideoInfo, overwrite: bool) -> None:
     if not path.name:
-        raise VideoError(f'{path}: is no name of an output')
+        raise VideoError(f'{path}: is not the name of an output file or folder')
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise VideoError(f'{path}: there is no folder {folder}')
+        raise VideoError(f'{path}: the folder {folder} does not exist')
     if not os.access(path if path.is_dir() else folder, os.W_OK):
         raise VideoError(f'{path}: no permission to write to the folder {folder}')
     if path.exists() and info.path.exists() and path.samefile(info.path):
-        raise VideoError(f'{path}: is the source itself, expected another name')
+        raise VideoError(f'{path}: is the source itself; choose another name')
     if path.is_file() and not overwrite:
-        raise VideoError(f'{path}: is there already; --overwrite replaces it')
+        raise VideoError(f'{path}: already exists; --overwrite replaces it')
 
 
 def _check_codec(path: Path, spec: OutputSpec, encoding: Encoding) -> None:
     suffix = path.suffix.lower()
     if error := _encoding_error(suffix, spec, encoding):
         if takes := [other for other in CONTAINERS if not _encoding_error(other, spec, encoding)]:
-            raise VideoError(f'{path}: {suffix} files do not take {encoding.codec}, {" and ".join(takes)} files do')
-        raise VideoError(f'{path}: {encoding.codec} does not encode {spec.width}x{spec.height} pixels (w x h) with '
+            raise VideoError(f'{path}: {suffix} files cannot hold {encoding.codec}, but {" and ".join(takes)} files '
+                             'can')
+        raise VideoError(f'{path}: {encoding.codec} cannot encode {spec.width}x{spec.height} pixels (w x h) with '
                          f'{encoding.encoder_options()} ({error})')
 
 
 def _encoding_error(suffix: str, spec: OutputSpec, encoding: Encoding) -> Exception | None:
-    """Return FFmpeg's error for a trial file in memory. Only FFmpeg knows all limits of encoders and containers."""
-    import av
-
     if spec.width < (least := CODEC_TABLE[encoding.codec].least_width):
         return ValueError(f'at least {least} pixels of width')
-    container = av.open(io.BytesIO(), 'w', format=CONTAINERS[suffix])
-    try:
-        add_encoder(container, spec, encoding, threads=1)
-        container.start_encoding()
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        return error
-    finally:
-        container.close()
-    return None
-
-
-def _named(stream: Any) -> str:
-    details = ', '.join(text for text in (stream.codec, stream.language) if text)
-    return f'{stream.type} stream {stream.index}' + (f' ({details})' if details else '')
+    return trial_error(suffix, lambda container: add_encoder(container, spec, encoding, threads=1))

@@ -67,7 +67,7 @@ class RawVideoReader(FrameReader):
         # Open the file for each frame, so that threads and processes do not share its position
         data = np.fromfile(self._paths[clip], np.uint8, num_bytes, offset=index * num_bytes)
         if data.size < num_bytes:
-            raise ValueError(f'{self._paths[clip]} ends before it; the file was cut since it was opened')
+            raise ValueError(f'{self._paths[clip]} ends before it; the file became shorter after it was opened')
         luma, chroma = data[:height * width].reshape(height, width), data[height * width:]
         u, v = chroma.reshape(2, height // 2, width // 2).repeat(2, axis=1).repeat(2, axis=2)
         return np.dstack([v, u, luma])
@@ -88,9 +88,9 @@ def _warn_of_other_size(path: Path, size: tuple[int, int]) -> None:
     height, width = size
     found = _sizes_in_name(path)
     if found and size not in found:
-        told = ' and '.join(f'{w}x{h}' for h, w in sorted(found))
-        get_root_logger().warning(f'{path}: the name of the file tells of {told} (width x height), but frame_size, '
-                                  f'which counts, is [height, width] = {[height, width]}')
+        found_sizes = ' and '.join(f'{w}x{h}' for h, w in sorted(found))
+        get_root_logger().warning(f'{path}: the file name says {found_sizes} (width x height), but frame_size, which '
+                                  f'applies, is [height, width] = {[height, width]}')
 
 
 def _size_in_name(path: Path) -> tuple[int, int]:
@@ -98,23 +98,23 @@ def _size_in_name(path: Path) -> tuple[int, int]:
     found = _sizes_in_name(path)
     if len(found) != 1:
         sizes = ' and '.join(f'{width}x{height}' for height, width in sorted(found))
-        told = f'tells of two sizes, {sizes} (width x height)' if found else 'does not tell the size of its frames'
+        problem = f'contains two sizes, {sizes} (width x height)' if found else 'does not contain the frame size'
         clip = re.split('[^A-Za-z0-9-]', path.stem)[0]
-        raise FrameReadError(f'{path}: the name of the file {told}; expected one such as {clip}_176x144.yuv or '
-                             f'{clip}_qcif.yuv, or the option frame_size: [height, width] of a data set')
+        raise FrameReadError(f'{path}: the file name {problem}; expected one such as {clip}_176x144.yuv or '
+                             f'{clip}_qcif.yuv, or the option frame_size: [height, width] in the data set')
     return found.pop()
 
 
 def _count_frames(path: Path, size: tuple[int, int]) -> int:
     height, width = size
     if height % 2 or width % 2 or not height * width:
-        raise FrameReadError(f'{path}: frames of {height}x{width} (h x w) cannot be 4:2:0, whose U and V have half the '
+        raise FrameReadError(f'{path}: frames of {height}x{width} (h x w) cannot be 4:2:0, where U and V have half the '
                              'height and half the width; both must be even')
     total, each = path.stat().st_size, _frame_bytes(height, width)
     if not total:
         raise FrameReadError(f'{path}: the file is empty')
     if total % each:
-        raise FrameReadError(f'{path}: {total} bytes are no whole number of frames of {height}x{width} (h x w), which '
-                             f'take {each} each ({total / each:.2f} frames); the file is truncated, or its frames have '
-                             'another size or format than 4:2:0 of 8 bits')
+        raise FrameReadError(f'{path}: {total} bytes are not a whole number of frames of {height}x{width} (h x w) with '
+                             f'{each} bytes each ({total / each:.2f} frames); the file is truncated, or its frames '
+                             'have another size or format than 4:2:0 of 8 bits')
     return total // each

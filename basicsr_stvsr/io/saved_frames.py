@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .color import Color, convert_clip
+from .clip_color import Color, convert_clip
 from .frames import FrameReader, FrameReadError
 from .opening import open_color_reader
 
@@ -31,8 +31,8 @@ def numbers_of(saved: FrameReader, clip: str, names: Iterable[str]) -> dict[int,
         stems = [name, *(name[:at] for at in range(len(name) - 1, 0, -1) if name[at] == '_')]
         place = next((places[stem] for stem in stems if stem in places), None)
         if place is None:
-            raise ValueError(f'{saved.path}: frame {name!r} of clip {clip!r} is none of the true frames, which are '
-                             f'called {_some(places)}; expected these names, or <name>_<suffix>')
+            raise ValueError(f'{saved.path}: frame {name!r} of clip {clip!r} matches no GT frame; expected the names '
+                             f'{_some(places)}, or <name>_<suffix>')
         if place in found:
             raise ValueError(f'{saved.path}: clip {clip!r} has two frames for {list(places)[place]!r}: {name!r} and '
                              f'{saved.frame_name(clip, found[place])!r}')
@@ -70,7 +70,7 @@ class SavedFrames:
             ValueError: frames of another name.
         """
         if clip not in self.reader.clips:
-            raise FrameReadError(f'{self.reader.path}: there is no clip {clip!r}, but {_some(self.reader.clips)}')
+            raise FrameReadError(f'{self.reader.path}: no clip {clip!r}; its clips are {_some(self.reader.clips)}')
         found, wanted = numbers_of(self.reader, clip, names), set(wanted)
         if missing := [names[number] for number in sorted(wanted) if number not in found]:
             raise FrameReadError(f'{self.reader.path}: clip {clip!r} lacks {len(missing)} of the {len(wanted)} frames '
@@ -96,8 +96,8 @@ class SavedFrames:
         for number in wanted:
             frame = self.reader.frame(clip, found[number])
             if frame.shape[:2] != size:
-                raise ValueError(f'{self.reader.path}: the frames of clip {clip!r} are {frame.shape[0]}x'
-                                 f'{frame.shape[1]} (h x w), those of the truth {size[0]}x{size[1]}')
+                raise ValueError(f'{self.reader.path}: the frames of clip {clip!r} are '
+                                 f'{frame.shape[0]}x{frame.shape[1]} (h x w), but GT frames are {size[0]}x{size[1]}')
             rgb = torch.from_numpy(frame[..., ::-1].transpose(2, 0, 1).copy()).float().div_(255)
             yield number, convert_clip(rgb, 'rgb', self.color)
 

@@ -1,4 +1,5 @@
 """Properties of a video file: its size, rate, colours and streams."""
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ _UNSPECIFIED = 2  # of AVColorSpace, AVColorPrimaries and AVColorTransferCharact
 BT709, _BT470BG, _SMPTE170M, SRGB = 1, 5, 6, 13  # AVColorPrimaries, AVColorTransferCharacteristic
 # If a codec does not state the position of chroma, it is at the left pixel, as in MPEG, not in the middle
 DECODER_OPTIONS = {'chroma_sample_location': 'left'}
+_BROADCAST = frozenset({'mpegts', 'mpeg'})  # containers of transport and program streams
 _NUM_PROBED_PACKETS, _NUM_PROBED_FRAMES = 64, 8
 _ROTATIONS = {  # display matrix [a b; c d] -> clockwise rotation; x' = a x + c y, y' = b x + d y, with y downwards
     (1, 0, 0, 1): 0, (0, 1, -1, 0): 90, (-1, 0, 0, -1): 180, (0, -1, 1, 0): 270,
@@ -28,6 +30,10 @@ _ROTATIONS = {  # display matrix [a b; c d] -> clockwise rotation; x' = a x + c 
 
 class VideoError(OSError):
     """A video or a folder of frames that cannot be read or written; the message says which, what is wrong and where."""
+
+
+class Damage(ValueError):
+    """What is wrong with the next frame; readers turn it into an error that names the file and the time."""
 
 
 class ColorSpec(NamedTuple):
@@ -66,6 +72,11 @@ class StreamInfo(NamedTuple):
     codec: str
     language: str
 
+    def __str__(self) -> str:
+        """Return such as 'audio stream 1 (ac3, fra)'."""
+        details = ', '.join(text for text in (self.codec, self.language) if text)
+        return f'{self.type} stream {self.index}' + (f' ({details})' if details else '')
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -86,7 +97,11 @@ class VideoInfo:
         color: from the file's tags, or from its size without tags.
         orientation: a, b, c, d of the file's display matrix, which maps stored (x, y) to shown (ax + cy, bx + dy).
         sample_aspect_ratio: width of a shown pixel divided by its height.
+        in_order: whether the file states times only in the order of decoding, as AVI does for codecs with B-frames;
+            the n-th frame shown then has the n-th of these times.
         interlaced: whether frames consist of two fields.
+        problem: why frames of this pixel format cannot be restored; '' if they can.
+        stream: index of the video among the streams of the file.
         streams: the other streams of the file.
     """
     path: Path
@@ -106,7 +121,10 @@ class VideoInfo:
     color: ColorSpec
     orientation: tuple[int, int, int, int] = (1, 0, 0, 1)
     sample_aspect_ratio: Fraction = Fraction(1)
+    in_order: bool = False
     interlaced: bool = False
+    problem: str = ''
+    stream: int = 0
     streams: tuple[StreamInfo, ...] = ()
 
     @property
@@ -120,46 +138,51 @@ class VideoInfo:
         return _ROTATIONS[self.orientation]
 
 
-def probe(path: str | Path) -> VideoInfo:
+def probe(path: str | Path, stream_number: int | None = None) -> VideoInfo:
     """Read the properties of a video file from its header and its first frames.
 
+    Args:
+        stream_number: see `video_stream`.
+
     Raises:
-        VideoError: no such file, no video in it, or one that cannot be restored: with an alpha channel, or in a pixel
-            format or a colour space without RGB conversion here.
+        VideoError: no such file, no video in it, or one in a colour space without RGB conversion here.
     """
     import av  # here, so that importing the package stays cheap; only videos need it
 
     path = Path(path)
     with open_container(path) as container:
-        stream = video_stream(container, path)
+        stream = video_stream(container, path, stream_number)
         stream.thread_type = 'SLICE'  # the first frame then comes with the first packet
-        packets: list[int | None] = []
+        packets: list[tuple[int | None, int | None]] = []
         frames: list[Any] = []
         try:
             for packet in container.demux(stream):
                 if packet.size:
-                    packets.append(packet.pts)
+                    packets.append((packet.pts, packet.dts))
                 if len(frames) < _NUM_PROBED_FRAMES:
                     frames += packet.decode()
                 if len(packets) == _NUM_PROBED_PACKETS and frames:
                     break
         except av.error.FFmpegError as error:  # `frames` reports damage after the first frame
             if not frames:
-                raise VideoError(f'{path}: the first frame cannot be decoded, the file is damaged ({error})') from error
+                raise VideoError(f'{path}: ' + (truncation_of_mp4(container, stream, path) or
+                                 f'the first frame cannot be decoded, the file is damaged ({error})')) from error
         if not frames:
             raise VideoError(f'{path}: the video stream ({stream.codec_context.name}) has no frame that can be decoded')
         return _describe(path, container, stream, packets, frames)
 
 
-def _describe(path: Path, container: Any, stream: Any, packets: list[int | None], frames: list[Any]) -> VideoInfo:
+def _describe(path: Path, container: Any, stream: Any, packets: list[tuple[int | None, int | None]],
+              frames: list[Any]) -> VideoInfo:
     """Collect the info from the first packets' time stamps and the first frames."""
     first = frames[0]
-    check_format(path, first, stream)
     orientation = _orientation(path, first)
     width, height = (first.width, first.height) if orientation[0] else (first.height, first.width)
     aspect = stream.sample_aspect_ratio or Fraction(1)
     rate = _rate(container, stream)
     has_times = all(frame.pts is not None for frame in frames)
+    in_order = container.format.name == 'avi' and any(pts != dts for pts, dts in packets)
+    start = 0 if not has_times else packets[0][1] or 0 if in_order else first.pts
     duration = Fraction(0)
     if stream.duration:
         duration = stream.duration * stream.time_base
@@ -172,10 +195,10 @@ def _describe(path: Path, container: Any, stream: Any, packets: list[int | None]
         width=width,
         height=height,
         rate=rate,
-        is_variable=_is_variable(stream, packets),
+        is_variable=container.format.name != 'avi' and _is_variable(stream, [pts for pts, _ in packets]),
         num_frames=stream.frames or int(counts[0] if counts else 0),
         duration=duration,
-        start=first.pts * first.time_base if has_times else Fraction(0),
+        start=start * stream.time_base + early_start(container),
         time_base=stream.time_base,
         has_times=has_times,
         format=container.format.name,
@@ -185,9 +208,33 @@ def _describe(path: Path, container: Any, stream: Any, packets: list[int | None]
         color=color_of(path, first),
         orientation=orientation,
         sample_aspect_ratio=aspect if orientation[0] else 1 / aspect,
+        in_order=in_order,
+        problem=_problem(first, stream),
         interlaced=stream.codec_context.field_order > 1 or any(frame.interlaced_frame for frame in frames),
-        streams=tuple(_stream_info(other) for other in container.streams if other.index != stream.index),
+        stream=stream.index,
+        streams=tuple(stream_info(other) for other in container.streams if other.index != stream.index),
     )
+
+
+def is_broadcast(format_name: str) -> bool:
+    return format_name in _BROADCAST
+
+
+def early_start(container: Any) -> Fraction:
+    """Return how far before 0 a broadcast starts, seconds. Other containers use such times for frames not shown."""
+    starts = [stream.start_time * stream.time_base for stream in container.streams
+              if stream.type in ('audio', 'video') and stream.start_time is not None]
+    return -min([*starts, Fraction(0)]) if is_broadcast(container.format.name) else Fraction(0)
+
+
+def truncation_of_mp4(container: Any, stream: Any, path: Path) -> str:
+    """Return what is missing of an MP4 or MOV file whose index lists frames behind its end; '' otherwise."""
+    # FFmpeg silently ends a video where its file ends. The stated number of frames includes those that an edit list
+    # removes.
+    size = path.stat().st_size
+    end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+    is_cut = 'mp4' in container.format.name and end > size
+    return f'the video is truncated, it has {size} of at least {end} bytes' if is_cut else ''
 
 
 def _rate(container: Any, stream: Any) -> Fraction:
@@ -196,6 +243,15 @@ def _rate(container: Any, stream: Any) -> Fraction:
     ntsc = round(rate * Fraction(1001, 1000)) * Fraction(1000, 1001)
     is_ntsc = 'matroska' in container.format.name and abs(rate - ntsc) < rate / 10**6
     return ntsc if is_ntsc else rate
+
+
+def url_of(path: Path) -> str:
+    """Return the name of a file for FFmpeg, which takes 'a:b.mp4' for a protocol and '-' for a pipe."""
+    return f'file:{path}'
+
+
+def path_of(url: str) -> Path:
+    return Path(url.removeprefix('file:'))
 
 
 def open_container(path: Path) -> 'av.container.InputContainer':
@@ -209,30 +265,47 @@ def open_container(path: Path) -> 'av.container.InputContainer':
         raise VideoError(f'{path}: the file is empty, expected a video')
     try:
         # Titles may be in any encoding, and must not prevent reading a video
-        return av.open(str(path), metadata_errors='replace')
+        return av.open(url_of(path), metadata_errors='replace')
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f'{path}: not a readable video ({error})') from error
 
 
-def video_stream(container: 'av.container.InputContainer', path: Path) -> 'av.VideoStream':
-    """Return the stream to restore: the first video that is no cover picture.
+def video_stream(container: 'av.container.InputContainer', path: Path, number: int | None = None) -> 'av.VideoStream':
+    """Return the stream to restore: of those marked as default, or of all, the one of most pixels, frame by frame.
+
+    Args:
+        number: index of the stream among all streams of the file. Default: the largest one. Cover pictures and
+            thumbnails do not count.
 
     Raises:
         VideoError: there is none, or no decoder for it.
     """
     from av.stream import Disposition
 
-    for stream in container.streams.video:
-        if not stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails):
-            if stream.codec_context is None:
-                raise VideoError(f'{path}: there is no decoder for its video stream')
-            return stream
-    found = ', '.join(sorted({stream.type for stream in container.streams})) or 'none'
-    raise VideoError(f'{path}: no video stream in this file (streams: {found})')
+    no_video = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+    found = [stream for stream in container.streams.video if number in (None, stream.index)
+             and (number is not None or not stream.disposition & no_video)]
+    if not found:
+        types = ', '.join(f'{stream.index}: {stream.type}' for stream in container.streams) or 'none'
+        raise VideoError(f'{path}: no video stream {"in this file" if number is None else number} (streams: {types})')
+    stream = max(found, key=lambda stream: (bool(stream.disposition & Disposition.default), stream.width * stream.height
+                                            * _stream_duration(stream)) if stream.codec_context else (False, 0))
+    if stream.codec_context is None:
+        raise VideoError(f'{path}: there is no decoder for its video stream')
+    return stream
 
 
-def check_format(path: Path, frame: 'av.VideoFrame', stream: 'av.VideoStream') -> None:
-    """Raise VideoError for frames with alpha, and for pixel formats without exact RGB of at most 16 bits."""
+def _stream_duration(stream: Any) -> float:
+    """Return seconds; those of the file if the stream states none."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    if match := re.match(r'(\d+):(\d+):([\d.]+)', stream.metadata.get('DURATION', '')):  # of Matroska
+        return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3])
+    return (stream.container.duration or 1_000_000) / 1_000_000
+
+
+def _problem(frame: 'av.VideoFrame', stream: 'av.VideoStream') -> str:
+    """Return what is wrong with frames that have alpha, or a pixel format without exact RGB of at most 16 bits."""
     pixels = frame.format
     alpha = any(component.is_alpha for component in pixels.components)
     if pixels.has_palette:  # the format always allows alpha; only GIF and PNG pictures use it
@@ -240,11 +313,11 @@ def check_format(path: Path, frame: 'av.VideoFrame', stream: 'av.VideoStream') -
         palette = np.frombuffer(planes[1], np.uint32)
         alpha = bool((palette[np.unique(np.frombuffer(planes[0], np.uint8))] >> 24 < 255).any())
     if alpha or stream.metadata.get('alpha_mode') == '1':  # the latter is WebM's; its decoders drop alpha
-        raise VideoError(f'{path}: the video has an alpha channel ({pixels.name}), which a restored video cannot keep; '
-                         'lay it over a background first')
+        return (f'the video has an alpha channel ({pixels.name}), which a restored video cannot keep; lay it over a '
+                'background first')
     if pixels.is_bayer or pixels.name.startswith('xyz') or max(part.bits for part in pixels.components) > 16:
-        raise VideoError(f'{path}: the pixel format {pixels.name} is not supported, expected YUV, RGB or grey of at '
-                         'most 16 bits')
+        return f'the pixel format {pixels.name} is not supported, expected YUV, RGB or grey of at most 16 bits'
+    return ''
 
 
 def color_of(path: Path, frame: 'av.VideoFrame') -> ColorSpec:
@@ -295,6 +368,6 @@ def _is_variable(stream: Any, packets: list[int | None]) -> bool:
     return len(steps) > 1 and int(steps.max() - steps.min()) > 1
 
 
-def _stream_info(stream: Any) -> StreamInfo:
+def stream_info(stream: Any) -> StreamInfo:
     codec = stream.codec_context.name if stream.codec_context is not None else getattr(stream, 'name', None) or ''
     return StreamInfo(stream.index, stream.type, codec, stream.metadata.get('language', ''))

@@ -17,7 +17,7 @@ from .containers import CONTAINERS
 from .encoding import MATRIX_TAGS, Encoding, OutputSpec, add_encoder, default_threads
 from .joining import stored_frames
 from .pixels import packed
-from .video_info import FULL, LIMITED, SWSCALE_MATRICES, ColorSpec, VideoError
+from .video_info import FULL, LIMITED, SWSCALE_MATRICES, ColorSpec, VideoError, url_of
 
 # A crash keeps all complete fragments. `delay_moov`: required for exact times of the first frames.
 _SEGMENT_OPTIONS = {'movflags': 'frag_keyframe+delay_moov+default_base_moof', 'frag_duration': '1000000'}
@@ -120,7 +120,7 @@ class VideoWriter:
         options = _SEGMENT_OPTIONS | {'video_track_timescale': timescale, 'movie_timescale': timescale}
         self._container = None
         with self._errors():
-            self._container = av.open(str(self.path), 'w', format=CONTAINERS[expected], container_options=options)
+            self._container = av.open(url_of(self.path), 'w', format=CONTAINERS[expected], container_options=options)
             self._stream = add_encoder(self._container, spec, encoding, threads or default_threads())
             self._container.start_encoding()
         self._time_base = self._stream.codec_context.time_base
@@ -128,7 +128,7 @@ class VideoWriter:
         self._to_frame = _YUVConverter(spec.pixel_format(encoding), spec.stored_color(encoding), spec.width,
                                        spec.height)
         self._last: int | None = None
-        self._num_frames = 0
+        self._num_written = 0
 
     def write(self, image: np.ndarray, time: Fraction) -> None:
         """Encode the next frame.
@@ -147,7 +147,7 @@ class VideoWriter:
             raise VideoError(f'{self.path}: the frame at {float(time):.6f} s is not later than the one before it, at '
                              f'{float(self._last * self._time_base):.6f} s')
         self._last = pts
-        self._num_frames += 1
+        self._num_written += 1
         frame = self._to_frame(image)
         frame.pts, frame.time_base, frame.duration = pts, self._time_base, self._duration
         assert self._container is not None, 'closed'
@@ -161,13 +161,13 @@ class VideoWriter:
         with self._errors(), contextlib.closing(self._container):
             container, self._container = self._container, None
             for packet in self._stream.encode():
-                if self._num_frames <= 2:  # x265 reports no valid decoding times for so few
+                if self._num_written <= 2:  # x265 reports no valid decoding times for so few
                     packet.dts = packet.pts
                 container.mux(packet)
         # FFmpeg does not report a failure to write the last fragments
         stored, _ = stored_frames(self.path)
-        if stored != self._num_frames:
-            raise VideoError(f'{self.path}: cannot be written, {stored} of {self._num_frames} frames are in the file; '
+        if stored != self._num_written:
+            raise VideoError(f'{self.path}: cannot be written, {stored} of {self._num_written} frames are in the file; '
                              'is the disk full?')
 
     def __enter__(self) -> 'VideoWriter':

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ..archs.arch_util import at_least_float32, total
 from ..archs.vgg_features import VGGFeatures
-from ..io.color import TO_YUV
+from ..io.clip_color import TO_YUV
 
 MODES = ('activity', 'visibility')
 REDUCTIONS = ('mean', 'sum')
@@ -51,7 +51,7 @@ def local_activity(x: Tensor, mode: str = 'activity', window: int = 5, theta: fl
     """
     check_activity(mode, window, theta)
     if x.dim() < 3 or x.shape[-3] not in (1, 3):
-        raise ValueError(f'local_activity takes frames of luma or RGB, (..., 1 or 3, H, W), but got {tuple(x.shape)}')
+        raise ValueError(f'local_activity takes luma or RGB frames, (..., 1 or 3, H, W), but got {tuple(x.shape)}')
     radius = window // 2
     if min(x.shape[-2:]) <= radius:
         raise ValueError(f'local_activity with a window of {window} takes frames larger than {radius} x {radius}, but '
@@ -106,7 +106,7 @@ class SpatiallyAdaptiveLoss(nn.Module):
                  activity: dict[str, Any] | None):
         super().__init__()
         if alpha < 0 or beta < 0 or not alpha + beta:
-            raise ValueError(f'alpha and beta must not be negative, nor both 0, but are {alpha} and {beta}')
+            raise ValueError(f'alpha and beta must be >= 0 and not both 0, but are {alpha} and {beta}')
         if eps <= 0:
             raise ValueError(f'eps must be above 0, but is {eps}')
         if reduction not in REDUCTIONS:
@@ -115,7 +115,7 @@ class SpatiallyAdaptiveLoss(nn.Module):
         self.activity = defaults | (activity or {})
         unknown = [name for name in self.activity if name not in ACTIVITY_OPTIONS]
         if unknown:
-            raise ValueError(f'activity has no {unknown[0]}; it takes {", ".join(ACTIVITY_OPTIONS)}')
+            raise ValueError(f'activity has no option {unknown[0]}; its options are {", ".join(ACTIVITY_OPTIONS)}')
         check_activity(**self.activity)
         self.loss_weight, self.alpha, self.beta, self.eps, self.reduction = loss_weight, alpha, beta, eps, reduction
 
@@ -222,5 +222,5 @@ class SpatiallyAdaptiveFeatureLoss(SpatiallyAdaptiveLoss):
 def check_shapes(pred: Tensor, target: Tensor) -> None:
     """Raise ValueError unless both are frames or clips of one shape; otherwise one would be broadcast to the other."""
     if pred.shape != target.shape or pred.dim() < 4:
-        raise ValueError('spatially adaptive losses compare frames or clips of one shape, (..., C, H, W), but got '
+        raise ValueError('spatially adaptive losses compare frames or clips of the same shape, (..., C, H, W), but got '
                          f'{tuple(pred.shape)} and {tuple(target.shape)}')

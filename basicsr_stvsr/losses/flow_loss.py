@@ -3,7 +3,7 @@
 Papers: How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021), section 3.6; its unsupervised
 term is that of SOF-VSR (TIP 2020). High-resolution optical flow and frame-recurrent network for video super-resolution
 and deblurring (Neurocomputing 2022); its flow net is that of SOF-VSR's first version (ACCV 2018).
-flow_{p->q} is defined on q's grid, and warp(p, flow) looks like q; flows are (B, 2, H, W), in pixels of their grid.
+The papers' flow p->q lies on q's grid: it is our flow_qp. Flows are (B, 2, H, W), in pixels of their grid.
 """
 from collections.abc import Callable, Sequence
 
@@ -25,18 +25,17 @@ def total_variation(flow: Tensor) -> Tensor:
     return (right.abs() + down.abs()).sum(dim=1).mean()
 
 
-def warp_loss(image: Tensor, target: Tensor, flow: Tensor, smooth_weight: float = 0.1, smooth_unit: float = 15.5,
+def warp_loss(a: Tensor, b: Tensor, flow_ab: Tensor, smooth_weight: float = 0.1, smooth_unit: float = 15.5,
               distance: Callable[[Tensor, Tensor], Tensor] = F.l1_loss) -> Tensor:
-    """Return the distance of `image`, warped along `flow`, to `target`, plus the flow's weighted total variation.
+    """Return the distance of b, warped along flow_ab, to a, plus the flow's weighted total variation.
 
     Args:
-        image, target: (B, C, H, W).
-        flow: flow_{image->target}.
+        a, b: (B, C, H, W).
         smooth_weight: weight of the total variation (SOF-VSR: 0.1).
         smooth_unit: unit of the total variation, in pixels (SOF-VSR: 15.5).
         distance: distance of the warped image to the target.
     """
-    return distance(warp(image, flow), target) + smooth_weight * total_variation(flow) / smooth_unit
+    return distance(warp(b, flow_ab), a) + smooth_weight * total_variation(flow_ab) / smooth_unit
 
 
 @LOSS_REGISTRY.register()
@@ -60,27 +59,27 @@ class MultiScaleWarpLoss(nn.Module):
     def forward(self, a: Tensor, b: Tensor, flows_ab: Sequence[Tensor], flows_ba: Sequence[Tensor]) -> Tensor:
         """Evaluate both flows on frames `a` and `b`, (B, C, H, W).
 
-        `flows_ab` and `flows_ba` hold flow_{a->b} and flow_{b->a}, coarse to fine, each at H / 2^k x W / 2^k.
+        `flows_ab` and `flows_ba` go from coarse to fine, each at H / 2^k x W / 2^k.
 
         Raises:
             ValueError: there are not as many flows as level weights.
         """
         if not len(flows_ab) == len(flows_ba) == len(self.level_weights):
-            raise ValueError(f'{len(self.level_weights)} level weights are given for {len(flows_ab)} and '
-                             f'{len(flows_ba)} levels of flow')
+            raise ValueError(f'got {len(self.level_weights)} level weights for {len(flows_ab)} and {len(flows_ba)} '
+                             'levels of flow')
         losses = []
         for weight, flow_ab, flow_ba in zip(self.level_weights, flows_ab, flows_ba, strict=True):
             factor = a.shape[-1] // flow_ab.shape[-1]
             small_a, small_b = F.avg_pool2d(a, factor), F.avg_pool2d(b, factor)
             losses.append(weight * (
-                warp_loss(small_a, small_b, flow_ab, self.smooth_weight, self.smooth_unit)
-                + warp_loss(small_b, small_a, flow_ba, self.smooth_weight, self.smooth_unit)) / 2)
+                warp_loss(small_b, small_a, flow_ba, self.smooth_weight, self.smooth_unit)
+                + warp_loss(small_a, small_b, flow_ab, self.smooth_weight, self.smooth_unit)) / 2)
         return self.loss_weight * total(losses)
 
 
 @LOSS_REGISTRY.register()
 class MiddleFlowLoss(nn.Module):
-    """The HR part of L^flow (eq. 8): the flows to the middle frame, evaluated on the frames.
+    """The HR part of L^flow (eq. 8): the flows from the middle frame, evaluated on the frames.
 
     The paper's formula needs a flow from end to end, but its network never computes one. Two readings (both ours):
     'adjacent' warps each end to the middle frame. 'compose' uses the difference of the two half flows as the flow from
@@ -100,18 +99,14 @@ class MiddleFlowLoss(nn.Module):
         self.loss_weight, self.mode = loss_weight, mode
         self.smooth_weight, self.smooth_unit = smooth_weight, smooth_unit
 
-    def forward(self, frames: Tensor, flow_a: Tensor, flow_b: Tensor) -> Tensor:
-        """Evaluate the flows on `frames` (B, 3, C, H, W): a, t, b.
-
-        `flow_a` and `flow_b` are flow_{a->t} and flow_{b->t}, (B, 2, H, W).
-        """
-        a, middle, b = frames.unbind(1)
+    def forward(self, frames: Tensor, flow_ta: Tensor, flow_tb: Tensor) -> Tensor:
+        """Evaluate the flows, (B, 2, H, W), on `frames` (B, 3, C, H, W): a, t, b."""
+        a, t, b = frames.unbind(1)
         if self.mode == 'adjacent':
-            terms = [(a, middle, flow_a), (b, middle, flow_b)]
+            terms = [(t, a, flow_ta), (t, b, flow_tb)]
         else:
-            terms = [(a, b, flow_a - flow_b), (b, a, flow_b - flow_a)]
-        return self.loss_weight * total(
-            warp_loss(image, target, flow, self.smooth_weight, self.smooth_unit) for image, target, flow in terms) / 2
+            terms = [(b, a, flow_ta - flow_tb), (a, b, flow_tb - flow_ta)]
+        return self.loss_weight * total(warp_loss(*term, self.smooth_weight, self.smooth_unit) for term in terms) / 2
 
 
 @LOSS_REGISTRY.register()
@@ -126,9 +121,9 @@ class FlowSupervisionLoss(nn.Module):
         super().__init__()
         self.loss_weight = loss_weight
 
-    def forward(self, flow_a: Tensor, flow_b: Tensor, target_a: Tensor, target_b: Tensor) -> Tensor:
-        """Compare flow_{a->t} and flow_{b->t} with the teacher's; all are (B, 2, H, W)."""
-        return self.loss_weight * (F.l1_loss(flow_a, target_a) + F.l1_loss(flow_b, target_b))
+    def forward(self, flow_ta: Tensor, flow_tb: Tensor, target_ta: Tensor, target_tb: Tensor) -> Tensor:
+        """Compare the flows with the teacher's; all are (B, 2, H, W)."""
+        return self.loss_weight * (F.l1_loss(flow_ta, target_ta) + F.l1_loss(flow_tb, target_tb))
 
 
 @LOSS_REGISTRY.register()
@@ -156,19 +151,19 @@ class PyramidWarpLoss(nn.Module):
         if distance not in self.DISTANCES:
             raise ValueError(f'distance must be one of {", ".join(self.DISTANCES)}, but got {distance!r}')
         if len(level_weights) != len(self.LEVELS):
-            raise ValueError(f'level_weights must hold {len(self.LEVELS)} numbers, of {", ".join(self.LEVELS)}, but is '
-                             f'{list(level_weights)}')
+            raise ValueError(f'level_weights must hold {len(self.LEVELS)} numbers, one for each of '
+                             f'{", ".join(self.LEVELS)}, but is {list(level_weights)}')
         self.loss_weight, self.level_weights, self.distance = loss_weight, tuple(level_weights), distance
         self.smooth_weight, self.smooth_unit = smooth_weight, smooth_unit
 
-    def forward(self, lq: tuple[Tensor, Tensor], gt: tuple[Tensor, Tensor], flows: Sequence[Tensor]) -> (
+    def forward(self, lq: tuple[Tensor, Tensor], gt: tuple[Tensor, Tensor], flows_ab: Sequence[Tensor]) -> (
             dict[str, Tensor]):
-        """Evaluate flows on sharp frames.
+        """Evaluate flows on sharp frames; a is the current frame, and b the previous one.
 
         Args:
-            lq: the previous LR frame and the current one, (B, C, H, W).
-            gt: the same at HR, (B, C, sH, sW).
-            flows: flow_{last->this}, (B, 2, H/2, W/2), (B, 2, H, W) and (B, 2, sH, sW).
+            lq: a and b at LR, (B, C, H, W).
+            gt: a and b at HR, (B, C, sH, sW).
+            flows_ab: (B, 2, H/2, W/2), (B, 2, H, W) and (B, 2, sH, sW).
 
         Returns:
             the weighted terms 'half', 'lr' and 'hr'; their sum is the loss.
@@ -176,5 +171,6 @@ class PyramidWarpLoss(nn.Module):
         frames = (tuple(F.avg_pool2d(frame, 2) for frame in lq), lq, gt)
         options = self.smooth_weight, self.smooth_unit, self.DISTANCES[self.distance]
         return {
-            level: self.loss_weight * weight * warp_loss(last, this, flow, *options)
-            for level, weight, (last, this), flow in zip(self.LEVELS, self.level_weights, frames, flows, strict=True)}
+            level: self.loss_weight * weight * warp_loss(a, b, flow_ab, *options)
+            for level, weight, (a, b), flow_ab in zip(
+                self.LEVELS, self.level_weights, frames, flows_ab, strict=True)}

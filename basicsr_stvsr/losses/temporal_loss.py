@@ -81,13 +81,13 @@ class MultiScaleTemporalLoss(nn.Module):
         if negative:
             raise ValueError(f'lambdas and level_weights must not be negative, but one is {negative[0]}')
         if len(level_weights) != NUM_LEVELS:
-            raise ValueError(f'level_weights must hold {NUM_LEVELS} numbers, one a level, but is '
+            raise ValueError(f'level_weights must hold {NUM_LEVELS} numbers, one for each level, but is '
                              f'{list(level_weights)}')
         self.weights = {
             'recn': lambda_r, 'tm1': lambda_tm1, 'tmm': lambda_tmm, 'td1': lambda_td,
             'recn2': lambda_stride2 * lambda_r, 'td2': lambda_stride2 * lambda_td, 'tm2': lambda_stride2 * lambda_tm2}
         if not any(self.weights.values()) or not any(level_weights):
-            raise ValueError('every term has the weight 0, so that there is no loss')
+            raise ValueError('all terms have the weight 0, so there is no loss')
         self.level_weights, self.td_mode = tuple(level_weights), td_mode
         self.needs_strided = any(self.weights[name] for name in ('recn2', 'td2', 'tm2'))
 

@@ -30,6 +30,7 @@ from .face_networks import (
     load_arcface,
     load_detector,
 )
+from .metric_util import declare
 from .psnr_ssim import calculate_psnr, calculate_ssim
 
 CROP_SIZE = 112
@@ -85,7 +86,7 @@ class FaceScores:
         """Return how far a face's change from the previous frame differs from the true change: 0 is best, 2 the worst.
 
         It is |cos(result, last result) - cos(truth, last truth)| of embeddings. A face is matched to the face of the
-        previous frame whose box it overlaps most. Faces without a match do not count.
+        previous frame that it overlaps most. Faces without a match do not count.
         """
         _check(img, img2, last_img, last_img2)
         pairs = followed(self.faces(img2), self.faces(last_img2))
@@ -121,7 +122,7 @@ class FaceScores:
         """
         embedder = self.embedder
         if embedder is None:
-            raise ValueError('identity of faces, and its stability, need an embedder')
+            raise ValueError('face identity and its stability need an embedder')
         faces = self.faces(truth)
         if not faces:
             return np.zeros((0, 1))
@@ -363,6 +364,5 @@ def label(options: Mapping[str, Any], *, recognition: bool) -> str:
 
 for _metric, _recognition in ((calculate_face_identity, True), (calculate_face_stability, True),
                               (calculate_face_psnr, False), (calculate_face_ssim, False)):
-    _metric.unusable = partial(unusable, recognition=_recognition)
-    _metric.label = partial(label, recognition=_recognition)
-    _metric.has_coverage = True
+    declare(_metric, has_coverage=True, unusable=partial(unusable, recognition=_recognition),
+            label=partial(label, recognition=_recognition))

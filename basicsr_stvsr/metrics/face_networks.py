@@ -90,9 +90,9 @@ class RetinaFaceDetector:
 
     def __init__(self, folder: str | Path, network: DetectorName = 'resnet50', confidence: float = 0.97):
         if network not in DETECTORS:
-            raise ValueError(f'the network that finds faces must be one of {", ".join(DETECTORS)}, but is {network!r}')
+            raise ValueError(f'the face detector must be one of {", ".join(DETECTORS)}, but is {network!r}')
         if not 0 <= confidence < 1:
-            raise ValueError(f'confidence must be from 0 to below 1, but is {confidence}')
+            raise ValueError(f'confidence must be >= 0 and < 1, but is {confidence}')
         self.file, self.network, self.confidence = DETECTORS[network], network, confidence
         self.path = Path(folder).expanduser() / self.file.name
 

@@ -18,7 +18,8 @@ import math
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from ..io.color import convert_frame
+from ..io.clip_color import convert_frame
+from .metric_util import declare
 
 _TILE = 7  # pixels, side of the tiles for SSIM
 _C1, _C2 = (0.01 * 255)**2, (0.03 * 255)**2
@@ -77,8 +78,8 @@ def calculate_fisr_ssim(img: np.ndarray, img2: np.ndarray) -> float:
     return float(ssim.mean())
 
 
-calculate_fisr_psnr.float_color = 'yuv'
-calculate_fisr_ssim.float_color = 'yuv'
+declare(calculate_fisr_psnr, float_color='yuv')
+declare(calculate_fisr_ssim, float_color='yuv')
 
 
 def _tiles(plane: np.ndarray) -> np.ndarray:  # (H, W, 3) -> (rows, 7, columns, 7, 3), from the top left

@@ -17,7 +17,7 @@ def flicker(clip: np.ndarray, gt: np.ndarray) -> float:
         ValueError: the shapes differ, or there are fewer than two frames.
     """
     if clip.shape != gt.shape or len(clip) < 2:
-        raise ValueError(f'flicker needs two clips of one shape with two frames or more, but got {clip.shape} and '
-                         f'{gt.shape}')
+        raise ValueError(f'flicker needs two clips of the same shape with at least two frames, but got {clip.shape} '
+                         f'and {gt.shape}')
     error = np.subtract(clip, gt, dtype=np.float64)
     return float(np.square(np.diff(error, axis=0)).mean())

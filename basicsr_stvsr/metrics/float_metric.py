@@ -14,7 +14,7 @@ outside 0-1 are not clipped here; a validation clips them before.
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from .metric_util import cropped, luma_pair
+from .metric_util import cropped, declare, luma_pair
 
 _WINDOW = 7  # pixels, side of the windows for SSIM
 
@@ -72,5 +72,5 @@ def calculate_float_ssim(img: np.ndarray, img2: np.ndarray, *, crop_border: int 
     return float(structural_similarity(img2, img, data_range=1, win_size=_WINDOW))
 
 
-calculate_float_psnr.float_color = 'y'
-calculate_float_ssim.float_color = 'y'
+declare(calculate_float_psnr, float_color='y')
+declare(calculate_float_ssim, float_color='y')

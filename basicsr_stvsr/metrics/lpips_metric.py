@@ -19,7 +19,7 @@ from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor, nn
 
 from ..archs.weights import check_sha256, check_sha256_option, load_weights, read_state_dict, sha256_of
-from .metric_util import cropped
+from .metric_util import cropped, declare
 
 Net = Literal['alex', 'vgg', 'squeeze']
 
@@ -109,8 +109,7 @@ def label(options: Mapping[str, Any]) -> str:
     return f'{options.get("net", "alex")}-{sha256_of(Path(options["backbone"]).expanduser())[:8]}'
 
 
-calculate_lpips.unusable = unusable
-calculate_lpips.label = label
+declare(calculate_lpips, unusable=unusable, label=label)
 
 
 @cache

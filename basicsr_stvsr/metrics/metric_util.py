@@ -1,6 +1,11 @@
-"""Helpers of metrics that compare two frames: conversion to luminance, and border cropping."""
+"""Helpers of metrics that compare two frames: conversion to luminance, border cropping, and what they need."""
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 from basicsr.metrics.metric_util import to_y_channel
+
+from ..io.clip_color import Color
 
 
 def luma_pair(img: np.ndarray, img2: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -30,6 +35,21 @@ def luma_pair(img: np.ndarray, img2: np.ndarray, metric: str) -> tuple[np.ndarra
     if not (0 <= low and high <= 1):
         raise ValueError(f'{metric} needs luminance of 0-1, but the ground truth has {low:g} to {high:g}')
     return img[..., 0].astype(np.float64), img2[..., 0].astype(np.float64)
+
+
+def declare(metric: Callable[..., Any], *, float_color: Color | None = None, has_coverage: bool = False,
+            unusable: Callable[[Mapping[str, Any]], str | None] | None = None,
+            label: Callable[[Mapping[str, Any]], str] | None = None) -> None:
+    """Set the attributes of a metric that `evaluation.clip_scores` reads.
+
+    Args:
+        float_color: the metric takes float frames in this colour space.
+        has_coverage: it scores only some frames, and returns NaN for others.
+        unusable: returns the reason why it cannot run with its options, if any.
+        label: returns a suffix for its name that says what it depends on.
+    """
+    traits = {'float_color': float_color, 'has_coverage': has_coverage, 'unusable': unusable, 'label': label}
+    vars(metric).update({name: value for name, value in traits.items() if value})
 
 
 def cropped(frame: np.ndarray, border: int, metric: str) -> np.ndarray:  # (H, W, ...) -> (H - 2b, W - 2b, ...)

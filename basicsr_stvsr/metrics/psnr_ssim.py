@@ -76,7 +76,8 @@ def _prepared(img: np.ndarray, img2: np.ndarray, border: int, order: str, luma: 
                              f'{image.shape[1]} (h x w)')
         image = image[border:image.shape[0] - border, border:image.shape[1] - border]
         images.append(to_y_channel(image) if luma else image)
-    return tuple(images)
+    first, second = images
+    return first, second
 
 
 def _ssim(img: np.ndarray, img2: np.ndarray) -> np.ndarray:  # (H, W, C) -> (H - 10, W - 10[, C])

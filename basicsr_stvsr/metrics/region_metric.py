@@ -7,7 +7,7 @@ import torch
 from basicsr.utils.registry import METRIC_REGISTRY
 
 from ..losses.adaptive_loss import local_activity
-from .metric_util import cropped, luma_pair
+from .metric_util import cropped, declare, luma_pair
 
 _NO_SUCH_PIXEL = 1e-9  # mean weight; rounding leaves a frame of one colour a small edge weight
 
@@ -51,4 +51,4 @@ def calculate_region_error(img: np.ndarray, img2: np.ndarray, *, region: Literal
     return float(np.average(error, weights=weight))
 
 
-calculate_region_error.float_color = 'y'
+declare(calculate_region_error, float_color='y')

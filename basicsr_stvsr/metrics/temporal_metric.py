@@ -68,9 +68,9 @@ def calculate_warp_error(img: np.ndarray, img2: np.ndarray, last_img: np.ndarray
     """
     img, last_img, img2, last_img2 = _checked('calculate_warp_error', 0, img, last_img, img2, last_img2)
     estimate = DISFlow()
-    flow = estimate(img2, last_img2)  # on this frame's grid, to the previous position of its pixels
-    seen = visible(flow, estimate(last_img2, img2))
-    error = np.square((img.astype(np.float64) - warped(last_img, flow)) / 255).mean(axis=-1)
+    flow_to_last = estimate(img2, last_img2)
+    seen = visible(flow_to_last, estimate(last_img2, img2))
+    error = np.square((img.astype(np.float64) - warped(last_img, flow_to_last)) / 255).mean(axis=-1)
     seen, error = (cropped(plane, crop_border, 'calculate_warp_error') for plane in (seen, error))
     return float(error[seen].mean()) if seen.any() else math.nan
 
@@ -104,24 +104,23 @@ def warped(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
                      borderMode=cv2.BORDER_REPLICATE)
 
 
-def visible(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """Return the pixels that are visible in the other frame and not at a motion boundary (GCPR 2016, eq. 4, 5).
+def visible(flow_ab: np.ndarray, flow_ba: np.ndarray) -> np.ndarray:
+    """Return the pixels of a that are visible in b and not at a motion boundary (GCPR 2016, eq. 4, 5).
 
     Args:
-        flow: (H, W, 2), pixels: from this frame to the other, on this one's grid.
-        back: from the other frame to this one, on that one's grid.
+        flow_ab, flow_ba: (H, W, 2), pixels.
 
     Returns:
-        (H, W), bool. False for pixels that come from outside the other frame.
+        (H, W), bool. False for pixels that come from outside b.
     """
-    height, width = flow.shape[:2]
-    returned = warped(back, flow)
-    lengths = np.square(flow).sum(axis=-1)
-    consistent = np.square(flow + returned).sum(axis=-1) <= 0.01 * (lengths + np.square(returned).sum(axis=-1)) + 0.5
-    changes = sum(np.square(np.gradient(flow, axis=axis)).sum(axis=-1) for axis in (0, 1))
+    height, width = flow_ab.shape[:2]
+    back = warped(flow_ba, flow_ab)
+    lengths = np.square(flow_ab).sum(axis=-1)
+    consistent = np.square(flow_ab + back).sum(axis=-1) <= 0.01 * (lengths + np.square(back).sum(axis=-1)) + 0.5
+    changes = sum(np.square(np.gradient(flow_ab, axis=axis)).sum(axis=-1) for axis in (0, 1))
     smooth = changes <= 0.01 * lengths + 0.002
     columns, rows = np.meshgrid(np.arange(width), np.arange(height))
-    x, y = columns + flow[..., 0], rows + flow[..., 1]
+    x, y = columns + flow_ab[..., 0], rows + flow_ab[..., 1]
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     return consistent & smooth & inside
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from .metric_util import cropped
+from .metric_util import cropped, declare
 
 _LOG = 'vmaf.json'
 
@@ -59,8 +59,8 @@ def calculate_vmaf(pairs: Iterable[tuple[np.ndarray, np.ndarray]], *, model: str
         try:
             for frame in chain([first], stacked):
                 if frame.shape != first.shape:
-                    raise ValueError(f'calculate_vmaf needs frames of one size, but one is {frame.shape[0] // 2}x'
-                                     f'{frame.shape[1]}, the first one {height}x{width} (h x w)')
+                    raise ValueError('calculate_vmaf needs frames of the same size, but one is '
+                                     f'{frame.shape[0] // 2}x{frame.shape[1]} and the first {height}x{width} (h x w)')
                 process.stdin.write(frame.data)
             process.stdin.close()
         except BrokenPipeError:
@@ -93,7 +93,7 @@ def unusable(options: Mapping[str, Any]) -> str | None:
     return None
 
 
-calculate_vmaf.unusable = unusable
+declare(calculate_vmaf, unusable=unusable)
 
 
 def ffmpeg() -> str:

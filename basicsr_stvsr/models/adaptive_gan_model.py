@@ -8,6 +8,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from pydantic import model_validator
 from torch import Tensor, nn
 
+from ..archs.vsrresnet_arch import VSRResDiscriminator
 from ..config import Count, Loss, Optimizer, Positive, TrainOptions
 from ..config.block import refuse_field
 from ..data.sampling import BuiltDataset
@@ -19,7 +20,7 @@ DECISION = {'vanilla': 0.0, 'hinge': 0.0, 'lsgan': 0.5}
 
 
 class AdaptiveGANTrainOptions(TrainOptions):
-    """`train` of AdaptiveGANModel: eq. 13, of which each term may be left out."""
+    """`train` of AdaptiveGANModel: eq. 13; each term is optional."""
 
     has_discriminator = True
 
@@ -32,17 +33,17 @@ class AdaptiveGANTrainOptions(TrainOptions):
     optim_d: Optimizer | None = None
     """Optimiser of the discriminator: {type, lr, ...}."""
     net_d_iters: Positive = 1
-    """The generator takes a step in each so many iterations, the discriminator in every one."""
+    """Iterations between two steps of the generator; the discriminator takes a step in every iteration."""
     net_d_init_iters: Count = 0
     """Iterations at the start in which the discriminator learns alone."""
 
     @model_validator(mode='after')
     def check_losses(self) -> Self:
         if not (self.pixel_opt or self.feature_opt or self.gan_opt):
-            raise refuse_field('pixel_opt', 'is missing, and feature_opt and gan_opt too; one of them is needed')
+            raise refuse_field('pixel_opt', 'is missing, and so are feature_opt and gan_opt; set at least one of them')
         if (self.gan_opt is None) != (self.optim_d is None):
             given, missing = ('gan_opt', 'optim_d') if self.gan_opt else ('optim_d', 'gan_opt')
-            raise refuse_field(missing, f'is missing, but {given} is there')
+            raise refuse_field(missing, f'is missing, but {given} is set')
         if self.gan_opt and self.gan_opt.get('gan_type') not in DECISION:
             raise refuse_field('gan_opt.gan_type', f'must be one of {", ".join(DECISION)}, but is '
                                f'{self.gan_opt.get("gan_type")}')
@@ -93,14 +94,14 @@ class AdaptiveGANModel(STVSRModel):
         super().check_data(train_set, val_sets)
         net_d = self.get_bare_model(self.net_d) if self.net_d else None
         num_channels, h, w = self.gt.shape[-3:]
-        num_in_ch = getattr(net_d, 'num_in_ch', num_channels)
-        if num_in_ch != num_channels:
-            raise ValueError(f'network_d.num_in_ch is {num_in_ch}, but frames of datasets.train have '
+        if not isinstance(net_d, VSRResDiscriminator):  # BasicSR's do not state what they take
+            return
+        if net_d.num_in_ch != num_channels:
+            raise ValueError(f'network_d.num_in_ch is {net_d.num_in_ch}, but frames of datasets.train have '
                              f'{num_channels} channels (color: {color_of(train_set)})')
-        patch_size = getattr(net_d, 'patch_size', None)
-        if patch_size and (h, w) != (patch_size, patch_size):
-            raise ValueError(f'network_d.patch_size is {patch_size}, but frames of datasets.train are {h}x{w}: both '
-                             'must be gt_size')
+        if (h, w) != (net_d.patch_size, net_d.patch_size):
+            raise ValueError(f'network_d.patch_size is {net_d.patch_size}, but frames of datasets.train are {h}x{w}: '
+                             'both must equal gt_size')
 
     # ---------------------------------------------------------------- training
 
@@ -119,12 +120,12 @@ class AdaptiveGANModel(STVSRModel):
             losses['l_feature'] = self.cri_feature(frames, self.gt)
         if self.cri_gan:
             # The bare network: its gradients here are not for its own step, so processes need not share them.
-            scores = self.get_bare_model(self.net_d)(frames.flatten(0, 1))
+            scores = self.get_bare_model(self.discriminator)(frames.flatten(0, 1))
             losses['l_gan'] = self.cri_gan(scores, True, is_disc=False)
         return losses
 
     def make_frames(self) -> Tensor:  # (B, U, C, sH, sW)
-        frames = self.net_g(self.lq)
+        frames: Tensor = self.net_g(self.lq)
         self.made.append((frames.detach().flatten(0, 1), self.gt.flatten(0, 1)))
         return frames
 
@@ -163,7 +164,7 @@ class AdaptiveGANModel(STVSRModel):
         """Generate the frames, and take a step if it is the generator's turn; return whether all values were finite."""
         if not self.is_turn_of_generator(current_iter):
             for part in self.parts:
-                self.prepare_batch(part)
+                self.use_part(part)
                 with torch.no_grad(), self.autocast():
                     self.make_frames()
             return True
@@ -181,7 +182,7 @@ class AdaptiveGANModel(STVSRModel):
         self.statistics |= {f'{name}_d_{kind}': torch.zeros((), device=self.device)
                             for name in ('score', 'accuracy') for kind in ('real', 'fake')}
         self.optimizer_d.zero_grad(set_to_none=True)
-        losses = self.backward(self.discriminator, self.compute_discriminator_losses)
+        losses = self.backward(self.discriminator, self.compute_discriminator_losses, reads_batch=False)
         return self.step(self.optimizer_d, losses, current_iter, net_name='net_d')
 
     # ---------------------------------------------------------------- checkpoints

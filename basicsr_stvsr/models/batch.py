@@ -1,9 +1,11 @@
 """Split batches into parts, and check that losses are finite."""
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+
+from ..data.items import Batch
 
 
 class NonFiniteError(RuntimeError):
@@ -18,14 +20,15 @@ class BatchLosses(NamedTuple):
     """Whether all losses are finite on all ranks; otherwise there are no gradients to use."""
 
 
-def split_batch(data: Mapping[str, Any], num_parts: int) -> list[Mapping[str, Any]]:
+def split_batch(data: Batch, num_parts: int) -> list[Batch]:
     """Split tensors and lists of a batch into equal, consecutive parts."""
     if num_parts == 1:
         return [data]
     size, rest = divmod(len(data['gt']), num_parts)
     if rest:
         raise ValueError(f'train.accumulate {num_parts} does not divide a batch of {len(data["gt"])} samples')
-    return [{name: values[start:start + size] for name, values in data.items()}
+    values_of = cast(Mapping[str, Any], data)
+    return [cast(Batch, {name: values[start:start + size] for name, values in values_of.items()})
             for start in range(0, num_parts * size, size)]
 
 
@@ -34,11 +37,11 @@ def all_finite(values: Iterable[Tensor]) -> bool:
     return bool(torch.stack([value.detach().float() for value in values]).isfinite().all())
 
 
-def sample_keys(parts: Iterable[Mapping[str, Any]]) -> list[str]:
+def sample_keys(parts: Iterable[Batch]) -> list[str]:
     return [str(key) for part in parts for key in part.get('key', [])]
 
 
-def name_nonfinite(losses: Mapping[str, Tensor], part: Mapping[str, Any]) -> str:
+def name_nonfinite(losses: Mapping[str, Tensor], part: Batch) -> str:
     """Name the loss terms that are not finite, and their samples, as in 'l_sr is nan on clip/3, clip/7'.
 
     The result is empty if all terms are finite.

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import path as osp
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ from torch.utils.data import DataLoader
 
 from ..archs.resize import upscale_bicubic
 from ..archs.spec import check_color, spec_of
+from ..data.items import Clip
 from ..data.sampling import BuiltDataset, SizedDataset
 from ..evaluation.clip_scores import (
     FramePair,
     FrameScores,
+    GroupMeans,
     Scorer,
     average_clips,
     average_groups,
@@ -36,7 +38,7 @@ from ..inference.precision import PRECISIONS
 from ..inference.scene_cuts import find_cuts
 from ..inference.tiles import Tiles, Tiling
 from ..inference.windows import frames_of_clip, is_finite, restore_frames, restore_windows
-from ..io.color import Color, convert_clip, to_image
+from ..io.clip_color import Color, convert_clip, to_image
 from ..io.saved_frames import SavedFrames
 from ..utils.atomic_files import replace_file
 from ..utils.distributed import gather
@@ -48,6 +50,21 @@ if TYPE_CHECKING:
     from ..data.clip_dataset import STVSRTestDataset
 
 SHOWN_OF_STREAM = 5  # frame that tensorboard shows of a recurrent network: the fifth
+
+
+class BestScore(TypedDict):
+    """The best mean score of a metric in a training, and its iteration."""
+
+    better: Literal['higher', 'lower']
+    val: float
+    iter: int | str
+
+
+class Coverage(TypedDict):
+    """Shares of the frames that have a score."""
+
+    average: dict[str, GroupMeans]  # metric -> shares of the frames of all clips
+    clips: dict[str, dict[str, GroupMeans]]  # clip -> the same for this clip
 
 
 class ClipModel(SRModel):
@@ -63,21 +80,21 @@ class ClipModel(SRModel):
 
     def __init__(self, opt: dict[str, Any]):
         self.stop_requested: Callable[[], bool] = lambda: False
-        self.validation_results: dict[str, Any] = {}
-        self.best_metric_results: dict[str, Any] = {}
+        self.validation_results: dict[str, dict[str, GroupMeans]] = {}
+        self.best_metric_results: dict[str, dict[str, BestScore]] = {}
         self.saved: dict[str, SavedFrames] = {}  # by data set, with val.frames
         val_opt = opt.get('val') or {}
         self.metrics = usable_metrics(val_opt.get('metrics') or {})
         self.scorer = Scorer(self.metrics, val_opt.get('num_worker') or 0)
         if val_opt.get('frames') and opt.get('is_train'):
-            raise ValueError('val.frames stands for frames that are tested; a training validates its own network')
+            raise ValueError('val.frames only works in tests; a training run validates its own network')
         ordered = [name for name, metric in self.metrics.items() if needs_order(metric['type'])]
         if ordered and val_opt.get('overlap') == 'all':
-            raise ValueError(f'val.metrics.{ordered[0]} sees frames in their order, each once, but val.overlap: all '
-                             'scores every copy of them')
+            raise ValueError(f'val.metrics.{ordered[0]} needs every frame once and in order, but val.overlap: all '
+                             'scores every copy of a frame')
         super().__init__(opt)
 
-    def validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any,
+    def validation(self, dataloader: DataLoader[Any], current_iter: int | str, tb_logger: Any,
                    save_img: bool = False) -> None:
         """Restore and score every clip of a data set; ranks share the clips.
 
@@ -107,7 +124,7 @@ class ClipModel(SRModel):
 
         scores = {clip: score for of_rank in gather(scores) for clip, score in of_rank.items()}
         if not all(gather(is_complete)):
-            get_root_logger().warning(f'Validation {dataset.opt["name"]} at iteration {current_iter} is left out.')
+            get_root_logger().warning(f'Validation {dataset.opt["name"]} at iteration {current_iter} is skipped.')
         elif rank == 0 and any(scores.values()):
             self.report(dataset.opt['name'], dict(sorted(scores.items())), current_iter, tb_logger)
 
@@ -123,7 +140,7 @@ class ClipModel(SRModel):
         net.train(was_training)
         return clip, scores
 
-    def validate_clip(self, net: nn.Module, clip: str, item: dict[str, Any], dataset: BuiltDataset,
+    def validate_clip(self, net: nn.Module, clip: str, item: Clip, dataset: BuiltDataset,
                       current_iter: int | str, save_img: bool) -> dict[str, FrameScores]:
         """Restore one clip, save its frames if asked, and score them.
 
@@ -141,7 +158,7 @@ class ClipModel(SRModel):
 
         saved = set()
         if self.opt['val'].get('frames'):
-            restored = self.saved_frames(clip, names, gt, made_numbers(net, len(lq), self.opt['val'].get('overlap')),
+            restored = self.saved_frames(clip, names, gt, output_numbers(net, len(lq), self.opt['val'].get('overlap')),
                                          dataset)
         else:
             restored = restore_frames(net, *self.network_inputs(lq, item), overlap=self.opt['val'].get('overlap'),
@@ -165,15 +182,15 @@ class ClipModel(SRModel):
                 scorer.add(number, pair)
             return scorer.result()
 
-    def saved_frames(self, clip: str, names: list[str], gt: Mapping[int, Tensor], made: Iterable[int],
+    def saved_frames(self, clip: str, names: list[str], gt: Mapping[int, Tensor], outputs: Iterable[int],
                      dataset: BuiltDataset) -> Iterator[tuple[int, Tensor]]:
         """Yield frames from `val.frames` in place of restored ones; see `SavedFrames.clip`.
 
         Args:
-            made: numbers of the frames that the network would restore; those with a ground truth are scored.
+            outputs: numbers of the frames that the network would restore; those with a ground truth are scored.
         """
         height, width = next(iter(gt.values())).shape[-2:]
-        wanted = [number for number in made if number in gt]
+        wanted = [number for number in outputs if number in gt]
         for number, frame in self.saved_of(dataset).clip(clip, names, wanted, (height, width)):
             yield number, frame.unsqueeze(0)
 
@@ -184,7 +201,7 @@ class ClipModel(SRModel):
             self.saved[name] = SavedFrames(osp.join(self.opt['val']['frames'], name), color_of(dataset))
         return self.saved[name]
 
-    def network_inputs(self, lq: Tensor, item: Mapping[str, Any]) -> tuple[Tensor, Tensor | None, Tiling | None]:
+    def network_inputs(self, lq: Tensor, item: Clip) -> tuple[Tensor, Tensor | None, Tiling | None]:
         """Return the first LR frames of a clip, their flow, and `val.tile`, in the form that `inference` expects."""
         flow, tile = item.get('lq_flow'), self.opt['val'].get('tile')
         return (lq.unsqueeze(0), flow if flow is None else flow[:len(lq) - 1].unsqueeze(0),
@@ -197,13 +214,13 @@ class ClipModel(SRModel):
         return find_cuts(to_image(convert_clip(frame, color, 'rgb')) for frame in lq)
 
     @staticmethod
-    def given_frames(net: nn.Module, item: Mapping[str, Any]) -> Tensor:  # (T, C, H, W)
+    def given_frames(net: nn.Module, item: Clip) -> Tensor:  # (T, C, H, W)
         """Return the LR frames of a clip without those that the network interpolates."""
         # Data sets of this package give `gt_start`, and have already left these frames out.
         has_all = 'gt' in item and 'gt_start' not in item and len(item['lq']) == len(item['gt'])
         return item['lq'][::2] if spec_of(net).temporal_scale == 2 and has_all else item['lq']
 
-    def show_clip(self, net: nn.Module, item: Mapping[str, Any], color: Color, tag: str, current_iter: int | str,
+    def show_clip(self, net: nn.Module, item: Clip, color: Color, tag: str, current_iter: int | str,
                   tb_logger: Any) -> None:
         """Write one frame of a clip to tensorboard.
 
@@ -229,7 +246,7 @@ class ClipModel(SRModel):
             gt=convert_clip(item['gt'][shown], color, 'rgb') if 'gt' in item and shown >= 0 else None,
             flow=self.flow_to_show(net, window.unsqueeze(0), item))
 
-    def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor | None:
+    def flow_to_show(self, net: nn.Module, window: Tensor, item: Clip) -> Tensor | None:
         """Return the flow of a window for tensorboard, (2, H, W) in pixels, or None if there is none.
 
         Args:
@@ -258,7 +275,7 @@ class ClipModel(SRModel):
         unusable = sum(not math.isfinite(value) for metrics in scores.values() for name, values in metrics.items()
                        for _, value in values if not (name in covered['average'] and math.isnan(value)))
         if unusable:
-            lines.append(f'\t {unusable} scores of single frames are not finite and left out of the means')
+            lines.append(f'\t {unusable} scores of single frames are not finite and are left out of the means')
         for name, groups in average.items():
             shares = {group: f' (coverage {share:.1%})' for group, share in covered['average'].get(name, {}).items()}
             line = f'\t # {name}: ' + '  '.join(
@@ -285,12 +302,8 @@ class ClipModel(SRModel):
                 indent=1).encode())
             get_root_logger().info(f'Scores of every clip and frame: {path}')
 
-    def coverage_of(self, scores: Mapping[str, Mapping[str, FrameScores]]) -> dict[str, dict[str, Any]]:
-        """Return the share of the frames that have a score, for metrics that report it (see `has_coverage`).
-
-        Returns:
-            'average': metric -> group -> share of the frames of all clips; 'clips': clip -> the same for this clip.
-        """
+    def coverage_of(self, scores: Mapping[str, Mapping[str, FrameScores]]) -> Coverage:
+        """Return the share of the frames that have a score, for metrics that report it (see `has_coverage`)."""
         temporal_scale = spec_of(self.get_bare_model(self.net_g)).temporal_scale
         names = [name for name in next(iter(scores.values())) if has_coverage(self.metrics[name]['type'])]
         return {
@@ -300,7 +313,7 @@ class ClipModel(SRModel):
                       for clip, metrics in scores.items()},
         }
 
-    def best_so_far(self, dataset_name: str, metric: str, value: float, current_iter: int | str) -> dict[str, Any]:
+    def best_so_far(self, dataset_name: str, metric: str, value: float, current_iter: int | str) -> BestScore:
         # Keep the best results of every data set; BasicSR's video models keep those of the first one only. The state
         # from which a training resumes may lack a metric that was added since.
         better = self.metrics[metric].get('better', 'higher')
@@ -308,7 +321,7 @@ class ClipModel(SRModel):
         best = self.best_metric_results.setdefault(dataset_name, {}).setdefault(
             metric, {'better': better, 'val': -sign * math.inf, 'iter': -1})
         if sign * value >= sign * best['val']:
-            best |= {'val': value, 'iter': current_iter}
+            best.update({'val': value, 'iter': current_iter})
         return best
 
     def check_clips(self, dataset: BuiltDataset) -> None:
@@ -324,8 +337,8 @@ class ClipModel(SRModel):
                              '{type: DISFlow}')
         temporal_scale = getattr(dataset, 'temporal_scale', 1)
         if temporal_scale > spec.temporal_scale:  # BasicSR's data sets give all frames
-            raise ValueError(f'{where}: temporal_scale is {temporal_scale}, by which every second frame is '
-                             f'left out, but {type(net).__name__} makes none between two others; set temporal_scale: 1')
+            raise ValueError(f'{where}: temporal_scale {temporal_scale} drops every second frame, but '
+                             f'{type(net).__name__} does not interpolate frames; set temporal_scale: 1')
         if not hasattr(dataset, 'num_input_frames'):  # BasicSR's lack it
             return
         dataset = cast('STVSRTestDataset', dataset)
@@ -333,17 +346,17 @@ class ClipModel(SRModel):
         if val_opt.get('frames'):
             saved = self.saved_of(dataset)
             for index, clip in enumerate(dataset.clips):
-                made = made_numbers(net, dataset.num_input_frames(index), val_opt.get('overlap'))
-                saved.find(clip, dataset.frame_names(clip), set(made) & set(dataset.true_frames(clip)))
+                outputs = output_numbers(net, dataset.num_input_frames(index), val_opt.get('overlap'))
+                saved.find(clip, dataset.frame_names(clip), set(outputs) & set(dataset.true_frames(clip)))
         if not spec.num_frames or spec.pads_ends:
             return
         for index, clip in enumerate(dataset.clips):
             given = dataset.num_input_frames(index)
-            if spec.temporal_scale == 2 and dataset.temporal_scale == 1 and dataset.gt is not None:
+            if spec.temporal_scale == 2 and dataset.temporal_scale == 1 and dataset.gt_reader is not None:
                 given = (given + 1) // 2  # see `given_frames`
             if given < spec.num_frames:
-                raise ValueError(f'datasets.{dataset.opt["key"]}: clip {clip!r} gives {given} LR frames, but '
-                                 f'{type(net).__name__} works on windows of {spec.num_frames}')
+                raise ValueError(f'datasets.{dataset.opt["key"]}: clip {clip!r} has {given} LR frames, but '
+                                 f'{type(net).__name__} needs windows of {spec.num_frames}')
 
 
 def add_chroma(luma: Tensor, chroma: Tensor, scale: int) -> np.ndarray:
@@ -359,7 +372,7 @@ def add_chroma(luma: Tensor, chroma: Tensor, scale: int) -> np.ndarray:
     return to_image(convert_clip(torch.cat((luma, enlarged)), 'yuv', 'rgb'))
 
 
-def made_numbers(net: nn.Module, num_lq: int, overlap: str | None) -> list[int]:
+def output_numbers(net: nn.Module, num_lq: int, overlap: str | None) -> list[int]:
     """Return the numbers of the frames that `restore_frames` yields for a clip; overlap 'all' repeats some."""
     spec = spec_of(net)
     first = spec.first_of_clip

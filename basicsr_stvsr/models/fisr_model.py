@@ -1,6 +1,5 @@
 """FISR's recipe: Deep Joint Frame Interpolation and Super-Resolution with a Multi-Scale Temporal Loss (AAAI 2020)."""
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
@@ -9,9 +8,11 @@ from torch import Tensor
 
 from ..config import Loss, TrainOptions
 from ..config.block import refuse_field
+from ..data.items import Batch
 from ..losses.temporal_loss import MultiScaleTemporalLoss
 from .stvsr_model import STVSRModel
 
+FISRKey = Literal['lq_flow', 'lq_flow_stride2', 'lq_warped', 'lq_warped_stride2']
 NUM_FRAMES = 5  # LR frames of a sample
 NUM_WINDOWS = 3  # windows of stride 1
 
@@ -53,30 +54,31 @@ class FISRModel(STVSRModel):
         self.cri_temporal = cast(MultiScaleTemporalLoss, self.optional_loss(self.train_opt.temporal_opt))
         self.cri_pix = self.optional_loss(self.train_opt.pixel_opt)
 
-    def prepare_batch(self, data: Mapping[str, Any]) -> None:
+    def prepare_batch(self, data: Batch) -> None:
         lq, self.gt = self.read_clips(data)
         if lq.shape[1] != NUM_FRAMES:
             raise ValueError(f'FISR trains on samples of {NUM_FRAMES} LR frames, but these have {lq.shape[1]}; set '
-                             'num_frame: 9 of the data set')
-        self.lq = self.cut(lq, lq[:, ::2], 3)
-        self.flow = self.cut(self.take(data, 'lq_flow'), self.take_strided(data, 'lq_flow_stride2'), 2)
+                             'num_frame: 9 in the data set')
+        self.lq = self.stack_windows(lq, lq[:, ::2], 3)
+        self.flow = self.stack_windows(self.take(data, 'lq_flow'), self.take_strided(data, 'lq_flow_stride2'), 2)
         self.warped = None
         if 'lq_warped' in data:
-            self.warped = self.cut(self.take(data, 'lq_warped'), self.take_strided(data, 'lq_warped_stride2'), 2)
+            self.warped = self.stack_windows(
+                self.take(data, 'lq_warped'), self.take_strided(data, 'lq_warped_stride2'), 2)
 
-    def take_strided(self, data: Mapping[str, Any], name: str) -> Tensor | None:
+    def take_strided(self, data: Batch, name: FISRKey) -> Tensor | None:
         """Return an entry for the window of stride 2, or None if the loss leaves out that window."""
         return self.take(data, name) if self.cri_temporal.needs_strided else None
 
-    def take(self, data: Mapping[str, Any], name: str) -> Tensor:
+    def take(self, data: Batch, name: FISRKey) -> Tensor:
         """Return an entry of the batch."""
         if name not in data:
             strides = [1, 2] if self.cri_temporal.needs_strided else [1]
             raise ValueError(f'samples have no {name}: set flow_opt, such as {{type: DISFlow}}, and flow_strides '
-                             f'{strides} of the data set')
+                             f'{strides} in the data set')
         return data[name].to(self.device, non_blocking=True)
 
-    def cut(self, neighbours: Tensor, strided: Tensor | None, length: int) -> Tensor:
+    def stack_windows(self, neighbours: Tensor, strided: Tensor | None, length: int) -> Tensor:
         """Put the windows of each sample one after another, (B, T, ...) -> (B N, length, ...); N is 4 or 3."""
         windows = [neighbours[:, start:start + length] for start in range(NUM_WINDOWS)]
         if strided is not None and self.cri_temporal.needs_strided:
@@ -90,6 +92,6 @@ class FISRModel(STVSRModel):
         strided = [level[:, NUM_WINDOWS] if self.cri_temporal.needs_strided else None for level in levels]
         losses = {f'l_{name}': term for name, term in self.cri_temporal(windows, strided, self.gt).items()}
         if self.cri_pix:
-            target = self.cut_windows(self.gt, 3, 2).view_as(windows[-1])
+            target = self.split_windows(self.gt, 3, 2).view_as(windows[-1])
             losses['l_pix'] = self.cri_pix(windows[-1], target)
         return losses

@@ -1,5 +1,5 @@
 """HOFFR's recipe: sharp HR frames, sharp LR frames and the flow between them, over whole sequences."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -8,10 +8,11 @@ from pydantic import field_validator
 from torch import Tensor, nn
 
 from ..archs.arch_util import train_alone
-from ..archs.hoffr_arch import neighbours
+from ..archs.hoffr_arch import HOFFR, FlowLevels, neighbours
 from ..archs.spec import spec_of
 from ..config import Loss, Positive, TrainOptions
 from ..config.block import refuse_field
+from ..data.items import Batch, Clip
 from ..inference.tiles import pad_to_multiple
 from ..losses.flow_loss import PyramidWarpLoss
 from .stvsr_model import STVSRModel
@@ -28,11 +29,11 @@ class HOFFRTrainOptions(TrainOptions):
     """L_OF, on the flow between neighbours: {type: PyramidWarpLoss, loss_weight, level_weights, distance,
     smooth_weight, smooth_unit}."""
     flow_only: bool = False
-    """Train the flow network alone, on flow_opt: a stage before the whole, whose steps cost a tenth. What the flow
-    carries on is then of use from the beginning."""
+    """Train the flow network alone, with flow_opt, in a stage before the whole network. A step takes a tenth of the
+    time, and the recurrence starts with useful flow."""
     truncate: Positive | None = None
-    """Gradients go back over no more than so many frames (truncated back-propagation through time); default: over all
-    of a sample."""
+    """Largest number of frames that gradients go back (truncated back-propagation through time); default: all frames of
+    a sample."""
 
     @field_validator('flow_opt')
     @classmethod
@@ -43,14 +44,14 @@ class HOFFRTrainOptions(TrainOptions):
 
     def check_network(self, net: nn.Module) -> None:
         super().check_network(net)
-        has_branch = getattr(net, 'deblur_branch', None) is not None
+        has_branch = isinstance(net, HOFFR) and net.deblur_branch is not None
         if has_branch and not self.deblur_opt:
-            raise ValueError('train.deblur_opt is missing, but the network has a deblurring branch, which nothing else '
-                             'trains; network_g.deblur_branch: false leaves it out')
+            raise ValueError('train.deblur_opt is missing, but the network has a deblurring branch, which only this '
+                             'loss trains; set network_g.deblur_branch: false for a network without it')
         if self.deblur_opt and not has_branch:
-            raise ValueError(f'train.deblur_opt is there, but {type(net).__name__} has no deblurring branch')
+            raise ValueError(f'train.deblur_opt is set, but {type(net).__name__} has no deblurring branch')
         if self.flow_only and not self.flow_opt:
-            raise ValueError('train.flow_opt is missing, on which train.flow_only trains')
+            raise ValueError('train.flow_opt is missing: it is the loss of train.flow_only')
 
 
 @MODEL_REGISTRY.register()
@@ -75,15 +76,15 @@ class HOFFRModel(STVSRModel):
         self.cri_deblur = self.optional_loss(self.train_opt.deblur_opt)
         self.cri_flow = self.optional_loss(self.train_opt.flow_opt)
 
-    def prepare_batch(self, data: Mapping[str, Any]) -> None:
+    def prepare_batch(self, data: Batch) -> None:
         self.lq, self.gt = self.read_clips(data)
         if self.lq.shape[1] < 2:
-            raise ValueError('HOFFR trains on sequences, but a sample has one frame; set num_frame of the data set, '
-                             'which is 8 in the paper')
+            raise ValueError('HOFFR trains on sequences, but a sample has one frame; set num_frame in the data set (8 '
+                             'in the paper)')
         self.lq_sharp: Tensor | None = None
         if self.cri_deblur or self.cri_flow:
             if 'lq_sharp' not in data:
-                raise ValueError('samples have no lq_sharp: set lq_sharp: true of the data set, or dataroot_lq_sharp')
+                raise ValueError('samples have no lq_sharp: set lq_sharp: true or dataroot_lq_sharp in the data set')
             self.lq_sharp = data['lq_sharp'].to(self.device, non_blocking=True)
             if self.lq_sharp.shape != self.lq.shape:
                 raise ValueError('lq_sharp must have the shape of lq, but they are '
@@ -92,28 +93,30 @@ class HOFFRModel(STVSRModel):
     def compute_losses(self) -> dict[str, Tensor]:
         if self.train_opt.flow_only:
             return self.flow_losses(self.net_g(self.lq, flow_only=True))
-        hr, frames = self.net_g(self.lq, return_parts=True, truncate=self.train_opt.truncate)
+        hr, (frames,) = self.net_g(self.lq, return_aux=True, truncate=self.train_opt.truncate)
         losses = {'l_sr': self.cri_pix(hr, self.gt)}
         if self.cri_deblur:
             losses['l_db'] = self.cri_deblur(torch.stack([frame.deblurred for frame in frames], dim=1), self.lq_sharp)
         if self.cri_flow:
             # The first frame has no previous frame: skip its flow.
             losses |= self.flow_losses(
-                [torch.cat(level) for level in zip(*(frame.flows for frame in frames[1:]), strict=True)])
+                [torch.cat(level) for level in zip(*(frame.flow_to_last for frame in frames[1:]), strict=True)])
         return losses
 
-    def flow_losses(self, flows: Sequence[Tensor]) -> dict[str, Tensor]:
+    def flow_losses(self, flows_to_last: Sequence[Tensor]) -> dict[str, Tensor]:
         """Compute L_OF for the flows of each frame but the first, ((T - 1) B, 2, ...), at three levels."""
         assert self.cri_flow is not None and self.lq_sharp is not None  # see `check_network` and `prepare_batch`
-        terms = self.cri_flow(neighbours(self.lq_sharp), neighbours(self.gt), flows)
+        terms = self.cri_flow(neighbours(self.lq_sharp), neighbours(self.gt), flows_to_last)
         return {f'l_of_{level}': term for level, term in terms.items()}
 
     @torch.no_grad()
-    def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor | None:
-        """Return the HR flow from the first frame to the second."""
+    def flow_to_show(self, net: nn.Module, window: Tensor, item: Clip) -> Tensor | None:
+        """Return the HR flow from the second frame to the first."""
         if window.shape[1] < 2:
             return None
         spec, flow_net = spec_of(net), cast(nn.Module, net.flow_net)
         lq = pad_to_multiple(window[:, :2], spec.size_multiple).to(self.device)
         h, w = (side * spec.scale for side in window.shape[-2:])
-        return flow_net(*lq.unbind(1))[2][0, :, :h, :w]
+        a, b = lq.unbind(1)
+        flow_ba: FlowLevels = flow_net(b, a)
+        return flow_ba.hr[0, :, :h, :w]

@@ -1,6 +1,6 @@
 """MBNet's recipe: eq. 11 of How Video Super-Resolution and Frame Interpolation Mutually Benefit (ACM MM 2021)."""
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from basicsr.utils.logger import get_root_logger
@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from ..archs.arch_util import total, train_alone
 from ..archs.flow_teacher import RAFTTeacher
-from ..archs.mbnet_arch import MBNetAux
+from ..archs.mbnet_arch import MBNet, MBNetAux
 from ..archs.spec import spec_of
 from ..config import Loss, TrainOptions
 from ..config.block import refuse_field
 from ..data.clip_options import TrainSampleOptions
+from ..data.items import Batch, Clip
 from ..inference.tiles import pad_to_multiple
 from .stvsr_model import STVSRModel
 
@@ -46,8 +47,8 @@ class MBNetTrainOptions(TrainOptions):
     raft_weights: str | None = None
     """Weights file of torchvision's raft_large."""
     raft_direction: Literal['sampling', 'printed'] = 'sampling'
-    """The flows of RAFT that are the target: sampling, those that warp both ends to the middle, or printed, eq. 9 to
-    the letter, whose flows have the opposite sign and lie on the other grid; only for the record."""
+    """The flows of RAFT that are the target: sampling, those that warp both ends to the middle; or printed, eq. 9
+    exactly as printed: its flows have the opposite sign and are defined on the other grid (only for comparison)."""
 
     @model_validator(mode='after')
     def check_stage(self) -> Self:
@@ -59,13 +60,13 @@ class MBNetTrainOptions(TrainOptions):
         if self.vsr_only and self.flow_only:
             raise refuse_field('vsr_only', 'and flow_only are two stages: set one of them')
         if self.vsr_only and (self.lq_flow_opt or self.hr_flow_opt or self.flow_sup_opt):
-            raise refuse_field('vsr_only', 'trains no flow: leave out lq_flow_opt, hr_flow_opt and flow_sup_opt')
+            raise refuse_field('vsr_only', 'trains no flow: remove lq_flow_opt, hr_flow_opt and flow_sup_opt')
         return self
 
     def check_network(self, net: nn.Module) -> None:
         super().check_network(net)
         if self.iter_weights and len(self.iter_weights) != net.num_iters:
-            raise ValueError(f'train.iter_weights must hold {net.num_iters} numbers, one a round, but is '
+            raise ValueError(f'train.iter_weights must hold {net.num_iters} numbers, one for each round, but is '
                              f'{self.iter_weights}')
 
 
@@ -79,7 +80,7 @@ class MBNetModel(STVSRModel):
 
     def init_losses(self) -> None:
         super().init_losses()
-        num_iters = self.get_bare_model(self.net_g).num_iters
+        num_iters = cast(MBNet, self.get_bare_model(self.net_g)).num_iters
         self.iter_weights = self.train_opt.iter_weights or [0] * (num_iters - 1) + [1]
         self.flow_loss_images = self.train_opt.flow_loss_images
         self.cri_lq_flow = self.optional_loss(self.train_opt.lq_flow_opt)
@@ -98,11 +99,10 @@ class MBNetModel(STVSRModel):
         elif not has_flows(self.opt['datasets']['train']):
             self.cri_flow_sup = None
             get_root_logger().warning(
-                'L^FLOW (train.flow_sup_opt) is off: neither train.raft_weights, a weights file of torchvision\'s '
-                'raft_large, nor datasets.train.dataroot_flow, a folder of precomputed flows, is given, nor stills, '
-                'whose flow is exact.')
+                "L^FLOW (train.flow_sup_opt) is off: it needs train.raft_weights (a weights file of torchvision's "
+                'raft_large), datasets.train.dataroot_flow (precomputed flows) or stills (exact flow).')
 
-    def prepare_batch(self, data: Mapping[str, Any]) -> None:
+    def prepare_batch(self, data: Batch) -> None:
         super().prepare_batch(data)
         # (B, N, 2, 2, sH, sW): one pair of flows for each of the N windows of a clip
         self.flow = data['flow'].to(self.device).flatten(0, 1) if 'flow' in data else None
@@ -131,7 +131,7 @@ class MBNetModel(STVSRModel):
         `output`, the network's frames, is None with flow_only.
         """
         losses = {}
-        factor = self.gt.shape[-1] // aux.hr_flow_a.shape[-1]  # above 1 with flow_only, whose flows have LR size
+        factor = self.gt.shape[-1] // aux.hr_flow_ta.shape[-1]  # above 1 with flow_only, where flows have LR size
         if self.cri_lq_flow:
             losses['l_flow_lr'] = self.cri_lq_flow(self.lq[:, 0], self.lq[:, 1], aux.lq_flows_ab, aux.lq_flows_ba)
         if self.cri_hr_flow:
@@ -139,32 +139,33 @@ class MBNetModel(STVSRModel):
             if self.flow_loss_images == 'sr_detach':
                 assert frames is not None  # flow_only needs flow_loss_images: gt
                 frames = frames.detach()
-            losses['l_flow_hr'] = self.cri_hr_flow(frames, aux.hr_flow_a, aux.hr_flow_b)
+            losses['l_flow_hr'] = self.cri_hr_flow(frames, aux.hr_flow_ta, aux.hr_flow_tb)
         if self.cri_flow_sup:
             targets = (reduce(flow, factor) / factor for flow in self.target_flows())
-            losses['l_flow_sup'] = self.cri_flow_sup(aux.hr_flow_a, aux.hr_flow_b, *targets)
+            losses['l_flow_sup'] = self.cri_flow_sup(aux.hr_flow_ta, aux.hr_flow_tb, *targets)
         return losses
 
     def target_flows(self) -> tuple[Tensor, Tensor]:
-        """Return the teacher's flow_{a->t} and flow_{b->t} on the ground truth, each (B, 2, sH, sW)."""
+        """Return the teacher's flow_ta and flow_tb on the ground truth, each (B, 2, sH, sW)."""
         if self.teacher is None:
             if self.flow is None:
-                raise ValueError('train.flow_sup_opt needs flows with every batch, but this data set gives none; '
-                                 'set datasets.train.dataroot_flow or train.raft_weights')
+                raise ValueError('train.flow_sup_opt needs flows with every batch, but this data set has none; set '
+                                 'datasets.train.dataroot_flow or train.raft_weights')
             return self.flow[:, 0], self.flow[:, 1]
-        a, middle, b = self.gt.unbind(1)
-        if self.raft_direction == 'printed':
-            return self.teacher(a, middle), self.teacher(b, middle)
-        return self.teacher(middle, a), self.teacher(middle, b)
+        a, t, b = self.gt.unbind(1)
+        if self.raft_direction == 'printed':  # flow_at and flow_bt
+            return self.teacher(a, t), self.teacher(b, t)
+        return self.teacher(t, a), self.teacher(t, b)
 
     @torch.no_grad()
-    def flow_to_show(self, net: nn.Module, window: Tensor, item: Mapping[str, Any]) -> Tensor:
-        """Return the HR flow along which the earlier frame is sampled for the middle frame."""
+    def flow_to_show(self, net: nn.Module, window: Tensor, item: Clip) -> Tensor:
+        """Return the HR flow from the middle frame to the earlier one."""
         spec = spec_of(net)
         lq = pad_to_multiple(window, spec.size_multiple).to(self.device)
+        aux: MBNetAux
         _, aux = net(lq, return_aux=True)
         h, w = (side * spec.scale for side in window.shape[-2:])
-        return aux.hr_flow_a[0, :, :h, :w]
+        return aux.hr_flow_ta[0, :, :h, :w]
 
 
 def has_flows(dataset_opt: Mapping[str, Any]) -> bool:

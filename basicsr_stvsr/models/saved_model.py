@@ -1,8 +1,7 @@
 """The files of a model: weights, and the state from which a training resumes."""
-from collections.abc import Mapping
 from itertools import zip_longest
 from os import path as osp
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from basicsr.utils.logger import get_root_logger
@@ -12,10 +11,33 @@ from ..archs.weights import check_hash, load_weights, read_block
 from ..utils.atomic_files import write_whole
 from ..utils.distributed import gather, on_first_rank
 from ..utils.random_state import rng_state
-from .clip_model import ClipModel
+from .clip_model import BestScore, ClipModel
 from .optimizer_state import check_moments, check_settings, group_sizes, match_layout
 
 SCHEDULER_POSITION = ('base_lrs', 'last_epoch', '_step_count', '_last_lr')
+
+
+class TrainingState(TypedDict):
+    """The contents of a file of training_states/; those of BasicSR have only the required entries.
+
+    Attributes:
+        samples: number of samples that all processes together have trained on.
+        networks: sha256 of each file of weights, by 'net_g' and 'net_d'.
+        skipped: number of skipped steps, in all and in a row.
+        rng: random states of each rank.
+    """
+
+    epoch: int
+    iter: int
+    optimizers: list[dict[str, Any]]
+    schedulers: list[dict[str, Any]]
+    samples: NotRequired[int]
+    seed: NotRequired[int]
+    networks: NotRequired[dict[str, str]]
+    scaler: NotRequired[dict[str, Any]]
+    skipped: NotRequired[list[int]]
+    rng: NotRequired[list[dict[str, Any]]]
+    best_metric_results: NotRequired[dict[str, dict[str, BestScore]]]
 
 
 class SavedModel(ClipModel):
@@ -75,7 +97,7 @@ class SavedModel(ClipModel):
         if current_iter == -1:
             return
         rng = gather(rng_state())
-        state = {
+        state: TrainingState = {
             'epoch': epoch, 'iter': current_iter, 'samples': self.samples, 'seed': self.opt['manual_seed'],
             'networks': self.saved_networks,
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
@@ -94,7 +116,7 @@ class SavedModel(ClipModel):
         return {names.get(id(parameter), f'parameter {number}'): parameter
                 for number, parameter in enumerate(parameters)}
 
-    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+    def resume_training(self, resume_state: TrainingState) -> None:
         """Load a state of `save_training_state`, or of BasicSR; the caller restores random numbers.
 
         Raises:
@@ -104,8 +126,8 @@ class SavedModel(ClipModel):
         own, saved = (group_sizes(states) for states in (
             [optimizer.state_dict() for optimizer in self.optimizers], resume_state['optimizers']))
         if own != saved:
-            raise ValueError(f'{path} holds optimisers whose groups have {saved} '
-                             f'parameters, but here they have {own}: another network, or other train.lr_mul')
+            raise ValueError(f'{path} holds optimisers with groups of {saved} parameters, but here groups have {own}: '
+                             'the network or train.lr_mul differs')
         for schedule, own_schedule in zip_longest(resume_state['schedulers'], self.schedulers):
             if schedule is None or own_schedule is None or len(schedule['base_lrs']) != len(own_schedule.base_lrs):
                 raise ValueError(f'{path} holds other learning rate schedules than the {len(self.schedulers)} of these '

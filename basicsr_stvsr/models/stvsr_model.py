@@ -3,9 +3,9 @@
 Shapes: B clips, T frames in, U frames out, H x W pixels of the LR grid, s = scale.
 """
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from basicsr.archs import build_network
@@ -21,6 +21,7 @@ from ..archs.arch_util import compile_network, to_channels_last, total
 from ..archs.basicsr_networks import adapt
 from ..archs.spec import check_color, spec_of
 from ..config import TrainOptions
+from ..data.items import Batch
 from ..data.sampling import BuiltDataset, SeededDataset, SeededIndex
 from ..inference.precision import computes_bf16, prefers_channels_last
 from ..utils.distributed import any_rank, gather
@@ -53,6 +54,7 @@ class STVSRModel(SavedModel):
         if opt['is_train']:
             self.train_opt = self.train_options.read(opt['train'], 'train.')
         self.samples, self.batch_size = 0, 1
+        self.part: Batch | None = None
         self.skipped, self.skipped_in_a_row = 0, 0
         self.has_unscaled = False  # since the last update of GradScaler
         self.losses: dict[str, Tensor] = {}
@@ -93,7 +95,7 @@ class STVSRModel(SavedModel):
     def compile(self, net: nn.Module) -> None:
         """Compile the network's forward pass, or log why that is not possible."""
         if not self.opt['dist'] and self.opt['num_gpu'] > 1:
-            problem: str | None = 'it needs one process a GPU, as torchrun starts them'
+            problem: str | None = 'it needs one process for each GPU, as torchrun starts them'
         else:
             problem = compile_network(net, self.device)
         if problem:
@@ -154,7 +156,8 @@ class STVSRModel(SavedModel):
     def get_optimizer(self, optim_type: str, params: Iterable[Any], lr: float, **kwargs: Any) -> torch.optim.Optimizer:
         if optim_type in ('Adam', 'AdamW') and not kwargs.keys() & {'foreach', 'differentiable', 'capturable'}:
             kwargs.setdefault('fused', True)  # torch has it for CPUs and GPUs
-        return getattr(torch.optim, optim_type)(params, lr, **kwargs)
+        optimizer: type[Any] = getattr(torch.optim, optim_type)
+        return cast(torch.optim.Optimizer, optimizer(params, lr, **kwargs))
 
     def setup_schedulers(self) -> None:
         scheduler_opt = self.opt['train']['scheduler']
@@ -179,7 +182,7 @@ class STVSRModel(SavedModel):
 
     # ---------------------------------------------------------------- training
 
-    def feed_data(self, data: Mapping[str, Any]) -> None:
+    def feed_data(self, data: Batch) -> None:
         """Take a batch and split it into `train.accumulate` parts.
 
         Raises:
@@ -187,17 +190,24 @@ class STVSRModel(SavedModel):
         """
         self.batch_size = len(data['gt'])
         self.parts = split_batch(data, self.train_opt.accumulate if self.is_train else 1)
-        self.prepare_batch(self.parts[0])
+        self.part = None
+        self.use_part(self.parts[0])
 
-    def prepare_batch(self, data: Mapping[str, Any]) -> None:
-        """Read the clips of a batch and cut them into the network's windows."""
+    def use_part(self, part: Batch) -> None:
+        """Let `compute_losses` read this part of the batch; a step prepares each part once."""
+        if part is not self.part:
+            self.prepare_batch(part)
+            self.part = part
+
+    def prepare_batch(self, data: Batch) -> None:
+        """Read the clips of a part of the batch, and split them into the network's windows."""
         spec = spec_of(self.get_bare_model(self.net_g))
         self.lq, self.gt = self.read_clips(data)
         if spec.num_frames:
-            self.lq = self.cut_windows(self.lq, spec.num_frames, 1)
-            self.gt = self.cut_windows(self.gt, spec.length_of_window(spec.num_frames), spec.temporal_scale)
+            self.lq = self.split_windows(self.lq, spec.num_frames, 1)
+            self.gt = self.split_windows(self.gt, spec.length_of_window(spec.num_frames), spec.temporal_scale)
 
-    def read_clips(self, data: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def read_clips(self, data: Batch) -> tuple[Tensor, Tensor]:
         """Return the network's input frames from `lq`, and the output frames from `gt`.
 
         Every second frame of `lq` is dropped if it has all frames.
@@ -207,37 +217,37 @@ class STVSRModel(SavedModel):
         """
         net = self.get_bare_model(self.net_g)
         spec = spec_of(net)
-        lq, gt = (data[name].to(self.device, non_blocking=True) for name in ('lq', 'gt'))
+        lq, gt = (clips.to(self.device, non_blocking=True) for clips in (data['lq'], data['gt']))
         if lq.dim() != 5 or gt.dim() != 5:
             raise ValueError(f'lq and gt must be clips, (B, T, C, H, W), but are {tuple(lq.shape)}, {tuple(gt.shape)}')
         if spec.temporal_scale == 2 and lq.shape[1] == gt.shape[1]:
             lq = lq[:, ::2]
         if spec.num_frames and lq.shape[1] < spec.num_frames:
-            raise ValueError(f'{type(net).__name__} works on windows of {spec.num_frames} LR frames, but a sample '
-                             f'has {lq.shape[1]}; see num_frame of the data set')
+            raise ValueError(f'{type(net).__name__} needs windows of {spec.num_frames} LR frames, but a sample has '
+                             f'{lq.shape[1]}; see num_frame in the data set')
         num_out, first = spec.length_of_window(lq.shape[1]), spec.first_output
         num_all = num_out + 2 * first
         # With an even number of frames, the last one comes after the last input frame.
         if gt.shape[1] == num_all or spec.temporal_scale == 2 and gt.shape[1] == num_all + 1:
             gt = gt[:, first:first + num_out]
         if gt.shape[1] != num_out:
-            raise ValueError(f'{type(net).__name__} makes {num_out} frames of the {lq.shape[1]} given to it, but gt '
-                             f'has {gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]}); see '
-                             'temporal_scale of the data set')
+            raise ValueError(f'{type(net).__name__} makes {num_out} frames from {lq.shape[1]} LR frames, but gt has '
+                             f'{gt.shape[1]} frames (lq in the data set: {data["lq"].shape[1]}); see temporal_scale in '
+                             'the data set')
         h, w = lq.shape[-2:]
         if h % spec.size_multiple or w % spec.size_multiple:
-            raise ValueError(f'{type(net).__name__} trains on LR frames whose sides are divisible by '
-                             f'{spec.size_multiple}, but these are {h}x{w}: gt_size of the data set must be a multiple '
-                             f'of {spec.size_multiple * spec.scale}')
+            raise ValueError(f'{type(net).__name__} trains on LR frames with sides divisible by {spec.size_multiple}, '
+                             f'but these are {h}x{w}: set gt_size in the data set to a multiple of '
+                             f'{spec.size_multiple * spec.scale}')
         expected = h * spec.scale, w * spec.scale
         if gt.shape[-2:] != expected:
-            raise ValueError(f'{type(net).__name__} makes {expected[0]}x{expected[1]} of LR frames of {h}x{w}, but gt '
-                             f'is {gt.shape[-2]}x{gt.shape[-1]}')
+            raise ValueError(f'{type(net).__name__} makes {expected[0]}x{expected[1]} from LR frames of {h}x{w}, but '
+                             f'gt is {gt.shape[-2]}x{gt.shape[-1]}')
         return lq, gt
 
     @staticmethod
-    def cut_windows(clip: Tensor, window: int, step: int) -> Tensor:  # (B, T, ...) -> (B N, window, ...)
-        starts = range(0, clip.shape[1] - window + 1, step)
+    def split_windows(clip: Tensor, window: int, stride: int) -> Tensor:  # (B, T, ...) -> (B N, window, ...)
+        starts = range(0, clip.shape[1] - window + 1, stride)
         return torch.stack([clip[:, start:start + window] for start in starts], dim=1).flatten(0, 1)
 
     def compute_losses(self) -> dict[str, Tensor]:
@@ -266,11 +276,15 @@ class STVSRModel(SavedModel):
             highest = (1 + current_iter) / (10 + current_iter) if self.train_opt.ema_warmup else 1
             self.model_ema(decay=min(self.ema_decay, highest))
 
-    def backward(self, net: nn.Module, compute_losses: Callable[[], dict[str, Tensor]]) -> BatchLosses:
+    def backward(self, net: nn.Module, compute_losses: Callable[[], dict[str, Tensor]], *,
+                 reads_batch: bool = True) -> BatchLosses:
         """Accumulate the gradients of all parts of the batch, as if it had gone through the network at once.
 
         If a loss is not finite on any rank, the loop ends. Then no rank runs the backward pass of the last part, which
         shares the gradients between ranks. So all ranks skip the step, and none waits for the others.
+
+        Args:
+            reads_batch: whether `compute_losses` reads the current part of the batch.
 
         Returns:
             the loss terms of each part; their means are added to `losses`.
@@ -278,8 +292,8 @@ class STVSRModel(SavedModel):
         losses_of_parts, is_finite = [], True
         for number, part in enumerate(self.parts, start=1):
             is_last = number == len(self.parts)
-            if len(self.parts) > 1:
-                self.prepare_batch(part)
+            if reads_batch:
+                self.use_part(part)
             with self.without_sync(net, not is_last):
                 with self.autocast():
                     losses = compute_losses()
@@ -294,11 +308,11 @@ class STVSRModel(SavedModel):
             name: total(losses[name] for losses in losses_of_parts) / len(self.parts) for name in losses_of_parts[0]}
         return BatchLosses(losses_of_parts, is_finite)
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, AMP_DTYPES[self.amp], self.amp != 'none')
 
     @staticmethod
-    def without_sync(net: nn.Module, wanted: bool) -> AbstractContextManager:
+    def without_sync(net: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
         """Return a context without gradient synchronisation: processes share gradients once a step, not once a part."""
         return net.no_sync() if wanted and isinstance(net, DistributedDataParallel) else nullcontext()
 
@@ -359,8 +373,8 @@ class STVSRModel(SavedModel):
         if self.skipped_in_a_row >= self.train_opt.max_nonfinite:
             self.skipped_in_a_row = 0  # for a training that resumes from here
             raise NonFiniteError(f'{message}. train.max_nonfinite is {self.train_opt.max_nonfinite}: a smaller '
-                                 f'train.optim_{net_name[-1]}.lr, train.grad_clip, or amp: bf16 may help; look at '
-                                 'these samples too')
+                                 f'train.optim_{net_name[-1]}.lr, train.grad_clip, or amp: bf16 may help; also check '
+                                 'these samples')
         get_root_logger().warning(message)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
@@ -378,7 +392,7 @@ class STVSRModel(SavedModel):
             factor = min(after / warmup_iter, 1)
             self._set_lr([[rate * factor for rate in rates] for rates in self._get_init_lr()])
 
-    def get_current_log(self) -> OrderedDict:
+    def get_current_log(self) -> OrderedDict[str, float]:
         # Reduced here and not in every step as in BasicSR, because reading a number from a GPU waits for all its work.
         log = OrderedDict(self.losses | self.statistics)
         if self.skipped:

@@ -6,7 +6,7 @@ values by default, and mmengine 0.10.7 does not allow more. This module also all
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,15 +18,15 @@ from ..config.block import shortened
 from ..utils.atomic_files import write_whole
 
 
-def statistic_of_history(owner: Any, name: str) -> Callable:
+def statistic_of_history(owner: Any, name: str) -> Callable[..., Any]:
     """Replace `getattr` in these files: return a method of HistoryBuffer.
 
     Raises:
         ValueError: the file asks for anything else.
     """
     if owner is not HistoryBuffer or name not in HistoryBuffer._statistics_methods:
-        raise ValueError(f'the checkpoint asks for {name!r} of {owner!r}, which no log of mmengine does')
-    return HistoryBuffer._statistics_methods[name]
+        raise ValueError(f"the checkpoint refers to {name!r} of {owner!r}, which mmengine's logs never do")
+    return cast(Callable[..., Any], HistoryBuffer._statistics_methods[name])
 
 
 _multiarray = import_module('numpy._core.multiarray')
@@ -60,8 +60,8 @@ def export_weights(checkpoint: str | Path, path: str | Path) -> None:
         'params': 'state_dict'}
     weights = {key: weights_of_network(saved.get(name)) for key, name in states.items()}
     if not all(weights.values()):
-        raise ValueError(f"{checkpoint} is no checkpoint of mmengine's Runner with a RecipeModel: it holds no weights "
-                         f'of net_g, but {", ".join(map(shortened, list(saved)[:6])) or "no blocks"}')
+        raise ValueError(f"{checkpoint} is not a checkpoint of mmengine's Runner with a RecipeModel: expected weights "
+                         f'of net_g, found {", ".join(map(shortened, list(saved)[:6])) or "no blocks"}')
     write_whole(path, weights)
 
 

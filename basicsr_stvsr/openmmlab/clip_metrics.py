@@ -2,11 +2,12 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from mmengine.config import ConfigDict
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
+from torch import Tensor
 
 from ..config.options import ValOptions
 from ..evaluation.clip_scores import (
@@ -19,6 +20,13 @@ from ..evaluation.clip_scores import (
     usable_metrics,
 )
 from ..registry import METRICS
+
+
+class RestoredClip(TypedDict):
+    """What RecipeModel returns for a clip."""
+
+    frames: list[tuple[int, Tensor]]  # number and (C, H, W), 0-1, on the CPU
+    temporal_scale: int
 
 
 @METRICS.register_module()
@@ -49,7 +57,7 @@ class ClipMetrics(BaseMetric):
         chosen = {name: metric for name, metric in options.metrics.items() if metric is not None}
         self.scorer, self.average = Scorer(usable_metrics(chosen), num_worker), options.average
 
-    def process(self, data_batch: Mapping[str, Any], data_samples: Sequence[dict[str, Any]]) -> None:
+    def process(self, data_batch: Mapping[str, Any], data_samples: Sequence[RestoredClip]) -> None:
         """Score some clips.
 
         Args:
@@ -72,7 +80,7 @@ class ClipMetrics(BaseMetric):
         left_out = sum(not math.isfinite(value) for _, scores in results for name, values in scores.items()
                        for _, value in values if not has_coverage(self.scorer.metrics[name]['type']))
         if left_out:
-            print_log(f'{left_out} scores of single frames are not finite and left out of the means', 'current')
+            print_log(f'{left_out} scores of single frames are not finite and are left out of the means', 'current')
         means: dict[str, float] = {}
         temporal_scale = results[0][0]
         for name in results[0][1]:

@@ -2,7 +2,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 from mmengine.config import ConfigDict
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -31,7 +31,7 @@ def build_dataset(dataset_class: Callable[..., Any], **options: Any) -> BuiltDat
     name = dataset_class.__name__
     dataset = dataset_class({'name': name, 'key': name, **ConfigDict(options).to_dict()})
     dataset.metainfo = {'name': dataset.opt['name'], 'color': color_of(dataset)}  # mmengine passes it to evaluators
-    return dataset
+    return cast(BuiltDataset, dataset)
 
 
 @DATASETS.register_module(name='SeededDataset')
@@ -64,7 +64,7 @@ class SeededSampler(Sampler[SeededIndex]):
         ValueError: the data set does not take seeds.
     """
 
-    def __init__(self, dataset: Dataset, seed: int | None = None, enlarge_ratio: float = 1, shuffle: bool = True):
+    def __init__(self, dataset: Dataset[Any], seed: int | None = None, enlarge_ratio: float = 1, shuffle: bool = True):
         if not isinstance(dataset, SeededDataset):
             raise ValueError("SeededSampler needs dataset=dict(type='SeededDataset', dataset=dict(type=...)), but the "
                              f'data set is {type(dataset).__name__}')

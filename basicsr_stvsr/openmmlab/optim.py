@@ -20,7 +20,7 @@ class NetworkOptimWrapperConstructor:
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None):
         if paramwise_cfg is not None:
-            raise ValueError('optim_wrapper.paramwise_cfg must stand in the block of a network, such as '
+            raise ValueError('optim_wrapper.paramwise_cfg must be in the block of a network, such as '
                              'optim_wrapper.net_g.paramwise_cfg')
         self.configs = optim_wrapper_cfg
 
@@ -28,7 +28,7 @@ class NetworkOptimWrapperConstructor:
         model = cast(nn.Module, model.module) if is_model_wrapper(model) else model
         missing = [name for name in self.configs if not isinstance(getattr(model, name, None), nn.Module)]
         if missing:
-            raise ValueError(f'optim_wrapper.{missing[0]}: {type(model).__name__} has no network of this name, but '
-                             f'{", ".join(name for name, _ in model.named_children())}')
+            raise ValueError(f'optim_wrapper.{missing[0]}: {type(model).__name__} has no network of this name; its '
+                             f'networks are {", ".join(name for name, _ in model.named_children())}')
         return OptimWrapperDict(**{
             name: build_optim_wrapper(getattr(model, name), config) for name, config in self.configs.items()})

@@ -20,9 +20,12 @@ from ..archs.spec import spec_of
 from ..config.check import has_schema, misfits
 from ..config.loading import complete_paths
 from ..config.options import Options
+from ..data.items import Batch, Clip
 from ..inference.windows import restore_frames
+from ..models.adaptive_gan_model import AdaptiveGANModel
 from ..models.stvsr_model import STVSRModel
 from ..registry import MODELS
+from .clip_metrics import RestoredClip
 
 # Options of `train` that are not the model's here -> where they are in an mmengine config
 OF_RUNNER = {
@@ -87,24 +90,25 @@ class RecipeModel(BaseModel):
         self.net_d = getattr(self.recipe, 'net_d', None)
 
     def forward(self, lq: Tensor | list[Tensor], mode: str = 'tensor', **others: Any) -> (
-            Tensor | dict[str, Tensor] | list[dict[str, Any]]):
+            Tensor | dict[str, Tensor] | list[RestoredClip]):
         """Run one of mmengine's three forward modes.
 
         Args:
             lq: (B, T, C, H, W), or a list of clips, 0-1.
             mode: 'tensor': return the network's output, (B, U, C, sH, sW); 'loss': return weighted loss terms by name;
-                'predict': return a dict for each clip, with `frames`, pairs of number and (C, sH, sW), 0-1, on the CPU,
-                and `temporal_scale`.
+                'predict': return a `RestoredClip` for each clip.
             others: the rest of the batch, from a data set of this package.
         """
         if mode == 'tensor':
             flow = others.get('lq_flow')
-            return self.net_g(lq) if flow is None else self.net_g(*cast(Any, self.bare_net).inputs(lq, flow))
+            inputs = (lq,) if flow is None else cast(Any, self.bare_net).inputs(lq, flow)
+            return cast(Tensor, self.net_g(*inputs))
         batch = {'lq': lq, **others}
         if mode == 'loss':
             return self.fed_with(batch).compute_losses()
         if mode == 'predict':
-            return [self.restore({name: batch[name][i] for name in OF_CLIP if name in batch}) for i in range(len(lq))]
+            clips = ({name: batch[name][i] for name in OF_CLIP if name in batch} for i in range(len(lq)))
+            return [self.restore(cast(Clip, clip)) for clip in clips]
         raise ValueError(f"mode must be 'tensor', 'loss' or 'predict', but is {mode!r}")
 
     @property
@@ -122,8 +126,10 @@ class RecipeModel(BaseModel):
         if not self.recipe.is_train:
             raise ValueError('model.train is missing: the losses to train on')
         # mmengine may have wrapped them in DistributedDataParallel.
-        self.recipe.net_g, self.recipe.net_d = self.net_g, self.net_d
-        self.recipe.feed_data({name: stacked(values) for name, values in batch.items()})
+        self.recipe.net_g = self.net_g
+        if isinstance(self.recipe, AdaptiveGANModel):
+            self.recipe.net_d = self.net_d
+        self.recipe.feed_data(cast(Batch, {name: stacked(values) for name, values in batch.items()}))
         return self.recipe
 
     def train_step(self, data: Mapping[str, Any], optim_wrapper: OptimWrapper | OptimWrapperDict) -> dict[str, Tensor]:
@@ -136,11 +142,12 @@ class RecipeModel(BaseModel):
             ValueError: the batch does not fit the network, or two networks share one optimiser.
         """
         if self.net_d is None:
-            return super().train_step(data, optim_wrapper)
+            return cast(dict[str, Tensor], super().train_step(data, optim_wrapper))
         if not isinstance(optim_wrapper, OptimWrapperDict):
-            raise ValueError("an adversarial training needs optim_wrapper=dict(constructor='NetworkOptimWrapper"
-                             "Constructor', net_g=dict(optimizer=...), net_d=dict(optimizer=...))")
-        recipe = self.fed_with(self.data_preprocessor(data, True))
+            raise ValueError('adversarial training needs '
+                             "optim_wrapper=dict(constructor='NetworkOptimWrapperConstructor', "
+                             'net_g=dict(optimizer=...), net_d=dict(optimizer=...))')
+        recipe = cast(AdaptiveGANModel, self.fed_with(self.data_preprocessor(data, True)))
         recipe.made.clear()
         log = self.step_generator(optim_wrapper['net_g'])
         recipe.statistics = {f'{name}_d_{kind}': torch.zeros((), device=recipe.device)
@@ -152,7 +159,7 @@ class RecipeModel(BaseModel):
 
     def step_generator(self, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Make the frames, and run a generator step if it is the generator's turn; see AdaptiveGANModel."""
-        recipe, number = self.recipe, MessageHub.get_current_instance().get_info('iter', 0) + 1
+        recipe, number = cast(AdaptiveGANModel, self.recipe), MessageHub.get_current_instance().get_info('iter', 0) + 1
         if not recipe.is_turn_of_generator(number):
             with torch.no_grad(), optim_wrapper.optim_context(self.net_g):
                 recipe.make_frames()
@@ -165,7 +172,7 @@ class RecipeModel(BaseModel):
         self.net_d.requires_grad_(True)
         return log
 
-    # mmengine's version adds up only terms whose name contains 'loss'.
+    # mmengine's version adds up only terms with 'loss' in their names.
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum of all terms, and the values for the log."""
         loss = total(losses.values())
@@ -173,11 +180,11 @@ class RecipeModel(BaseModel):
 
     # ---------------------------------------------------------------- clips
 
-    def restore(self, clip: Mapping[str, Any]) -> dict[str, Any]:
+    def restore(self, clip: Clip) -> RestoredClip:
         """Restore a whole clip, as validation in this package's BasicSR loop does.
 
         Args:
-            clip: `lq` (T, C, H, W), and other keys of OF_CLIP if available.
+            clip: of a data set, with the keys of OF_CLIP.
         """
         recipe, net = self.recipe, self.bare_net
         lq = recipe.given_frames(net, clip)
@@ -213,20 +220,21 @@ def build_recipe(blocks: dict[str, Any]) -> STVSRModel:
     opt = checked({'name': blocks['model_type'], 'datasets': {}, **blocks})
     # mmengine chooses the device, and wraps the model if there are several processes.
     opt |= {'num_gpu': int(get_device() == 'cuda'), 'dist': False, 'rank': 0, 'world_size': 1, 'is_train': is_train,
-            # Tells the check that the batches contain the flows that losses need
+            # For the check: batches contain the flows that losses need
             'datasets': {'train': {'dataroot_flow': 'batch'}}}
     opt.setdefault('val', {})
     complete_paths(opt, root_path='')
     model_class = MODEL_REGISTRY.get(opt['model_type'])
-    return type(model_class.__name__, (LossesOnly, model_class), {})(opt)
+    return cast(STVSRModel, type(model_class.__name__, (LossesOnly, model_class), {})(opt))
 
 
 def refuse_options_of_runner(blocks: Mapping[str, Any]) -> None:
     """Raise ValueError for options in the model that belong elsewhere in an mmengine config."""
-    problems = [f'model.train.{name} is not for the model, but for {OF_RUNNER[name]}'
+    problems = [f'model.train.{name} is not an option of the model; use {OF_RUNNER[name]}'
                 for name in blocks.get('train', {}) if name in OF_RUNNER]
-    problems += [f'model.val.{name} is not for the model, whose are {", ".join(sorted(OF_PREDICTION))}; metrics and '
-                 'average are ClipMetrics\'' for name in blocks.get('val', {}) if name not in OF_PREDICTION]
+    problems += [f'model.val.{name} is not an option of the model, which has {", ".join(sorted(OF_PREDICTION))}; '
+                 'metrics and average are options of '
+                 'ClipMetrics' for name in blocks.get('val', {}) if name not in OF_PREDICTION]
     if problems:
         raise ValueError('\n'.join(problems))
 

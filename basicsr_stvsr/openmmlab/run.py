@@ -25,10 +25,10 @@ def read_command(argv: Sequence[str] | None = None) -> argparse.Namespace:
         command = actions.add_parser(action, help=f'{action} by a config')
         command.add_argument('config', help='config of mmengine, .py or .yaml')
         if action == 'train':
-            command.add_argument('--resume', action='store_true', help='go on from the newest checkpoint')
+            command.add_argument('--resume', action='store_true', help='resume from the newest checkpoint')
         else:
             command.add_argument('checkpoint', nargs='?',
-                                 help="checkpoint of the Runner; without, the weights of the config's model.path")
+                                 help="checkpoint of the Runner (default: the weights of the config's model.path)")
         command.add_argument('--work-dir', help='folder of checkpoints and logs (default: work_dirs/<config>)')
         command.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
         command.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',

@@ -34,7 +34,7 @@ class RecipeLR(_ParamScheduler):
                  warmup_iter: int = -1, begin: int = 0, end: int = 10**9, last_step: int = -1, by_epoch: bool = True,
                  verbose: bool = False):
         if by_epoch:
-            raise ValueError('param_scheduler: RecipeLR goes by iterations; set by_epoch=False')
+            raise ValueError('param_scheduler: RecipeLR counts iterations; set by_epoch=False')
         if scheduler.get('type') not in SCHEDULERS:
             raise ValueError(f'param_scheduler.scheduler.type must be one of {", ".join(SCHEDULERS)}, but is '
                              f'{scheduler.get("type")!r}')
@@ -65,4 +65,5 @@ class RecipeLR(_ParamScheduler):
         """Build BasicSR's schedule for a dummy optimiser with these rates."""
         groups = [{'params': nn.Parameter(torch.zeros(())), 'lr': rate} for rate in self.base_values]
         arguments = {name: value for name, value in self.scheduler.items() if name != 'type'}
-        return CLASSES[self.scheduler['type']](torch.optim.SGD(groups), **arguments)
+        schedule: type[torch.optim.lr_scheduler.LRScheduler] = CLASSES[self.scheduler['type']]
+        return schedule(torch.optim.SGD(groups), **arguments)

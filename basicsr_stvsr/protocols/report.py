@@ -19,7 +19,7 @@ from . import Protocol
 GROUPS = {'all': 'all', 'vsr': 'given', 'vfi': 'new'}
 
 
-def write_report(folder: Path, protocol: Protocol, made: Mapping[str, Any], datasets: Sequence[str]) -> None:
+def write_report(folder: Path, protocol: Protocol, facts: Mapping[str, Any], datasets: Sequence[str]) -> None:
     """Write a report into a folder that holds a `<data set>.json` for each data set (see `ClipModel.report`):
 
     * results.json: means by data set, metric and group; how they were measured; the published rows;
@@ -29,17 +29,17 @@ def write_report(folder: Path, protocol: Protocol, made: Mapping[str, Any], data
 
     Args:
         protocol: the protocol of the measurement.
-        made: facts about the measurement, including `protocol` and `model`.
+        facts: facts about the measurement, including `protocol` and `model`.
         datasets: names.
     """
     results = {name: json.loads((folder / f'{name}.json').read_text()) for name in datasets}
     averages = {name: result['average'] for name, result in results.items()}
     coverage = {name: result['coverage']['average'] for name, result in results.items() if 'coverage' in result}
     published = [{'method': row.method, 'scores': dict(row.scores), 'note': row.note} for row in protocol.published]
-    summary = {**made, 'average': averages, **({'coverage': coverage} if coverage else {}), 'published': published,
+    summary = {**facts, 'average': averages, **({'coverage': coverage} if coverage else {}), 'published': published,
                'source': protocol.source}
     (folder / 'results.json').write_text(json.dumps(finite_or_null(summary), indent=1) + '\n')
-    (folder / 'table.md').write_text(table(protocol, made, averages, coverage))
+    (folder / 'table.md').write_text(table(protocol, facts, averages, coverage))
     write_rows(folder / 'clips.csv', ('data set', 'clip', 'metric', 'frames', 'score', 'coverage'), (
         (name, clip, metric, group, score, share_of(result, clip, metric, group)) for name, result in results.items()
         for clip, metrics in result['clips'].items() for metric, groups in metrics.items()
@@ -55,7 +55,7 @@ def write_report(folder: Path, protocol: Protocol, made: Mapping[str, Any], data
 
 def share_of(result: Mapping[str, Any], clip: str, metric: str, group: str) -> float | None:
     """Return the share of a clip's frames that a metric scores, if it scores only some of them."""
-    shares = result.get('coverage', {}).get('clips', {})
+    shares: Mapping[str, Mapping[str, Mapping[str, float]]] = result.get('coverage', {}).get('clips', {})
     return shares.get(clip, {}).get(metric, {}).get(group)
 
 
@@ -68,7 +68,7 @@ def write_rows(path: Path, head: Sequence[str], rows: Any) -> None:
 
 # ---------------------------------------------------------------- table
 
-def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, Any],
+def table(protocol: Protocol, facts: Mapping[str, Any], averages: Mapping[str, Any],
           coverage: Mapping[str, Any]) -> str:
     """Return a Markdown table with a column for each data set, metric and group of frames; published rows first.
 
@@ -88,18 +88,18 @@ def table(protocol: Protocol, made: Mapping[str, Any], averages: Mapping[str, An
     columns += dict.fromkeys(key for _, scores in rows for key in scores if key[0] in averages and key not in known)
     heads = [f'{dataset} {metric}' + ('' if group == 'all' else f', {GROUPS[group]}')
              for dataset, metric, group in columns]
-    lines = [f'# {made["protocol"]}: {made["model"]}', '', f'{protocol.about}.', '',
+    lines = [f'# {facts["protocol"]}: {facts["model"]}', '', f'{protocol.about}.', '',
              f'| method | {" | ".join(heads)} |', '|---|' + '---|' * len(heads)]
     lines += [f'| {name} | {" | ".join(cell(scores.get(published_key(key))) for key in columns)} |'
               for name, scores in rows]
-    lines.append(f'| **{made["model"]}** (measured) | '
+    lines.append(f'| **{facts["model"]}** (measured) | '
                  f'{" | ".join(cell(ours.get(key), shares.get(key)) for key in columns)} |')
     if shares:
-        lines += ['', 'In brackets stands the coverage, the share of the frames that a score is of.']
-    lines += ['', f'Published: {protocol.source}.' if protocol.source else 'Nothing is published by this protocol.']
+        lines += ['', 'Numbers in brackets are the coverage, the share of the frames that have a score.']
+    lines += ['', f'Published: {protocol.source}.' if protocol.source else 'No numbers of this protocol are published.']
     lines += [f'{row.method}: {row.note}.' for row in protocol.published if row.note]
-    versions = ', '.join(f'{name} {number}' for name, number in made['versions'].items())
-    lines += ['', f'Measured by `{made["command"]}`, {versions}.']
+    versions = ', '.join(f'{name} {number}' for name, number in facts['versions'].items())
+    lines += ['', f'Measured by `{facts["command"]}`, {versions}.']
     return '\n'.join(lines) + '\n'
 
 

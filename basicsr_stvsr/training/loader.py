@@ -15,7 +15,7 @@ from ..utils.processes import ignore_signals
 from ..utils.threads import limit_opencv_in_workers
 
 
-def make_train_loader(opt: Mapping[str, Any], dataset: SizedDataset, start: int = 0) -> DataLoader:
+def make_train_loader(opt: Mapping[str, Any], dataset: SizedDataset, start: int = 0) -> DataLoader[Any]:
     """Build the loader of this process from the options of `datasets.train`.
 
     Args:
@@ -34,7 +34,7 @@ def make_train_loader(opt: Mapping[str, Any], dataset: SizedDataset, start: int 
         shuffle=dataset_opt.get('use_shuffle', True), start=start)
     if batches.epoch_length < batches.global_batch:
         share = f' ({batches.batch_size} on each of {opt["world_size"]} processes)' if opt['world_size'] > 1 else ''
-        raise ValueError(f'datasets.train has {batches.epoch_length} windows, which is less than one batch of '
+        raise ValueError(f'datasets.train has {batches.epoch_length} windows, fewer than one batch of '
                          f'{batches.global_batch}{share}; raise datasets.train.dataset_enlarge_ratio')
     num_workers, ready = dataset_opt.get('num_worker_per_gpu', 0) * shares, {}
     if dataset_opt.get('prefetch_mode') == 'cpu':
@@ -54,11 +54,11 @@ def num_shares(opt: Mapping[str, Any]) -> int:
 
 
 @contextmanager
-def open_batches(loader: DataLoader, opt: Mapping[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
+def open_batches(loader: DataLoader[Any], opt: Mapping[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
     """Iterate over a loader, then end its workers. With prefetch_mode 'cuda', copy batches to the GPU ahead of time.
 
     Workers that ignore signals must be ended explicitly. Otherwise the interpreter waits for them forever at exit,
-    especially after an exception, whose traceback keeps the iterator alive.
+    especially after an exception, because its traceback keeps the iterator alive.
     """
     others = multiprocessing.active_children()
     if opt['datasets']['train'].get('prefetch_mode') == 'cuda':

@@ -19,17 +19,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from os import path as osp
-from typing import Any
+from typing import Any, TextIO
 
 from basicsr.utils.logger import get_root_logger
 from tqdm import tqdm
 
+from ..evaluation.clip_scores import GroupMeans
 from ..utils.json_files import drop_later_rows, row_to_line
 
 REDRAW_SECONDS = 0.5  # between updates of the progress line
 RECENT_ITERATIONS = 200  # for the estimate of the remaining time; as many as BasicSR's timers use
 
-Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # data set -> metric -> group -> value
+Scores = Mapping[str, Mapping[str, GroupMeans]]  # data set -> metric -> means
 
 
 class TrainingLog:
@@ -84,7 +85,7 @@ class TrainingLog:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def step(self, iteration: int, *, data_time: float, iter_time: float) -> None:
+    def count_iteration(self, iteration: int, *, data_time: float, iter_time: float) -> None:
         """Count an iteration. Call this for every one; it takes a microsecond.
 
         Args:
@@ -200,7 +201,7 @@ class TrainingLog:
         try:
             self.metrics_file.write(row_to_line(row))
         except OSError as error:
-            self.logger.warning(f'{self.metrics_file.name}: iteration {row["iter"]} is left out: {error}')
+            self.logger.warning(f'{self.metrics_file.name}: cannot write iteration {row["iter"]}: {error}')
 
     def draw(self) -> None:
         if self.is_drawn:
@@ -210,7 +211,7 @@ class TrainingLog:
             draw_curves(self.folder)
             self.is_drawn = True
         except Exception as error:  # a failed picture must not stop the training
-            self.logger.warning(f'{self.folder}/curves.png could not be drawn: {type(error).__name__}: {error}')
+            self.logger.warning(f'cannot draw {self.folder}/curves.png: {type(error).__name__}: {error}')
 
 
 class ProgressLine:
@@ -251,7 +252,7 @@ class ProgressLine:
             self.logger.addHandler(original)
 
 
-class AboveTheLine(logging.StreamHandler):
+class AboveTheLine(logging.StreamHandler[TextIO]):
     """Write messages above tqdm's line; omit those that repeat the progress line."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -11,7 +11,7 @@ from ..data.sampling import BuiltDataset
 
 
 def summarize_training(opt: dict[str, Any], model: BaseModel, train_set: BuiltDataset,
-                       val_loaders: Sequence[DataLoader], *, start_iter: int, last_iter: int,
+                       val_loaders: Sequence[DataLoader[Any]], *, start_iter: int, last_iter: int,
                        global_batch: int, epoch_length: int) -> str:
     """Return one line for each thing to check before a long training.
 
@@ -37,7 +37,7 @@ def summarize_training(opt: dict[str, Any], model: BaseModel, train_set: BuiltDa
     return table(f'Training {opt["name"]}', lines)
 
 
-def summarize_test(opt: dict[str, Any], model: BaseModel, loaders: Sequence[DataLoader]) -> str:
+def summarize_test(opt: dict[str, Any], model: BaseModel, loaders: Sequence[DataLoader[Any]]) -> str:
     """Return the summary of a test, like `summarize_training`."""
     lines = {
         'network': describe_networks(model),
@@ -60,7 +60,7 @@ def counted(number: int, word: str) -> str:
 
 def describe_networks(model: BaseModel) -> str:
     """Describe the generator, and the discriminator if any, with their numbers of parameters."""
-    networks = [model.net_g, *([model.net_d] if getattr(model, 'net_d', None) else [])]
+    networks = filter(None, (model.net_g, getattr(model, 'net_d', None)))
     return ', '.join(describe_network(model.get_bare_model(net)) for net in networks)
 
 
@@ -69,15 +69,16 @@ def describe_network(net: nn.Module) -> str:
 
 
 def name_of(dataset: BuiltDataset) -> str:
-    return dataset.opt['name']
+    name: str = dataset.opt['name']
+    return name
 
 
-def describe_sets(loaders: Sequence[DataLoader]) -> str:
+def describe_sets(loaders: Sequence[DataLoader[Any]]) -> str:
     sets = [cast(BuiltDataset, loader.dataset) for loader in loaders]
     return ', '.join(f'{name_of(each)}: {counted(len(each), "clip")}' for each in sets) or 'none'
 
 
-def describe_validation(opt: dict[str, Any], loaders: Sequence[DataLoader]) -> str:
+def describe_validation(opt: dict[str, Any], loaders: Sequence[DataLoader[Any]]) -> str:
     val_freq = (opt.get('val') or {}).get('val_freq')
     return f'{describe_sets(loaders)}; every {val_freq:,} iterations' if val_freq and loaders else 'none'
 

@@ -11,6 +11,7 @@ from typing import Any
 from basicsr.utils import check_resume, get_root_logger
 
 from ..archs.weights import load_file, sha256_of
+from ..models.saved_model import TrainingState
 from ..utils.distributed import on_first_rank
 from .saved_state import SavedState
 
@@ -18,7 +19,7 @@ from .saved_state import SavedState
 NEEDED_KEYS = {'epoch', 'iter', 'optimizers', 'schedulers'}
 
 
-def find_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
+def find_resume_state(opt: dict[str, Any]) -> TrainingState | None:
     """Load the training state to resume from, and point `opt` to its weights.
 
     With --auto_resume, this is the newest complete state of the experiment whose weights exist; a warning names
@@ -32,7 +33,7 @@ def find_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     if path is None:
         return None
     opt['path']['resume_state'] = path
-    state = load_file(path, 'a training state')
+    state: TrainingState = load_file(path, 'a training state')
     check_resume(opt, state['iter'])
     return state
 

@@ -34,7 +34,7 @@ def write_whole(path: str | Path, content: Mapping[str, Any]) -> str:
         replace_file(path, data)
     except OSError as error:
         raise CheckpointError(f'{path} cannot be written: {error.strerror or error}{room(path.parent, len(data))}. '
-                              'The checkpoints before it are whole; --auto_resume goes on from the newest') from error
+                              'Earlier checkpoints are complete; --auto_resume continues from the newest') from error
     return hashlib.sha256(data).hexdigest()
 
 

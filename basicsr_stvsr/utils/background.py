@@ -52,10 +52,10 @@ class Behind:
     def __init__(self, num: int, at_end: Callable[[], Any] | None = None):
         self.num, self.at_end = num, at_end
         self._pool = ThreadPoolExecutor(1)
-        self._calls: deque[Future] = deque()
+        self._calls: deque[Future[Any]] = deque()
         self._failed = False
 
-    def __call__(self, function: Callable[..., Any], *args: Any) -> Future:
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Queue a call; return a future whose result is True, or None if the call was skipped."""
         call = self._pool.submit(self._call, function, *args)
         self._calls.append(call)

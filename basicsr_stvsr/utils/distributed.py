@@ -4,10 +4,11 @@ import gc
 import os
 import subprocess
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 T = TypeVar('T')
 
@@ -42,7 +43,7 @@ def on_first_rank(action: Callable[[], T]) -> T:
     dist.broadcast_object_list(outcome)
     if outcome[1] is not None:
         raise outcome[1]
-    return outcome[0]
+    return cast(T, outcome[0])
 
 
 def gather(value: T) -> list[T]:
@@ -86,7 +87,8 @@ def init_dist(launcher: str, backend: str | None = None, port: int | None = None
     backend = backend or ('nccl' if torch.cuda.is_available() else 'gloo')
     if backend == 'nccl':
         torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', os.environ['RANK'])) % torch.cuda.device_count())
-    store, rank, world_size = next(dist.rendezvous('env://', timeout=TIMEOUT))
+    store, rank, world_size = next(rendezvous('env://', timeout=TIMEOUT))
     # torchrun keeps one store for all attempts: restarted processes would find the addresses of dead ones.
-    store = dist.PrefixStore(f'attempt_{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
+    attempt = f'attempt_{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}'
+    store = dist.PrefixStore(attempt, store)  # type: ignore[attr-defined]  # torch has it, but does not list it
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=TIMEOUT)

@@ -1,5 +1,7 @@
 """A lock shared by several processes."""
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 try:
@@ -37,3 +39,15 @@ class FileLock:
         if fcntl is not None:
             self.path.unlink(missing_ok=True)
             os.close(self._descriptor)
+
+
+@contextmanager
+def locked(path: Path, error: Exception) -> Iterator[None]:
+    """Hold a `FileLock` during the block; raise `error` if another process holds it."""
+    lock = FileLock(path)
+    if not lock.acquire():
+        raise error
+    try:
+        yield
+    finally:
+        lock.release()

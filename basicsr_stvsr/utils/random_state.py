@@ -1,6 +1,6 @@
 """Save and restore the state of all random number generators of a process."""
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,12 +48,12 @@ def own_gpus() -> list[int]:
     return [torch.cuda.current_device()] if dist.is_initialized() else list(range(torch.cuda.device_count()))
 
 
-def restore_rng_of_rank(states: list[Mapping[str, Any]]) -> None:
+def restore_rng_of_rank(states: Sequence[Mapping[str, Any]]) -> None:
     """Restore this rank's generators, if the number of ranks has not changed."""
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if len(states) == world_size:
         restore_rng(states[rank])
     else:
         get_root_logger().warning(
-            f'The state was saved by {len(states)} processes and goes on with {world_size}: the samples are the same, '
-            'but what the network itself draws, such as dropout, starts anew.')
+            f'The state was saved by {len(states)} processes, but the run now has {world_size}: the samples stay the '
+            'same, but random numbers that the network draws, such as for dropout, start anew.')

@@ -38,8 +38,8 @@ def outputs_of(inputs: Sequence[Path], folder: Path, *, codec: str | None = None
         if output.exists() and path.exists() and output.samefile(path):
             raise VideoError(f'{output}: is the source itself; restore it into another folder')
         if output in sources:
-            raise VideoError(f'{sources[output]} and {path} would both become {output}; restore them into different '
-                             'folders')
+            raise VideoError(f'{sources[output]} and {path} would both be restored to {output}; restore them into '
+                             'different folders')
         sources[output] = path
     return list(sources)
 
@@ -51,19 +51,19 @@ class Ranks:
     may host the shared store. Only rank 0 should exit with an error, because torchrun then ends the others at once.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rank, self.size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
         self._store = None
         self._alone: dict[str, int] = {}
         if 'WORLD_SIZE' in os.environ:
-            from torch.distributed import rendezvous
+            from torch.distributed.rendezvous import rendezvous
 
             self._store, _, _ = next(rendezvous('env://'))
 
     def add(self, name: str, number: int = 0) -> int:
         """Add `number` to a counter shared by all processes, and return the counter."""
         if self._store is not None:
-            return self._store.add(f'stvsr/{name}', number)
+            return int(self._store.add(f'stvsr/{name}', number))
         self._alone[name] = self._alone.get(name, 0) + number
         return self._alone[name]
 

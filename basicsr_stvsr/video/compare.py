@@ -183,14 +183,14 @@ def _frames_per_frame(folder: VideoInfo, reference: VideoInfo) -> Fraction:
     """Return the number of folder frames per reference frame: a whole number or the inverse of one."""
     num_frames, num_reference = folder.num_frames, reference.about_frames
     if not num_reference:
-        raise VideoError(f'{reference.path}: does not tell how many frames it has, by which those of the folder '
-                         f'{folder.path} could be matched; expected two videos, or two folders')
+        raise VideoError(f'{reference.path}: its number of frames is unknown, so the frames of the folder '
+                         f'{folder.path} cannot be matched to it; expected two videos, or two folders')
     few, many = sorted((num_frames, num_reference))
     factor = round(many / few)
     # Accept 2n - 1 frames for n as well as 2n; at one rate, this also accepts 2n and 2n - 1
     if abs(many - factor * few) > max(1, factor - 1):
-        raise VideoError(f'{folder.path}: the folder has {num_frames} frames and {reference.path} has '
-                         f'{num_reference}; expected as many, or a whole number for each')
+        raise VideoError(f'{folder.path}: the folder has {num_frames} frames and {reference.path} has {num_reference}; '
+                         'expected the same number, or a whole multiple of it')
     return Fraction(factor) if num_frames == many else Fraction(1, factor)
 
 
@@ -202,8 +202,7 @@ def _factors(infos: Sequence[VideoInfo]) -> list[int]:
         factor = largest.width // info.width
         if (factor * info.width, factor * info.height) != (largest.width, largest.height):
             raise VideoError(f'{info.path}: frames are {info.width}x{info.height}, those of {largest.path} are '
-                             f'{largest.width}x{largest.height}; expected one size, or one a whole number of times '
-                             'the other')
+                             f'{largest.width}x{largest.height}; expected the same size, or a whole multiple of it')
         factors.append(factor)
     return factors
 
@@ -268,17 +267,17 @@ class _Album:
 
     def __init__(self, max_frames: int, max_bytes: float):
         self.frames: list[_Frame] = []
-        self.step = 1  # between shown frames
+        self.stride = 1  # between shown frames
         self._max_frames, self._max_bytes = max_frames, max_bytes
 
     def wants(self, number: int) -> bool:
-        return number % self.step == 0
+        return number % self.stride == 0
 
     def add(self, frame: _Frame) -> None:
         if self.wants(frame.number):
             self.frames.append(frame)
         while len(self.frames) > self._max_frames or len(self.frames) > 1 and self._num_bytes() > self._max_bytes:
-            self.step *= THINNING
+            self.stride *= THINNING
             self.frames = [frame for frame in self.frames if self.wants(frame.number)]
 
     def pictures(self) -> dict[str, bytes]:
@@ -293,8 +292,8 @@ class _Job(NamedTuple):
 
     number: int
     shown: list[Shown]
-    scores: list[Future | None]
-    pictures: list[Future]
+    scores: list[Future[Any] | None]
+    pictures: list[Future[Any]]
 
 
 def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: Callable[[np.ndarray], bytes],
@@ -303,7 +302,8 @@ def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: 
     num_workers = available_cores()
     times: list[Fraction] = []
     jobs: deque[_Job] = deque()
-    encoded: dict[int, tuple[int, Future]] = {}  # video -> number and picture of its last frame, for reuse when held
+    # Video -> number and picture of its last frame, for reuse when held
+    encoded: dict[int, tuple[int, Future[Any]]] = {}
 
     def start(row: Row, pool: ThreadPoolExecutor) -> _Job:
         number, shown = len(times), row.shown
@@ -328,7 +328,7 @@ def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: 
                 _Picture(f'picture-{i}-{frame.number}', picture.result(), frame.is_held)
                 for i, (frame, picture) in enumerate(zip(job.shown, job.pictures, strict=True))]))
         if progress:
-            progress(job.number + 1, matcher.num_frames)
+            progress(job.number + 1, matcher.about_frames)
 
     with ThreadPoolExecutor(num_workers) as pool:
         for row in matcher.rows():
@@ -369,20 +369,20 @@ def _describe_videos(infos: Sequence[VideoInfo], factors: Sequence[int], labels:
         if info.bits > 8:
             yield f'{label} has {info.bits} bits: it is shown, and scored, rounded to 8.'
     if folders := [label for info, label in zip(infos, labels, strict=True) if info.path.is_dir()]:
-        yield f'Frames of {", ".join(folders)} are images in a folder, which have no times: they are matched by number.'
+        yield f'Frames of {", ".join(folders)} are images without times; they are matched by number.'
     if without := [label for i, label in enumerate(labels[:2]) if not any(i in pair for pair in scored)]:
-        yield f'There are no scores of {" and ".join(without)}, as scores need frames of one size.'
+        yield f'There are no scores of {" and ".join(without)}: scores need frames of the same size.'
 
 
 def _describe_album(album: _Album, quality: int | None, num_frames: int) -> Iterator[str]:
     if len(album.frames) < num_frames:
-        every = f', every {_ordinal(album.step)}' if album.step > 1 and len(album.frames) > 1 else ''
-        yield f'{len(album.frames)} of {num_frames} frames are shown{every}; scores are of all.'
+        every = f', every {_ordinal(album.stride)}' if album.stride > 1 and len(album.frames) > 1 else ''
+        yield f'{len(album.frames)} of {num_frames} frames are shown{every}; scores cover all frames.'
     if quality is None:
         yield 'The pictures here are lossless.'
     else:
-        yield (f'The pictures here are compressed (JPEG, quality {quality}), which an amplified difference shows; '
-               'scores are of the frames themselves.')
+        yield (f'The pictures here are compressed (JPEG, quality {quality}), which is visible in an amplified '
+               'difference; scores use the frames themselves.')
 
 
 def _ordinal(number: int) -> str:

@@ -6,12 +6,11 @@ resumes after the last complete segment, with the same result.
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import chain, count, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -28,12 +27,13 @@ from ..io.joining import join, stored_frames
 from ..io.output_checks import check_output
 from ..io.video_info import VideoError
 from ..utils.atomic_files import move_whole, replace_file, whole_file
+from ..utils.file_lock import locked
 from .restorer import RestoreOptions, Restorer, clock
 from .segments import Segments, Start, Whole, Written, run_in_processes
 
 SEGMENT_LENGTH = 250  # input frames per segment
 _STATE, _LOCK = 'state.json', 'lock'
-NOTHING_KEPT = 'not one frame was written'
+NOTHING_KEPT = 'no frame was written'
 
 
 class RestoreError(VideoError):
@@ -85,8 +85,9 @@ class Job:
         needs = spec_of(net)
         spec = OutputSpec.of(source.info, scale=needs.scale, temporal_scale=needs.temporal_scale)
         self.warnings = check_output(self.output, source.info, self.encoding, spec, overwrite=overwrite)
+        self.warnings += source.notes.warnings()
         if builders and needs.recurrent:
-            raise ValueError(f'{type(net).__name__} goes from frame to frame, which several devices cannot share')
+            raise ValueError(f'{type(net).__name__} is recurrent, so several devices cannot share its work')
         self.parts = self.output.with_name(f'{self.output.name}.parts')
         self.options = options or RestoreOptions()
         if self.options.precision == 'auto':
@@ -108,7 +109,7 @@ class Job:
         if not self.is_begun:
             return None
         try:
-            return _State.read(self.parts / _STATE).identity['options']['precision']
+            return cast(Precision, _State.read(self.parts / _STATE).identity['options']['precision'])
         except (VideoError, KeyError, TypeError):
             return None
 
@@ -127,12 +128,12 @@ class Job:
         try:
             self.parts.mkdir(exist_ok=True)
         except OSError as error:
-            raise VideoError(f'{self.parts}: the folder cannot be made ({error})') from error
-        with locked(self.parts):
+            raise VideoError(f'{self.parts}: the folder cannot be created ({error})') from error
+        with locked(self.parts / _LOCK, VideoError(f'{self.parts}: another process is working in this folder')):
             self._run(self._begin(resume), on_progress)
 
     def _run(self, state: '_State', on_progress: Callable[[Progress], None] | None) -> None:
-        def tell(event: Written | Whole) -> None:
+        def report(event: Written | Whole) -> None:
             if isinstance(event, Whole):
                 self._add(state, event)
             else:
@@ -142,7 +143,7 @@ class Job:
                                          event.time))
 
         try:
-            (self._in_processes if self.builders else self._in_a_row)(state, tell)
+            (self._in_processes if self.builders else self._in_one_process)(state, report)
             self._finish(state)
         except OSError as error:  # includes VideoError
             raise RestoreError(f'{error}; {self._kept(state)}') from error
@@ -150,47 +151,48 @@ class Job:
             raise KeyboardInterrupt(self._kept(state)) from None
         except Exception as error:  # of the network, such as out of memory
             raise RestoreError(f'{type(error).__name__}: {error}; {self._kept(state)}') from error
+        finally:
+            self.warnings += [text for text in self.source.notes.warnings() if text not in self.warnings]
 
     @property
     def _total(self) -> int:
         """Return the expected number of output frames; 0: unknown."""
-        given, step = self.source.info.about_frames, spec_of(self.net).temporal_scale
-        return step * given - (step == 2 and not self.options.even) if given else 0
+        given, temporal_scale = self.source.info.about_frames, spec_of(self.net).temporal_scale
+        return temporal_scale * given - (temporal_scale == 2 and not self.options.even) if given else 0
 
     def _begin(self, resume: bool) -> '_State':
         """Return the state to start from: a new one, or that of interrupted work."""
         if not self.is_begun:
             if any(path.name != _LOCK for path in self.parts.iterdir()):
-                raise VideoError(f'{self.parts}: is in the way, and not the parts of such work')
+                raise VideoError(f'{self.parts}: exists and is not an stvsr work folder')
             state = _State(self._identity)
             state.write(self.parts / _STATE)
             return state
         if not resume:
-            raise VideoError(f'{self.parts}: holds the parts of work that was interrupted; go on with it (--resume), '
-                             'or remove the folder')
+            raise VideoError(f'{self.parts}: holds interrupted work; continue it with --resume, or remove the folder')
         state = _State.read(self.parts / _STATE)
         if state.identity != self._identity:
             changed = [name for name in self._identity if state.identity.get(name) != self._identity[name]]
-            raise VideoError(f'{self.parts}: holds the parts of other work: {", ".join(changed)} differ; go on as it '
-                             'was begun, or remove the folder')
+            raise VideoError(f'{self.parts}: holds work with other settings: {", ".join(changed)} differ; resume with '
+                             'the same settings, or remove the folder')
         if self.encoding.codec != 'png':  # restore segments again whose files are gone
             state.whole = {number: segment for number, segment in state.whole.items()
                            if self.segments.file(number).is_file()}
         return state
 
-    def _in_a_row(self, state: '_State', tell: Callable[[Written | Whole], None]) -> None:
+    def _in_one_process(self, state: '_State', report: Callable[[Written | Whole], None]) -> None:
         """Restore missing segments in this process. There may be several gaps if several processes were interrupted."""
         for start, end in list(state.missing()):
             carry = Carry()
             if start.segment and spec_of(self.net).recurrent:
                 carry.state = load_state(self._carry(start.segment), self.net)
-            self.segments.run(self.restorer, start, tell, end, carry)
+            self.segments.run(self.restorer, start, report, end, carry)
 
-    def _in_processes(self, state: '_State', tell: Callable[[Written | Whole], None]) -> None:
+    def _in_processes(self, state: '_State', report: Callable[[Written | Whole], None]) -> None:
         first, _ = next(state.missing())
         starts = (start for start in self.segments.plan(first, self.restorer.context)
                   if start.segment not in state.whole)
-        run_in_processes(self.segments, self.builders, self.options, starts, tell)
+        run_in_processes(self.segments, self.builders, self.options, starts, report)
 
     def _add(self, state: '_State', whole: Whole) -> None:
         """Record that a segment is complete. The files stay consistent even if the process is killed at any moment."""
@@ -216,7 +218,9 @@ class Job:
         info = self.source.info
         self.warnings += join([self.segments.file(segment) for segment in range(num_segments)],
                               None if isinstance(self.source, FolderSource) else info.path, output,
-                              rate=Fraction(0) if info.is_variable else self.segments.spec.rate, until=until)
+                              rate=Fraction(0) if info.is_variable else self.segments.spec.rate,
+                              picture=info.stream, audio=self.encoding.audio,
+                              sample_aspect_ratio=info.sample_aspect_ratio, until=until)
 
     def _kept(self, state: '_State') -> str:
         """Join all leading frames, even of incomplete segments, into one video; return a message that says where."""
@@ -228,7 +232,7 @@ class Job:
         while segments in state.under_way:  # some of its frames may be missing in the file
             stored, last = stored_frames(self.segments.file(segments))
             reached, segments = last if stored else reached, segments + (stored > 0)
-            if stored < self.segments.num_frames:
+            if stored < self.segments.output_length:
                 break
         if reached is None:
             return NOTHING_KEPT
@@ -285,7 +289,7 @@ class _State:
             for number, frames, until, context in fields['whole']:
                 state.add(Whole(int(number), int(frames), Fraction(until), [Fraction(time) for time in context]))
         except (ValueError, KeyError, TypeError) as error:
-            raise VideoError(f'{path}: is damaged ({error}); remove {path.parent} and begin anew') from error
+            raise VideoError(f'{path}: is damaged ({error}); remove {path.parent} and start again') from error
         return state
 
     def write(self, path: Path) -> None:
@@ -295,28 +299,6 @@ class _State:
             replace_file(path, json.dumps({'identity': self.identity, 'whole': whole}).encode())
         except OSError as error:
             raise VideoError(f'{path}: cannot be written ({error})') from error
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process, if the system supports locks.
-
-    Raises:
-        VideoError: another process holds the lock.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with open(folder / _LOCK, 'w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise VideoError(f'{folder}: another process is at this work') from None
-        except OSError:  # file system without locks
-            pass
-        yield
 
 
 def identity_of(source: Source) -> dict[str, Any]:

@@ -33,13 +33,13 @@ class Matcher:
     """Match frames of several videos at the times of the faster of the first two; see `rows`.
 
     Attributes:
-        num_frames: of the faster video, as stated by the file; 0 if unknown, or before the first row.
+        about_frames: frames of the faster video, as stated by the file; 0 if unknown, or before the first row.
         notes: why the rows ended before a video did; complete after the last row.
     """
 
     def __init__(self, sources: Sequence[Source], labels: Sequence[str]):
         self._sources, self._labels = sources, labels
-        self.num_frames = 0
+        self.about_frames = 0
         self.notes: list[str] = []
 
     def rows(self) -> Iterator[Row]:
@@ -52,7 +52,7 @@ class Matcher:
         # Compare frame intervals, because the stated rate of a file with variable frame rate is unreliable
         fast = 1 if tracks[1].first_interval() + TOLERANCE < tracks[0].first_interval() else 0
         clock = tracks[fast]
-        self.num_frames = clock.info.about_frames
+        self.about_frames = clock.info.about_frames
         followers = {i: _Follower(track, clock, may_be_faster=i == 2) for i, track in enumerate(tracks) if i != fast}
         while True:
             found = {i: follower.at(clock.time) for i, follower in followers.items()}
@@ -61,10 +61,10 @@ class Matcher:
             if not ended:
                 shown[fast] = Shown(clock.number, clock.image, False)
                 yield Row(clock.time, [shown[i] for i in range(len(tracks))])
-                if clock.step():
+                if clock.advance():
                     continue
                 ended = [fast] if any(tracks[i].goes_beyond(clock) for i in followers) else []
-            self.notes += [f'{self._labels[i]} ends before the others do; what they have beyond that is left out.'
+            self.notes += [f'{self._labels[i]} ends before the others; their later frames are left out.'
                            for i in ended]
             return
 
@@ -77,7 +77,7 @@ class _Track:
         self._frames = source.frames()
         first = next(self._frames, None)
         if first is None:
-            raise VideoError(f'{self.info.path}: expected frames, there are none')
+            raise VideoError(f'{self.info.path}: has no frames')
         self._start = first.time
         self.number, self.image, self.time = 0, first.image, Fraction(0)
         self._next = next(self._frames, None)
@@ -90,8 +90,8 @@ class _Track:
         """Whether there is a next frame at or before `until`."""
         return self._next is not None and self._next.time - self._start <= until
 
-    def step(self) -> bool:
-        """Advance to the next frame; return False at the end."""
+    def advance(self) -> bool:
+        """Go to the next frame; return False at the end."""
         if self._next is None:
             return False
         time = self._next.time - self._start
@@ -133,7 +133,7 @@ class _Follower:
         self._clock_steps += 1
         num_steps = 0
         while track.has_next(time + TOLERANCE):
-            track.step()
+            track.advance()
             num_steps += 1
         self._steps += num_steps
         is_held = abs(track.time - time) > TOLERANCE
@@ -149,7 +149,7 @@ class _Follower:
         if not matches:
             raise VideoError(f'{track.info.path}: {_rate(track.info)}, does not match {self._clock.info.path}: '
                              f'{_rate(self._clock.info)}, at {float(time):.3f} s; expected frames at the same times, '
-                             'or always the same whole number of frames in one for each of the other')
+                             'or a constant whole number of frames in one for each frame of the other')
         return Shown(track.number, track.image, is_held)
 
 

@@ -24,7 +24,7 @@ from ..inference.scene_cuts import CONTEXT as CUT_CONTEXT
 from ..inference.scene_cuts import THRESHOLD, mark_cuts
 from ..inference.tiles import DEFAULT_OVERLAP, Tiles, Tiling, device_of
 from ..inference.windows import Carry, StreamFrame, is_finite, restore_stream
-from ..io.color import convert_clip, levels_of, to_image
+from ..io.clip_color import convert_clip, levels_of, to_image
 from ..io.frame_source import TimedFrame
 from ..io.pixels import packed, planes_of
 from ..io.video_info import VideoError
@@ -59,7 +59,7 @@ class RestoreOptions:
     at_cut: Literal['previous', 'next'] = 'previous'
     even: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, known in (('precision', ('auto', *PRECISIONS)), ('at_cut', AT_CUT)):
             if getattr(self, name) not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, but is {getattr(self, name)!r}')
@@ -124,7 +124,7 @@ class Restorer:
         first = next(scenes, None)
         if first is None:
             return
-        image, step = first[0].image, self.spec.temporal_scale
+        image, temporal_scale = first[0].image, self.spec.temporal_scale
         tiles = self.tiles(*size_of(image))
         passing: dict[int, _Passing] = {}  # data of frames in flight, needed when they come out
         last: tuple[int, Image] | None = None
@@ -132,18 +132,18 @@ class Restorer:
         for number, output in restore_stream(tiles, given, complete=True, carry=carry, clamp=False):
             if not is_finite(output):
                 raise VideoError(f'{type(self.net).__name__} gives values that are not finite for the frame at '
-                                 f'{clock(time_of(passing, number, step))}: its weights or this precision do not suit '
+                                 f'{clock(time_of(passing, number, temporal_scale))}: its weights or this precision do not suit '
                                  'these frames')
             restored = like(image, self.to_rgb(output[0], self.chroma(passing, number)))
-            if last and number == last[0] + 2 and step == 2 and number > step * skip:  # a cut
+            if last and number == last[0] + 2 and temporal_scale == 2 and number > temporal_scale * skip:  # a cut
                 repeated = last[1] if self.options.at_cut == 'previous' else restored
-                yield TimedFrame(repeated, time_of(passing, number - 1, step))
-            if number >= step * skip:
-                yield TimedFrame(restored, time_of(passing, number, step))
+                yield TimedFrame(repeated, time_of(passing, number - 1, temporal_scale))
+            if number >= temporal_scale * skip:
+                yield TimedFrame(restored, time_of(passing, number, temporal_scale))
             last = number, restored
-            for place in [place for place in passing if place < number // step - 1]:
+            for place in [place for place in passing if place < number // temporal_scale - 1]:
                 del passing[place]
-        if last and step == 2 and self.options.even and last[0] >= step * skip:
+        if last and temporal_scale == 2 and self.options.even and last[0] >= temporal_scale * skip:
             place = last[0] // 2
             time = passing[place].time
             duration = time - passing[place - 1].time if place else last_duration
@@ -206,9 +206,9 @@ class _Passing(NamedTuple):
     chroma: Tensor | None  # (2, h, w), for luma-only networks
 
 
-def time_of(passing: Mapping[int, _Passing], number: int, step: int) -> Fraction:
+def time_of(passing: Mapping[int, _Passing], number: int, temporal_scale: int) -> Fraction:
     """Return the time of an output frame: that of the input frame, or halfway between two."""
-    place, is_between = divmod(number, step)
+    place, is_between = divmod(number, temporal_scale)
     return (passing[place].time + passing[place + 1].time) / 2 if is_between else passing[place].time
 
 
@@ -265,11 +265,13 @@ def check_frames(frames: Iterable[Image]) -> Iterator[Image]:
                 isinstance(frame, np.ndarray) and frame.dtype in _WHITE and frame.ndim == 3 and frame.shape[2] == 3)
         seen = f'{frame.dtype} {tuple(frame.shape)}' if hasattr(frame, 'shape') else type(frame).__name__
         if not fits:
-            raise ValueError('frames are arrays (H, W, 3), RGB, uint8 or uint16, or tensors (3, H, W), float, 0-1, but '
-                             f'frame {number} is {seen}')
+            raise ValueError('frames must be arrays (H, W, 3), RGB, uint8 or uint16, or tensors (3, H, W), float, 0-1, '
+                             f'but frame {number} is {seen}')
         if first is None and isinstance(frame, Tensor) and float(frame.max()) > 1.5:  # filters may overshoot 1 a little
-            raise ValueError(f'tensors are of levels 0-1, but frame {number} has some of {float(frame.max()):g}')
+            raise ValueError(f'tensors must have values of 0-1, but frame {number} has a maximum of '
+                             f'{float(frame.max()):g}')
         first = first or seen
         if seen != first:
-            raise ValueError(f'frames are of one size and type, but frame {number} is {seen}, the first one {first}')
+            raise ValueError(f'frames must have the same size and type, but frame {number} is {seen} and the first is '
+                             f'{first}')
         yield frame

@@ -12,7 +12,7 @@ from itertools import chain, count, islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ class Segments:
     def __init__(self, source: Source, folder: Path, spec: OutputSpec, encoding: Encoding, *, temporal_scale: int,
                  length: int):
         self.source, self.folder, self.spec, self.encoding = source, folder, spec, encoding
-        self.num_frames, self.length = temporal_scale * length, length
+        self.output_length, self.length = temporal_scale * length, length
         self.encoder_threads = default_threads()
 
     @property
@@ -91,10 +91,10 @@ class Segments:
 
     def writer(self, segment: int) -> VideoWriter | FolderWriter:
         if self.encoding.codec == 'png':
-            return FolderWriter(self.frames_folder, self.spec, first=self.num_frames * segment)
+            return FolderWriter(self.frames_folder, self.spec, first=self.output_length * segment)
         return VideoWriter(self.file(segment), self.spec, self.encoding, threads=self.encoder_threads)
 
-    def run(self, restorer: Restorer, start: Start, tell: Callable[[Written | Whole], None], end: int | None = None,
+    def run(self, restorer: Restorer, start: Start, report: Callable[[Written | Whole], None], end: int | None = None,
             carry: Carry | None = None) -> None:
         """Write consecutive segments.
 
@@ -103,7 +103,7 @@ class Segments:
         Args:
             restorer: restores the frames.
             start: the first segment.
-            tell: called with each written frame and each complete segment.
+            report: called with each written frame and each complete segment.
             end: stop before this segment; default: continue to the end of the source.
             carry: state of a recurrent network after the previous segments.
 
@@ -115,16 +115,16 @@ class Segments:
         rate = self.source.info.rate
         restored = restorer(given, carry=carry, skip=len(start.context),
                             last_duration=1 / rate if rate else Fraction(0))
-        with _Encoder(self.writer, tell) as encoder:
+        with _Encoder(self.writer, report) as encoder:
             for segment in count(start.segment) if end is None else range(start.segment, end):
                 first = next(restored, None)
                 if first is None:
                     break
                 encoder.begin(segment)
-                for frames, frame in enumerate(chain([first], islice(restored, self.num_frames - 1)), 1):
+                for frames, frame in enumerate(chain([first], islice(restored, self.output_length - 1)), 1):
                     encoder.write(frame)
-                    tell(Written(segment, frames, frame.time))
-                if given.failure is not None and frames < self.num_frames:
+                    report(Written(segment, frames, frame.time))
+                if given.failure is not None and frames < self.output_length:
                     break
                 context = given.times_before(self.length * (segment + 1))
                 encoder.end(Whole(segment, frames, frame.time, context, carry.state))
@@ -157,21 +157,21 @@ class _Encoder:
 
     Args:
         open_writer: opens the file of a segment.
-        tell: called in the caller's thread when a segment is complete.
+        report: called in the caller's thread when a segment is complete.
     """
 
-    def __init__(self, open_writer: Callable[[int], VideoWriter | FolderWriter], tell: Callable[[Whole], None]):
-        self.open_writer, self.tell = open_writer, tell
+    def __init__(self, open_writer: Callable[[int], VideoWriter | FolderWriter], report: Callable[[Whole], None]):
+        self.open_writer, self.report = open_writer, report
         self._calls = Behind(ENCODED_BEHIND, at_end=self._keep)
         self._writer: VideoWriter | FolderWriter | None = None
-        self._ended: deque[tuple[Future, Whole]] = deque()
+        self._ended: deque[tuple[Future[Any], Whole]] = deque()
 
     def begin(self, segment: int) -> None:
         self._calls(self._open, segment)
 
     def write(self, frame: TimedFrame[np.ndarray]) -> None:
         self._calls(self._write, frame)
-        self._tell_ended()
+        self._report_ended()
 
     def end(self, whole: Whole) -> None:
         self._ended.append((self._calls(self._close), whole))
@@ -194,9 +194,9 @@ class _Encoder:
             with suppress(VideoError):
                 self._close()
 
-    def _tell_ended(self) -> None:
+    def _report_ended(self) -> None:
         while self._ended and (call := self._ended[0][0]).done() and not call.exception() and call.result():
-            self.tell(self._ended.popleft()[1])
+            self.report(self._ended.popleft()[1])
 
     def __enter__(self) -> '_Encoder':
         return self
@@ -205,7 +205,7 @@ class _Encoder:
         try:
             self._calls.__exit__(exc_type, *exc_info)
         finally:
-            self._tell_ended()
+            self._report_ended()
 
 
 class _Given:
@@ -247,7 +247,7 @@ class _Given:
 # ---------------------------------------------------------------- several processes
 
 def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Module]], options: RestoreOptions,
-                     starts: Iterable[Start], tell: Callable[[Written | Whole], None]) -> None:
+                     starts: Iterable[Start], report: Callable[[Written | Whole], None]) -> None:
     """Write segments in several processes, each with a copy of the network.
 
     Args:
@@ -255,7 +255,7 @@ def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Modu
         builders: one picklable function per process that builds the network there.
         options: how to restore frames.
         starts: the start of each segment.
-        tell: called with each written frame and each complete segment, in any order.
+        report: called with each written frame and each complete segment, in any order.
 
     Raises:
         VideoError: as in `Segments.run`, for the first segment that failed, after finishing segments in progress; or a
@@ -263,7 +263,7 @@ def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Modu
     """
     processes = _start(segments, builders, options)
     try:
-        _share(processes, ahead(starts, PLANNED_AHEAD), tell)
+        _share(processes, ahead(starts, PLANNED_AHEAD), report)
     finally:
         for connection in processes:
             connection.close()  # each process notices this at its next frame
@@ -287,7 +287,7 @@ def _start(segments: Segments, builders: Sequence[Callable[[], nn.Module]], opti
 
 
 def _share(processes: dict[Connection, BaseProcess], starts: Iterator[Start],
-           tell: Callable[[Written | Whole], None]) -> None:
+           report: Callable[[Written | Whole], None]) -> None:
     """Give each segment to the next idle process."""
     idle = list(processes)
     failures: dict[int, Exception] = {}
@@ -317,9 +317,9 @@ def _share(processes: dict[Connection, BaseProcess], starts: Iterator[Start],
             except EOFError:
                 process = processes[connection]
                 process.join()
-                event = VideoError(f'a process that restored frames ended, exit code {process.exitcode}')
+                event = VideoError(f'a process that restores frames ended with exit code {process.exitcode}')
             if isinstance(event, Written | Whole):
-                tell(event)
+                report(event)
                 continue
             segment = busy.pop(connection)
             if event is None:

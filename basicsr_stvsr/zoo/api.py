@@ -41,7 +41,8 @@ def load_network(model: str | Mapping[str, Any], weights: str | Path | None = No
     if not isinstance(model, str):
         return table.load_network(model, weights, device)
     if weights is not None:
-        raise ValueError(f'weights: {model} has its own; give the options of the network to use others')
+        raise ValueError(f'weights: {model} comes with its own; to use others, pass the options of the network instead '
+                         'of its name')
     return table.load(model, device)
 
 

@@ -1,8 +1,6 @@
 """Fetch weights that do not ship with the package, and verify local files."""
 import http.client
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError
@@ -11,7 +9,7 @@ from urllib.request import Request, urlopen
 
 from ..archs.weights import check_sha256, sha256_of
 from ..utils.atomic_files import move_whole
-from ..utils.file_lock import FileLock
+from ..utils.file_lock import locked
 from ..utils.progress import progress_bar
 from .table import Entry, check_file, entry_of, load
 
@@ -32,7 +30,7 @@ def verify(name: str) -> Path:
     net, entry = load(name), entry_of(name)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     if parameters != entry.parameters:
-        raise ValueError(f'{name} has {parameters:,} parameters, where the zoo says {entry.parameters:,}')
+        raise ValueError(f'{name} has {parameters:,} parameters, but the zoo states {entry.parameters:,}')
     return entry.path
 
 
@@ -57,7 +55,8 @@ def fetch(name: str, *, show_progress: bool = False) -> Path:
     url = source_of(entry)
     entry.path.parent.mkdir(parents=True, exist_ok=True)
     part = entry.path.with_name(f'{entry.weights}.part')
-    with locked(entry.path):
+    is_busy = OSError(f'{entry.path}: another process is downloading this file')
+    with locked(entry.path.with_name(f'{entry.weights}.lock'), is_busy):
         has_begun = part.is_file()
         download(url, part, entry.size, show_progress)
         if has_begun and sha256_of(part) != entry.sha256:  # the partial download may belong to another file
@@ -82,28 +81,12 @@ def source_of(entry: Entry) -> str:
     if mirror:
         folder = Path(mirror).expanduser().resolve()
         if not folder.is_dir():
-            raise ValueError(f'STVSR_ZOO must name a folder of weights, but {mirror} is none')
+            raise ValueError(f'STVSR_ZOO must name a folder of weights, but {mirror} is not a folder')
         if (folder / entry.weights).is_file():
             return (folder / entry.weights).as_uri()
     if entry.url is None or urlsplit(entry.url).scheme not in ('http', 'https', 'file'):
         raise ValueError(f'{entry.url}: the address must begin with http://, https:// or file://')
     return entry.url
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Lock the download of a file for this process.
-
-    Raises:
-        OSError: another process holds the lock.
-    """
-    lock = FileLock(path.with_name(f'{path.name}.lock'))
-    if not lock.acquire():
-        raise OSError(f'{path}: another process is fetching it')
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def download(url: str, part: Path, size: int, show_progress: bool) -> None:
@@ -121,29 +104,29 @@ def download(url: str, part: Path, size: int, show_progress: bool) -> None:
         part.unlink()
         raise
     except (OSError, http.client.HTTPException) as error:
-        kept = part.stat().st_size if part.exists() else 0
-        raise OSError(f'{url}: {error}; {kept:,} of {size:,} bytes are in {part}, from where the next try goes on'
-                      ) from error
+        num_kept = part.stat().st_size if part.exists() else 0
+        raise OSError(f'{url}: {error}; {num_kept:,} of {size:,} bytes are in {part}; the next attempt continues from '
+                      'there') from error
 
 
 def _append(url: str, file: BinaryIO, size: int, show_progress: bool) -> None:
-    begun = file.tell()
-    headers = {'Range': f'bytes={begun}-'} if begun else {}
+    offset = file.tell()
+    headers = {'Range': f'bytes={offset}-'} if offset else {}
     try:
         response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        raise ValueError(f'{url} is another file: it has no more than {begun:,} bytes, expected {size:,}') from error
+        raise ValueError(f'{url} is another file: it has at most {offset:,} bytes, expected {size:,}') from error
     with response:
-        if begun and not goes_on_from(begun, response):
+        if offset and not continues_from(offset, response):
             file.seek(0)
             file.truncate()
-            begun = 0
+            offset = 0
         announced = response.headers.get('Content-Length')
-        if announced and begun + int(announced) != size:
-            raise ValueError(f'{url} is another file: it has {begun + int(announced):,} bytes, expected {size:,}')
-        with progress_bar(unit='B', total=size, done=begun, is_shown=show_progress) as bar:
+        if announced and offset + int(announced) != size:
+            raise ValueError(f'{url} is another file: it has {offset + int(announced):,} bytes, expected {size:,}')
+        with progress_bar(unit='B', total=size, done=offset, is_shown=show_progress) as bar:
             while data := response.read(CHUNK):
                 file.write(data)
                 bar.update(len(data))
@@ -153,7 +136,7 @@ def _append(url: str, file: BinaryIO, size: int, show_progress: bool) -> None:
         raise OSError('the connection ended early')
 
 
-def goes_on_from(begun: int, response: http.client.HTTPResponse) -> bool:
-    """Whether the server sends the requested bytes from `begun` on. Some servers, and file urls, send everything."""
+def continues_from(offset: int, response: http.client.HTTPResponse) -> bool:
+    """Whether the server sends the requested bytes from `offset` on. Some servers, and file urls, send everything."""
     content_range = response.headers.get('Content-Range') or ''
-    return response.status == http.client.PARTIAL_CONTENT and content_range.startswith(f'bytes {begun}-')
+    return response.status == http.client.PARTIAL_CONTENT and content_range.startswith(f'bytes {offset}-')

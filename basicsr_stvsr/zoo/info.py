@@ -1,5 +1,6 @@
 """Describe networks and videos, as values and as text."""
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -89,15 +90,16 @@ def facts_of_video(source: Source) -> Facts:
         'full_range': info.color.full_range,
         'rotation': info.rotation,
         'interlaced': info.interlaced,
-        'other_streams': [{'type': stream.type, 'codec': stream.codec, 'language': stream.language}
-                          for stream in info.streams]}
+        'stream': info.stream,
+        'other_streams': [{'number': other.index, 'type': other.type, 'codec': other.codec, 'language': other.language}
+                          for other in info.streams]}
 
 
 def describe_video(facts: Mapping[str, Any]) -> dict[str, str]:
     """Format the facts of a video as text."""
     unknown = 'not stated'
-    rate = f'{_number(facts["rate"]):.6g} a second' if facts['rate'] else f'rate {unknown}'
-    streams = [' '.join(filter(None, stream.values())) for stream in facts['other_streams']]
+    rate = f'{float(Fraction(facts["rate"])):.6g} a second' if facts['rate'] else f'rate {unknown}'
+    streams = [' '.join(filter(None, map(str, stream.values()))) for stream in facts['other_streams']]
     return {
         'file': facts['file'],
         'frames': f'{facts["frames"] or f"number {unknown}"}, {facts["width"]}x{facts["height"]}, {rate}'
@@ -108,8 +110,3 @@ def describe_video(facts: Mapping[str, Any]) -> dict[str, str]:
         'rotation': f'{facts["rotation"]} degrees',
         'interlaced': 'yes; --deinterlace' if facts['interlaced'] else 'no',
         'other streams': ', '.join(streams) or 'none'}
-
-
-def _number(fraction: str) -> float:
-    numerator, _, denominator = fraction.partition('/')
-    return int(numerator) / int(denominator or 1)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ def publish(checkpoint: Path, *, name: str | None = None, opt: Path | None = Non
     opt = opt or options_beside(checkpoint)
     options = load_options(str(opt))
     if not options.get('network_g'):
-        raise ValueError(f'{opt} has no network_g, the network whose weights {checkpoint} is to hold')
+        raise ValueError(f'{opt} has no network_g, the network of the weights in {checkpoint}')
     net = build(options['network_g'])
     blocks = chosen(read_params(checkpoint, what=type(net).__name__), key, checkpoint)
     for state in blocks.values():
@@ -143,7 +143,7 @@ def to_safetensors(blocks: Blocks) -> bytes:
     """Serialise one set of weights; the format holds no more."""
     _, torch_side = import_safetensors()
     tensors = blocks.get('params_ema') or blocks['params']
-    return torch_side.save(tensors, metadata={'format': 'pt', 'sha256': digest_of(tensors)})
+    return cast(bytes, torch_side.save(tensors, metadata={'format': 'pt', 'sha256': digest_of(tensors)}))
 
 
 # ---------------------------------------------------------------- the name
@@ -152,7 +152,8 @@ def default_name(options: Mapping[str, Any], net: nn.Module, opt: Path) -> str:
     """Return <network>_<train set>_x<scale> from the options; raise ValueError if they name no training set."""
     train_set = train_set_of(options)
     if not train_set.get('name'):
-        raise ValueError(f'{opt} names no data set to train on; give --name <Method>_<train set>_x<scale>')
+        raise ValueError(f'{opt} has no training data set to name the weights after; set --name <Method>_<train '
+                         'set>_x<scale>')
     return f'{options["network_g"]["type"]}_{re.sub("[^A-Za-z0-9.-]", "", train_set["name"])}_x{spec_of(net).scale}'
 
 
@@ -162,7 +163,7 @@ def check_name(name: str, net: nn.Module) -> str:
     if match is None:
         raise ValueError(f'--name must be <Method>_<train set>_x<scale>, such as MBNet_vimeo90k_x4, but is {name!r}')
     if int(match[1]) != spec_of(net).scale:
-        raise ValueError(f'--name {name}: {type(net).__name__} with these options enlarges x{spec_of(net).scale}')
+        raise ValueError(f'--name {name}: {type(net).__name__} with these options upscales x{spec_of(net).scale}')
     return name
 
 
@@ -194,12 +195,12 @@ def options_beside(checkpoint: Path) -> Path:
         FileNotFoundError: there is no such file, or several.
     """
     if not checkpoint.is_file():
-        raise FileNotFoundError(f'{checkpoint} does not exist, or is a folder; expected a checkpoint of a training')
+        raise FileNotFoundError(f'{checkpoint} does not exist or is a folder; expected a checkpoint of a training run')
     folder = checkpoint.resolve().parent.parent
     files = [folder / 'options.yml'] if (folder / 'options.yml').is_file() else sorted(folder.glob('*.yml'))
     if len(files) != 1:
-        raise FileNotFoundError(f'{folder} holds {len(files)} option files, and no options.yml of a training; give the '
-                                'option file with --opt')
+        raise FileNotFoundError(f'{folder} has {len(files)} option files, but no options.yml of a training run; name '
+                                'the option file with --opt')
     return files[0]
 
 
@@ -249,14 +250,14 @@ def read_results(paths: Iterable[Path], network: Mapping[str, Any], hashes: Coll
                      for score in scores_of(test_set, average, result['metrics'])]
             measured = result.get('weights') or {}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f'{path} is no result of `stvsr test`, such as results/<name>/<data set>.json, or '
+            raise ValueError(f'{path} is not a result file of `stvsr test`, such as results/<name>/<data set>.json, or '
                              'results/<protocol>_<model>/results.json') from error
         if not found:
             metrics = {name: None for average in averages.values() for name in average}
             raise ValueError(f'{path} has no PSNR, only {", ".join(metrics) or "nothing"}')
         if 'protocol' in result and (result.get('network') != network or measured.get('sha256') not in hashes):
-            raise ValueError(f'{path} was measured of {result.get("model")!r}, whose network or weights are not those '
-                             'of the checkpoint')
+            raise ValueError(f'{path} has the scores of {result.get("model")!r}, which has another network or other '
+                             'weights than the checkpoint')
         scores += found
         tests[test] = None
     return tuple(scores), '; '.join(tests) or None

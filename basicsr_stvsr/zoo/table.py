@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -113,7 +113,7 @@ def measured_results() -> dict[str, Any]:
     `tests`: name of a test -> data set -> metric -> group of frames (all, vsr, vfi) -> mean score.
     `speed`: `machine`, and output frames per second by model, as measured by `stvsr info MODEL --speed`.
     """
-    return json.loads(MEASURED.read_text(encoding='utf-8'))
+    return cast(dict[str, Any], json.loads(MEASURED.read_text(encoding='utf-8')))
 
 
 def measured_scores(test: str, sets: Mapping[str, str], metrics: Mapping[str, str],
@@ -254,7 +254,7 @@ def check_file(name: str) -> Path:
     """
     entry = entry_of(name)
     if not entry.path.is_file():
-        how = f'`stvsr zoo fetch {name}` gets it' if entry.url else 'it ships with the package: install that again'
+        how = f'`stvsr zoo fetch {name}` gets it' if entry.url else 'it ships with the package; reinstall the package'
         raise FileNotFoundError(f'the weights of {name} are not at {entry.path}; {how}')
     check_sha256(entry.path, entry.sha256, f'the weights of {name}')
     return entry.path

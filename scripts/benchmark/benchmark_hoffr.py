@@ -66,7 +66,7 @@ def memory(name: str, num_frame: int, size: tuple[int, int], device: torch.devic
 def step_of_flow(net: HOFFR, size: tuple[int, int], device: torch.device) -> None:
     first, second = stream(2, size, device)
     with torch.no_grad():
-        net.flow_net(first.lq, second.lq)
+        net.flow_net(second.lq, first.lq)
 
 
 def compare_steps(size: tuple[int, int], num_turn: int, device: torch.device) -> None:

@@ -93,7 +93,7 @@ def make_bare_step(net: MBNet, batches: Iterator[dict], device: torch.device) ->
         output, aux = net(lq, return_aux=True)
         loss = 3 * F.l1_loss(output, gt)
         loss = loss + lq_flow_loss(a, b, aux.lq_flows_ab, aux.lq_flows_ba)
-        loss = loss + hr_flow_loss(output.detach(), aux.hr_flow_a, aux.hr_flow_b)
+        loss = loss + hr_flow_loss(output.detach(), aux.hr_flow_ta, aux.hr_flow_tb)
         loss.backward()
         clip_grad_norm_(net.parameters(), GRAD_CLIP)
         optimizer.step()
@@ -145,7 +145,7 @@ def main() -> int:
     save_ratio = statistics.median(saves) / step
     print(f'MBNet {args.net}, batch {args.batch}, {args.patch}x{args.patch} HR, float32; {describe(device)}')
     for name, values in times.items():
-        print(f'{name + ":":11}{statistics.median(values):8.3f} s an iteration')
+        print(f'{name + ":":11}{statistics.median(values):8.3f} s per iteration')
     print(f'train.py / bare loop: {ratio:.3f} (median of {args.pairs} pairs, {min(ratios):.3f} to {max(ratios):.3f})')
     print(f'checkpoint: {statistics.median(saves):.3f} s for {size / 2**20:.1f} MiB = {save_ratio:.2f} steps '
           f'(median of {NUM_SAVES})')

@@ -55,7 +55,7 @@ def convert(checkpoint: Path, output: Path, *, force: bool = False) -> None:
     print(f'Wrote {output}: {len(state)} variables, {sum(value.numel() for value in state.values()):,} parameters, '
           'free for research and education use only.')
     if others:
-        print(f'Passed over {len(others)} other variables: {count_kinds(others)}.')
+        print(f'Skipped {len(others)} other variables: {count_kinds(others)}.')
 
 
 def read_bundle(checkpoint: Path) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -73,7 +73,7 @@ def read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
             weights = {name: arrays[name] for name in arrays if is_weight(name)}
             return weights, [name for name in arrays if name not in weights]
     except Exception as error:  # the type of NumPy's error depends on the damaged byte
-        raise ValueError(f'{path} is no .npz file of arrays, or is damaged: {error}') from error
+        raise ValueError(f'{path} is not an .npz file of arrays, or is damaged: {error}') from error
 
 
 def count_kinds(names: Iterable[str]) -> str:

@@ -36,10 +36,10 @@ def masked_crc32c(data: bytes) -> int:
     try:
         import google_crc32c
     except ImportError as error:
-        raise ImportError('google-crc32c is missing, which checks the checksums of TensorFlow; it comes by '
-                          '`pip install google-crc32c`') from error
+        raise ImportError("google-crc32c is missing, which TensorFlow's checksums need; install it with `pip install "
+                          'google-crc32c`') from error
     crc = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xa282ead8) % 2**32
+    return int(((crc >> 15 | crc << 17) + 0xa282ead8) % 2**32)
 
 
 class Cursor:
@@ -54,7 +54,7 @@ class Cursor:
     def take(self, count: int) -> bytes:
         piece = self.data[self.position:self.position + count]
         if len(piece) < count:
-            raise ValueError(f'{count} bytes are expected where {len(piece)} are left')
+            raise ValueError(f'expected {count} bytes, but only {len(piece)} are left')
         self.position += count
         return piece
 
@@ -99,7 +99,7 @@ def read_table(table: bytes) -> dict[bytes, bytes]:
     """Return all keys and values of a table; raise ValueError if it is damaged."""
     footer = table[-FOOTER_SIZE:]
     if len(table) < FOOTER_SIZE or int.from_bytes(footer[-8:], 'little') != MAGIC:
-        raise ValueError(f'no index of a TensorFlow checkpoint, or cut off: its {len(table):,} bytes end in '
+        raise ValueError(f'not an index of a TensorFlow checkpoint, or truncated: its {len(table):,} bytes end in '
                          f'{footer[-8:].hex() or "nothing"}, expected {MAGIC.to_bytes(8, "little").hex()}')
     handles = Cursor(footer)
     handles.varint(), handles.varint()  # skip the block about the table, which is empty
@@ -222,7 +222,7 @@ class TensorFlowBundle(Mapping[str, np.ndarray]):
             raise FileNotFoundError(f'{path} does not exist, but {self.index} says that it holds {name}')
         end, length = entry.offset + entry.size, path.stat().st_size
         if end > length:
-            raise ValueError(f'{path} is cut off: {name} should end at byte {end:,} of {length:,}')
+            raise ValueError(f'{path} is truncated: {name} should end at byte {end:,} of {length:,}')
         with open(path, 'rb') as file:
             file.seek(entry.offset)
             data = file.read(entry.size)

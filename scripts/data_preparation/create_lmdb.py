@@ -148,28 +148,27 @@ def existing_frame(key: str, path: Path) -> FrameSource:
 
 
 def subfolders(path: Path) -> list[str]:
-    if not path.is_dir():
-        raise FileNotFoundError(f'{path} does not exist or is no folder; docs/datasets.md shows the folders expected')
-    names = sorted((child.name for child in path.iterdir() if child.is_dir()), key=natural_key)
-    if not names:
-        raise FileNotFoundError(f'{path} holds no folders, expected one for each clip')
-    return names
+    return [child.name for child in children(path, Path.is_dir, 'folders; expected one for each clip')]
 
 
 def images(path: Path) -> list[Path]:
+    return children(path, lambda file: file.suffix.lower() in IMAGE_SUFFIXES, 'images')
+
+
+def children(path: Path, is_wanted: Callable[[Path], bool], what: str) -> list[Path]:
     if not path.is_dir():
-        raise FileNotFoundError(f'{path} does not exist or is no folder; docs/datasets.md shows the folders expected')
-    files = sorted((file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES),
-                   key=lambda file: natural_key(file.name))
-    if not files:
-        raise FileNotFoundError(f'{path} holds no images')
-    return files
+        raise FileNotFoundError(f'{path} does not exist or is not a folder; docs/datasets.md shows the expected '
+                                'folders')
+    found = sorted(filter(is_wanted, path.iterdir()), key=lambda child: natural_key(child.name))
+    if not found:
+        raise FileNotFoundError(f'{path} holds no {what}')
+    return found
 
 
 def read_clip_list(path: Path) -> list[str]:
     """Read clip names, one per line; only the first word counts, so a meta info file also works."""
     if not path.is_file():
-        raise FileNotFoundError(f'{path} does not exist; --clips takes a list of clips from elsewhere')
+        raise FileNotFoundError(f'{path} does not exist; use --clips to name another list of clips')
     clips = [line.split()[0] for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
     if not clips:
         raise ValueError(f'{path} names no clips')
@@ -186,7 +185,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--subset', help='; '.join(
         f'{name}: {", ".join(row.subsets)}' for name, row in DATASETS.items() if row.subsets))
     parser.add_argument('--clips', type=Path, metavar='FILE',
-                        help='take the clips that this text file names, one a line, in place of those of the split')
+                        help='use the clips listed in this text file, one per line, instead of those of the split')
     parser.add_argument('--verify', action='store_true', help='read every frame again when all are written')
     parser.add_argument('--verify-only', action='store_true', help='write nothing, read every frame of --output')
     add_output_options(parser)

@@ -40,7 +40,7 @@ def long_scenes(marked: Iterable[tuple[np.ndarray, bool]], min_length: int, clip
 
     def report_short(end: int) -> None:
         if held:
-            say(f'{clip}: left out frames {end - len(held)} to {end - 1}, a scene of less than {min_length}')
+            say(f'{clip}: skipped frames {end - len(held)} to {end - 1}, a scene of fewer than {min_length} frames')
 
     number = -1
     for number, (frame, is_cut) in enumerate(marked):

@@ -29,7 +29,7 @@ def main() -> int:
         lines = []
         for clip in reader.clips:
             if len(clip.split()) != 1:
-                raise ValueError(f'{args.input}: BasicSR reads no clip name with white space in it, as in {clip!r}')
+                raise ValueError(f'{args.input}: BasicSR cannot read clip names with white space, such as {clip!r}')
             height, width = reader.frame_size(clip)
             lines.append(f'{clip} {reader.num_frames(clip)} ({height},{width},3)\n')
     args.output.parent.mkdir(parents=True, exist_ok=True)

@@ -104,7 +104,7 @@ def parse_args() -> argparse.Namespace:
     if args.blur_frames % 2 == 0:
         parser.error(f'--blur-frames must be odd, so that one frame is in the middle; got {args.blur_frames}')
     if args.sub_frames and not args.exposure:
-        parser.error('--sub-frames is of --exposure, which is not given')
+        parser.error('--sub-frames needs --exposure')
     args.sub_frames = args.sub_frames or SUB_FRAMES
     if args.sub_frames % 2 == 0:
         parser.error(f'--sub-frames must be odd, so that one frame is in the middle; got {args.sub_frames}')

@@ -119,8 +119,7 @@ def parse_args() -> argparse.Namespace:
                         help='LR frames of a window are N frames of the input apart; 2 where the input has the full '
                         'frame rate (default: %(default)s)')
     parser.add_argument('--strides', type=positive, nargs='+', default=[1], metavar='N',
-                        help='LR frames between which there is flow are so many apart; FISR trains with 1 and 2 '
-                        '(default: 1)')
+                        help='distances of the LR frames of a pair; FISR trains with 1 and 2 (default: 1)')
     parser.add_argument('--workers', type=positive, metavar='N',
                         help='frame pairs at once (default: as many as cores up to 8, or 1 for a network)')
     parser.add_argument('--force', action='store_true',
@@ -128,7 +127,7 @@ def parse_args() -> argparse.Namespace:
     group = parser.add_argument_group('estimator')
     group.add_argument('--flow', default='DISFlow', choices=sorted(ESTIMATORS), help='default: %(default)s')
     group.add_argument('--upscale', type=positive, metavar='N',
-                       help='estimate on frames enlarged so many times (default: 2 for PWCFlow, else 1)')
+                       help='enlarge frames by this factor before estimating (default: 2 for PWCFlow, else 1)')
     group.add_argument('--preset', choices=('medium', 'fast', 'ultrafast', 'fine'), help='of DISFlow (default: medium)')
     group.add_argument('--weights', type=Path, help='file with the weights of a network')
     group.add_argument('--device', help='where a network runs, such as cuda (default: cpu)')
@@ -161,7 +160,7 @@ def main() -> int:
                                               done=len(writer)):
                     writer.put(key, flow)
         except FileExistsError as error:
-            raise FileExistsError(f'{error}; --force begins from the start') from None
+            raise FileExistsError(f'{error}; --force starts over') from None
     print(f'Wrote {total} flows to {args.output}.')
     return 0
 

@@ -52,7 +52,7 @@ def run(script: str, *args: str | Path | float) -> None:
     print(f'$ python {shlex.join(command)}', flush=True)
     code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
     if code:
-        sys.exit(f'\nThe demo stopped: {script} ended with code {code}; what it said is above.')
+        sys.exit(f'\nThe demo stopped: {script} ended with code {code}; its output is above.')
 
 
 def make_clips() -> None:
@@ -81,7 +81,7 @@ def copy_beginning(reader: FrameReader, output: Path) -> None:
     side = math.ceil(math.sqrt(MIN_FRAMES * full_height * full_width / MAX_PIXELS))  # of a square, in pixels
     height, width = (length // (side * SCALE) * SCALE for length in (full_height, full_width))
     if min(height, width) < MIN_SHORT_SIDE or max(height, width) < MIN_LONG_SIDE:
-        shrunk = f', cut and made smaller to {width}x{height}' if side > 1 else ''
+        shrunk = f', cropped and reduced to {width}x{height}' if side > 1 else ''
         sys.exit(f'The demo stopped: the frames of {reader.path} are {full_width}x{full_height}{shrunk}; it needs '
                  f'at least {MIN_LONG_SIDE}x{MIN_SHORT_SIDE} or {MIN_SHORT_SIDE}x{MIN_LONG_SIDE}.')
     if available < 2 * MIN_CLIP_FRAMES:
@@ -89,7 +89,7 @@ def copy_beginning(reader: FrameReader, output: Path) -> None:
                  'some to train on and some to test on.')
 
     num_frames = min(available, MAX_FRAMES, int(MAX_PIXELS / (height * width)))
-    resized = f', made smaller to {width}x{height}' if side > 1 else ''
+    resized = f', reduced to {width}x{height}' if side > 1 else ''
     print(f'{reader.path}: taking the first {num_frames} of {available} frames, {full_width}x{full_height}{resized}')
     folder = output / clip
     folder.mkdir(parents=True)
@@ -290,14 +290,14 @@ def is_within(path: Path, folder: Path) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--clip', type=user_path, help='your own video, in place of the clips made from photographs')
-    parser.add_argument('--total_iter', type=int, help='train for so many iterations, not as the options say')
+    parser.add_argument('--clip', type=user_path, help='your own video, instead of the clips made from photographs')
+    parser.add_argument('--total_iter', type=int, help='iterations of the training (default: as in its option file)')
     args = parser.parse_args()
     if args.clip is not None and not args.clip.is_file():
         parser.error(f'--clip {args.clip}: no such file')
     for folder in (DATA, OUTPUT):
         if args.clip is not None and is_within(args.clip, folder):
-            parser.error(f'--clip {args.clip}: the demo replaces what is in {folder}; move the file elsewhere')
+            parser.error(f'--clip {args.clip}: the demo replaces the contents of {folder}; move the file elsewhere')
     if args.total_iter is not None and args.total_iter < 1:
         parser.error(f'--total_iter must be at least 1, got {args.total_iter}')
 

@@ -85,7 +85,7 @@ class Campaign:
     def steps_within(self, seconds: float, stage: Stage, file: Path, changes: Sequence[str]) -> int:
         start = time.monotonic()
         output = self.run(stage, 'check', file, changes, '--check')
-        step = float(re.search(r'^time +([\d.e-]+) s an iteration', output, re.MULTILINE)[1])
+        step = float(re.search(r'^time +([\d.e-]+) s per iteration', output, re.MULTILINE)[1])
         return max(1, int(SPARE * (seconds - (time.monotonic() - start)) / step))
 
     def run(self, stage: Stage, kind: str, file: Path, changes: Sequence[str], *flags: str,

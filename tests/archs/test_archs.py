@@ -1,4 +1,4 @@
-"""What every network of this package keeps to; tests of what each one computes are in files of their own."""
+"""Rules for every network of this package; tests of what each one computes are in separate files."""
 import pytest
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -101,8 +101,9 @@ def names_where(predicate) -> list[str]:
 
 
 def size_multiple_of(net: nn.Module) -> int:
-    """Of a network by its spec, of a part of one by itself."""
-    return getattr(getattr(net, 'spec', net), 'size_multiple', 1)
+    """Of a network or of a part of one; discriminators have no contract."""
+    specs = [getattr(net, name) for name in ('spec', 'part_spec') if hasattr(net, name)]
+    return specs[0].size_multiple if specs else 1
 
 
 only_learners = pytest.mark.parametrize('name', names_where(lambda net: any(True for _ in net.parameters())))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from basicsr_stvsr.archs.fisr_arch import FLOW_UNIT, FISRNet, legacy_subsample
 from basicsr_stvsr.archs.resize import legacy_bilinear
-from basicsr_stvsr.io.color import convert_clip
+from basicsr_stvsr.io.clip_color import convert_clip
 from basicsr_stvsr.losses.temporal_loss import MultiScaleTemporalLoss, temporal_terms
 
 pytestmark = pytest.mark.numeric
@@ -105,9 +105,9 @@ def test_every_term_by_hand():
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ({'level_weights': [1, 2]}, r'level_weights must hold 3 numbers, one a level, but is \[1, 2\]'),
+    ({'level_weights': [1, 2]}, r'level_weights must hold 3 numbers, one for each level, but is \[1, 2\]'),
     ({'lambda_td': -0.1}, 'lambdas and level_weights must not be negative, but one is -0.1'),
-    ({'lambda_r': 0, 'lambda_tm1': 0, 'lambda_tmm': 0, 'lambda_td': 0, 'lambda_tm2': 0}, 'every term has the weight 0'),
+    ({'lambda_r': 0, 'lambda_tm1': 0, 'lambda_tmm': 0, 'lambda_td': 0, 'lambda_tm2': 0}, 'all terms have the weight 0'),
 ])
 def test_weights_that_make_no_loss(arguments, message):
     with pytest.raises(ValueError, match=message):

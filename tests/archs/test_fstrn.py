@@ -11,7 +11,7 @@ from basicsr.data import build_dataset
 from basicsr.losses import build_loss
 from basicsr.models import build_model
 from basicsr.utils.matlab_functions import imresize
-from conftest import ROOT
+from conftest import ROOT, write_texture
 from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
@@ -166,7 +166,7 @@ def test_equations():
 def test_the_centre_is_that_of_all(scale, up_kernel):
     options = dict(num_feat=12 if scale == 3 and up_kernel == 'pixelshuffle' else 8, num_frb=1)
     if scale == 3 and up_kernel == 'pixelshuffle':
-        with pytest.raises(ValueError, match='makes 9 pixels of 4 num_feat channels, but those are 48, which 9 does'):
+        with pytest.raises(ValueError, match='needs 4 num_feat to be divisible by 9, but 4 num_feat is 48'):
             FSTRN(**options, scale=3, up_kernel=up_kernel)
         options['num_feat'] = 36
     center, every = (randomized(FSTRN(**options, scale=scale, up_kernel=up_kernel, output=output)).eval()
@@ -359,7 +359,7 @@ def test_the_test_file_is_taken(tmp_path):
 
 
 def test_volumes_of_the_training(tmp_path):
-    """QCIF has two places for a crop; the planes tell where one was cut, and when."""
+    """QCIF has two places for a crop; the planes show the place and the time of a crop."""
     rows, columns = np.mgrid[:144, :176]
     with open(tmp_path / 'toy_qcif.yuv', 'wb') as file:
         for number in range(27):
@@ -429,13 +429,9 @@ def test_every_training_file_builds_and_takes_a_step(path: Path, tmp_path, clips
 # ---------------------------------------------------------------- docs/fstrn.md
 
 def test_the_example_of_the_docs(tmp_path, monkeypatch):
-    """A network whose last layer is zero enlarges frames by interpolation, in colours, and makes all of them."""
+    """With a last layer of zeros, the network interpolates all frames, in colour."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'frames').mkdir()
-    rng = np.random.default_rng(0)
-    texture = cv2.GaussianBlur(rng.uniform(0, 255, (12, 32, 3)), (0, 0), 3)
-    for i in range(7):
-        cv2.imwrite(f'frames/{i:08d}.png', texture[:, 2 * i:2 * i + 20])
+    write_texture(tmp_path / 'frames', num_frames=7, size=(12, 32), width=20)
     net = FSTRN()
     nn.init.zeros_(net.tail[0].weight)
     torch.save({'params': net.state_dict()}, 'net_g_latest.pth')

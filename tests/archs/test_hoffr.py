@@ -38,7 +38,7 @@ def test_flow_net_equals_sof_vsr(load_reference):
     # which decides on the gradient.
     net.hr.blocks[0].layers[0].register_forward_hook(
         lambda module, inputs, output: torch.where(output.abs() < 1e-7, output + 1e-7, output))
-    check_reference(reference, {'y': net(x[:, :1], x[:, 1:])[2] / 15.5}, leaves)
+    check_reference(reference, {'y': net(x[:, 1:], x[:, :1])[2] / 15.5}, leaves)
 
 
 def test_attention_block_equals_rcan(load_reference):
@@ -61,12 +61,11 @@ def test_flows_count_pixels_of_their_own_grid():
 
 
 def test_refined_levels_see_the_warped_frame():
-    """(0, 1) pixels: the row below moves up. Seen are both frames, the warped one, what it leaves, and the flow."""
-    net, frames = HRFlowNet(1, 4), torch.rand(2, 1, 1, 6, 4)
-    flow = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1).expand(1, 2, 6, 4)
-    seen = net.refined(*frames, flow)
-    moved = torch.cat((frames[0][..., 1:, :], frames[0][..., -1:, :]), dim=-2)
-    torch.testing.assert_close(seen, torch.cat((*frames, moved, frames[1] - moved, flow), dim=1))
+    """(0, 1) pixels: a's rows are found one row below in b. A level sees b, a, the warped b, its error and the flow."""
+    net, (a, b) = HRFlowNet(1, 4), torch.rand(2, 1, 1, 6, 4)
+    flow_ab = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1).expand(1, 2, 6, 4)
+    warped = torch.cat((b[..., 1:, :], b[..., -1:, :]), dim=-2)
+    torch.testing.assert_close(net.refined(a, b, flow_ab), torch.cat((b, a, warped, a - warped, flow_ab), dim=1))
 
 
 def written_out(weights, frame, estimate, num_block, num_rcab):
@@ -106,10 +105,10 @@ def test_frames_equal_those_written_out(options):
         for name, parameter in net.named_parameters():
             if not name.startswith('flow_net.'):
                 parameter.uniform_(-0.2, 0.2)  # no bias is zero any more
-        clip, parts = net(lq, return_parts=True)
+        clip, (parts,) = net(lq, return_aux=True)
         last_lq, last_hr = lq[:, 0], torch.zeros(2, 3, 16, 24).double()
         for number, part in enumerate(parts):
-            flow = net.flow_net(last_lq, lq[:, number])[2]
+            flow = net.flow_net(lq[:, number], last_lq)[2]
             hr, deblurred = written_out(
                 net.state_dict(), lq[:, number], warp(last_hr, flow), 3,
                 0 if options.get('fusion') == 'concat' else options.get('num_rcab', 1))
@@ -126,7 +125,7 @@ def test_the_network_adds_to_the_frame():
         nn.init.zeros_(conv.weight)
         nn.init.zeros_(conv.bias)
     with torch.no_grad():
-        _, (part,) = net(frame.unsqueeze(1), return_parts=True)
+        _, ((part,),) = net(frame.unsqueeze(1), return_aux=True)
     larger = cv2.resize(frame[0].permute(1, 2, 0).numpy(), (24, 16), interpolation=cv2.INTER_LINEAR)
     torch.testing.assert_close(part.hr[0], torch.from_numpy(larger).permute(2, 0, 1))
     assert torch.equal(part.deblurred, frame)
@@ -156,7 +155,7 @@ def test_parameters_of_the_flow_net():
 
 def test_without_the_deblurring_branch():
     net = small_net(deblur_branch=False)
-    frames, parts = net(torch.rand(1, 2, 3, 4, 6), return_parts=True)
+    frames, (parts,) = net(torch.rand(1, 2, 3, 4, 6), return_aux=True)
     assert frames.shape == (1, 2, 3, 16, 24) and [part.deblurred for part in parts] == [None, None]
     assert not [name for name, _ in net.named_parameters() if name.startswith('deblur')]
 
@@ -233,8 +232,8 @@ def test_checkpointing_changes_nothing():
     gradients = []
     for checkpoint in (False, True):
         net = small_net(checkpoint=checkpoint).train()
-        frames, parts = net(lq, return_parts=True)
-        (frames.square().mean() + parts[1].deblurred.mean() + parts[2].flows[0].mean()).backward()
+        frames, (parts,) = net(lq, return_aux=True)
+        (frames.square().mean() + parts[1].deblurred.mean() + parts[2].flow_to_last[0].mean()).backward()
         gradients.append([parameter.grad for parameter in net.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
@@ -254,8 +253,8 @@ def test_compiled_parts_equal_eager():
     net, lq = small_net(num_block=1), torch.rand(1, 2, 3, 4, 6)
     backend, results = CompileCounterWithBackend('aot_eager'), []
     for _ in range(2):
-        hr, parts = net(lq, return_parts=True)
-        loss = hr.square().mean() + parts[1].deblurred.mean() + parts[1].flows[0].mean()
+        hr, (parts,) = net(lq, return_aux=True)
+        loss = hr.square().mean() + parts[1].deblurred.mean() + parts[1].flow_to_last[0].mean()
         results.append((hr, *torch.autograd.grad(loss, list(net.parameters()))))
         net.compile(backend=backend)
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
@@ -265,7 +264,7 @@ def test_compiled_parts_equal_eager():
 
 def test_every_parameter_learns():
     net = small_net()
-    frames, parts = net(torch.rand(2, 3, 3, 4, 6), return_parts=True)
+    frames, (parts,) = net(torch.rand(2, 3, 3, 4, 6), return_aux=True)
     (frames.square().mean() + sum(part.deblurred.square().mean() for part in parts)).backward()
     assert not [name for name, parameter in net.named_parameters() if not parameter.grad.any()]
 
@@ -299,7 +298,7 @@ def test_refused():
     with pytest.raises(ValueError, match=r'RGB frames, \(B, 3, H, W\), but got \(1, 1, 4, 6\)'):
         net.step(torch.rand(1, 1, 4, 6))
     _, state = net.step(torch.rand(1, 3, 4, 6))
-    with pytest.raises(ValueError, match=r'state is of frames of \(1, 3, 4, 6\), .* but this frame is \(1, 3, 4, 8\)'):
+    with pytest.raises(ValueError, match=r'state belongs to frames of \(1, 3, 4, 6\) .* this frame is \(1, 3, 4, 8\)'):
         net.step(torch.rand(1, 3, 4, 8), state)
     for other in (tuple(state), state.hr, ()):
         with pytest.raises(TypeError, match=f'state must be None or the HOFFRState .* but is a {type(other).__name__}'):

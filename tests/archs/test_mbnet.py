@@ -24,6 +24,7 @@ from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet, interpolate_flo
 from basicsr_stvsr.archs.ofrnet_arch import OFRNet
 from basicsr_stvsr.archs.pacnet_arch import PACConvTranspose2d, PACFlowNet, pac_conv2d, pac_kernel
 from basicsr_stvsr.archs.rdn_arch import RDN, ResidualDenseBlock, ResidualDenseNet
+from basicsr_stvsr.archs.spec import PartSpec
 from basicsr_stvsr.inference import restore_clip
 
 pytestmark = pytest.mark.numeric
@@ -60,7 +61,7 @@ def test_warp_keeps_dtype_and_position_in_bfloat16():
 
 
 def test_warp_refuses_a_flow_of_another_grid():
-    with pytest.raises(ValueError, match=r'\(1, 2, 8, 8\) is needed .* but got \(1, 2, 4, 4\)'):
+    with pytest.raises(ValueError, match=r'\(1, 2, 8, 8\) for an image .* but got \(1, 2, 4, 4\)'):
         warp(torch.rand(1, 3, 8, 8), torch.rand(1, 2, 4, 4))
 
 
@@ -74,7 +75,7 @@ def test_ofrnet_equals_sof_vsr(load_reference):
     weights = {key: value for key, value in group(reference, 'w/').items() if key.startswith('RNN')}
     net.load_state_dict(dict(zip(net.state_dict(), weights.values(), strict=True)))
     clip = reference['in/x'].requires_grad_()
-    flows = net(clip[:, :1], clip[:, 1:])
+    flows = net(clip[:, 1:], clip[:, :1])  # the source's first image is the one that it warps
     assert_equals(flows[0], 15.5 * reference['out/L1'])
     assert_equals(flows[1], 15.5 * reference['out/L2'])
 
@@ -241,9 +242,9 @@ def test_pac_takes_less_memory_than_unfolding():
 
 def test_pac_refuses_what_does_not_fit():
     x, weight = torch.rand(1, 2, 4, 4), torch.rand(3, 2, 3, 3)
-    with pytest.raises(ValueError, match=r'kernel of shape \(1, 9, 8, 8\) is needed, but got \(1, 9, 4, 4\)'):
+    with pytest.raises(ValueError, match=r'kernel must have the shape \(1, 9, 8, 8\), but has \(1, 9, 4, 4\)'):
         pac_conv2d(x, torch.ones(1, 9, 4, 4), weight, stride=2)
-    with pytest.raises(ValueError, match='at most the kernel size .* stride 4'):
+    with pytest.raises(ValueError, match='stride must not exceed the kernel size, but is 4'):
         pac_conv2d(x, torch.ones(1, 9, 16, 16), weight, stride=4)
 
 
@@ -443,7 +444,7 @@ def test_half_size_refinement_starts_as_the_upsampled_flow():
     (RDN, dict(residual='first'), 'residual must be one of False, True, last'),
     (GridNet, dict(unshuffle=3), 'unshuffle must be 1, 2 or 4'),
     (GridNet, dict(num_columns=5), 'num_columns must be even'),
-    (GridNet, dict(blend=True), 'it needs residual'),
+    (GridNet, dict(blend=True), 'blend needs residual'),
     (GridNet, dict(feature_channels=24), 'divisible by 16'),
     (PACFlowNet, dict(unshuffle=4), 'unshuffle must be 1 or 2'),
     (PACFlowNet, dict(kernel_size=4), 'kernel_size must be odd'),
@@ -462,20 +463,20 @@ def uniform(dx, dy):
 
 @pytest.mark.parametrize('t', [0.0, 0.25, 0.5, 0.8, 1.0])
 def test_uniform_motion_is_divided_exactly(t):
-    # A scene moves by (6, -2) from a to b: b samples a at -(6, -2). At time t it has moved t of the way from a.
-    to_a, to_b = interpolate_flow(uniform(-6.0, 2.0), uniform(6.0, -2.0), t)
-    torch.testing.assert_close(to_a, t * uniform(-6.0, 2.0))
-    torch.testing.assert_close(to_b, (1 - t) * uniform(6.0, -2.0))
+    # A scene moves by (6, -2) from a to b. At time t it has moved t of the way from a.
+    flow_ta, flow_tb = interpolate_flow(uniform(6.0, -2.0), uniform(-6.0, 2.0), t)
+    torch.testing.assert_close(flow_ta, t * uniform(-6.0, 2.0))
+    torch.testing.assert_close(flow_tb, (1 - t) * uniform(6.0, -2.0))
 
 
 def test_printed_form_has_the_times_swapped():
-    flows = uniform(-6.0, 0.0), uniform(6.0, 0.0)
-    to_a = {form: interpolate_flow(*flows, 0.25, form)[0][0, 0].item() for form in ('superslomo', 'printed')}
-    assert to_a == {'superslomo': -1.5, 'printed': -4.5}
+    flows = uniform(6.0, 0.0), uniform(-6.0, 0.0)
+    flow_ta = {form: interpolate_flow(*flows, 0.25, form)[0][0, 0].item() for form in ('superslomo', 'printed')}
+    assert flow_ta == {'superslomo': -1.5, 'printed': -4.5}
     curved = torch.randn(2, 1, 2, 4, 5)  # not each other's reverse
     for ours, printed in zip(interpolate_flow(*curved), interpolate_flow(*curved, form='printed'), strict=True):
         torch.testing.assert_close(ours, printed)
-        torch.testing.assert_close(interpolate_flow(*curved)[0], (curved[0] - curved[1]) / 4)
+        torch.testing.assert_close(interpolate_flow(*curved)[0], (curved[1] - curved[0]) / 4)
 
 
 # ---------------------------------------------------------------------------------------------------------- MBNet
@@ -541,9 +542,9 @@ def test_first_feedback(clip):
 def test_first_feedback_that_is_warped_at_hr():
     """A flow of half an LR pixel to the right is two HR pixels: whole ones, so that pixels are copied."""
     upsampled, right = torch.rand(2, 6, 32, 48), torch.tensor([0.5, 0]).view(1, 2, 1, 1).expand(2, 2, 8, 12)
-    feedback = small_mbnet(init_feedback='warped_hr').first_feedback(upsampled, torch.rand(2, 6, 8, 12), -right, right)
+    feedback = small_mbnet(init_feedback='warped_hr').first_feedback(upsampled, torch.rand(2, 6, 8, 12), right, -right)
     a, b = upsampled.chunk(2, dim=1)
-    torch.testing.assert_close(feedback[:, :3, :, :-2], b[..., 2:])  # flow_{b->a} samples b two pixels to the right
+    torch.testing.assert_close(feedback[:, :3, :, :-2], b[..., 2:])  # a's pixels are found two pixels to the right in b
     torch.testing.assert_close(feedback[:, 3:, :, 2:], a[..., :-2])
 
 
@@ -570,7 +571,7 @@ def test_vfi_feature_decides_what_the_vfi_net_sees(clip):
     (dict(vfi_feature='rdn'), "vfi_feature must be one of vsr, resnet, none, but got 'rdn'"),
     (dict(interp='linear'), "interp must be one of superslomo, printed, but got 'linear'"),
     (dict(init_feedback='none'), "init_feedback must be one of warped, warped_hr, reference, zeros, but got 'none'"),
-    (dict(num_iters=0), 'num_iters must be at least 1.*but got num_iters 0'),
+    (dict(num_iters=0), 'num_iters must be 1 .*but got num_iters 0'),
     (dict(num_iters=1), "num_iters 1 and feedback 'vfi'"),
     (dict(feedback='none'), "num_iters 2 and feedback 'none'"),
     (dict(context_net={'type': 'ContextResNet'}), "context_net is used only with vfi_feature 'resnet'"),
@@ -604,7 +605,7 @@ def test_aux_holds_what_the_losses_need(clip):
         assert [tuple(flow.shape) for flow in flows] == [(2, 2, 2, 3), (2, 2, 4, 6), (2, 2, 8, 12)]
         for flow, expected in zip(flows, net.flow_net(first, second), strict=True):
             torch.testing.assert_close(flow, expected)
-    assert aux.hr_flow_a.shape == aux.hr_flow_b.shape == (2, 2, 32, 48)
+    assert aux.hr_flow_ta.shape == aux.hr_flow_tb.shape == (2, 2, 32, 48)
 
 
 @pytest.mark.parametrize('shape', [(1, 3, 3, 8, 8), (1, 2, 1, 8, 8), (2, 3, 8, 8)])
@@ -614,19 +615,21 @@ def test_other_inputs_are_refused(shape):
 
 
 class KnownFlow(nn.Module):
-    """A flow net that knows that everything moves right by 2 LR pixels from a to b."""
+    """A flow net that finds by how many whole LR pixels everything moves to the right or left from a to b."""
 
-    def forward(self, first, second):
-        sign = torch.tensor([-1.0, 1.0]).repeat_interleave(len(first) // 2).view(-1, 1, 1, 1)  # of a->b, of b->a
-        flow = torch.zeros_like(first[:, :2])
-        flow[:, :1] = 2 * sign
-        return [flow]
+    part_spec = PartSpec()
+
+    def forward(self, a, b):
+        errors = [(b.roll(-dx, dims=3) - a)[..., 4:-4].abs().mean(dim=(1, 2, 3)) for dx in range(-3, 4)]
+        flow_ab = torch.zeros_like(a[:, :2])
+        flow_ab[:, :1] = torch.stack(errors).argmin(dim=0).sub(3).view(-1, 1, 1, 1)
+        return [flow_ab]
 
 
 class BilinearVSR(nn.Module):
     """A VSR net that upsamples, and remembers what it was given."""
 
-    feature_channels = 48
+    part_spec = PartSpec(feature_channels=48)
 
     def __init__(self, *, scale, num_feat):
         super().__init__()
@@ -664,7 +667,7 @@ def test_uniform_motion_through_all_parts(feedback, monkeypatch):
 
     a4, t4, b4 = (F.interpolate(frame, scale_factor=4, mode='bilinear') for frame in (a, t, b))
     assert_equal_inside(frames, torch.stack((a4, t4, b4), dim=1))
-    for flow, dx in ((aux.hr_flow_a, -4.0), (aux.hr_flow_b, 4.0)):  # half the way, in HR pixels
+    for flow, dx in ((aux.hr_flow_ta, -4.0), (aux.hr_flow_tb, 4.0)):  # half the way, in HR pixels
         torch.testing.assert_close(flow, uniform(dx, 0.0).expand_as(flow))
     for round_ in net.vsr_net.seen:
         assert_equal_inside(round_['warped_lq'], torch.cat((a, b), dim=1))
@@ -676,9 +679,9 @@ def test_uniform_motion_through_all_parts(feedback, monkeypatch):
 def test_bfloat16_keeps_large_motion():
     """Flows of 24 LR pixels, of which bfloat16 alone would lose a third of an HR pixel."""
     class Constant(torch.nn.Module):
-        def forward(self, first, second):
-            flow = torch.full((first.shape[0], 2, *first.shape[-2:]), 24.3)
-            flow[first.shape[0] // 2:] *= -1
+        def forward(self, a, b):
+            flow = torch.full((a.shape[0], 2, *a.shape[-2:]), 24.3)
+            flow[a.shape[0] // 2:] *= -1
             return [flow]
 
     net = MBNet(**MBNET_PRESETS['small']).eval()
@@ -687,10 +690,32 @@ def test_bfloat16_keeps_large_motion():
     with torch.no_grad():
         expected, aux = net(lq, return_aux=True)
         output, half_aux = net.bfloat16()(lq.bfloat16(), return_aux=True)
-    assert output.dtype == torch.bfloat16 and half_aux.hr_flow_a.dtype == torch.float32
-    torch.testing.assert_close(half_aux.hr_flow_a, aux.hr_flow_a, atol=1e-3, rtol=0)
+    assert output.dtype == torch.bfloat16 and half_aux.hr_flow_ta.dtype == torch.float32
+    torch.testing.assert_close(half_aux.hr_flow_ta, aux.hr_flow_ta, atol=1e-3, rtol=0)
     error = (output.float() - expected).square().mean()
     assert error < 1e-4  # 40 dB
+
+
+def test_parts_without_a_contract_are_refused(monkeypatch):
+    class Bare(nn.Module):
+        pass
+
+    class NoFeature(nn.Module):
+        part_spec = PartSpec()
+
+        def __init__(self, *, scale):
+            super().__init__()
+
+    for part in (Bare, NoFeature):
+        monkeypatch.setitem(ARCH_REGISTRY._obj_map, part.__name__, part)
+    with pytest.raises(ValueError, match='Bare does not state what it needs: set its attribute part_spec'):
+        small_mbnet(flow_net={'type': 'Bare'})
+    with pytest.raises(ValueError, match="vfi_feature is 'vsr', but NoFeature returns no feature"):
+        small_mbnet(vsr_net={'type': 'NoFeature'})
+    with pytest.raises(ValueError, match='feature_channels must be a whole number of at least 0, but is -1'):
+        PartSpec(feature_channels=-1)
+    with pytest.raises(TypeError, match='feature_chanels'):
+        PartSpec(feature_chanels=16)
 
 
 def test_size_multiple_is_that_of_the_parts():
@@ -736,7 +761,7 @@ def step(net, lq, loss_scale=1.0):
     """Frames, aux and gradients of a loss on all that MBNet puts out."""
     net.zero_grad()
     frames, aux = net(lq, return_aux=True)
-    flows = (aux.hr_flow_a, aux.hr_flow_b, *aux.lq_flows_ab, *aux.lq_flows_ba)
+    flows = (aux.hr_flow_ta, aux.hr_flow_tb, *aux.lq_flows_ab, *aux.lq_flows_ba)
     loss = sum(round_.float().square().mean() for round_ in aux.rounds)
     loss = loss + 0.01 * sum(flow.abs().mean() for flow in flows)
     (loss_scale * loss).backward()
@@ -790,7 +815,7 @@ def test_checkpoint_repeats_the_autocast(dtype, clip):
     for net.checkpoint in (False, True):
         with torch.autocast('cpu', dtype):
             frames, aux = net(clip, return_aux=True)
-        (frames.float().square().mean() + aux.hr_flow_a.square().mean()).backward()
+        (frames.float().square().mean() + aux.hr_flow_ta.square().mean()).backward()
         results.append((frames, [p.grad for p in net.parameters()]))
         net.zero_grad()
     torch.testing.assert_close(*results, rtol=0, atol=1e-6)
@@ -806,7 +831,7 @@ def test_autocast_stays_close(net, clip, dtype, loss_scale, tolerance):
         half_frames, half_aux, half_grads = step(net, clip, loss_scale)
     assert half_frames.dtype in (dtype, torch.float32)  # float32 where a residual is added to an upsampled frame
     assert_equals(half_frames.float(), frames, tolerance)
-    for flow, half_flow in ((aux.hr_flow_a, half_aux.hr_flow_a), (aux.lq_flows_ab[-1], half_aux.lq_flows_ab[-1])):
+    for flow, half_flow in ((aux.hr_flow_ta, half_aux.hr_flow_ta), (aux.lq_flows_ab[-1], half_aux.lq_flows_ab[-1])):
         assert half_flow.dtype == torch.float32
         torch.testing.assert_close(half_flow, flow, rtol=0, atol=4 * tolerance)  # pixels
     assert all(grad.dtype == torch.float32 and grad.isfinite().all() for grad in half_grads.values())

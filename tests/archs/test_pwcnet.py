@@ -111,12 +111,12 @@ def test_wrong_checkpoints_are_refused(net, tmp_path):
         PWCNet(pretrained=str(path))
 
 
-def test_flow_makes_the_first_image_look_like_the_second(net, monkeypatch):
+def test_flow_makes_the_second_image_look_like_the_first(net, monkeypatch):
     """A pair with known motion; the network is replaced by the best match of the whole image in the cost volume."""
     first = F.interpolate(torch.rand(1, 3, 16, 16), scale_factor=4, mode='bicubic')
     second = first.roll((4, -8), dims=(2, 3))  # content moves 4 pixels down, 8 to the left
 
-    def best_match(one, two):  # the textbook flow, on one's grid, in pixels at 1/4 of the size
+    def best_match(one, two):  # the flow from one to two, in pixels at 1/4 of the size
         one, two = (F.avg_pool2d(image, 4) for image in (one, two))
         one, two = (image - image.mean(dim=(2, 3), keepdim=True) for image in (one, two))
         dy, dx = divmod(cost_volume(one, two).mean(dim=(0, 2, 3)).argmax().item(), 9)
@@ -124,12 +124,12 @@ def test_flow_makes_the_first_image_look_like_the_second(net, monkeypatch):
 
     monkeypatch.setattr(net, 'flow_between', best_match)
     flows = net(first, second)
-    assert flows[-1][0, :, 20, 20].tolist() == [8, -4]  # where the second image's content lies in the first
+    assert flows[-1][0, :, 20, 20].tolist() == [-8, 4]
     for factor, flow in zip((4, 2, 1), flows, strict=True):
         pair = [F.avg_pool2d(image, factor) for image in (first, second)]
         margin = 12 // factor
         inner = (..., slice(margin, -margin), slice(margin, -margin))
-        torch.testing.assert_close(warp(pair[0], flow)[inner], pair[1][inner], rtol=0, atol=1e-4)
+        torch.testing.assert_close(warp(pair[1], flow)[inner], pair[0][inner], rtol=0, atol=1e-4)
 
 
 def test_images_are_resized_and_turned_to_bgr(net, monkeypatch):
@@ -143,7 +143,7 @@ def test_images_are_resized_and_turned_to_bgr(net, monkeypatch):
     first = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1).expand(1, 3, 36, 100)
     quarter, half, full = net(first, 2 * first)
     assert [image.shape for image in seen] == [(1, 3, 64, 128)] * 2
-    torch.testing.assert_close(seen[0][0, :, 0, 0], torch.tensor([0.6, 0.4, 0.2]))  # the second image, blue first
+    torch.testing.assert_close(seen[0][0, :, 0, 0], torch.tensor([0.3, 0.2, 0.1]))  # the first image, blue first
     expected = torch.tensor([1 * 100 / 128, 2 * 36 / 64]).view(1, 2, 1, 1)
     for factor, flow in ((1, quarter), (2, half), (4, full)):
         torch.testing.assert_close(flow, (factor * expected).expand(1, 2, 9 * factor, 25 * factor))

@@ -35,7 +35,7 @@ class OriginalRBPN(nn.Module):
         return self.output(highs), highs
 
 
-# The modules of the official code, whose random weights, outputs and gradients the references hold.
+# Modules of the official code; the references hold their random weights, outputs and gradients.
 PARTS = {
     'dbpn_upblock_x4': lambda: UpBlock(8, 4),
     'dbpn_downblock_x4': lambda: DownBlock(8, 4),
@@ -77,7 +77,7 @@ def test_shapes(scale):
     sr_pair, feature = small_net(scale=scale)(**random_inputs(batch=2, scale=scale))
     assert sr_pair.shape == (2, 6, 5 * scale, 6 * scale)
     assert feature.shape == (2, 4, 5, 6)
-    assert small_net().feature_channels == 4
+    assert small_net().part_spec.feature_channels == 4
 
 
 @pytest.mark.parametrize('num_recurrence', [1, 2])

@@ -20,7 +20,7 @@ class State(NamedTuple):
     ({'color': 'bgr'}, "color must be one of None, rgb, y, yuv, but is 'bgr'"),
     ({'overlap': 'all'}, "overlap must be one of first, last, middle, mean, but is 'all'"),
     ({'sharing': 'frames'}, "sharing must be one of nothing, features, windows, but is 'frames'"),
-    ({'first_output': 1, 'num_frames': 2}, 'a window of 2 frames gives none, as first_output 1 are missing'),
+    ({'first_output': 1, 'num_frames': 2}, 'a window of 2 frames gives no output, as first_output 1 are missing'),
     ({'state': State, 'needs_flow': True}, 'a recurrent network .* without flow'),
 ])
 def test_values_that_do_not_fit_are_refused(values, message):

@@ -129,7 +129,7 @@ def test_context_wrong_checkpoints_are_refused(tmp_path):
 def test_context_joins_both_frames():
     net, pair = ContextResNet(), torch.rand(2, 6, 9, 10)
     feature = net(pair)
-    assert feature.shape == (2, net.feature_channels, 9, 10) == (2, 64, 9, 10)
+    assert feature.shape == (2, net.part_spec.feature_channels, 9, 10) == (2, 64, 9, 10)
     torch.testing.assert_close(feature[1:], net(pair[1:]))
     for frame in (slice(0, 3), slice(3, 6)):
         other = pair.clone()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from basicsr.archs import build_network
 from basicsr.utils.matlab_functions import imresize
-from conftest import ROOT
+from conftest import ROOT, write_texture
 from torch.nn import functional as F
 
 from basicsr_stvsr.archs.resize import upscale_bicubic
@@ -41,7 +41,7 @@ def test_bicubic_is_matlabs(scale, size):
 
 
 def test_bicubic_by_hand():
-    """Doubled, a step has new pixels at distances 1/4, 3/4, 5/4, 7/4, whose weights are those of Keys' cubic."""
+    """When a step edge is doubled, new pixels at distances 1/4, 3/4, 5/4 and 7/4 have the weights of Keys' cubic."""
     step = torch.tensor([0., 0, 0, 1, 1, 1]).expand(1, 1, 6, 6)
     row = upscale_bicubic(step, 2)[0, 0, 5]
     k = {1: 0.8671875, 3: 0.2265625, 5: -0.0703125, 7: -0.0234375}  # (1.5 x^3 - 2.5 x^2 + 1, ...) at x = n / 4
@@ -262,10 +262,7 @@ def test_options_that_the_discriminator_refuses():
 def test_the_page_in_python(tmp_path, monkeypatch):
     """Its code runs on three frames, and of a network that has learned nothing gives them back in colour, larger."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'frames').mkdir()
-    texture = cv2.GaussianBlur(np.random.default_rng(0).uniform(0, 255, (24, 40, 3)), (0, 0), 3)
-    for i in range(3):
-        cv2.imwrite(f'frames/{i:08d}.png', texture[:, i:i + 32])
+    write_texture(tmp_path / 'frames', num_frames=3, size=(24, 40), width=32, step=1)
     small = 'VSRResNet(scale=4, num_feat=4, num_block=1, add_center=True)'
     torch.save({'params': eval(small).state_dict()}, 'net_g_latest.pth')
     page = (ROOT / 'docs' / 'adaptive_gan.md').read_text().replace('VSRResNet(scale=4)', small)

@@ -103,20 +103,20 @@ def test_what_is_there_is_not_replaced(video, tmp_path, tiny, capsys):
     output = tmp_path / 'out.mkv'
     output.write_text('mine')
     assert main(['restore', str(video), str(output), *tiny]) == 2
-    assert 'out.mkv: is there already; --overwrite replaces it' in capsys.readouterr().err
+    assert 'out.mkv: already exists; --overwrite replaces it' in capsys.readouterr().err
     assert output.read_text() == 'mine'
     assert main(['restore', str(video), str(output), *tiny, '--overwrite']) == 0
     assert len(read(output)[0]) == 5
     (tmp_path / 'folder').mkdir()
     (tmp_path / 'folder' / 'mine.txt').write_text('mine')
     assert main(['restore', str(video), str(tmp_path / 'folder'), *tiny, '--overwrite']) == 2
-    assert 'folder: holds more than frames (mine.txt)' in capsys.readouterr().err
+    assert 'folder: holds other files than frames (mine.txt)' in capsys.readouterr().err
     assert (tmp_path / 'folder' / 'mine.txt').read_text() == 'mine'
 
 
 @pytest.mark.parametrize('num_processes', [1, 2])
 def test_many_videos(video, tmp_path, tiny, capsys, num_processes):
-    """Finished ones are passed over, one that fails is told, and the others are restored; each by one process alone."""
+    """Skip finished videos, report one that fails, and restore the others; one process works on each."""
     films = [tmp_path / 'films' / f'{name}.mp4' for name in 'abcdef']
     films[0].parent.mkdir()
     for path in films:
@@ -190,7 +190,7 @@ def test_two_videos_of_one_name_are_refused(video, tmp_path, tiny, capsys):
     (tmp_path / 'other').mkdir()
     other = tmp_path / 'other' / video.name
     assert main(['restore', str(video), str(other), '--into', str(tmp_path / 'out'), *tiny]) == 2
-    assert f'{video} and {other} would both become {tmp_path / "out" / "in.mp4"}' in capsys.readouterr().err
+    assert f'{video} and {other} would both be restored to {tmp_path / "out" / "in.mp4"}' in capsys.readouterr().err
 
 
 def test_an_option_file_and_weights(video, tmp_path):
@@ -216,7 +216,7 @@ def test_an_option_file_and_weights(video, tmp_path):
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--suffix', '.mkv'], '--suffix goes with --into'),
     (['in.mp4', '--into', 'new', '--model', 'fstrn-small', '--suffix', 'mkv'], "as suffix, but got 'mkv'"),
     (['in.mp4', '--into', 'new', '--model', 'mbnet'], "no model 'mbnet' in the zoo"),
-    (['in.mp4', '.', '--model', 'fstrn-small', '--codec', 'png'], '.: is no name of an output'),
+    (['in.mp4', '.', '--model', 'fstrn-small', '--codec', 'png'], '.: is not the name of an output'),
     (['in.mp4', '--model', 'fstrn-small'], 'expected an input and an output, or inputs and --into FOLDER, but got 1'),
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'cuda:77'], '--device cuda:77: there is no such GPU'),
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'gpu'], '--device gpu: expected auto, cpu, cuda'),
@@ -418,7 +418,7 @@ def test_an_interrupt_and_resume(long_video, monkeypatch, capsys, number):
 
 
 def test_who_reads_progress_may_leave(long_video, monkeypatch, capsys):
-    """Such as `| head`: what is kept is told none the less."""
+    """Such as `| head`: the final message names the kept frames anyway."""
     command, output = long_video
 
     def broken(bar, state, **fields):
@@ -445,7 +445,7 @@ def test_a_kill_and_resume(long_video, capsys):
     torch.save({name: value + 0.01 for name, value in torch.load(weights)['params'].items()}, weights)
     capsys.readouterr()
     assert main([*command, '--resume']) in (1, 2)
-    assert 'holds the parts of other work: model differ' in capsys.readouterr().out
+    assert 'holds work with other settings: model differ' in capsys.readouterr().out
     weights.write_bytes(before)
     check_resume(command, output)
 

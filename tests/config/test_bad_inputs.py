@@ -68,13 +68,13 @@ def web_page(folder: Path) -> str:
      r'^network_g\.num_iter is not an option \(its value here is 3\)\. Did you mean num_iters\? Options are '),
     ({'network_g': {**TINY_NET, 'vsr_net': {'type': 'RDN', 'num_feats': 8}}},
      r'^network_g\.vsr_net\.num_feats is not an option .* Did you mean num_feat\?'),
-    ({'num_gpu': 1}, r'^num_gpu is 1, but torch finds no GPU here: set it to auto, .* or to 0, which is the CPU'),
+    ({'num_gpu': 1}, r'^num_gpu is 1, but torch finds no GPU: set it to auto .* or to 0 to use the CPU'),
     ({'datasets': {'train': {'gt_size': 50}}}, r'^datasets\.train\.gt_size must be a multiple of scale 4, but is 50$'),
     ({'datasets': {'train': {'batch_size_per_gpu': 11}}},
-     r'^datasets\.train has 10 windows, which is less than one batch of 11; raise datasets\.train\.dataset_enl'),
+     r'^datasets\.train has 10 windows, fewer than one batch of 11; raise datasets\.train\.dataset_enl'),
     ({'datasets': {'train': {'num_frame': 9}}}, r'\(datasets\.train\): .*9 frames'),
     ({'datasets': {'train': lmdbs_that_differ}},
-     r"\(datasets\.train\): 1 clips of dataroot_gt are not in dataroot_lq \(.*LR\.lmdb\), the first is 'second'$"),
+     r"\(datasets\.train\): 1 clips of dataroot_gt are not in dataroot_lq \(.*LR\.lmdb\); the first is 'second'$"),
     ({'path': {'pretrain_network_g': weights_of_another_arch}},
      r'net\.pth does not hold the weights of MBNet with these options, \d+ tensors: \d+ missing .*\d+ unknown'),
     ({'path': {'pretrain_network_g': web_page}},
@@ -82,8 +82,8 @@ def web_page(folder: Path) -> str:
     ({'path': {'resume_state': web_page}},
      r'^path\.resume_state: .*net\.pth is a web page, .*; expected a training state$'),
     ({'name': '..'}, r"^name must be usable as the name of a folder, but is '\.\.'$"),
-    ({'logger': {'wandb': {'project': 'x'}}}, r'^logger\.wandb has a project, which needs use_tb_logger: true beside'),
-    ({'train': {'lr_mul': {'flownet': 0.25}}}, r'^train\.lr_mul\.flownet fits no parameter of MBNet .* are flow_net, '),
+    ({'logger': {'wandb': {'project': 'x'}}}, r'^logger\.wandb has a project, which also needs use_tb_logger: true'),
+    ({'train': {'lr_mul': {'flownet': 0.25}}}, r'^train\.lr_mul\.flownet matches no parameter of MBNet'),
 ])
 def test_refused(refused, clips, tmp_path, changes, message):
     def put(options: dict, changes: dict) -> None:
@@ -103,7 +103,7 @@ def test_refused(refused, clips, tmp_path, changes, message):
 def test_a_clip_to_validate_on_is_shorter_than_the_window(refused, clips, tmp_path):
     opt = train_opt(clips)
     opt['datasets']['val']['num_frame'] = 2
-    assert re.search(r"\(datasets\.val\): clip 'first' gives 1 LR frame, temporal_scale 2 needs two", refused(opt))
+    assert re.search(r"\(datasets\.val\): clip 'first' has only 1 LR frame, but temporal_scale", refused(opt))
 
 
 def test_a_clip_shorter_than_a_longer_window(clips):
@@ -115,8 +115,8 @@ def test_a_clip_shorter_than_a_longer_window(clips):
     dataset = build_dataset({
         'name': 'short', 'key': 'val_2', 'type': 'STVSRTestDataset', 'dataroot_gt': str(clips), 'num_frame': 3,
         'temporal_scale': 1, 'scale': 4, 'phase': 'val'})
-    with pytest.raises(ValueError, match=r"^datasets\.val_2: clip 'first' gives 3 LR frames, but BicubicAverage works "
-                                         'on windows of 5$'):
+    with pytest.raises(ValueError, match=r"^datasets\.val_2: clip 'first' has 3 LR frames, but BicubicAverage needs "
+                                         'windows of 5$'):
         model.check_clips(dataset)
     model.net_g.spec = NetSpec(scale=4, num_frames=3)
     model.check_clips(dataset)
@@ -130,11 +130,11 @@ def test_a_data_set_that_leaves_frames_out_for_a_network_that_makes_none(clips):
             'total_iter': 1, 'pixel_opt': {'type': 'L1Loss'}},
         'network_g': {'type': 'VSRResNet', 'num_feat': 1, 'num_block': 1, 'num_in_ch': 3}})
     data = {'dataroot_gt': str(clips), 'name': 'a', 'scale': 4}
-    with pytest.raises(ValueError, match=r'^datasets\.val: temporal_scale is 2, by which every second frame is left '
-                                         'out, but VSRResNet makes none between two others; set temporal_scale: 1$'):
+    with pytest.raises(ValueError, match=r'^datasets\.val: temporal_scale 2 drops every second frame, but '
+                                         'VSRResNet does not interpolate frames; set temporal_scale: 1$'):
         model.check_clips(build_dataset({**data, 'type': 'STVSRTestDataset', 'key': 'val', 'phase': 'val'}))
     lq, gt = torch.rand(1, 5, 3, 8, 8), torch.rand(1, 6, 3, 32, 32)
-    with pytest.raises(ValueError, match='has 6 frames .*; see temporal_scale of the data set'):
+    with pytest.raises(ValueError, match='has 6 frames .*; see temporal_scale in the data set'):
         model.feed_data({'lq': lq, 'gt': gt})
 
 
@@ -148,7 +148,7 @@ def test_a_test_says_so_before_it_starts(clips, tmp_path):
     process = run('-m', 'basicsr_stvsr.test', '-opt', write(tmp_path / 'a.yml', opt), cwd=tmp_path)
     assert process.returncode == 2 and 'Traceback' not in process.stderr
     error, = re.findall(r'^error: (.*)$', process.stderr, re.M)
-    assert error == "datasets.test_1: clip 'first' gives 1 LR frames, but MBNet works on windows of 2"
+    assert error == "datasets.test_1: clip 'first' has 1 LR frames, but MBNet needs windows of 2"
 
 
 @pytest.mark.parametrize('text, message', [
@@ -171,16 +171,16 @@ def test_check_tells_what_a_training_takes_and_writes_nothing(train_here, clips,
     opt['train']['total_iter'] = 10_000
     opt['logger']['use_tb_logger'] = True
     train_here(opt, '--check')
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     num_parameters = sum(p.numel() for p in MBNet(**{k: v for k, v in TINY_NET.items() if k != 'type'}).parameters())
-    assert f'network     MBNet, {num_parameters:,} parameters\n' in told
-    assert 'lq (2, 2, 3, 12, 12), gt (2, 3, 3, 48, 48), on each of 1 processes' in told
-    assert re.search(r'^first step  l_sr 0\.\d+, l_flow_lr .*, l_flow_hr .*, grad_norm ', told, re.M)
-    seconds = float(re.search(r'^time +([\d.]+) s an iteration', told, re.M)[1])
-    duration = re.search(r'^duration +(\d+):(\d+):(\d+) for 10,000 iterations', told, re.M)
+    assert f'network     MBNet, {num_parameters:,} parameters\n' in printed
+    assert 'lq (2, 2, 3, 12, 12), gt (2, 3, 3, 48, 48), on each of 1 processes' in printed
+    assert re.search(r'^first step  l_sr 0\.\d+, l_flow_lr .*, l_flow_hr .*, grad_norm ', printed, re.M)
+    seconds = float(re.search(r'^time +([\d.]+) s per iteration', printed, re.M)[1])
+    duration = re.search(r'^duration +(\d+):(\d+):(\d+) for 10,000 iterations', printed, re.M)
     hours, minutes, rest = map(int, duration.groups())
     assert 3600 * hours + 60 * minutes + rest == pytest.approx(10_000 * seconds, rel=0.01)
-    assert re.search(r'^memory +\d\.\d+ GiB', told, re.M)
+    assert re.search(r'^memory +\d\.\d+ GiB', printed, re.M)
     assert [path.name for path in tmp_path.iterdir()] == ['options.yml']
 
 
@@ -243,13 +243,13 @@ def nan_after(steps: int):
 def test_check_of_a_training_that_diverges(train_here, clips, monkeypatch, capsys, log):
     monkeypatch.setattr(MBNetModel, 'compute_losses', nan_after(1))
     train_here(small_train_opt(clips), '--check')
-    told = capsys.readouterr().out
-    assert re.search(r'^first step  l_sr 0.*\nskipped     2 of 3 steps: not all was finite$', told, re.M)
+    printed = capsys.readouterr().out
+    assert re.search(r'^first step  l_sr 0.*\nskipped     2 of 3 steps: losses or gradients not finite$', printed, re.M)
     assert 'Iteration 3 is skipped (2 in a row, 2 in all)' in log.text
 
 
 @pytest.mark.parametrize('max_nonfinite, message', [
-    (10, 'all 3 steps were skipped, since losses or gradients were not finite; the warnings above name the samples'),
+    (10, 'all 3 steps were skipped, because losses or gradients were not finite; the warnings above name'),
     (2, r'Iteration 2 is skipped \(2 in a row, 2 in all\): .* train.max_nonfinite is 2: ')])
 def test_check_of_a_training_that_takes_no_step(refused, clips, monkeypatch, max_nonfinite, message):
     monkeypatch.setattr(MBNetModel, 'compute_losses', nan_after(0))

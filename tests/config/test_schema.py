@@ -1,4 +1,4 @@
-"""What options are refused, in which words; and that editors and the docs are told the same."""
+"""Refused options and their messages; the schema and the docs agree with them."""
 import inspect
 import json
 import re
@@ -138,7 +138,7 @@ WRONG_BY_ITSELF = {
     'num_gpu=-1': r'num_gpu must be auto or >= 0, but is -1$',
     'num_gpu=all': r"num_gpu must be auto or a whole number, but is 'all'$",
     'val=3': 'val must be a block, but is 3$',
-    'datasets:val:scale=3': r'datasets\.val\.scale is 3, but scale is 4; leave it out$',
+    'datasets:val:scale=3': r'datasets\.val\.scale is 3, but scale is 4; remove it$',
     'datasets:train={name: a, type: STVSRMixedDataset, gt_size: 64, sources: [{stills: a, max_motoin: 3}]}':
         r'datasets\.train\.sources\[0\]\.max_motoin is not an option .*Did you mean max_motion\?',
     'datasets:train={name: a, type: STVSRMixedDataset, gt_size: 64, sources: [{dataroot_gt: a, reduce: 0}]}':
@@ -153,7 +153,7 @@ WRONG_WITH_THE_REST = {
     'datasets:train:type=STVSRClipDatset': r'datasets\.train\.type must be the name .*mean STVSRClipDataset\?',
     'train:optim_g:type=Adamm': r'train\.optim_g\.type must be the name .*Did you mean Adam',
     'val:metrics:psnr:type=calculate_psnrr': r'val\.metrics\.psnr\.type must be the name .*mean calculate_psnr\?',
-    'network_g:refine_net:scale=4': r'network_g: scale of the part PACFlowNet is decided by MBNet \(4\); leave it out$',
+    'network_g:refine_net:scale=4': r'network_g: scale of the part PACFlowNet is set by MBNet \(4\); remove it$',
     'network_g:feedback=vif': r"network_g: feedback must be one of vfi, vsr, none, but got 'vif'$",
     'network_g:flow_net={type: PWCNet, pretrained: no.pth}': r'network_g: no\.pth does not exist',
     'train:optim_g:lr=-1': r'train\.optim_g: Invalid learning rate: -1$',
@@ -163,17 +163,17 @@ WRONG_WITH_THE_REST = {
     'scale=3 + network_g:scale=3 + datasets:train:gt_size=126': r'network_g: \w+ is built for scale 4, but got 3$',
     'scale=2': r'network_g\.scale is 4, but scale is 2$',
     'datasets:train={name: a, type: STVSRMixedDataset, gt_size: 64, sources: [{dataroot_gt: a}, {stills: b}]}':
-        r"datasets\.train\.sources must give the same keys, but 'flow' comes from \[1\] and not from \[0\]; set ",
+        r"datasets\.train\.sources must all provide the same keys, but 'flow' comes from \[1\] and not from \[0\]; ",
     'datasets:train:gt_size=130': r'datasets\.train\.gt_size must be a multiple of scale 4, but is 130$',
     'datasets:train:prefetch_mode=cuda + datasets:train:pin_memory=false':
-        r"datasets\.train\.prefetch_mode is 'cuda', which needs pin_memory: true beside it$",
+        r"datasets\.train\.prefetch_mode is 'cuda', which also needs pin_memory: true$",
     'datasets:train:prefetch_mode=cuda + num_gpu=0':
         r"datasets\.train\.prefetch_mode is 'cuda', which needs a GPU, but num_gpu is 0$",
     'datasets:val_2={name: vid4, type: STVSRTestDataset, dataroot_gt: b}':
-        r"datasets\.val_2\.name is 'vid4', as datasets\.val\.name is",
+        r"datasets\.val_2\.name is 'vid4', the same as datasets\.val\.name;",
     'datasets:test_1={name: a, type: STVSRTestDataset, dataroot_gt: b}':
-        r'datasets\.test_1 is for testing; a training takes train, val',
-    'train:scheduler:milestones=[5, 5]': r'train\.scheduler\.milestones must rise, but is \[5, 5\]$',
+        r'datasets\.test_1 is for testing; a training run uses train, val',
+    'train:scheduler:milestones=[5, 5]': r'train\.scheduler\.milestones must be in ascending order, but is \[5, 5\]$',
     'train:scheduler:restarts=[0, 9]':
         r'train\.scheduler\.restart_weights must hold 2 numbers, one for each of restarts \[0, 9\], but is \[1',
     'train:scheduler={type: CosineAnnealingRestartLR, periods: [10, 20], restart_weights: [1, 1]}':
@@ -181,16 +181,16 @@ WRONG_WITH_THE_REST = {
     'train:scheduler={type: CosineAnnealingRestartLR, periods: [6e5], restart_weights: []}':
         r'train\.scheduler\.restart_weights must hold 1 numbers, one for each of periods',
     'train:accumulate=3': r'train\.accumulate must divide datasets\.train\.batch_size_per_gpu 16, but is 3$',
-    'train:pixel_opt:reduction=none': r"train\.pixel_opt: reduction must be mean or sum, which make one number",
-    'train:iter_weights=[1]': r'train\.iter_weights must hold 2 numbers, one a round, but is \[1\.0\]$',
+    'train:pixel_opt:reduction=none': r"train\.pixel_opt: reduction must be mean or sum, so that a batch",
+    'train:iter_weights=[1]': r'train\.iter_weights must hold 2 numbers, one for each round, but is \[1\.0\]$',
     'train:optim_g={type: Adam}': r'train\.optim_g\.lr is missing$',
     'train:pixel_opt=~': r'train\.pixel_opt is missing: L\^SR \(eq\. 7\), mean over pixels, summed over the thr',
     'datasets:train={name: a, type: REDSRecurrentDataset, dataroot_gt: b, batch_size_per_gpu: two}':
         r"datasets\.train\.batch_size_per_gpu must be a whole number, but is 'two'$",
-    'val:val_freq=~': r'val\.val_freq is missing, .*on datasets\.val; val: ~ turns validation off$',
+    'val:val_freq=~': r'val\.val_freq is missing: .*on datasets\.val, or set val: ~ for no validation$',
     'logger=~': 'logger is missing: What to log and save, and how often$',
     'train=~': 'train is missing: How to train',
-    'datasets:train=~': r'datasets\.train is missing: what to train on$',
+    'datasets:train=~': r'datasets\.train is missing: set the data to train on$',
 }
 TAKEN = [
     'name=x', 'num_gpu=0', 'num_gpu=auto', 'train:total_iter=6e5', 'train:lr_mul:flow_net=0.25', 'val=~',
@@ -239,8 +239,8 @@ def test_cuda_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     for file in (TRAIN, TEST):
         line, = problems(tmp_path, 'num_gpu=2', file=file)
-        assert line.startswith('num_gpu is 2, but torch finds no GPU here: set it to auto, which takes what is there, '
-                               'or to 0, which is the CPU (torch ')
+        assert line.startswith('num_gpu is 2, but torch finds no GPU: set it to auto to use all GPUs, '
+                               'or to 0 to use the CPU (torch ')
     prefetch = 'datasets:train:prefetch_mode=cuda', 'num_gpu=auto'
     assert problems(tmp_path, *prefetch) == [
         "datasets.train.prefetch_mode is 'cuda', which needs a GPU, but num_gpu is auto and torch finds none here"]
@@ -250,9 +250,9 @@ def test_cuda_where_there_is_none(tmp_path, monkeypatch):
 
 def test_files_for_the_other_command(tmp_path):
     assert problems(tmp_path, file=TEST) == []
-    with pytest.raises(ValueError, match=r'^datasets.train is for training; a test takes test, test_1'):
+    with pytest.raises(ValueError, match=r'^datasets.train is for training; a test uses test, test_1'):
         check_options(load_options(str(TRAIN)), is_train=False)
-    with pytest.raises(ValueError, match='datasets.test is missing: what to test on'):
+    with pytest.raises(ValueError, match='datasets.test is missing: set the data to test on'):
         check_options({**load_options(str(TEST)), 'datasets': {}}, is_train=False)
 
 

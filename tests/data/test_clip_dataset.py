@@ -15,7 +15,7 @@ from basicsr.utils.matlab_functions import imresize
 
 from basicsr_stvsr.data import samples as samples_module
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
-from basicsr_stvsr.io.color import convert_clip
+from basicsr_stvsr.io.clip_color import convert_clip
 from basicsr_stvsr.io.frames import FrameReadError
 
 SCALE, SIZE, NUM_FRAME = 4, 64, 7
@@ -110,8 +110,8 @@ def test_equals_basicsr_on_the_same_lmdb(vimeo, train_opt):
     flags = {'gt_size': SIZE, 'num_frame': 7, 'random_reverse': False, 'use_hflip': False, 'use_rot': False}
     ours = STVSRClipDataset({**train_opt, **flags, 'temporal_scale': 1, 'meta_info_file': vimeo / 'meta_info.txt'})
     items = [ours[i] for i in range(3)]
-    ours.gt.close()  # LMDB opens a path only once in a process
-    ours.lq.close()
+    ours.gt_reader.close()  # LMDB opens a path only once in a process
+    ours.lq_reader.close()
     stock = Vimeo90KRecurrentDataset({
         **train_opt, **flags, 'flip_sequence': False, 'meta_info_file': vimeo / 'meta_info.txt',
         'io_backend': {'type': 'lmdb'}
@@ -326,7 +326,7 @@ def test_sharp_lr_frames_of_luma(train_opt):
 
 @pytest.mark.parametrize('cache', [False, True])
 def test_lr_frames_of_blurred_versions(versions, train_opt, test_opt, cache):
-    """The same as of a data set whose ground truth they are; ground truth itself stays sharp."""
+    """LR frames equal those of a data set with these clips as ground truth; ground truth itself stays sharp."""
     train_opt.update(**TURNED, cache=cache, dataroot_lq=None, degradation={'type': 'blur_bicubic'})
     dataset = STVSRClipDataset({**train_opt, 'dataroot_blurred': versions / 'gt_blur.lmdb', 'lq_sharp': True})
     assert_same_samples(dataset, STVSRClipDataset({**train_opt, 'dataroot_gt': versions / 'gt_blur'}), [('lq', 'lq')])
@@ -375,32 +375,32 @@ def test_other_versions_that_do_not_fit(versions, folder, train_opt, test_opt, o
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    ({'lq_sharp': True, 'dataroot_lq_sharp': 'x'}, 'datasets.train.lq_sharp cannot stand beside dataroot_lq_sharp'),
+    ({'lq_sharp': True, 'dataroot_lq_sharp': 'x'}, 'datasets.train.lq_sharp cannot be combined with dataroot_lq_sharp'),
     ({'lq_sharp': 'yes'}, "datasets.train.lq_sharp must be true or false, but is 'yes'"),
-    ({'dataroot_blurred': 'x'}, 'datasets.train.dataroot_blurred cannot stand beside dataroot_lq: LR frames come')])
+    ({'dataroot_blurred': 'x'}, 'datasets.train.dataroot_blurred cannot be combined with dataroot_lq: LR frames come')])
 def test_bad_options_of_versions(train_opt, change, message):
     with pytest.raises(ValueError, match=message):
         STVSRClipDataset({**train_opt, **change})
 
 
-@pytest.mark.parametrize(('option', 'name', 'advice'), [
-    ('dataroot_lq', 'vimeo_LR.lmdb', 'make_lr.py --scale 4 --input {gt} --output {path}\nor leave the option out, and'),
+@pytest.mark.parametrize(('option', 'name', 'expected_hint'), [
+    ('dataroot_lq', 'vimeo_LR.lmdb', 'make_lr.py --scale 4 --input {gt} --output {path}\nor remove the option'),
     ('dataroot_lq_sharp', 'vimeo_LR.lmdb', 'make_lr.py --scale 4 --input {gt} --output {path}\nor set lq_sharp: true'),
     ('dataroot_lq', 'reds4_blur_bicubic.lmdb',
      'create_lmdb.py --dataset reds --split reds4 --subset blur_bicubic --input FOLDER --output {path}'),
     ('dataroot_lq_sharp', 'REDS_train_sharp_bicubic.lmdb',
      'create_lmdb.py --dataset reds --subset sharp_bicubic --input FOLDER --output {path}'),
     ('dataroot_lq', 'dvd_train_blur_X4.lmdb',
-     'make_lr.py --scale 4 --input BLURRED --output {path}\nor name the blurred clips by dataroot_blurred, and LR '
-     'frames are made from them as they are read.'),
+     'make_lr.py --scale 4 --input BLURRED --output {path}\nor set dataroot_blurred to the blurred clips, to make LR '
+     'frames from them while reading.'),
     ('dataroot_blurred', 'dvd_test_blur.lmdb',
      'create_lmdb.py --dataset dvd --split test --subset input --input FOLDER --output {path}'),
     ('dataroot_blurred', 'my_blurred_clips.lmdb', 'create_lmdb.py --dataset folder --input FOLDER --output {path}')])
-def test_advice_on_other_versions(train_opt, tmp_path, option, name, advice):
+def test_hints_for_other_versions(train_opt, tmp_path, option, name, expected_hint):
     path = tmp_path / name
     with pytest.raises(FileNotFoundError, match=rf'{option} does not exist') as error:
         STVSRClipDataset({**train_opt, 'dataroot_lq': None, option: path})
-    assert advice.format(gt=train_opt['dataroot_gt'], path=path) in str(error.value)
+    assert expected_hint.format(gt=train_opt['dataroot_gt'], path=path) in str(error.value)
 
 
 # One channel
@@ -472,7 +472,7 @@ def test_luma_in_tests_equals_luma_in_training(train_opt, test_opt):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    ({'flow_opt': {'type': 'DISFlow'}}, "datasets.train.flow_opt needs frames with colours, but color is 'y'"),
+    ({'flow_opt': {'type': 'DISFlow'}}, "datasets.train.flow_opt needs colour frames, but color is 'y'"),
     ({'stored_color': 'y'}, "datasets.train.stored_color must be one of rgb, yuv, but is 'y'"),
     ({'color': 'Y'}, "datasets.train.color must be one of rgb, yuv, y, but is 'Y'")])
 def test_bad_options_of_colour(train_opt, change, message):
@@ -642,10 +642,10 @@ def test_areas_go_with_other_options(vimeo, test_opt):
 
 
 @pytest.mark.parametrize(('areas', 'message'), [
-    ({'*': {'rows': [1, 65]}}, r"'Vimeo' \(datasets.val\): clip_areas: rows \[1, 65\] reach beyond clip '00001/0001', "
-                               'which has 64 rows, 64 columns, 7 frames'),
-    ({'00002/*': {'columns': [60, 72]}}, r"columns \[60, 72\] reach beyond clip '00002/0001'"),
-    ({'*': {'frames': [8, 8]}}, r'frames \[8, 8\] reach beyond clip'),
+    ({'*': {'rows': [1, 65]}}, r"'Vimeo' \(datasets.val\): clip_areas: rows \[1, 65\] exceeds .* clip '00001/0001', "
+                               'which is 64 rows, 64 columns, 7 frames'),
+    ({'00002/*': {'columns': [60, 72]}}, r"columns \[60, 72\] exceeds the size of clip '00002/0001'"),
+    ({'*': {'frames': [8, 8]}}, r'frames \[8, 8\] exceeds the size of clip'),
     ({'calendar': {'rows': [1, 2]}, '*': {}}, r"clip_areas: no clip matches \['calendar'\]; clips are '00001/0001', "),
     ({'*': {'rows': [0, 8]}}, r'datasets.val.clip_areas.\*.rows\[0\] must be >= 1, but is 0'),
     ({'*': {'rows': [9, 8]}}, r'clip_areas.\*.rows must be \[first, last\], counted from 1, but is \[9, 8\]'),
@@ -660,7 +660,7 @@ def test_bad_areas(test_opt, areas, message):
 def test_areas_are_those_of_ground_truth(vimeo, test_opt):
     for roots in ({'dataroot_lq': vimeo / 'lq'}, {'dataroot_lq': vimeo / 'lq', 'dataroot_gt': None},
                   {'dataroot_blurred': vimeo / 'gt'}):
-        message = f'datasets.val.clip_areas cannot stand beside {next(iter(roots))}: the areas are'
+        message = f'datasets.val.clip_areas cannot be combined with {next(iter(roots))}: it crops'
         with pytest.raises(ValueError, match=message):
             STVSRTestDataset({**test_opt, **roots, 'clip_areas': {'*': {'rows': [1, 32]}}})
 
@@ -713,18 +713,18 @@ def test_all_missing_paths_are_reported_together(train_opt, dataset, tmp_path):
         dataset(opt)
     assert str(error.value).splitlines() == [
         f"data set 'Vimeo' (datasets.train_3): dataroot_gt does not exist: {gt}",
-        'Make it with',
+        'Create it with',
         f'  python scripts/data_preparation/create_lmdb.py --dataset vimeo90k --input FOLDER --output {gt}',
-        '(--help lists the data sets; docs/datasets.md shows the folders that each has)',
+        '(--help lists the data sets; docs/datasets.md shows the folders of each)',
         f"data set 'Vimeo' (datasets.train_3): dataroot_lq does not exist: {lq}",
-        'Make it with',
+        'Create it with',
         f"  python scripts/data_preparation/make_lr.py --scale 4 --input {gt} --output '{lq}'",
-        'or leave the option out, and LR frames are made from dataroot_gt as they are read.',
+        'or remove the option to make LR frames from dataroot_gt while reading.',
         f"data set 'Vimeo' (datasets.train_3): meta_info_file does not exist: {tmp_path / 'clips.txt'}",
     ]
 
 
-@pytest.mark.parametrize(('name', 'advice'), [
+@pytest.mark.parametrize(('name', 'expected_hint'), [
     ('vimeo90k_test_GT.lmdb', '--dataset vimeo90k --split test --input FOLDER --output {path}'),
     ('Vimeo_triplet.lmdb', '--dataset vimeo90k_triplet --input FOLDER --output {path}'),
     ('reds4.lmdb', '--dataset reds --split reds4 --input'),
@@ -738,13 +738,13 @@ def test_all_missing_paths_are_reported_together(train_opt, dataset, tmp_path):
     ('hundreds.lmdb', '--dataset folder --input'),
     ('holiday_v1.0', '--dataset folder --input FOLDER --output {path}.lmdb'),
 ])
-def test_advice_follows_the_name(test_opt, name, advice, tmp_path):
+def test_hints_follow_the_name(test_opt, name, expected_hint, tmp_path):
     test_opt['dataroot_gt'] = path = tmp_path / name
     with pytest.raises(FileNotFoundError) as error:
         STVSRTestDataset(test_opt)
-    assert 'create_lmdb.py ' + advice.format(path=path) in str(error.value)
+    assert 'create_lmdb.py ' + expected_hint.format(path=path) in str(error.value)
     # Otherwise the option would still not point at what the command makes.
-    assert (f'name {path}.lmdb in the option' in str(error.value)) == (path.suffix != '.lmdb')
+    assert (f'set the option to {path}.lmdb' in str(error.value)) == (path.suffix != '.lmdb')
 
 
 def test_missing_flows(train_opt, tmp_path):
@@ -763,24 +763,24 @@ def test_missing_lr_clips_without_ground_truth(test_opt, tmp_path):
     test_opt.update(dataroot_gt=None, dataroot_lq=tmp_path / 'clips.lmdb')
     with pytest.raises(FileNotFoundError, match='create_lmdb.py --dataset folder') as error:
         STVSRTestDataset(test_opt)
-    assert 'leave the option out' not in str(error.value)
+    assert 'remove the option' not in str(error.value)
 
 
 @pytest.mark.parametrize(('change', 'message'), [
     ({'gt_size': 30}, r'^datasets\.train\.gt_size must be a multiple of scale 4, but is 30$'),
     ({'crop_stride': 6}, r'datasets\.train\.crop_stride must be a multiple of scale 4, but is 6'),
-    ({'crop_stride': 8, 'gt_size': None}, 'crop_stride is 8, but without gt_size nothing is cropped'),
+    ({'crop_stride': 8, 'gt_size': None}, 'crop_stride is 8, but has an effect only with gt_size'),
     ({'frame_stride': 0}, 'frame_stride must be >= 1, but is 0'),
     ({'gt_sise': 32}, r'datasets.train.gt_sise is not an option \(its value here is 32\). Did you mean gt_size\? '),
     ({'num_frame': 4}, 'datasets.train.num_frame must be odd with temporal_scale 2, but is 4'),
     ({'temporal_scale': 3}, 'datasets.train.temporal_scale must be one of 1, 2, but is 3'),
     ({'interval_list': [0]}, r'datasets.train.interval_list\[0\] must be >= 1, but is 0'),
-    ({'clips': '00009/*'}, "none of 3 clips matches clips: '00009/\\*'"),
+    ({'clips': '00009/*'}, "clips: '00009/\\*' matches none of 3 clips"),
     ({'clip_weights': {'00009/*': 2}}, r"no clip matches \['00009/\*'\]"),
     ({'clip_weights': {'*': -1}}, r'datasets.train.clip_weights.\* must be >= 0, but is -1'),
     ({'dataroot_gt': None}, 'datasets.train.dataroot_gt is missing: Clips as a folder'),
-    ({'dataroot_flow': '.', 'interval_list': [2]}, r'_flow needs interval_list \[1\] .* but they are \[2\] and 2'),
-    ({'prefetch_mode': 'cuda'}, "prefetch_mode is 'cuda', which needs pin_memory: true"),
+    ({'dataroot_flow': '.', 'interval_list': [2]}, r'_flow needs interval_list \[1\] .* values are \[2\] and 2'),
+    ({'prefetch_mode': 'cuda'}, "prefetch_mode is 'cuda', which also needs pin_memory: true"),
     ({'dataroot_lq': None, 'degradation': {'type': 'bicubik'}}, 'bicubik'),
 ])
 def test_bad_options(train_opt, change, message):
@@ -789,7 +789,7 @@ def test_bad_options(train_opt, change, message):
 
 
 def test_no_data_to_test_on(test_opt):
-    with pytest.raises(ValueError, match='datasets.val.dataroot_gt is missing, and dataroot_lq too'):
+    with pytest.raises(ValueError, match='datasets.val.dataroot_gt is missing, and so is dataroot_lq'):
         STVSRTestDataset({**test_opt, 'dataroot_gt': None})
 
 
@@ -869,14 +869,14 @@ def test_frame_counts_that_do_not_fit(folder, train_opt, test_opt):
 
 def test_clips_that_lack_lr_frames(folder, train_opt):
     shutil.rmtree(folder / 'lq' / '00001' / '0002')
-    with pytest.raises(ValueError, match="1 clips of dataroot_gt are not in dataroot_lq .*, the first is '00001/0002'"):
+    with pytest.raises(ValueError, match="1 clips of dataroot_gt are not in dataroot_lq .*; the first is '00001/0002'"):
         STVSRClipDataset({**train_opt, 'dataroot_lq': folder / 'lq'})
 
 
 def test_clip_too_short_to_interpolate(folder, test_opt):
     for path in (folder / 'gt' / '00001' / '0001').glob('im[3-7].png'):
         path.unlink()
-    with pytest.raises(ValueError, match="clip '00001/0001' gives 1 LR frame, temporal_scale 2 needs two"):
+    with pytest.raises(ValueError, match="clip '00001/0001' has only 1 LR frame, but temporal_scale 2 needs two"):
         STVSRTestDataset({**test_opt, 'dataroot_gt': folder / 'gt'})
 
 

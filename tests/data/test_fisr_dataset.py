@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from basicsr_stvsr.config.loading import complete_paths, load_options
 from basicsr_stvsr.data.fisr_dataset import FISRMatDataset
-from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.clip_color import convert_frame
 from basicsr_stvsr.io.frames import FrameReadError
 from basicsr_stvsr.training.loader import make_train_loader
 
@@ -123,7 +123,7 @@ def test_a_single_array_may_have_any_name(opt, tmp_path):
     np.testing.assert_array_equal(levels(FISRMatDataset(opt)[1]['lq']), pattern(H, W, 5)[..., 1])
     with h5py.File(path, 'r+') as file:
         file['more'] = file['frames'][:]
-    message = r'neither LR_data with five axes nor a single other .* frames \(8, 12, 3, 5, 9\), indices \(3,\), more \('
+    message = r'must hold LR_data, or only one array, .* frames \(8, 12, 3, 5, 9\), indices \(3,\), more \('
     with pytest.raises(ValueError, match=message):
         FISRMatDataset(opt)
     with h5py.File(path, 'r+') as file:
@@ -142,15 +142,17 @@ def test_some_of_the_samples(opt, samples, expected):
         dataset[len(expected)]
 
 
+def in_file(pairs: torch.Tensor) -> np.ndarray:
+    """(P, 2, C, h, w), both directions of each pair, as files hold them: (2P, h, w, C)."""
+    return pairs.flatten(0, 1).permute(0, 2, 3, 1).numpy()
+
+
 def test_flows(opt, mat_files, flow_files):
     sample = FISRMatDataset({**opt, **flow_files, 'samples': [3, None]})[2]
     for key, stride, pairs in (('lq_flow', 1, 4), ('lq_flow_stride2', 2, 2)):
         assert sample[key].shape == (pairs, 2, 2, H, W) and sample[key].dtype == torch.float32
         stored = np.load(mat_files / f'flow{stride}.npy')[5]
-        for pair in range(pairs):
-            for direction in range(2):
-                np.testing.assert_array_equal(
-                    sample[key][pair, direction].permute(1, 2, 0), stored[2 * pair + direction])
+        np.testing.assert_array_equal(in_file(sample[key]), stored[:2 * pairs])
     assert 'lq_warped' not in sample
 
 
@@ -159,10 +161,7 @@ def test_warped_frames(opt, mat_files, flow_files, warp_files):
     for key, stride, pairs in (('lq_warped', 1, 4), ('lq_warped_stride2', 2, 2)):
         assert sample[key].shape == (pairs, 2, 3, H, W) and sample[key].dtype == torch.float32
         stored = np.load(mat_files / f'warp{stride}.npy')[7]
-        for pair in range(pairs):
-            for direction in range(2):
-                np.testing.assert_allclose(
-                    255 * sample[key][pair, direction].permute(1, 2, 0), stored[2 * pair + direction], rtol=1e-6)
+        np.testing.assert_allclose(255 * in_file(sample[key]), stored[:2 * pairs], rtol=1e-6)
 
 
 def moving_frames(size, num_frames, step):
@@ -254,13 +253,13 @@ def test_the_option_file(opt, flow_files, tmp_path):
 @pytest.mark.parametrize(('change', 'message'), [
     ({'scale': 4}, r'^datasets\.train\.scale must be 2 with FISRMatDataset, but is 4$'),
     ({'dataroot_gt': None}, 'datasets.train.dataroot_gt is missing: MATLAB file'),
-    ({'dataroot_flow': 'a.flo'}, 'dataroot_flow_stride2 is missing, but dataroot_flow is there'),
-    ({'dataroot_warp_stride2': 'a.mat'}, 'dataroot_warp is missing, but dataroot_warp_stride2 is there'),
-    ({'dataroot_warp': 'a', 'dataroot_warp_stride2': 'b'}, 'dataroot_flow is missing, but dataroot_warp is there'),
-    ({'dataroot_flow': 'a', 'dataroot_flow_stride2': 'b', 'flow_opt': {'type': 'DISFlow'}}, 'flow_opt cannot stand'),
+    ({'dataroot_flow': 'a.flo'}, 'dataroot_flow_stride2 is missing, but dataroot_flow is set'),
+    ({'dataroot_warp_stride2': 'a.mat'}, 'dataroot_warp is missing, but dataroot_warp_stride2 is set'),
+    ({'dataroot_warp': 'a', 'dataroot_warp_stride2': 'b'}, 'dataroot_flow is missing, but dataroot_warp is set'),
+    ({'dataroot_flow': 'a', 'dataroot_flow_stride2': 'b', 'flow_opt': {'type': 'DISFlow'}}, 'flow_opt cannot be'),
     ({'flow_opt': {'type': 'DISFlows'}}, r'flow_opt.type must be .* Did you mean DISFlow\?'),
     ({'samples': [0]}, 'datasets.train.samples must be a list of at least 2'),
-    ({'samples': [9, None]}, r"'FISR' \(datasets.train\): samples \[9, None\] are none of the 9 samples of .*lr.mat"),
+    ({'samples': [9, None]}, r"'FISR' \(datasets.train\): samples \[9, None\] select none of the 9 samples of "),
     ({'gt_size': 192}, 'datasets.train.gt_size is not an option'),
 ])
 def test_bad_options(opt, change, message):
@@ -273,11 +272,11 @@ def test_all_missing_files_are_reported_together(opt, tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         FISRMatDataset({**opt, **{name: tmp_path / name for name in names}})
     assert str(error.value).splitlines() == [
-        f"data set 'FISR' (datasets.train): {name} is no file: {tmp_path / name}" for name in names]
+        f"data set 'FISR' (datasets.train): {name} is not a file: {tmp_path / name}" for name in names]
 
 
 def test_stored_flows_are_no_estimator(opt, tmp_path):
-    message = 'flow_opt must be an estimator, but is FlowFiles; .* named by dataroot_flow and dataroot_flow_stride2'
+    message = 'flow_opt must be an estimator, but is FlowFiles; set dataroot_flow and dataroot_flow_stride2'
     with pytest.raises(ValueError, match=message):
         FISRMatDataset({**opt, 'flow_opt': {'type': 'FlowFiles', 'root': str(tmp_path)}})
 
@@ -305,10 +304,10 @@ def test_no_hdf5(opt, mat_files, tmp_path, content):
     (None, pattern(2 * H, 2 * W, 9), r'hr.mat holds an array of \(16, 24, 3, 9, 9\) .* \(.*, width, 3, 7, samples\)$'),
     (pattern(H, W, 5)[:, :, :1], None, r'lr.mat holds an array of \(8, 12, 1, 5, 9\) in MATLAB'),
     (pattern(H, W, 5).T, None, r'lr.mat holds an array of \(9, 5, 3, 12, 8\) in MATLAB, expected'),
-    (pattern(H, W, 5)[..., 0], None, r'neither LR_data with five axes .* it holds LR_data \(8, 12, 3, 5\)'),
+    (pattern(H, W, 5)[..., 0], None, r'must hold LR_data, .* it holds LR_data \(8, 12, 3, 5\)'),
     (pattern(H, W, 5).astype(np.int16), None, 'lr.mat holds int16, expected uint8, single or double'),
-    (pattern(H, W, 5, 8), None, r'8 samples of 8x12 \(h x w\) in .*lr.mat and 9 of 16x24 in .*hr.mat, expected as'),
-    (pattern(H, W + 1, 5), None, r'9 samples of 8x13 \(h x w\) .* 9 of 16x24 .* 2 times the size'),
+    (pattern(H, W, 5, 8), None, r'8 samples of 8x12 \(h x w\) in .*lr.mat and 9 of 16x24 in .*hr.mat, expected the'),
+    (pattern(H, W + 1, 5), None, r'9 samples of 8x13 \(h x w\) .* 9 of 16x24 .* 2 times as large'),
     (pattern(H, W, 5) / 255, None, 'values of .*lr.mat are at most 0.* expected YUV of 0-255'),
 ])
 def test_arrays_that_do_not_fit(opt, tmp_path, lq, gt, message):
@@ -331,7 +330,7 @@ def test_rgb_frames(opt, tmp_path, name):
 
 @pytest.mark.parametrize(('shape', 'message'), [
     ((N - 1, 8, H, W, 2), r'dataroot_flow .*flow.flo has the shape \(8, 8, 8, 12, 2\), expected \(9, 8, 8, 12, 2\)'),
-    ((N, 4, H, W, 2), r'has the shape \(9, 4, 8, 12, 2\), expected \(9, 8, 8, 12, 2\), as the LR frames in .*lr.mat'),
+    ((N, 4, H, W, 2), r'has the shape \(9, 4, 8, 12, 2\), expected \(9, 8, 8, 12, 2\) to match the LR frames'),
     ((N, 8, W, H, 2), r'has the shape \(9, 8, 12, 8, 2\), expected \(9, 8, 8, 12, 2\)'),
 ])
 def test_flows_of_other_samples(opt, flow_files, tmp_path, shape, message):

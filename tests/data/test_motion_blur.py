@@ -13,8 +13,8 @@ from basicsr.data import build_dataset
 from scenes import Layer, random_background, render
 from torch.utils.data import DataLoader
 
-from basicsr_stvsr.data.boxes import cut, widen, within
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
+from basicsr_stvsr.data.crops import add_margin, crop_arrays, relative_to
 from basicsr_stvsr.data.degradations import bicubic, gaussian, linear_light_average
 from basicsr_stvsr.data.motion_blur import motion_blur, sub_frame_times
 from basicsr_stvsr.data.sampling import SampleStream, SeededDataset
@@ -142,15 +142,15 @@ def test_which_frames(pan):
 def test_box(pan):
     """A part is what it is in the whole; of a crop with a margin nearly so, as the flow is estimated on the crop."""
     _, frames = pan
-    box = 40, 30, 90, 120
-    whole = cut(motion_blur(frames, 1), box)
-    for ours, expected in zip(motion_blur(frames, 1, box=box), whole, strict=True):
+    crop = 40, 30, 90, 120
+    whole = crop_arrays(motion_blur(frames, 1), crop)
+    for ours, expected in zip(motion_blur(frames, 1, crop=crop), whole, strict=True):
         np.testing.assert_array_equal(ours, expected)
-    outer = widen(box, 24, (HEIGHT, WIDTH))
-    assert outer == (16, 6, 114, 144)
-    crops = motion_blur(cut(frames, outer), 1, box=within(box, outer))
+    padded = add_margin(crop, 24, (HEIGHT, WIDTH))
+    assert padded == (16, 6, 114, 144)
+    crops = motion_blur(crop_arrays(frames, padded), 1, crop=relative_to(crop, padded))
     assert min(map(psnr, crops, whole)) > 45
-    bare = motion_blur(cut(frames, box), 1)
+    bare = motion_blur(crop_arrays(frames, crop), 1)
     assert min(map(psnr, bare, whole)) < min(map(psnr, crops, whole)) - 5
 
 
@@ -389,9 +389,9 @@ def test_blur_shows_in_real_clips(real_data, test_opt):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    ({'exposure': 0}, r'motion_blur.exposure must be > 0 and <= 2, or \[lowest, highest\] of such, but is 0'),
+    ({'exposure': 0}, r'motion_blur.exposure must be > 0 and <= 2, or a range .*, but is 0'),
     ({'exposure': 2.5}, r'motion_blur.exposure must be > 0 and <= 2, .* but is 2.5'),
-    ({'exposure': [1, 0.5]}, r'motion_blur.exposure must be .*\[lowest, highest\] of such, but is \[1.0, 0.5\]'),
+    ({'exposure': [1, 0.5]}, r'motion_blur.exposure must be .* within these limits, but is \[1.0, 0.5\]'),
     ({'exposure': [0.5]}, 'motion_blur.exposure must be'),
     ({'exposure': 'long'}, "motion_blur.exposure must be a number or a list, but is 'long'"),
     ({'num_frame': 4}, 'motion_blur.num_frame must be odd, so that the sharp frame is the middle one, but is 4'),
@@ -406,10 +406,10 @@ def test_bad_options_of_the_block(moving, dataset, change, message):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    ({'dataroot_lq': 'x'}, 'motion_blur cannot stand beside dataroot_lq: LR frames come from one of them'),
-    ({'dataroot_blurred': 'x'}, 'motion_blur cannot stand beside dataroot_blurred: LR frames come from one of them'),
-    ({'color': 'yuv'}, 'motion_blur needs color rgb, of which the light is known, but that is yuv'),
-    ({'color': 'y'}, 'motion_blur needs color rgb, of which the light is known, but that is y'),
+    ({'dataroot_lq': 'x'}, 'motion_blur cannot be combined with dataroot_lq: LR frames come from one of them'),
+    ({'dataroot_blurred': 'x'}, 'motion_blur cannot be combined with dataroot_blurred: .* one of them'),
+    ({'color': 'yuv'}, 'motion_blur needs color rgb, to convert values to light, but color is yuv'),
+    ({'color': 'y'}, 'motion_blur needs color rgb, to convert values to light, but color is y'),
 ])
 @pytest.mark.parametrize('dataset', [STVSRClipDataset, STVSRTestDataset])
 def test_what_motion_blur_does_not_go_with(moving, dataset, change, message):

@@ -10,7 +10,7 @@ from basicsr_stvsr.data.degradations import bicubic
 from basicsr_stvsr.data.sampling import seeded
 from basicsr_stvsr.data.stills_dataset import STVSRStillsDataset
 from basicsr_stvsr.data.synthetic import CameraPath, Cutout, cut_sheet, draw, flow_of_scene
-from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.clip_color import convert_frame
 from basicsr_stvsr.io.frames import FrameReadError
 
 SCALE, SIZE = 4, 48
@@ -208,18 +208,18 @@ def test_photographs_smaller_than_the_motion_are_mirrored(opt):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    ({'gt_size': None}, r'^datasets\.train\.gt_size is missing: the size in which photographs are drawn$'),
+    ({'gt_size': None}, r'^datasets\.train\.gt_size is missing: it sets the size of the frames made from photographs$'),
     ({'gt_size': 50}, r'^datasets\.train\.gt_size must be a multiple of scale 4, but is 50$'),
-    ({'crop_stride': 8}, r'^datasets\.train\.crop_stride is 8, but stills are drawn at the size of the crop$'),
+    ({'crop_stride': 8}, r'^datasets\.train\.crop_stride is 8, but frames made from photographs'),
     ({'max_motoin': 8}, r'^datasets\.train\.max_motoin is not an option .*Did you mean max_motion\?'),
     ({'max_motion': -1}, r'^datasets\.train\.max_motion must be >= 0, but is -1$'),
     ({'min_reduce': 3}, r'^datasets\.train\.max_reduce must be at least min_reduce 3, but is 2$'),
     ({'min_reduce': 0.5}, r'^datasets\.train\.min_reduce must be >= 1, but is 0.5$'),
     ({'motion_blur': {}, 'color': 'y'}, r'^datasets\.train\.motion_blur needs color rgb'),
     ({'flow_opt': {'type': 'FlowFiles', 'root': '.'}}, r'flow_opt must be an estimator, such as {type: DISFlow}'),
-    ({'gt_size': 132}, r"^data set 'photos' \(datasets\.train\): 5 of 5 photographs have a side below 132 pixels, "
-                       r'gt_size 132 times min_reduce 1; the first is .*/a1\.png, 128x160 \(h x w\)$'),
-    ({'min_reduce': 2.5, 'max_reduce': 3, 'gt_size': 60}, 'have a side below 150 pixels, gt_size 60 times min_reduce'),
+    ({'gt_size': 132}, r"^data set 'photos' \(datasets\.train\): 5 of 5 photographs have a side below 132 pixels "
+                       r'\(gt_size 132 times min_reduce 1\); the first is .*/a1\.png, 128x160 \(h x w\)$'),
+    ({'min_reduce': 2.5, 'max_reduce': 3, 'gt_size': 60}, r'a side below 150 pixels \(gt_size 60 times min_reduce'),
 ])
 def test_bad_options(opt, change, message):
     with pytest.raises(ValueError, match=message):
@@ -227,7 +227,7 @@ def test_bad_options(opt, change, message):
 
 
 def test_folders_without_photographs(opt, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'\(datasets\.train\): stills does not exist, or is no folder: .*/no$'):
+    with pytest.raises(FileNotFoundError, match=r'\(datasets\.train\): stills does not exist or is not .*/no$'):
         STVSRStillsDataset({**opt, 'stills': tmp_path / 'no'})
     with pytest.raises(FrameReadError, match=r'no images \(.*\) in or below this folder'):
         STVSRStillsDataset({**opt, 'stills': tmp_path})

@@ -84,7 +84,7 @@ def test_anisotropic_blur_by_the_moments_of_an_impulse():
     """The covariance of a point's image: the two sigmas, turned by the angle."""
     blurred = degradation({'blur': {'sigma': [1, 4], 'anisotropic': 1}}, QUIET, RAW, AREA, scale=1)
     point = np.zeros((65, 65, 3), np.uint8)
-    point[28:37, 28:37] = 255  # a square of 9x9, whose own variance is (9**2 - 1) / 12
+    point[28:37, 28:37] = 255  # a square of 9x9 has the variance (9**2 - 1) / 12
     for seed in range(4):
         drawn = blurred.draw(np.random.default_rng(seed))
         image = blurred([point], seed)[0][..., 0].astype(float)
@@ -197,7 +197,7 @@ def test_missing_codec(monkeypatch):
 @pytest.mark.parametrize('options, message', [
     ({'blurr': {}}, r'^degradation\.blurr is not an option .*Did you mean blur\?'),
     ({'blur': {'sigmma': 1}}, r'^degradation\.blur\.sigmma is not an option .*Did you mean sigma\?'),
-    ({'blur': {'sigma': [3, 1]}}, r'^degradation\.blur\.sigma must be >= 0 and <= 20, or \[lowest, highest\]'),
+    ({'blur': {'sigma': [3, 1]}}, r'^degradation\.blur\.sigma must be >= 0 and <= 20, or a range \[lowest, highest\]'),
     ({'noise': {'gaussian': 'much'}}, r"^degradation\.noise\.gaussian must be a number or a list, but is 'much'"),
     ({'codec': {'names': ['vp9']}}, r"^degradation\.codec\.names\[0\] must be one of h264, h265, mpeg4, .*'vp9'"),
     ({'codec': {'h264_crf': 60}}, r'^degradation\.codec\.h264_crf must be >= 0 and <= 51'),
@@ -210,7 +210,7 @@ def test_impossible_options(options, message):
 
 
 @pytest.mark.parametrize('frames, message', [
-    ([np.zeros((8, 10, 3), np.uint8)], '8x10 is no multiple of scale 4'),
+    ([np.zeros((8, 10, 3), np.uint8)], '8x10 is not a multiple of scale 4'),
     ([np.zeros((8, 8, 1), np.uint8)], r'needs uint8 frames \(h, w, 3\) of one size'),
     ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 12, 3), np.uint8)], 'of one size'),
 ])
@@ -275,7 +275,7 @@ def test_a_window_played_backwards_is_encoded_forwards(clips):
     frames = dict(enumerate(clip(5, 96, 128)))
     source = VideoDegraded(GroundTruth(), degradation(ALL_CODECS))
     forward, backward = (
-        source.crop(Window('a', frames, random.Random(3).uniform), numbers, (0, 0, 24, 32))
+        source.read(Window('a', frames, random.Random(3).uniform), numbers, (0, 0, 24, 32))
         for numbers in (range(0, 5, 2), range(4, -1, -2)))
     np.testing.assert_array_equal(forward, backward[::-1])
 
@@ -283,10 +283,11 @@ def test_a_window_played_backwards_is_encoded_forwards(clips):
 def test_crops_without_codec_and_noise_are_those_of_the_whole_frame():
     frames = dict(enumerate(clip(3, 256, 320)))
     source = VideoDegraded(GroundTruth(), degradation({'blur': {'sigma': 2.5}}, QUIET, RAW))
-    whole, crop = (source.crop(Window('a', frames, random.Random(1).uniform), range(3), box)
-                   for box in ((0, 0, 64, 80), (21, 33, 45, 57)))
+    whole, cropped = (source.read(Window('a', frames, random.Random(1).uniform), range(3), crop)
+                      for crop in ((0, 0, 64, 80), (21, 33, 45, 57)))
     # Filters of OpenCV add in another order where the frame has another size
-    assert max(np.abs(one.astype(int) - all_[21:45, 33:57]).max() for one, all_ in zip(crop, whole, strict=True)) <= 1
+    assert max(np.abs(one.astype(int) - all_[21:45, 33:57]).max()
+               for one, all_ in zip(cropped, whole, strict=True)) <= 1
 
 
 @pytest.mark.parametrize('name', ['mpeg4', 'mpeg2'])
@@ -294,12 +295,12 @@ def test_blocks_of_a_crop_are_those_of_the_whole_frame(name):
     """A keyframe of fixed quantiser comes out alike, block for block; frames that are predicted do not quite."""
     frames = dict(enumerate(clip(3, 256, 320)))
     degrade = degradation(SHARP, QUIET, AREA, {'codec': {'names': [name], f'{name}_qscale': 10}})
-    assert degrade.outer((21, 40, 45, 64), (64, 80)) == (0, 16, 61, 80)
+    assert degrade.padded((21, 40, 45, 64), (64, 80)) == (0, 16, 61, 80)
     source = VideoDegraded(GroundTruth(), degrade)
-    whole, crop = (source.crop(Window('a', frames, random.Random(1).uniform), range(3), box)
-                   for box in ((0, 0, 64, 80), (21, 40, 45, 64)))
-    np.testing.assert_array_equal(crop[0], whole[0][21:45, 40:64])
-    assert psnr(crop, [frame[21:45, 40:64] for frame in whole]) > 35
+    whole, cropped = (source.read(Window('a', frames, random.Random(1).uniform), range(3), crop)
+                      for crop in ((0, 0, 64, 80), (21, 40, 45, 64)))
+    np.testing.assert_array_equal(cropped[0], whole[0][21:45, 40:64])
+    assert psnr(cropped, [frame[21:45, 40:64] for frame in whole]) > 35
 
 
 @pytest.mark.parametrize('changes', [
@@ -315,6 +316,6 @@ def test_it_goes_with_other_options(clips, changes):
 
 @pytest.mark.parametrize('color', ['y', 'yuv'])
 def test_other_colours_are_refused(clips, color):
-    message = rf'datasets\.val\.degradation of type video needs color rgb, but that is {color}'
+    message = rf'datasets\.val\.degradation of type video needs color rgb, but color is {color}'
     with pytest.raises(ValueError, match=message):
         validation_set(clips, color=color)

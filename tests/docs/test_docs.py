@@ -18,7 +18,7 @@ from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
-from conftest import ROOT
+from conftest import ROOT, write_texture
 from video_util import moving_clip, write_video
 
 import basicsr_stvsr
@@ -215,7 +215,7 @@ def prepared(tmp_path_factory) -> Path:
 
 
 def test_data_sets_are_where_options_want_them(prepared):
-    """What the option files read is what the pages tell to download or to make."""
+    """The pages describe how to get all data that the option files read."""
     files = [*(ROOT / 'options').glob('*.yml'), *(ROOT / 'basicsr_stvsr' / 'protocols').glob('*.yml')]
     roots = {value for file in files for dataset in load_options(str(file))['datasets'].values() if dataset
              for key, value in dataset.items() if key.startswith('dataroot') and value}
@@ -289,8 +289,8 @@ def test_published_numbers_are_those_of_the_protocols(system):
                    for method, numbers in rows for i in range(len(numbers))), published.method
     if system == 'fstrn':  # of which there is a sentence
         known = dict(rows)
-        told = re.findall(r'(\w+) (\d+\.\d+) / (\d+\.\d+)', protocols[0].source)
-        assert len(told) == 4 and all(known[name] == [float(psnr), float(ssim)] for name, psnr, ssim in told)
+        stated = re.findall(r'(\w+) (\d+\.\d+) / (\d+\.\d+)', protocols[0].source)
+        assert len(stated) == 4 and all(known[name] == [float(psnr), float(ssim)] for name, psnr, ssim in stated)
 
 
 def test_ablations_of_mbnet_are_those_of_their_files():
@@ -378,11 +378,7 @@ def test_own_script_trains(own_files, clips, monkeypatch):
 def test_fisr_in_python(tmp_path, monkeypatch):
     """Five frames become the seven from the first half step to the last but one."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'frames').mkdir()
-    rng = np.random.default_rng(0)
-    texture = cv2.GaussianBlur(rng.uniform(0, 255, (48, 80, 3)), (0, 0), 3)
-    for i in range(5):
-        cv2.imwrite(f'frames/{i:08d}.png', texture[:, 2 * i:2 * i + 64])
+    write_texture(tmp_path / 'frames', num_frames=5, size=(48, 80), width=64)
     torch.save({'params_ema': FISRNet(num_feat=[6, 8, 16], residual=True).state_dict()}, 'net_g_latest.pth')
     code, = code_blocks(ROOT / 'docs' / 'fisr.md', 'python')
     names: dict = {}

@@ -156,7 +156,7 @@ def test_vmaf_refuses():
     assert calculate_vmaf([]) == []
     with pytest.raises(ValueError, match='could not load libvmaf model with version: vmaf_v9'):
         calculate_vmaf([(img, gt)], model='vmaf_v9')
-    with pytest.raises(ValueError, match='needs frames of one size, but one is 88x96, the first one 96x96'):
+    with pytest.raises(ValueError, match='needs frames of the same size, but one is 88x96 and the first 96x96'):
         calculate_vmaf([(img, gt), (img[8:], gt[8:])])
     with pytest.raises(ValueError, match=r'same shape \(H, W, 3\), uint8'):
         scores({'vmaf': {'type': 'calculate_vmaf'}}, [FramePair(torch.rand(3, 64, 64), torch.rand(3, 64, 72), 'rgb')])

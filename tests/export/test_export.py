@@ -220,7 +220,7 @@ def test_toys(toy, exported):
     assert sorted(each.name for each in path.parent.iterdir()) == ['net.onnx', 'net.pth']
 
 
-# ---------------------------------------------------------------- what a file tells
+# ---------------------------------------------------------------- metadata of a file
 
 def axes_of(values: Any) -> dict[str, list[str | int]]:
     return {value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
@@ -267,10 +267,10 @@ def fixed_size(frame: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize('net, reason', [
-    (build_network({'type': 'BicubicDIS'}), r"BicubicDIS .*: color\.py, line \d+, 'planes = "),
+    (build_network({'type': 'BicubicDIS'}), r"BicubicDIS .*: clip_color\.py, line \d+, 'planes = "),
     (Toy(lambda frame: frame + torch.linalg.qr(frame)[0].mean()), r'Toy cannot be exported: .*lacks .*aten\.linalg_qr'),
-    (Toy(fixed_size), 'Toy cannot be exported: it works with some sizes of frames only: .*rows'),
-    (WindowToy(), r'WindowToy cannot be exported: the operation aten\.unfold, of which a window as large as'),
+    (Toy(fixed_size), 'Toy cannot be exported: it only works with some frame sizes: .*rows'),
+    (WindowToy(), r'WindowToy cannot be exported: the operation aten\.unfold: a window as large as'),
 ], ids=['leaves torch', 'not in ONNX', 'fixed size', 'wrongly written'])
 def test_what_onnx_cannot_hold(net, reason, tmp_path):
     with pytest.raises(ExportError, match=reason) as error:
@@ -282,7 +282,7 @@ def test_what_onnx_cannot_hold(net, reason, tmp_path):
 def test_whole_clips_are_refused(tmp_path):
     net = Toy()
     net.spec = NetSpec(scale=2, num_frames=None)
-    with pytest.raises(ExportError, match='Toy cannot be exported: it takes clips of any length at once'):
+    with pytest.raises(ExportError, match='Toy cannot be exported: it processes clips of any length at once'):
         export_network(net, tmp_path / 'net.onnx', name='toy')
 
 
@@ -340,7 +340,7 @@ def test_command(tiny, tmp_path, capsys, without):
     facts = {entry.key: entry.value for entry in onnx.load(output).metadata_props}
     assert facts['weights_sha256'] == hashlib.sha256((tmp_path / 'net.pth').read_bytes()).hexdigest()
     assert main(['export', str(output), *tiny]) == 2
-    assert 'net.onnx: is there already; --overwrite replaces it' in capsys.readouterr().err
+    assert 'net.onnx: already exists; --overwrite replaces it' in capsys.readouterr().err
     without('onnxruntime')
     assert main(['export', str(output), *tiny, '--overwrite']) == 0
     assert 'was not checked: onnxruntime is not installed' in capsys.readouterr().err
@@ -350,7 +350,7 @@ def test_command_tells_what_cannot_be_exported(tmp_path, capsys):
     (tmp_path / 'net.yml').write_text('network_g: {type: BicubicDIS}')
     assert main(['export', str(tmp_path / 'net.onnx'), '--opt', str(tmp_path / 'net.yml')]) == 2
     error = capsys.readouterr().err
-    assert error.startswith('error: BicubicDIS cannot be exported: color.py, line')
+    assert error.startswith('error: BicubicDIS cannot be exported: clip_color.py, line')
     assert error.count('\n') == 1  # no page of graph, which torch logs
     assert not (tmp_path / 'net.onnx').exists()
 

@@ -42,7 +42,7 @@ from basicsr_stvsr.flow import (
 from basicsr_stvsr.flow.base import enlarge, shrink_flow
 from basicsr_stvsr.flow.dis_flow import DISFlow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter
-from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.clip_color import convert_frame
 from basicsr_stvsr.io.frames import FolderReader, FrameReadError
 
 SCRIPTS = ROOT / 'scripts' / 'data_preparation'
@@ -216,7 +216,7 @@ def test_upscale():
     (np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8), r'DISFlow needs two uint8 frames .* uint8 \(8, 8\)'),
     (np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.float32), r'got float32 \(8, 8, 3\)'),
     (np.zeros((8, 0, 3), np.uint8), np.zeros((8, 0, 3), np.uint8), r'got uint8 \(8, 0, 3\)'),
-    (np.zeros((8, 9, 3), np.uint8), np.zeros((9, 8, 3), np.uint8), r'of one size, but got \(8, 9\) and \(9, 8\)'),
+    (np.zeros((8, 9, 3), np.uint8), np.zeros((9, 8, 3), np.uint8), r'of the same size, but got \(8, 9\) and \(9, 8\)'),
 ])
 def test_frames_that_are_none(first, second, message):
     with pytest.raises(ValueError, match=message):
@@ -258,11 +258,10 @@ def rgb(frame: np.ndarray) -> torch.Tensor:
 
 @pytest.mark.numeric
 def test_pwc_is_the_network_of_that_name(weights):
-    """PWCNet gives the fields by which its first frame is sampled, so the textbook flow needs the frames exchanged."""
     first, second = moved(64, 128)
     net = PWCNet(pretrained=str(weights['PWCFlow'])).eval()
     with torch.no_grad():
-        coarse = net(rgb(second), rgb(first))[0][0].permute(1, 2, 0).numpy()
+        coarse = net(rgb(first), rgb(second))[0][0].permute(1, 2, 0).numpy()
     expected = 4 * cv2.resize(coarse, (128, 64), interpolation=cv2.INTER_LINEAR)
     flow = build_flow({'type': 'PWCFlow', 'weights': weights['PWCFlow'], 'upscale': 1})(first, second)
     assert np.ptp(expected) > 0.1  # random weights, but not nothing
@@ -358,10 +357,10 @@ PIEH = b'PIEH' + np.array([3, 2], '<i4').tobytes() + FLOW.tobytes()  # a good fi
 
 @pytest.mark.parametrize(('suffix', 'content', 'message'), [
     ('.txt', b'', r"no flow from frame 'a' to 'b' of clip 'clip': neither .*clip/a_to_b.flo nor .*clip/a_to_b.npy"),
-    ('.flo', b'HEIP' + PIEH[4:], r"a_to_b.flo cannot be read .* begins with b'HEIP' \(the number .*\), not with b'PIEH'"
+    ('.flo', b'HEIP' + PIEH[4:], r"a_to_b.flo cannot be read .* begins with b'HEIP' \(the number .*\), expected b'PIEH'"
      r' \(the number 202021.25\)'),
-    ('.flo', PIEH[:-1], r'has 59 bytes and should have 60, as its header says 3x2 \(w x h\); it is truncated'),
-    ('.flo', PIEH + b'\0', 'has 61 bytes and should have 60'),
+    ('.flo', PIEH[:-1], r'has 59 bytes instead of 60, by the size in its header, 3x2 \(w x h\); it is truncated'),
+    ('.flo', PIEH + b'\0', 'has 61 bytes instead of 60'),
     ('.flo', PIEH[:10], 'a_to_b.flo cannot be read as a flow: it has 10 bytes'),
     ('.flo', b'', "a_to_b.flo cannot be read as a flow: it begins with b''"),
     ('.npy', b'no array', 'a_to_b.npy cannot be read as a flow'),
@@ -369,9 +368,9 @@ PIEH = b'PIEH' + np.array([3, 2], '<i4').tobytes() + FLOW.tobytes()  # a good fi
     ('.npy', FLOW.astype(int), "flow from frame 'a' to 'b' of clip 'clip' holds int64, expected floats"),
     ('.npy', FLOW.transpose(1, 0, 2), r'has shape \(3, 2, 2\), expected \(2, 3, 2\)'),
     ('.npy', FLOW[..., 0], r'has shape \(2, 3\), expected \(2, 3, 2\)'),
-    ('.npy', np.where(FLOW > 5, np.nan, FLOW), "clip 'clip' has values that are no motion: NaN, infinite or marked"),
-    ('.npy', np.where(FLOW > 5, -np.inf, FLOW), 'has values that are no motion'),
-    ('.npy', np.where(FLOW > 5, 1.67e9, FLOW), 'has values that are no motion'),  # Middlebury's "unknown"
+    ('.npy', np.where(FLOW > 5, np.nan, FLOW), "clip 'clip' has values that are not a motion: NaN, infinite or marked"),
+    ('.npy', np.where(FLOW > 5, -np.inf, FLOW), 'has values that are not a motion'),
+    ('.npy', np.where(FLOW > 5, 1.67e9, FLOW), 'has values that are not a motion'),  # Middlebury's "unknown"
 ])
 def test_files_that_are_wrong(flow_folder, suffix, content, message):
     path = flow_folder / 'clip' / f'a_to_b{suffix}'
@@ -384,7 +383,7 @@ def test_files_that_are_wrong(flow_folder, suffix, content, message):
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(FrameReadError, match='none: no such folder of flows'):
+    with pytest.raises(FrameReadError, match='none: no such flow folder'):
         build_flow({'type': 'FlowFiles', 'root': tmp_path / 'none'})
 
 
@@ -441,7 +440,7 @@ def test_nothing_of_an_archive_is_pickled(archive, lq_folder):
 
 
 @pytest.mark.parametrize(('clip', 'first', 'second', 'size', 'message'), [
-    ('scene1', 'f0', 'f2', (5, 7), "no flow from frame 'f0' to 'f2' of clip 'scene1' in .*, which has those between"),
+    ('scene1', 'f0', 'f2', (5, 7), "no flow from frame 'f0' to 'f2' of clip 'scene1' in .*; it holds the flows"),
     ('scene1', 'f0', 'f0', (5, 7), "no flow from frame 'f0' to 'f0'"),
     ('scene3', 'f0', 'f1', (5, 7), "no flow .* of clip 'scene3'"),
     ('scene1', 'f0', 'f1', (5, 8), r"clip 'scene1' has shape \(5, 7, 2\), expected \(5, 8, 2\)"),
@@ -453,7 +452,7 @@ def test_flows_that_an_archive_does_not_have(archive, lq_folder, clip, first, se
 
 @pytest.mark.parametrize(('shape', 'message'), [
     ((2, 4, 5, 7, 2), 'holds the flows of 2 clips, but .*lq has 3'),
-    ((3, 8, 5, 7, 2), "holds 8 flows of each clip, those of 5 frames, but clip 'scene1' of .* has 3"),
+    ((3, 8, 5, 7, 2), "holds 8 flows of each clip, for 5 frames, but clip 'scene1' of .* has 3"),
 ])
 def test_an_archive_of_other_clips(tmp_path, lq_folder, shape, message):
     path = write_archive(tmp_path / 'other.flo', np.zeros(shape))
@@ -465,18 +464,18 @@ def test_archives_that_are_wrong(archive, tmp_path):
     content, bad = archive.read_bytes(), tmp_path / 'bad.flo'
     plain = tmp_path / 'plain.flo'
     flowwrite(FLOW, str(plain))
-    for other, message in ((content[:-1], r'has 3379 bytes and should have 3380, as its header says \(3, 4, 5, 7\)'),
-                           (content + b'\0', 'has 3381 bytes and should have 3380'),
-                           (content[:11], 'has 11 bytes and should have'),
-                           (content[:4] + b'\0' * 16, r'header says \(0, 0, 0, 0\)'),
-                           (content[:4] + b'\xff' * 16, r'header says \(-1, -1, -1, -1\)'),
-                           (b'PK\3\4' + content[4:], r"bad.flo is no file of flows: it begins with b'PK\\x03\\x04' "
-                            r"\(the number 1.5.*e-36\), not with b'PIEH' \(the number 202021.25\)"),
-                           (plain.read_bytes(), 'it is a file of one flow, as FlowFiles reads it')):
+    for other, message in ((content[:-1], r'has 3379 bytes instead of 3380, by the shape in .*, \(3, 4, 5, 7\)'),
+                           (content + b'\0', 'has 3381 bytes instead of 3380'),
+                           (content[:11], 'has 11 bytes instead of'),
+                           (content[:4] + b'\0' * 16, r'its header, \(0, 0, 0, 0\)'),
+                           (content[:4] + b'\xff' * 16, r'its header, \(-1, -1, -1, -1\)'),
+                           (b'PK\3\4' + content[4:], r"bad.flo is not a flow file .*: it begins with b'PK\\x03\\x04' "
+                            r"\(the number 1.5.*e-36\), expected b'PIEH' \(the number 202021.25\)"),
+                           (plain.read_bytes(), 'it holds a single flow; read it with FlowFiles')):
         bad.write_bytes(other)
         with pytest.raises(FrameReadError, match=message):
             read_flow_archive(bad)
-    with pytest.raises(FrameReadError, match='none.flo: no such file of flows'):
+    with pytest.raises(FrameReadError, match='none.flo: no such flow file'):
         read_flow_archive(tmp_path / 'none.flo')
 
 
@@ -603,7 +602,7 @@ def test_rgb_frames_are_not_taken_for_yuv(precompute, tmp_path, capfd):
         photo = skimage.data.astronaut()[::4, 4 * number:4 * number + 96, ::-1]
         cv2.imwrite(str(tmp_path / 'photos' / f'im{number}.png'), photo)
     assert precompute('--input', tmp_path / 'photos', '--color', 'yuv') == 1
-    assert re.search(r'photos is said to hold YUV, but does not look like YUV: \d+% of its', capfd.readouterr().err)
+    assert re.search(r'photos should hold YUV, but does not look like YUV: \d+% of its', capfd.readouterr().err)
     assert not list(tmp_path.glob('flow.lmdb*'))
     assert precompute('--input', tmp_path / 'photos') == 0
 
@@ -671,7 +670,7 @@ def test_an_error_keeps_what_was_made(precompute, clips, tmp_path, capfd):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    (['--preset', 'ultrafast'], "was begun with flow {.*'fast'}, not {.*'ultrafast'}; --force begins from the start"),
+    (['--preset', 'ultrafast'], "was begun with flow {.*'fast'}, not {.*'ultrafast'}; --force starts over"),
     (['--strides', '1', '2'], r'was begun with steps \[1\], not \[1, 2\]; --force'),
     (['--scale', '2'], 'was begun with scale 1, not 2; --force'),
     (['--upscale', '2'], "was begun with flow {.*'upscale': 1.*}, not {.*'upscale': 2"),
@@ -702,15 +701,15 @@ def make_target(path: Path, kind: str) -> str:
     part = path.with_name(path.name + '.part')
     if kind == 'complete':
         path.mkdir()
-        return 'flow.lmdb exists already; --force begins from the start'
+        return 'flow.lmdb exists already; --force starts over'
     if kind == 'frames':
         with lmdb.open(str(part)) as env, env.begin(write=True) as transaction:
             transaction.put(b'clip/im1', b'a frame')
-        return 'flow.lmdb.part is no unfinished LMDB of flows: it has no flow_settings.json; --force begins'
+        return 'flow.lmdb.part is not an unfinished LMDB of flows: it has no flow_settings.json; --force begins'
     path.rename(part)
     with open(part / 'data.mdb', 'r+b') as file:
         file.truncate(3 * 4096)
-    return r'data.mdb is truncated, it has 12288 of \d+ bytes; --force begins from the start'
+    return r'data.mdb is truncated, it has 12288 of \d+ bytes; --force starts over'
 
 
 @pytest.mark.parametrize('kind', ['complete', 'frames', 'truncated'])
@@ -728,7 +727,7 @@ def test_what_is_in_the_way(precompute, clips, tmp_path, capfd, kind):
 def test_two_runs_of_one_target(precompute, clips, tmp_path, capfd):
     with pytest.raises(KeyboardInterrupt), FlowLmdbWriter(tmp_path / 'flow.lmdb', {}):
         assert precompute('--input', clips) == 1
-        assert 'flow.lmdb.part is being written by another run' in capfd.readouterr().err
+        assert f'another run is writing {tmp_path / "flow.lmdb.part"}' in capfd.readouterr().err
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())  # there was nothing to keep
 
@@ -827,11 +826,11 @@ def damage(path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(('kind', 'message'), [
-    ('value', "flow from frame 'im1' to 'im2' of clip 'clip' is damaged: 8 bytes are no .npy file"),
+    ('value', "flow from frame 'im1' to 'im2' of clip 'clip' is damaged: 8 bytes are not a .npy file"),
     ('truncated', 'data.mdb is truncated, it has 8192 of'),
     ('missing', 'data.mdb holds 1 images and meta_info.txt lists 2'),
-    ('meta_info.txt', 'no meta_info.txt'),
-    ('flow_settings.json', 'no flow_settings.json, so this is no LMDB of flows as .*precompute_flow.py writes it'),
+    ('meta_info.txt', 'meta_info.txt is missing'),
+    ('flow_settings.json', 'flow_settings.json is missing, so this is not a flow LMDB of .*precompute_flow.py'),
 ])
 def test_damaged_lmdbs(flow_lmdb_path, kind, message):
     damage(flow_lmdb_path, kind)
@@ -840,9 +839,9 @@ def test_damaged_lmdbs(flow_lmdb_path, kind, message):
 
 
 @pytest.mark.parametrize(('key', 'flow', 'message'), [
-    ('c/a_to_b', np.full((1, 1, 2), np.nan), "the flow 'c/a_to_b' has values that are no motion"),
+    ('c/a_to_b', np.full((1, 1, 2), np.nan), "the flow 'c/a_to_b' has values that are not a motion"),
     ('c/a_to_b', np.full((1, 1, 2), -7e4), 'NaN, or too large'),
-    ('c' * 600, FLOW, 'is longer than the 511 bytes that LMDB takes; rename the clip'),
+    ('c' * 600, FLOW, 'is longer than the 511 bytes that LMDB allows; rename the clip'),
 ])
 def test_flows_that_cannot_be_written(tmp_path, key, flow, message):
     with pytest.raises(ValueError, match=message), FlowLmdbWriter(tmp_path / 'a.lmdb', {}) as writer:

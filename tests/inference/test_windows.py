@@ -1,4 +1,4 @@
-"""Windows, joining and padding, checked with a network whose output says what it was given."""
+"""Windows, joining and padding, checked with a network that writes its inputs into its output."""
 from typing import NamedTuple
 
 import pytest
@@ -79,7 +79,7 @@ class Counted(nn.Module):
     ('all', [(0, 0), (1, 1), (2, 2), (2, 10), (3, 11), (4, 12), (4, 20), (5, 21), (6, 22)]),
 ])
 def test_overlap_rules(overlap, expected):
-    """Three windows, whose frames 2 and 10, 12 and 20 are the same of the clip."""
+    """Three windows; frames 2 and 10, and 12 and 20, are copies of the same frame."""
     frames = list(restore_frames(Counted(), torch.zeros(1, 4, 3, 2, 2), overlap=overlap))
     assert [(number, round(100 * float(frame[0, 0, 0, 0]))) for number, frame in frames] == expected
     if overlap != 'all':
@@ -124,7 +124,7 @@ class Numbered(nn.Module):
 
 @pytest.mark.numeric
 def test_frames_without_ends():
-    """Frames 0, 2, 4, 6 of a clip whose frame k is k / 10; flow n is n / 100."""
+    """Return frames 0, 2, 4, 6 of a clip: frame k is k / 10, flow n is n / 100."""
     lq = (torch.arange(4) / 5).view(1, 4, 1, 1, 1).expand(1, 4, 3, 2, 2)
     flow = (torch.arange(3) / 100).view(1, 3, 1, 1, 1, 1).expand(1, 3, 2, 2, 2, 2)
     windows = list(restore_windows(Tiles(Numbered()), frames_of_clip(lq, flow)))
@@ -134,7 +134,7 @@ def test_frames_without_ends():
     assert [number for number, _ in restore_frames(Numbered(), lq, flow, overlap='all')] == [1, 2, 3, 3, 4, 5]
     clip = restore_clip(Numbered(), lq, flow, overlap='last')
     torch.testing.assert_close(clip[0, :, 0, 0, 0], torch.tensor([0.1, 0.2, 0.3 + 0.01, 0.4, 0.5 + 0.02]))
-    with pytest.raises(ValueError, match='Numbered needs the flow between the LR frames, which was not given'):
+    with pytest.raises(ValueError, match='Numbered needs the flow between LR frames, but got none'):
         restore_clip(Numbered(), lq)
 
 
@@ -207,7 +207,7 @@ class Centre(nn.Module):
     (1, ['11111']), (2, ['22111', '22211']), (3, ['32111', '33211', '33321']),
     (6, ['32111', '43211', '54321', '65432', '66543', '66654'])])
 def test_ends_are_padded(num_frames, windows):
-    """Frame k holds k in 11,111ths, so that digits tell what each window saw, from its last frame to its first."""
+    """Frame k holds k in 11,111ths, so digits show the frames of each window, from its last to its first."""
     assert Centre.spec.length_of_clip(num_frames) == num_frames and Centre.spec.length_of_window(6) == 2
     lq = (torch.arange(num_frames, dtype=torch.float64) + 1).view(1, -1, 1, 1, 1).expand(1, num_frames, 1, 2, 3) / 11111
     frames = dict(restore_frames(Centre(), lq))
@@ -308,7 +308,7 @@ class Trace(nn.Module):
 @pytest.mark.parametrize('size', [(8, 12), (7, 13)])
 @pytest.mark.parametrize('feather', [0, 1])
 def test_tiles_of_a_stream_see_what_became_of_their_neighbours(size, feather):
-    """However long it is: a state of its own would not know what comes over the border."""
+    """For any length: a state for each tile would miss what moves across the border."""
     lq = torch.rand(1, 9, 3, *size)
     net = Trace()
     tiled = restore_clip(net, lq, tiling=Tiling((2, 2), 2, feather))
@@ -318,7 +318,7 @@ def test_tiles_of_a_stream_see_what_became_of_their_neighbours(size, feather):
 
 @pytest.mark.numeric
 def test_feather():
-    """Tiles that tell their place: from one to the next in even steps, on either side of where they meet."""
+    """Tiles that show their position: values rise from one to the next in even steps on both sides of a seam."""
     class Place(nn.Module):
         spec = NetSpec(scale=1, num_frames=1)
 
@@ -376,7 +376,7 @@ def test_tiles_are_halved_when_memory_does_not_suffice(log):
     frames = [frame for _, frame in restore_stream(Tiles(net, may_halve=True), frames_of_clip(lq))]
     assert net.sizes == 3 * [(128, 160), (128, 160)]
     torch.testing.assert_close(torch.stack(frames, dim=1), restore_clip(Plain(), lq))
-    assert log.text.count('frames are cut into 1 x 2 tiles from here on') == 1
+    assert log.text.count('frames are split into 1 x 2 tiles from now on') == 1
     with pytest.raises(torch.OutOfMemoryError):
         restore_clip(Greedy(170 * 140), lq)
     with pytest.raises(torch.OutOfMemoryError):  # no tile is small enough

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from video_util import write_yuv
 
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
-from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.clip_color import convert_frame
 from basicsr_stvsr.io.frames import FrameReadError
 from basicsr_stvsr.io.opening import open_color_reader, open_reader
 from basicsr_stvsr.io.raw_video import RawVideoReader
@@ -71,7 +71,7 @@ def test_ffmpeg_reads_the_same_planes(path):
 
 @pytest.mark.numeric
 def test_reads_what_ffmpeg_writes(tmp_path):
-    """Colours, through FFmpeg's own conversion to 4:2:0, whose arithmetic is good to about a level."""
+    """Colours survive FFmpeg's conversion to 4:2:0 to about one level."""
     rgb = cv2.resize(np.random.default_rng(1).integers(40, 216, (2, 3, 3), np.uint8), (WIDTH, HEIGHT))
     with av.open(str(tmp_path / 'walk_48x32.yuv'), 'w', format='rawvideo') as container:
         stream = container.add_stream('rawvideo', rate=25)
@@ -118,7 +118,7 @@ def test_given_size_goes_before_the_name(tmp_path, log):
     (tmp_path / 'scifi_8x4.yuv').write_bytes(bytes(48))
     assert 'frame_size' not in log.text
     assert open_reader(tmp_path, frame_size=(8, 4)).frame('scifi_8x4', 0).shape == (8, 4, 3)
-    assert (r'scifi_8x4.yuv: the name of the file tells of 8x4 (width x height), but frame_size, which counts, is '
+    assert (r'scifi_8x4.yuv: the file name says 8x4 (width x height), but frame_size, which applies, is '
             '[height, width] = [8, 4]') in log.text
     (tmp_path / 'scifi_8x4.yuv').rename(tmp_path / 'scifi.YUV')
     assert open_reader(tmp_path, frame_size=(2, 16)).frame('scifi', 0).shape == (2, 16, 3)
@@ -145,7 +145,7 @@ def test_folder(tmp_path):
 
 @pytest.mark.numeric
 def test_yuv_whatever_the_caller_thinks(path):
-    """The file tells its colour space, and is not looked at: full-range or grey video is no error."""
+    """The file states its colour space, so its pixels are not checked: full-range or grey video is no error."""
     yuv = open_reader(path).frame('walk_48x32', 4)
     for stored in ('rgb', 'yuv'):
         np.testing.assert_array_equal(open_color_reader(path, stored, 'yuv').frame('walk_48x32', 4), yuv)
@@ -159,12 +159,12 @@ def test_yuv_whatever_the_caller_thinks(path):
 
 @pytest.mark.parametrize(('name', 'num_bytes', 'message'), [
     ('walk_48x32', 0, 'walk_48x32.yuv: the file is empty'),
-    ('walk_48x32', 5000, r'5000 bytes are no whole number of frames of 32x48 \(h x w\), .* 2304 each \(2.17 frames\)'),
+    ('walk_48x32', 5000, r'5000 bytes are not a whole number of frames of 32x48 .* 2304 bytes each \(2.17 frames\)'),
     ('walk_48x31', 2232, r'frames of 31x48 \(h x w\) cannot be 4:2:0.*both must be even'),
     ('walk_47x32', 2256, r'frames of 32x47 \(h x w\) cannot be 4:2:0'),
     ('walk_0x32', 2304, r'frames of 32x0 \(h x w\) cannot'),
-    ('walk_fast', 2304, r'walk_fast.yuv: the name of the file does not tell the size .* walk_176x144.yuv or .*frame_'),
-    ('walk_48x32_qcif', 2304, r'tells of two sizes, 48x32 and 176x144 \(width x height\).*frame_size'),
+    ('walk_fast', 2304, r'walk_fast.yuv: the file name does not contain the frame size.* walk_176x144.yuv or .*frame_'),
+    ('walk_48x32_qcif', 2304, r'contains two sizes, 48x32 and 176x144 \(width x height\).*frame_size'),
 ])
 def test_bad_file(tmp_path, name, num_bytes, message):
     (tmp_path / f'{name}.yuv').write_bytes(bytes(num_bytes))
@@ -203,7 +203,7 @@ def test_unclear_folders(tmp_path, path):
 def test_size_of_what_is_no_raw_video(tmp_path):
     (tmp_path / 'clip').mkdir()
     cv2.imwrite(str(tmp_path / 'clip' / '0.png'), np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(FrameReadError, match='frame_size is for .yuv files, and there are none here'):
+    with pytest.raises(FrameReadError, match='frame_size is for .yuv files, but there are none'):
         open_reader(tmp_path, frame_size=(4, 4))
 
 
@@ -251,13 +251,13 @@ def test_raw_video_equals_images_of_yuv(tmp_path):
 
 
 def test_sizes_of_lr_and_gt(tmp_path):
-    """frame_size is that of the ground truth where there is one; LR files then tell theirs."""
+    """frame_size applies to the ground truth, if there is one; LR files then state their size in their names."""
     gt = write_yuv(tmp_path / 'gt' / 'walk.yuv', planes(0))
     lq = write_yuv(tmp_path / 'lq' / 'walk_12x8.yuv', planes(0, 8, 12))
     item = STVSRTestDataset({**OPTIONS, 'dataroot_gt': gt, 'dataroot_lq': lq, 'frame_size': [HEIGHT, WIDTH]})[0]
     assert item['gt'].shape == (7, 1, HEIGHT, WIDTH) and item['lq'].shape == (7, 1, 8, 12)
     lq = lq.rename(lq.with_stem('walk'))
-    with pytest.raises(FrameReadError, match='lq/walk.yuv: the name of the file does not tell'):
+    with pytest.raises(FrameReadError, match='lq/walk.yuv: the file name does not contain'):
         STVSRTestDataset({**OPTIONS, 'dataroot_gt': gt, 'dataroot_lq': lq, 'frame_size': [HEIGHT, WIDTH]})
     item = STVSRTestDataset({**OPTIONS, 'dataroot_lq': lq, 'frame_size': [8, 12]})[0]
     assert item['lq'].shape == (7, 1, 8, 12)
@@ -276,7 +276,7 @@ def test_missing_raw_video_needs_no_lmdb(tmp_path):
         STVSRTestDataset({**OPTIONS, 'dataroot_gt': tmp_path / 'foreman_qcif.yuv'})
 
 
-# Scripts, whose outputs are RGB as other files are
+# Scripts write RGB, as other files hold
 
 
 @pytest.mark.numeric

@@ -277,10 +277,10 @@ def test_what_is_no_video_is_refused(tmp_path):
             open_source(tmp_path / name)
 
 
-def frames_and_error(path):
+def frames_and_error(path, **options):
     """The frames that come, and the error behind them."""
     frames = []
-    with pytest.raises(VideoError) as error, open_source(path) as source:
+    with pytest.raises(VideoError) as error, open_source(path, **options) as source:
         for frame in source.frames():
             frames.append(frame)
     return frames, str(error.value)
@@ -318,7 +318,7 @@ def test_damage_ends_the_video_at_the_last_good_frame(tmp_path, codec, suffix, o
     data = bytearray(path.read_bytes())
     data[len(data) // 2:len(data) // 2 + num_bytes] = bytes(num_bytes)
     path.write_bytes(data)
-    frames, message = frames_and_error(path)
+    frames, message = frames_and_error(path, strict=suffix == '.ts')  # other readers of broadcasts go on behind damage
     assert 5 < len(frames) < 40
     assert f'only up to the frame at {float(frames[-1].time):.3f} s' in message
     assert all(np.array_equal(f.image, g) for f, g in zip(frames[:-1], good, strict=False))

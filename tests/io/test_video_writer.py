@@ -256,7 +256,7 @@ def test_sound_subtitles_chapters_and_tags_are_copied(tmp_path, suffix, subtitle
                 for c in container.chapters()] == [(0, 1, 'One'), (1, 2, 'Two')]
         sound = container.streams.audio
         assert [bool(track.disposition & 1) for track in sound] == [False, True]
-        if output_suffix != '.mov':  # whose numbers of languages are fewer
+        if output_suffix != '.mov':  # it has fewer languages
             assert [track.language for track in sound] == ['deu', 'fra']
         assert [track.metadata.get('title', track.metadata.get('name')) for track in sound] == ['Track 0', 'Track 1']
         if subtitle:
@@ -390,9 +390,9 @@ def test_segments_must_be_alike_and_in_order(tmp_path):
     other = tmp_path / 'other.mp4'
     with VideoWriter(other, spec_of(64, 64), fast('x264')) as writer:
         writer.write(np.zeros((64, 64, 3), np.uint8), Fraction(1))
-    with pytest.raises(VideoError, match='other.mp4.*otherwise than the first'):
+    with pytest.raises(VideoError, match='other.mp4.*differs from that of the first'):
         join([first, other], None, tmp_path / 'out.mp4')
-    with pytest.raises(VideoError, match='not behind the one before'):
+    with pytest.raises(VideoError, match='not after the previous segment'):
         join([second, first], None, tmp_path / 'out.mp4')
 
 
@@ -411,7 +411,7 @@ def test_full_disk_is_an_error_that_names_the_file(tmp_path):
 @pytest.mark.parametrize('num_frames', [1, 5])
 @pytest.mark.parametrize('codec', ['x264', 'x265', 'ffv1'])
 def test_full_disk_at_the_end_is_noticed(tmp_path, codec, num_frames):
-    """Few frames are written when the file is closed, and FFmpeg's MP4 does not tell that it could not."""
+    """Few frames are written when the file is closed, and FFmpeg's MP4 muxer does not report the failure."""
     path = tmp_path / 'segment.mp4'
     path.symlink_to('/dev/full')
     frames = np.random.default_rng(0).integers(0, 256, (num_frames, 48, 64, 3), np.uint8)
@@ -442,14 +442,13 @@ def test_wrong_frames_are_refused(tmp_path):
     ('out.wmv', {}, r'ends in one of \.mp4'),
     ('out', {}, 'ends in one of'),
     ('folder.mp4', {}, 'ends in one of'),
-    ('out.webm', {}, r'\.webm files do not take x264, .*\.mkv files do'),
-    ('out.mp4', {'codec': 'prores'}, r'\.mp4 files do not take prores, \.mov and \.mkv files do'),
-    ('out.mov', {'codec': 'ffv1'}, r'\.mov files do not take ffv1'),
-    ('out.mkv', {'preset': 'fastest'}, 'x264 does not encode.*fastest'),
+    ('out.webm', {}, r'\.webm files cannot hold x264, .*\.mkv files can'),
+    ('out.mp4', {'codec': 'prores'}, r'\.mp4 files cannot hold prores, but \.mov and \.mkv files can'),
+    ('out.mov', {'codec': 'ffv1'}, r'\.mov files cannot hold ffv1'),
+    ('out.mkv', {'preset': 'fastest'}, 'x264 cannot encode.*fastest'),
     ('out.mp4', {'codec': 'png'}, 'writes a folder'),
     ('film.mp4', {}, 'is the source itself'),
-    ('nowhere/out.mp4', {}, 'there is no folder .*nowhere'),
-    ('out.mkv', {}, r'\.mkv files do not take subtitle stream 3 \(mov_text, spa\).*\.mp4 and .*\.mov files take all'),
+    ('nowhere/out.mp4', {}, 'the folder .*nowhere does not exist'),
 ])
 def test_outputs_that_cannot_be_are_refused_at_once(tmp_path, name, options, message):
     (tmp_path / 'folder.mp4').mkdir()
@@ -466,7 +465,7 @@ def test_outputs_that_cannot_be_are_refused_at_once(tmp_path, name, options, mes
 def test_sizes_beyond_the_codec_are_refused_at_once(tmp_path, codec, size):
     """Of x265, which takes narrow pictures, but writes beyond its memory."""
     write_video(tmp_path / 'clip.mp4', numbered_clip(2))
-    with pytest.raises(VideoError, match=f'{codec} does not encode {size[1]}x{size[0]}'):
+    with pytest.raises(VideoError, match=f'{codec} cannot encode {size[1]}x{size[0]}'):
         check_output(tmp_path / 'out.mp4', probe(tmp_path / 'clip.mp4'), Encoding(codec), spec_of(*size))
 
 

@@ -15,7 +15,7 @@ from basicsr_stvsr.archs import vgg_features
 from basicsr_stvsr.archs.vgg_features import VGGFeatures
 from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.config.run_options import read_command, start_run
-from basicsr_stvsr.io.color import convert_clip
+from basicsr_stvsr.io.clip_color import convert_clip
 from basicsr_stvsr.losses.adaptive_loss import (
     SpatiallyAdaptiveCharbonnierLoss,
     SpatiallyAdaptiveFeatureLoss,
@@ -131,7 +131,7 @@ def test_arguments_of_the_activity_that_are_refused(arguments, message):
 
 
 def test_frames_of_which_there_is_no_activity():
-    with pytest.raises(ValueError, match=r'luma or RGB, \(..., 1 or 3, H, W\), but got \(1, 2, 8, 8\)'):
+    with pytest.raises(ValueError, match=r'luma or RGB frames, \(..., 1 or 3, H, W\), but got \(1, 2, 8, 8\)'):
         local_activity(torch.rand(1, 2, 8, 8))
     with pytest.raises(ValueError, match=r'frames larger than 2 x 2, but got \(1, 1, 2, 9\)'):
         local_activity(torch.rand(1, 1, 2, 9))
@@ -207,7 +207,7 @@ def torchvision_vgg16():
 
     with torch.device('meta'):
         net = vgg16(weights=None)
-    # Without the classifier's half a gigabyte; features as they are begun, but with biases that can be told apart
+    # Without the classifier's half a gigabyte; initial features, but with different biases
     net = net.to_empty(device='cpu').features
     generator = torch.Generator().manual_seed(1)
     for parameter in net.parameters():
@@ -430,7 +430,7 @@ def test_the_option_file_has_the_ratio_of_the_slide():
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    ('pixel_opt:activity={mod: activity}', r'train\.pixel_opt: activity has no mod; it takes mode, window, theta'),
+    ('pixel_opt:activity={mod: activity}', r'train\.pixel_opt: activity has no option mod; its options are mode'),
     ('pixel_opt:activity:window=4', r'train\.pixel_opt: window must be an odd number .* but is 4'),
     ('feature_opt:weights_from=edges', r"train\.feature_opt\.weights_from .*'edges'"),
     ('feature_opt:sha256=abc', r"train\.feature_opt: sha256 must be the first 8 to 64 hex digits, .* but is 'abc'"),
@@ -444,11 +444,11 @@ def test_an_option_file_is_checked_before_anything_is_read(tmp_path, change, mes
 # ---------------------------------------------------------------- bad input
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (dict(alpha=-1), 'must not be negative, nor both 0, but are -1 and'),
-    (dict(alpha=0, beta=0), 'nor both 0, but are 0 and 0'),
+    (dict(alpha=-1), 'must be >= 0 and not both 0, but are -1 and'),
+    (dict(alpha=0, beta=0), 'not both 0, but are 0 and 0'),
     (dict(eps=0), 'eps must be above 0, but is 0'),
     (dict(reduction='none'), "reduction must be one of mean, sum, but is 'none'"),
-    (dict(activity={'windw': 3}), 'activity has no windw; it takes mode, window, theta'),
+    (dict(activity={'windw': 3}), 'activity has no option windw; its options are mode, window, theta'),
 ])
 @pytest.mark.parametrize('arguments', [
     {'type': 'SpatiallyAdaptiveCharbonnierLoss'}, {'type': 'SpatiallyAdaptiveFeatureLoss', 'feature_net': 'random'}],
@@ -463,7 +463,7 @@ def test_options_that_are_refused(arguments, options, message):
 @pytest.mark.parametrize('loss', [
     SpatiallyAdaptiveCharbonnierLoss, lambda: SpatiallyAdaptiveFeatureLoss('random')], ids=['pixel', 'feature'])
 def test_shapes_that_are_refused(loss, pred, target):
-    with pytest.raises(ValueError, match='frames or clips of one shape'):
+    with pytest.raises(ValueError, match='frames or clips of the same shape'):
         loss()(torch.rand(pred), torch.rand(target))
 
 

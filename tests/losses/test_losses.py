@@ -35,11 +35,11 @@ def test_warp_loss_by_hand():
     # A ramp 0, 1, 2, 3 sampled one pixel to the right is 1, 2, 3, 3 (border); against zeros the mean is 9/4.
     ramp = torch.arange(4.).expand(1, 1, 4, 4)
     flow = constant_flow(1, 0, size=4)
-    assert warp_loss(ramp, torch.zeros_like(ramp), flow) == pytest.approx(9 / 4)
+    assert warp_loss(torch.zeros_like(ramp), ramp, flow) == pytest.approx(9 / 4)
     flow[:, 0, :, 2:] = 2  # one step of 1 px on each of 3 rows, of 9 places: total variation 3/9 px
     expected = (1 + 2 + 3 + 3) / 4 + 0.1 * (3 / 9) / 15.5
-    assert warp_loss(ramp, torch.zeros_like(ramp), flow) == pytest.approx(expected)
-    assert warp_loss(ramp, torch.zeros_like(ramp), flow, smooth_weight=0) == pytest.approx(9 / 4)
+    assert warp_loss(torch.zeros_like(ramp), ramp, flow) == pytest.approx(expected)
+    assert warp_loss(torch.zeros_like(ramp), ramp, flow, smooth_weight=0) == pytest.approx(9 / 4)
 
 
 def test_multi_scale_loss_weighs_levels_and_averages_directions():
@@ -53,7 +53,7 @@ def test_multi_scale_loss_weighs_levels_and_averages_directions():
     rough[0][:, 0, :, 2:] = 3.0  # a step of 3 px on each of 3 rows of the common 3 x 3 area
     extra = loss(a, b, rough, flows) - loss(a, b, flows, flows)
     assert extra == pytest.approx(0.005 * 0.1 * (0.1 * 1.0 / 15.5) / 2, rel=1e-3)
-    with pytest.raises(ValueError, match='3 level weights are given for 2'):
+    with pytest.raises(ValueError, match='got 3 level weights for 2'):
         loss(a, b, flows[:2], flows[:2])
 
 
@@ -61,8 +61,8 @@ def test_multi_scale_loss_is_least_at_the_true_flow():
     a, b = moving_texture(0, 4)  # b's pixel x shows what a has at x + 4
     def loss(speed):
         return MultiScaleWarpLoss()(
-            a, b, [constant_flow(speed / f, 0, 16 // f) for f in (4, 2, 1)],
-            [constant_flow(-speed / f, 0, 16 // f) for f in (4, 2, 1)])
+            a, b, [constant_flow(-speed / f, 0, 16 // f) for f in (4, 2, 1)],
+            [constant_flow(speed / f, 0, 16 // f) for f in (4, 2, 1)])
     assert loss(4) < 0.5 * min(loss(0), loss(2), loss(-4))
 
 
@@ -99,21 +99,21 @@ def test_pyramid_loss_by_hand():
     flows = [constant_flow(0, 0, size) for size in (4, 8, 16)]
     flows[1][:, 1, 4:] = 1.0  # on one of 7 rows of places
     loss = PyramidWarpLoss(loss_weight=0.1)
-    terms = loss(*zip(last, this, strict=True), flows)
+    terms = loss(*zip(this, last, strict=True), flows)
     expected = {'half': 0.125 * 0.25, 'lr': 0.25 * (0.25 + 0.01 / 15.5 / 7), 'hr': 0.25}
     assert terms == pytest.approx({name: 0.1 * value for name, value in expected.items()})
-    absolute = PyramidWarpLoss(distance='l1', smooth_weight=1, smooth_unit=2)(*zip(last, this, strict=True), flows)
+    absolute = PyramidWarpLoss(distance='l1', smooth_weight=1, smooth_unit=2)(*zip(this, last, strict=True), flows)
     assert absolute == pytest.approx({'half': 0.125 * 0.5, 'lr': 0.25 * (0.5 + 1 / 2 / 7), 'hr': 0.5})
-    rough = PyramidWarpLoss(level_weights=[0, 1, 0], smooth_weight=0)(*zip(last, this, strict=True), flows)
+    rough = PyramidWarpLoss(level_weights=[0, 1, 0], smooth_weight=0)(*zip(this, last, strict=True), flows)
     assert rough == pytest.approx({'half': 0, 'lr': 0.25, 'hr': 0})
 
 
 def test_pyramid_loss_is_least_at_the_true_flow():
     last, this = moving_texture(0, 4, size=32)
-    small = [torch.nn.functional.avg_pool2d(frame, 2) for frame in (last, this)]
+    small = [torch.nn.functional.avg_pool2d(frame, 2) for frame in (this, last)]
     def loss(speed):
         flows = [constant_flow(speed / f, 0, 32 // f) for f in (4, 2, 1)]
-        return sum(PyramidWarpLoss()(small, (last, this), flows).values())
+        return sum(PyramidWarpLoss()(small, (this, last), flows).values())
     assert loss(4) < 0.5 * min(loss(0), loss(2), loss(-4))
 
 

@@ -55,7 +55,7 @@ def frame_of(*squares: tuple[int, int, int, tuple[int, int, int]], shape: tuple[
 
 
 def face_at(left: float, top: float, side: float) -> Face:
-    """A face whose aligned crop is its box."""
+    """Return a face that equals its aligned crop."""
     return Face(np.array([left, top, left + side, top + side]), 1.0, ARCFACE_POINTS * side / 112 + (left, top))
 
 
@@ -308,7 +308,7 @@ def test_alignment_undoes_a_turn(angle, scale, shift):
 
 
 def test_outside_of_the_frame_is_black():
-    crop = align(np.full((60, 60, 3), 200, np.uint8), ARCFACE_POINTS - (56, 0))  # whose left half lies outside
+    crop = align(np.full((60, 60, 3), 200, np.uint8), ARCFACE_POINTS - (56, 0))  # its left half is outside the frame
     assert (crop[:, :55] == 0).all() and (crop[:59, 57:] == 200).all() and (crop[61:] == 0).all()
 
 
@@ -339,7 +339,7 @@ OPTIONS = {'identity': {'type': 'calculate_face_identity', 'weights': 'weights'}
 
 
 def write_clips(root: Path, clips: dict[str, str]) -> None:
-    """Clips whose frames have a face (o) or none (-)."""
+    """Write clips of frames with a face (o) or without (-)."""
     for name, frames in clips.items():
         (root / name).mkdir(parents=True)
         for i, kind in enumerate(frames):
@@ -382,7 +382,7 @@ def test_coverage_stands_beside_scores(drawn, tmp_path, log):
         ('vsr', '40.0%'), ('vfi', '33.3%'), ('all', '37.5%')))
     assert lines['identity (drawn)'].endswith(f'identity (drawn): {identity}')
     assert 'coverage' not in lines['psnr']
-    # PSNR of grey frames is infinite; what has no face is told by the coverage alone
+    # PSNR of grey frames is infinite; only the coverage shows frames without a face
     assert '4 scores of single frames are not finite' in message
 
 
@@ -571,7 +571,7 @@ def test_a_missing_package_is_a_reason_to_leave_it_out(monkeypatch, tmp_path, lo
                'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}
     assert list(usable_metrics(metrics)) == ['psnr']
     message, = (record.message for record in log.records)
-    assert message == ("val.metrics.faces is left out: the package facexlib is not installed; pip install "
+    assert message == ("val.metrics.faces is skipped: the package facexlib is not installed; pip install "
                        "'basicsr_stvsr[face]', or pip install facexlib")
 
 
@@ -639,7 +639,7 @@ def test_a_web_page_is_refused(tmp_path):
 
 @pytest.mark.parametrize('options, message', [
     ({'detector': 'mtcnn'}, "must be one of resnet50, mobile0.25, but is 'mtcnn'"),
-    ({'confidence': 1.5}, 'confidence must be from 0 to below 1, but is 1.5'), ({'min_size': 3}, 'but is 3')])
+    ({'confidence': 1.5}, 'confidence must be >= 0 and < 1, but is 1.5'), ({'min_size': 3}, 'but is 3')])
 def test_options_that_make_no_sense(tmp_path, options, message):
     for metric in METRICS:
         with pytest.raises(ValueError, match=message):

@@ -17,7 +17,7 @@ def test_by_hand():
     assert flicker(gt + 5, gt) == 0  # an error that stays
     assert flicker(np.array([0., 3, 3]).reshape(3, 1, 1), gt) == pytest.approx((2**2 + (-2)**2) / 2)
     assert flicker(np.zeros((2, 4, 4), np.uint8), np.stack([np.zeros((4, 4)), np.full((4, 4), 3)])) == 9
-    with pytest.raises(ValueError, match=r'two frames or more, but got \(1, 2, 2\)'):
+    with pytest.raises(ValueError, match=r'at least two frames, but got \(1, 2, 2\)'):
         flicker(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)))
 
 

@@ -132,7 +132,7 @@ def test_uint8_frames_are_rgb_whose_luminance_is_not_rounded():
 
 
 def test_beside_those_of_basicsr():
-    """On rounded frames the same PSNR, but another SSIM, whose windows are Gaussian."""
+    """On rounded frames PSNR is the same; SSIM differs, because its windows are Gaussian."""
     rng = np.random.default_rng(2)
     gt = rng.integers(0, 256, (24, 30, 3))
     result = (gt + rng.integers(-30, 31, gt.shape)).clip(0, 255)
@@ -144,7 +144,7 @@ def test_beside_those_of_basicsr():
 
 @pytest.mark.parametrize('color', ['y', 'rgb'])
 def test_a_validation_hands_over_luminance_as_it_is(color):
-    """Frames of luminance, and white ones, whose luminance is 235; one is darker by less than rounding would keep."""
+    """Luminance frames, and white frames of luminance 235; one is darker by less than half a level."""
     level = {'y': 235 / 255, 'rgb': 1.}[color]
     gt = torch.full((1 if color == 'y' else 3, 8, 9), level)
     pair = FramePair(gt - 0.2 / 255, gt, color)

@@ -71,7 +71,7 @@ def frames():
     """A colourful frame and the same with noise, uint8 BGR; its sides are no multiples of anything."""
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 256, (9, 11, 3)).repeat(7, axis=0).repeat(7, axis=1)[:61, :75]
-    frame[..., 2] //= 3  # channels that are told apart
+    frame[..., 2] //= 3  # make the channels different
     noisy = frame + rng.integers(-40, 41, frame.shape)
     return frame.astype(np.uint8), noisy.clip(0, 255).astype(np.uint8)
 
@@ -203,7 +203,7 @@ def test_result_names_the_backbone(alex):
 
 
 def test_a_validation_scores_by_it(alex, frames):
-    """With `better`, which a metric whose lower scores are the better ones needs."""
+    """With `better`, which metrics need if lower scores are better."""
     tensors = [torch.from_numpy(frame[..., ::-1].copy()).permute(2, 0, 1) / 255 for frame in frames]
     options = {'type': 'calculate_lpips', 'backbone': alex.path, 'better': 'lower'}
     assert score_of(FramePair(*tensors, 'rgb'), options) == calculate_lpips(*frames, backbone=alex.path)

@@ -1,4 +1,4 @@
-"""PSNR and SSIM that stand in for BasicSR's, whose numbers they must give."""
+"""PSNR and SSIM that replace BasicSR's must give the same numbers."""
 import math
 
 import cv2

@@ -24,7 +24,7 @@ def texture(height: int = 120, width: int = 160) -> np.ndarray:
 
 
 def moving(speed: float, number: int = 1) -> np.ndarray:
-    """A frame of a clip whose content moves to the right by `speed` pixels a frame."""
+    """Return a frame of a clip that moves to the right by `speed` pixels per frame."""
     shift = np.float32([[1, 0, speed * number], [0, 1, 0]])
     return cv2.warpAffine(texture(), shift, (160, 120), borderMode=cv2.BORDER_REPLICATE)[16:-16, 24:-24]
 

@@ -128,7 +128,7 @@ def test_betas_at_zero_are_the_baseline(batch):
 
 
 @pytest.mark.numeric
-def test_accumulating_gives_the_gradients_of_the_whole_batch(batch):
+def test_accumulating_gives_the_gradients_of_the_whole_batch(batch, monkeypatch):
     """Of the generator; batch normalisation of the discriminator sees each part by itself."""
     whole, divided = (make_model(accumulate=parts, gan_opt=None, feature_opt=None) for parts in (1, 2))
     batch = in_float64(batch, whole, divided)
@@ -137,8 +137,11 @@ def test_accumulating_gives_the_gradients_of_the_whole_batch(batch):
     torch.testing.assert_close(weights(whole.net_g), weights(divided.net_g))
     divided = make_model(accumulate=2)
     in_float64(batch, divided)
-    before = weights(divided.net_d)
+    before, prepared = weights(divided.net_d), []
+    prepare = divided.prepare_batch
+    monkeypatch.setattr(divided, 'prepare_batch', lambda part: (prepared.append(len(part['gt'])), prepare(part)))
     take_step(divided, batch)
+    assert prepared == [len(batch['gt']) // 2] * 2  # each part once, for both networks
     assert not divided.made and not all(map(torch.equal, weights(divided.net_d), before))
 
 
@@ -253,7 +256,7 @@ def test_every_training_file_takes_a_step(path, clips, tmp_path):
 
 @pytest.mark.parametrize('num_in_ch, patch_size, message', [
     (3, 32, r'network_d.num_in_ch is 3, but frames of datasets.train have 1 channels \(color: y\)'),
-    (1, 16, r'network_d.patch_size is 16, but frames of datasets.train are 32x32: both must be gt_size'),
+    (1, 16, r'network_d.patch_size is 16, but frames of datasets.train are 32x32: both must equal gt_size'),
 ])
 def test_a_discriminator_of_other_frames(clips, num_in_ch, patch_size, message):
     opt = model_opt()
@@ -266,15 +269,15 @@ def test_a_discriminator_of_other_frames(clips, num_in_ch, patch_size, message):
 
 
 @pytest.mark.parametrize('change, message', [
-    (lambda opt: opt.pop('network_d'), 'network_d is missing, but train.gan_opt is there'),
-    (lambda opt: opt['train'].pop('optim_d'), 'train.optim_d is missing, but gan_opt is there'),
+    (lambda opt: opt.pop('network_d'), 'network_d is missing, but train.gan_opt is set'),
+    (lambda opt: opt['train'].pop('optim_d'), 'train.optim_d is missing, but gan_opt is set'),
     (lambda opt: (opt['train'].pop('gan_opt'), opt['train'].pop('optim_d')),
-     'train.gan_opt is missing, but network_d is there'),
+     'train.gan_opt is missing, but network_d is set'),
     (lambda opt: opt.update(model_type='STVSRModel'), 'network_d: STVSRModel trains no discriminator'),
     (lambda opt: opt['network_d'].update(patch_size='large'), 'network_d.patch_size must be a whole number'),
     (lambda opt: opt['train']['gan_opt'].update(gan_type='wgan'), 'train.gan_opt.gan_type must be one of vanilla, '),
     (lambda opt: [opt['train'].pop(name) for name in ('pixel_opt', 'feature_opt', 'gan_opt')],
-     'train.pixel_opt is missing, and feature_opt and gan_opt too'),
+     'train.pixel_opt is missing, and so are feature_opt and gan_opt'),
     (lambda opt: opt['network_g'].update(scale=5), 'network_g: scale must be one of 2, 3, 4, but is 5'),
 ])
 def test_options_that_do_not_fit(change, message):

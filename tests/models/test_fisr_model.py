@@ -24,7 +24,7 @@ from basicsr_stvsr.data.sampling import seeded
 from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference.tiles import pad_to_multiple
 from basicsr_stvsr.inference.windows import restore_clip
-from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.clip_color import convert_frame
 from basicsr_stvsr.io.lmdb_files import clip_frames, write_lmdb
 from basicsr_stvsr.io.opening import open_reader
 
@@ -155,11 +155,11 @@ def test_warped_frames_of_a_file_are_used(clips):
 @pytest.mark.parametrize('change, message', [
     ({'num_frame': 7}, r'datasets.train.num_frame must be 5, 9, 13, ... with flow_strides 2, but is 7'),
     ({'num_frame': 7, 'flow_strides': [1]}, r'FISR trains on samples of 5 LR frames, but these have 4; set num_'),
-    ({'num_frame': 3, 'flow_strides': [1]}, r'FISRNet works on windows of 3 LR frames, but a sample has 2; see num_fr'),
+    ({'num_frame': 3, 'flow_strides': [1]}, r'FISRNet needs windows of 3 LR frames, but a sample has 2; see num_fra'),
     ({'flow_opt': None}, r'samples have no lq_flow: set flow_opt, such as {type: DISFlow}, and flow_strides \[1, 2\]'),
     ({'flow_strides': [1]}, r'samples have no lq_flow_stride2: set flow_opt'),
-    ({'color': 'rgb'}, r'FISRNet takes yuv clips, but this one is rgb; set color: yuv of the data set'),
-    ({'gt_size': 40}, r'FISRNet trains on LR frames whose sides are divisible by 32, but these are 20x20'),
+    ({'color': 'rgb'}, r'FISRNet takes yuv clips, but this one is rgb; set color: yuv in the data set'),
+    ({'gt_size': 40}, r'FISRNet trains on LR frames with sides divisible by 32, but these are 20x20'),
 ])
 def test_data_that_do_not_fit(clips, change, message):
     opt = train_opt(clips)
@@ -202,7 +202,7 @@ def test_clips_of_any_size_and_length():
     assert clip.shape == (1, 5, 3, 66, 70)
     window = net(*(pad_to_multiple(x, 32) for x in (lq[:, 1:], flow[:, 1:], net.warp_halfway(lq[:, 1:], flow[:, 1:]))))
     torch.testing.assert_close(clip[:, 2:], window[..., :66, :70].clamp(0, 1))  # the later window wins
-    with pytest.raises(ValueError, match='FISRNet works on windows of 3 frames, but the clip has 2'):
+    with pytest.raises(ValueError, match='FISRNet needs windows of 3 frames, but the clip has 2'):
         restore_clip(net, lq[:, :2], flow=flow[:, :1])
 
 
@@ -342,7 +342,7 @@ def test_rgb_taken_for_yuv_is_refused(tmp_path):
             cv2.imwrite(str(tmp_path / clip / f'{i}.png'), photo[:200, i:i + 300, ::-1])
     opt = {'name': 'c', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 2, 'dataroot_gt': str(tmp_path),
            'color': 'yuv'}
-    with pytest.raises(ValueError, match=r'stored_color: .* said to hold YUV, but does not look like YUV: \d+% of its'):
+    with pytest.raises(ValueError, match=r'stored_color: .* should hold YUV, but does not look like YUV: \d+% of its'):
         build_dataset({**opt, 'stored_color': 'yuv'})
     for path in tmp_path.rglob('*.png'):
         cv2.imwrite(str(path), convert_frame(cv2.imread(str(path)), 'rgb', 'yuv'))
@@ -355,7 +355,7 @@ def test_grey_taken_for_yuv_is_refused(tmp_path):
         cv2.imwrite(str(tmp_path / 'clip' / f'{i}.png'), np.random.default_rng(i).integers(90, 160, (64, 64), np.uint8))
     opt = {'name': 'c', 'type': 'STVSRTestDataset', 'phase': 'test', 'scale': 2, 'dataroot_gt': str(tmp_path),
            'color': 'yuv', 'stored_color': 'yuv'}
-    with pytest.raises(ValueError, match=r'stored_color: .* said to hold YUV, but is grey, its three channels'):
+    with pytest.raises(ValueError, match=r'stored_color: .* should hold YUV, but is grey: its three channels'):
         build_dataset(opt)
     grey = build_dataset({**opt, 'stored_color': 'rgb'})[0]['gt']
     assert (grey[:, 1:] * 255 == 128).all()  # no colour
@@ -455,12 +455,12 @@ def test_train_and_test_by_command(clips, tmp_path):
     opt['datasets']['test'] = {**val, 'num_frame': 3}
     process = run('basicsr/test.py', '-opt', write(tmp_path / 'short.yml', opt))
     assert process.returncode == 2 and 'Traceback' not in process.stderr
-    assert "clip 'first' gives 2 LR frames, but FISRNet works on windows of 3" in process.stderr
+    assert "clip 'first' has 2 LR frames, but FISRNet needs windows of 3" in process.stderr
 
 
 def test_networks_and_models_that_do_not_fit(clips, tmp_path):
     opt = train_opt(clips)
-    with pytest.raises(ValueError, match='network_g.type: BicubicAverage does not take the flow that this model gives'):
+    with pytest.raises(ValueError, match='network_g.type: BicubicAverage does not accept the flow'):
         build_model({**opt, 'network_g': {'type': 'BicubicAverage', 'scale': 2}})
     train = {name: value for name, value in opt['train'].items() if name != 'temporal_opt'}
     with pytest.raises(ValueError, match='network_g.type: FISRNet needs the flow between LR frames: set model_type to'):

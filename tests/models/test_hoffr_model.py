@@ -72,7 +72,7 @@ def test_a_step_by_hand(batch):
     model = make_model()
     batch = in_float64(batch, model)
     net = copy.deepcopy(model.net_g)
-    hr, frames = net(batch['lq'], return_parts=True)
+    hr, (frames,) = net(batch['lq'], return_aux=True)
     lq, gt, num_frames = batch['lq_sharp'], batch['gt'], 3
     half = F.avg_pool2d(lq.flatten(0, 1), 2).view(2, 3, 3, 4, 6)
     expected = {
@@ -81,7 +81,7 @@ def test_a_step_by_hand(batch):
     for name, weight, clip, level in (('half', 0.125, half, 0), ('lr', 0.25, lq, 1), ('hr', 1.0, gt, 2)):
         terms = []
         for t in (1, 2):
-            flow = frames[t].flows[level]
+            flow = frames[t].flow_to_last[level]
             terms.append(((warp(clip[:, t - 1], flow) - clip[:, t])**2).mean()
                          + 0.01 * total_variation(flow) / 15.5)
         expected[f'l_of_{name}'] = 0.01 * weight * sum(terms) / 2
@@ -104,7 +104,7 @@ def test_the_flow_trained_alone(batch):
     start = copy.deepcopy(model.net_g)
     net = copy.deepcopy(model.net_g.flow_net)
     loss, optimizer = PyramidWarpLoss(loss_weight=0.01), torch.optim.SGD(net.parameters(), lr=LR)
-    pairs = [[torch.cat((clip[:, 0], clip[:, 1])), torch.cat((clip[:, 1], clip[:, 2]))]
+    pairs = [[torch.cat((clip[:, 1], clip[:, 2])), torch.cat((clip[:, 0], clip[:, 1]))]
              for clip in (batch['lq'], batch['lq_sharp'], batch['gt'])]
     for _ in range(2):
         optimizer.zero_grad()
@@ -131,7 +131,7 @@ def test_accumulating_gives_the_gradients_of_the_whole_batch(batch):
 
 @pytest.mark.numeric
 def test_truncated_gradients(batch):
-    """Through one frame only: those of three clips whose first state is the estimate of the frame before."""
+    """Through one frame only, as for three clips that start with the estimate of the previous frame as state."""
     batch = {name: value[:1] if name != 'key' else ['a'] for name, value in batch.items()}
     whole, truncated = (make_model(deblur_opt=None, flow_opt=None, truncate=truncate,
                                    network={'deblur_branch': False}) for truncate in (None, 1))
@@ -174,21 +174,21 @@ def test_the_flow_is_learned_from_known_motion():
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     for _ in range(120):
         optimizer.zero_grad()
-        sum(loss(lq, gt, net(*lq)).values()).backward()
+        sum(loss(lq[::-1], gt[::-1], net(lq[1], lq[0])).values()).backward()
         optimizer.step()
-    for flow, pixels in zip(net(*lq), (0.5, 1.0, 4.0), strict=True):
+    for flow, pixels in zip(net(lq[1], lq[0]), (0.5, 1.0, 4.0), strict=True):
         x, y = flow[0, :, 2:-2, 2:-2].flatten(1).median(dim=1).values.tolist()
         assert x == pytest.approx(pixels, rel=0.25) and abs(y) < 0.25 * pixels
 
 
 @pytest.mark.numeric
 def test_the_flow_shown():
-    """From the first frame to the second, of frames padded to even sides; then of levels that give only a bias."""
+    """From the second frame to the first, of frames padded to even sides; then of levels that give only a bias."""
     model = make_model()
     net, window = model.net_g.eval(), torch.rand(1, 3, 3, 5, 7)
     padded = F.pad(window[0, :2], (0, 1, 0, 1), mode='replicate')
     with torch.no_grad():
-        expected = net.flow_net(padded[:1], padded[1:])[2][0, :, :20, :28]
+        expected = net.flow_net(padded[1:], padded[:1])[2][0, :, :20, :28]
     torch.testing.assert_close(model.flow_to_show(net, window, {}), expected)
 
     for level, values in ((net.flow_net.coarse, (0.5, 0)), (net.flow_net.fine, (0.25, -1)), (net.flow_net.hr, (2, 0))):
@@ -215,23 +215,23 @@ def test_samples_that_are_refused(batch):
     with pytest.raises(ValueError, match='HOFFR trains on sequences, but a sample has one frame; set num_frame'):
         make_model().feed_data(one)
     odd = batch | {'lq': torch.rand(2, 3, 3, 7, 12), 'gt': torch.rand(2, 3, 3, 28, 48)}
-    with pytest.raises(ValueError, match='sides are divisible by 2, but these are 7x12: gt_size .* a multiple of 8'):
+    with pytest.raises(ValueError, match='sides divisible by 2, but these are 7x12: set gt_size .* a multiple of 8'):
         make_model().feed_data(odd)
     short = batch | {'lq_sharp': batch['lq_sharp'][:, :2]}
     with pytest.raises(ValueError, match=r'shape of lq, but they are \(2, 2, 3, 8, 12\) and \(2, 3, 3, 8, 12\)'):
         make_model().feed_data(short)
     del batch['lq_sharp']
-    with pytest.raises(ValueError, match='samples have no lq_sharp: set lq_sharp: true of the data set, or dataroot_'):
+    with pytest.raises(ValueError, match='samples have no lq_sharp: set lq_sharp: true or dataroot_lq_sharp'):
         make_model().feed_data(batch)
 
 
 @pytest.mark.parametrize('network, train, message', [
     ({}, {'deblur_opt': None}, 'train.deblur_opt is missing, but the network has a deblurring branch'),
-    ({'deblur_branch': False}, {}, 'train.deblur_opt is there, but HOFFR has no deblurring branch'),
+    ({'deblur_branch': False}, {}, 'train.deblur_opt is set, but HOFFR has no deblurring branch'),
     ({}, {'flow_opt': {'type': 'MSELoss'}}, 'train.flow_opt.type must be PyramidWarpLoss, but is MSELoss'),
     ({}, {'flow_opt': {'type': 'PyramidWarpLoss', 'level_weights': [1.0]}}, 'level_weights must hold 3 numbers'),
     ({}, {'flow_opt': {'type': 'PyramidWarpLoss', 'distance': 'l3'}}, "distance must be one of l2, l1, but got 'l3'"),
-    ({}, {'flow_opt': None, 'flow_only': True}, 'train.flow_opt is missing, on which train.flow_only trains'),
+    ({}, {'flow_opt': None, 'flow_only': True}, 'train.flow_opt is missing: it is the loss of train.flow_only'),
     ({}, {'truncate': 0}, 'train.truncate must be >= 1, but is 0'),
     ({'num_block': 0}, {}, 'network_g: num_block must be at least 1, but got 0'),
     ({'reduction': 99}, {}, 'network_g: reduction must be from 1 to num_feat 8, but got 99'),
@@ -351,7 +351,7 @@ def test_tiles_have_states_of_their_own(net):
 @pytest.mark.numeric
 @pytest.mark.parametrize('reset', [True, False])
 def test_a_validation_starts_afresh_at_cuts_if_asked(reset):
-    """Two shots, told apart by their colours: each is scored as if it were alone."""
+    """Two shots of different colours: each is scored as if it were alone."""
     opt = model_opt()
     opt['val'] = {'reset_at_cuts': reset, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}}
     torch.manual_seed(0)

@@ -19,7 +19,7 @@ from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
 from basicsr_stvsr.config.loading import complete_paths, load_options
 from basicsr_stvsr.data.degradations import bicubic
 from basicsr_stvsr.evaluation.clip_scores import FramePair, average_groups, needs_reference
-from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.clip_color import convert_frame
 from basicsr_stvsr.metrics.flicker import flicker
 from basicsr_stvsr.metrics.temporal_metric import calculate_tof
 
@@ -107,7 +107,7 @@ def test_feed_data_cuts_clips_into_windows(tmp_path, clips, num_frames, full_rat
 
 def test_feed_data_refuses_what_does_not_fit(tmp_path, clips):
     model = build_model(make_opt(tmp_path, clips))
-    with pytest.raises(ValueError, match='makes 5 frames of the 3 given to it, but gt has 7'):
+    with pytest.raises(ValueError, match='makes 5 frames from 3 LR frames, but gt has 7'):
         model.feed_data({'lq': torch.zeros(1, 3, 3, 4, 4), 'gt': torch.zeros(1, 7, 3, 16, 16)})
     with pytest.raises(ValueError, match='must be clips'):
         model.feed_data({'lq': torch.zeros(1, 3, 3, 4, 4), 'gt': torch.zeros(1, 3, 16, 16)})
@@ -209,12 +209,12 @@ def test_precomputed_flows_agree_with_the_frames(tmp_path, clips, reverse, flip,
     monkeypatch.setattr('random.random', lambda: 0.25)  # every coin falls on 'yes'
     model = build_model(opt)
     model.feed_data(batch_of(opt, 0, 2))
-    flow_a, flow_b = model.target_flows()
-    assert flow_a.shape == (4, 2, 48, 48)  # two clips of two windows each
+    flow_ta, flow_tb = model.target_flows()
+    assert flow_ta.shape == (4, 2, 48, 48)  # two clips of two windows each
     from basicsr_stvsr.archs.arch_util import warp
     a, middle, b = model.gt.unbind(1)
     inner = (..., slice(4, -4), slice(4, -4))
-    for frame, flow in ((a, flow_a), (b, flow_b)):
+    for frame, flow in ((a, flow_ta), (b, flow_tb)):
         assert (warp(frame, flow)[inner] - middle[inner]).abs().mean() < 0.005 < 0.02 < (frame - middle).abs().mean()
     assert 'l_flow_sup' in model.compute_losses()
 
@@ -257,7 +257,7 @@ def test_vsr_net_alone_learns_the_given_frames(tmp_path, clips):
 
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'flow_only': True}, 'train.vsr_only and flow_only are two stages'),
-    ({}, 'train.vsr_only trains no flow: leave out lq_flow_opt'),
+    ({}, 'train.vsr_only trains no flow: remove lq_flow_opt'),
 ])
 def test_vsr_only_is_a_stage_of_its_own(tmp_path, clips, changes, message):
     opt = make_opt(tmp_path, clips)
@@ -278,7 +278,7 @@ def test_flow_only_needs_a_loss_that_it_can_compute(tmp_path, clips, changes, me
 
 
 def test_damaged_flows_are_named(tmp_path, clips):
-    from basicsr_stvsr.data.flows import MiddleFlows
+    from basicsr_stvsr.data.middle_flows import MiddleFlows
     from basicsr_stvsr.io.frames import FrameReadError
     (tmp_path / 'c').mkdir()
     np.save(tmp_path / 'c' / 'im1_prev.npy', np.zeros((4, 5, 2), np.float32))
@@ -298,7 +298,7 @@ def test_raft_teacher_looks_in_the_right_direction(tmp_path, clips):
     model = build_model(opt)
     model.feed_data(batch_of(opt, 0))
 
-    def measure(first, second):  # textbook flow: where first's pixels have gone to in second, by exhaustive search
+    def measure(first, second):  # the flow from first to second, by exhaustive search
         errors = {}
         for x in range(-4, 5):
             shifted = torch.roll(second, -x, dims=3)
@@ -460,7 +460,7 @@ def test_metrics_of_clips_in_a_validation(tmp_path, clips):
     assert result['frames']['first']['tof'] == [
         [i, pytest.approx(calculate_tof(made[i], true[i], made[i - 1], true[i - 1]))] for i in range(1, 7)]
     assert result['clips']['first']['flicker']['all'] == pytest.approx(flicker(np.stack(made), np.stack(true)))
-    with pytest.raises(ValueError, match='val.metrics.tof sees frames in their order, each once, but val.overlap: all'):
+    with pytest.raises(ValueError, match='val.metrics.tof needs every frame once and in order, but val.overlap: all'):
         validate(tmp_path, clips, **BASELINE, val={'metrics': metrics, 'overlap': 'all'})
 
 

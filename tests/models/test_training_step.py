@@ -79,6 +79,15 @@ def test_accumulating_is_one_large_batch(make_model, batch, parts):
     assert whole.samples == divided.samples == 4
 
 
+def test_each_part_of_a_batch_is_prepared_once(make_model, batch, monkeypatch):
+    model, prepared = make_model(accumulate=2), []
+    prepare = model.prepare_batch
+    monkeypatch.setattr(model, 'prepare_batch', lambda part: (prepared.append(list(part['key'])), prepare(part)))
+    batch = {**batch, 'key': ['a', 'b', 'c', 'd']}
+    take_steps(model, batch)
+    assert prepared == [['a', 'b'], ['c', 'd']]
+
+
 def test_a_batch_that_cannot_be_divided_is_refused(make_model, batch):
     with pytest.raises(ValueError, match='train.accumulate 3 does not divide a batch of 4 samples'):
         make_model(accumulate=3).feed_data(batch)
@@ -136,7 +145,7 @@ def test_schedules_keep_the_ratio(make_model):
 
 
 def test_a_pattern_that_fits_nothing_is_refused(make_model):
-    with pytest.raises(ValueError, match='train.lr_mul.flownet fits no parameter of MBNet .* its parts are flow_net'):
+    with pytest.raises(ValueError, match='train.lr_mul.flownet matches no parameter of MBNet, .* network: flow_net'):
         make_model(lr_mul={'flownet': 0.25})
 
 

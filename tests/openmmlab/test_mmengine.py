@@ -157,12 +157,12 @@ def small_config(case: Case, clips: Path, folder: Path, **changes: Any) -> Confi
 
 
 def replacing_parts(network: dict[str, Any]) -> dict[str, Any]:
-    """Options of a network whose parts replace those of a config instead of joining them."""
+    """Options of a network that replace those of a config instead of being merged with them."""
     return {name: {**value, '_delete_': True} if isinstance(value, dict) else value for name, value in network.items()}
 
 
 def make_runner(config: Config) -> Runner:
-    """A Runner under a name of its own, as mmengine keeps them all."""
+    """Return a Runner with a unique name, because mmengine keeps all Runners by name."""
     config.experiment_name = f'runner_{next(NUMBERS)}'
     return Runner.from_cfg(config)
 
@@ -354,7 +354,7 @@ def test_nothing_imports_mmengine_unless_asked():
 
 def test_without_mmengine_the_error_tells_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mmengine', None)
-    with pytest.raises(ModuleNotFoundError, match="it comes by `pip install 'basicsr_stvsr.mm.'`"):
+    with pytest.raises(ModuleNotFoundError, match="install it with `pip install 'basicsr_stvsr.mm.'`"):
         importlib.reload(registry)  # which gets no further than that
 
 
@@ -444,7 +444,7 @@ def test_of_a_checkpoint_only_the_log_is_read(tmp_path):
     with pytest.raises(ValueError, match='a.pth is a PyTorch file that is damaged, or holds more than tensors'):
         export_weights(tmp_path / 'a.pth', tmp_path / 'b.pth')
     torch.save({'params': {'weight': torch.zeros(1)}}, tmp_path / 'a.pth')
-    with pytest.raises(ValueError, match='a.pth is no checkpoint .* no weights of net_g, but params'):
+    with pytest.raises(ValueError, match='a.pth is not a checkpoint .* weights of net_g, found params'):
         export_weights(tmp_path / 'a.pth', tmp_path / 'b.pth')
     assert [path.name for path in tmp_path.iterdir()] == ['a.pth']
 
@@ -472,8 +472,8 @@ def recipe(**blocks: Any) -> dict[str, Any]:
     ({'network_g': {'type': 'FSTRN', 'scale': 2}}, 'model.network_g.scale is 2, but scale is 4'),
     ({'train': {}}, 'model.train.pixel_opt is missing'),
     ({'train': {'pixel_opt': {'type': 'L1Loss'}, 'grad_clip': 1.0}},
-     'model.train.grad_clip is not for the model, but for optim_wrapper.clip_grad'),
-    ({'val': {'metrics': {}}}, 'model.val.metrics is not for the model, whose are overlap, reset_at_cuts, tile'),
+     'model.train.grad_clip is not an option of the model; use optim_wrapper.clip_grad'),
+    ({'val': {'metrics': {}}}, 'model.val.metrics is not an option of the model, which has overlap'),
 ])
 def test_models_that_are_refused(blocks, message):
     with pytest.raises(ValueError, match=message):
@@ -531,10 +531,10 @@ def test_rates_by_hand():
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ({'by_epoch': True}, 'RecipeLR goes by iterations; set by_epoch=False'),
+    ({'by_epoch': True}, 'RecipeLR counts iterations; set by_epoch=False'),
     ({'by_epoch': False, 'scheduler': {'type': 'StepLR'}}, 'scheduler.type must be one of MultiStepLR, .*, but is .St'),
     ({'by_epoch': False, 'scheduler': {'type': 'MultiStepLR', 'milestones': [2, 1]}},
-     r'param_scheduler.scheduler.milestones must rise, but is \[2, 1\]'),
+     r'param_scheduler.scheduler.milestones must be in ascending order, but is \[2, 1\]'),
     ({'by_epoch': False, 'scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [4]}, 'end': 5},
      'param_scheduler.scheduler.periods add up to 4, but must reach train_cfg.max_iters 5'),
 ])

@@ -15,16 +15,16 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage
-from basicsr_stvsr.cli.model import chosen_model
+from basicsr_stvsr.cli.model import network_source
 from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.inference.windows import restore_frames
-from basicsr_stvsr.io.color import convert_frame
+from basicsr_stvsr.io.clip_color import convert_frame
 from basicsr_stvsr.io.lmdb_files import FrameSource, write_lmdb
 from basicsr_stvsr.io.saved_frames import SavedFrames
-from basicsr_stvsr.models.clip_model import made_numbers
+from basicsr_stvsr.models.clip_model import output_numbers
 from basicsr_stvsr.protocols import FOLDER, PROTOCOLS, protocol_of
+from basicsr_stvsr.protocols.measure import BASELINES, baseline, options_of
 from basicsr_stvsr.protocols.report import table, write_report
-from basicsr_stvsr.protocols.run import BASELINES, baseline, options_of
 from basicsr_stvsr.zoo.publish import read_results
 from basicsr_stvsr.zoo.table import Score, load_network
 from stvsr.main import main
@@ -154,7 +154,7 @@ def test_coverage_stands_beside_scores(tmp_path):
     shown = dict(zip(head, rows[-1], strict=True))
     assert shown['vid4 identity'] == '0.8750 (40.0%)' and shown['vid4 identity, new'] == '– (25.0%)'
     assert shown['vid4 psnr'] == '30.000'
-    assert 'In brackets stands the coverage' in (tmp_path / 'table.md').read_text()
+    assert 'Numbers in brackets are the coverage' in (tmp_path / 'table.md').read_text()
     assert json.loads((tmp_path / 'results.json').read_text())['coverage'] == {'vid4': {'identity': groups}}
     with open(tmp_path / 'clips.csv', newline='') as file:
         found = {(row['clip'], row['metric']): (row['score'], row['coverage']) for row in csv.DictReader(file)}
@@ -186,7 +186,7 @@ def write_set(path: Path, frames: dict[str, np.ndarray]) -> None:
 
 @pytest.fixture(scope='module')
 def miniatures(tmp_path_factory) -> Path:
-    """All sets of the protocols, but for FSTRN's, whose areas need hundreds of large frames."""
+    """Write all sets of the protocols except FSTRN's, which need hundreds of large frames."""
     root = tmp_path_factory.mktemp('miniatures')
     for name, clip in (('vid4_GT.lmdb', 'city'), ('middlebury.lmdb', 'Beanbags'), ('ucf101.lmdb', '1')):
         write_set(root / name, {f'{clip}/{i}': frame for i, frame in enumerate(frames_of(5))})
@@ -301,12 +301,12 @@ def spoil(folder, what: str) -> None:
 
 @pytest.mark.parametrize('what, message', [
     ('missing', r"vid4: clip 'second' lacks 1 of the 5 frames that are scored: '\w+'"),
-    ('unknown', r"vid4: frame 'other' of clip 'second' is none of the true frames, which are called .*<name>_<suffix>"),
+    ('unknown', r"vid4: frame 'other' of clip 'second' matches no GT frame; expected the names .*<name>_<suffix>"),
     ('double', r"vid4: clip 'second' has two frames for '\w+': '\w+_(Another|Other)' and '\w+_(Another|Other)'"),
     ('deep', r'\w+_Other.png: the image has 16 bits a channel \(uint16\), expected 8; convert it'),
-    ('smaller', r'the frames of clip .second. are 92x112 \(h x w\), those of the truth 96x112'),
-    ('no clip', r"vid4: there is no clip 'second', but 'first'"),
-    ('no data set', r'vid4 does not exist, where the saved frames of the data set vid4 should be'),
+    ('smaller', r'the frames of clip .second. are 92x112 \(h x w\), but GT frames are 96x112'),
+    ('no clip', r"vid4: no clip 'second'; its clips are 'first'"),
+    ('no data set', r'vid4 does not exist; expected the saved frames of the data set vid4 there'),
 ])
 def test_saved_frames_that_do_not_fit(data, saved, what, message, capsys):
     spoil(saved, what)
@@ -320,7 +320,7 @@ def test_saved_frames_are_those_that_a_network_makes(first_output, overlap):
     """With all copies as well, of frames that several windows make."""
     net = BicubicAverage(scale=2, temporal_scale=2, first_output=first_output)
     restored = restore_frames(net, torch.zeros(1, 5, 3, 8, 8), overlap=overlap)
-    assert made_numbers(net, 5, overlap) == [number for number, _ in restored]
+    assert output_numbers(net, 5, overlap) == [number for number, _ in restored]
 
 
 @pytest.mark.parametrize('words, message', [
@@ -353,7 +353,7 @@ def test_a_refusal_leaves_older_results_where_they_are(data, saved, capsys):
 # ---------------------------------------------------------------- models
 
 def test_published_scores_stand_where_ours_do():
-    """Also where a metric tells what it rests on, and where it could not be measured."""
+    """Also for a metric with coverage, and for one that could not be measured."""
     made = {'protocol': 'vsrresnet-vid4', 'model': 'ours', 'versions': {}, 'command': 'stvsr'}
     scores = {'psnr': {'vsr': 24.0, 'all': 24.0}, 'ssim': {'vsr': 0.7, 'all': 0.7}}
 
@@ -392,7 +392,7 @@ def test_the_weights_are_those_that_are_restored_with(data, tmp_path, named, exp
     assert result['weights']['param_key'] == expected
     log, = (tmp_path / 'results' / 'vsrresnet-vid4_net').glob('*.log')
     assert f'Loaded FSTRN from net.pth ({expected}).' in log.read_text()
-    chosen = chosen_model(argparse.Namespace(model=None, opt=Path('net.yml'), weights=None))
+    chosen = network_source(argparse.Namespace(model=None, opt=Path('net.yml'), weights=None))
     restored_with = load_network(chosen.network, chosen.weights, param_key=chosen.param_key)
     for name, value in restored_with.state_dict().items():
         assert torch.equal(value, states[expected][name])
@@ -403,7 +403,7 @@ def test_the_weights_are_those_that_are_restored_with(data, tmp_path, named, exp
     (['--protocol', 'reds4'], r'protocol reds4 needs the data set reds4 at .*reds4_sharp.lmdb, which does not exist.'),
     (['--protocol', 'mbnet-table3'], '(?s)needs the data set middlebury_other .*create_lmdb.py --dataset middlebury .*'
      '--datasets vid4 ucf101 vimeo90k measures the others'),
-    (['--protocol', 'vsrresnet-vid4', '--datasets', 'vid5'], "no data set 'vid5', but vid4"),
+    (['--protocol', 'vsrresnet-vid4', '--datasets', 'vid5'], "no data set 'vid5'; its data sets are vid4"),
 ])
 def test_refused(data, tmp_path, words, message, capsys):
     assert measure(data, tmp_path / 'results', '--model', 'bicubic', *words) == 2

@@ -86,6 +86,6 @@ def test_a_trial(campaign, tmp_path):
 def test_the_number_of_steps_fits_into_the_time(scripts, tmp_path, monkeypatch):
     run_campaign = scripts('run_campaign')
     campaign = run_campaign.Campaign(tmp_path, [], 1, None, None)
-    monkeypatch.setattr(run_campaign.Campaign, 'run', lambda *args: 'time        0.050 s an iteration, of which 0.0 s')
+    monkeypatch.setattr(run_campaign.Campaign, 'run', lambda *args: 'time        0.050 s per iteration, 0.0 s')
     steps = campaign.steps_within(100, run_campaign.Stage('train_fisr_small'), tmp_path, [])
     assert steps == pytest.approx(0.8 * 100 / 0.05, abs=2)

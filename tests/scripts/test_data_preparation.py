@@ -46,7 +46,7 @@ def noise(seed, height=32, width=48) -> np.ndarray:
 
 
 def write_images(root: Path, names, height=32, width=48) -> Path:
-    """Images of noise, each of its own; a name is a path below `root` with a suffix."""
+    """Write different images of noise; a name is a path below `root` with a suffix."""
     for seed, name in enumerate(names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,7 +227,7 @@ def test_two_runs_with_one_output(script, tmp_path, capsys):
     def second_run(i):
         args = '--dataset', 'folder', '--input', root, '--output', target, '--force'
         assert script('create_lmdb', *args) == 1
-        assert 'x.lmdb.part is being written by another run' in capsys.readouterr().err
+        assert f'another run is writing {target}.part' in capsys.readouterr().err
         return noise(i)
 
     assert write_lmdb(target, [*sources(2), FrameSource('clip/0002', 'x', lambda: second_run(2))]) == 3
@@ -473,7 +473,7 @@ ERRORS = {  # arguments -> exit code, what stderr says
     '--dataset folder --input {root} --output {out} --workers 0': (2, 'whole number >= 1'),
     '--dataset kinetics --input {root} --output {out}': (2, "invalid choice: 'kinetics'"),
     '--output {out}': (2, '--dataset and --input are needed'),
-    '--output {out} --verify-only': (1, r'x\.lmdb: no data\.mdb'),
+    '--output {out} --verify-only': (1, r'x\.lmdb: data\.mdb is missing'),
 }
 
 
@@ -556,7 +556,7 @@ def test_odd_sizes_are_cut(script, tmp_path):
 
 @pytest.mark.parametrize('options, code, message', [
     (['--blur-frames', '4'], 2, 'must be odd'),
-    (['--sub-frames', '9'], 2, '--sub-frames is of --exposure, which is not given'),
+    (['--sub-frames', '9'], 2, '--sub-frames needs --exposure'),
     (['--exposure', '1', '--sub-frames', '4'], 2, '--sub-frames must be odd, so that one frame is .*; got 4'),
     (['--exposure', '2.5'], 2, '--exposure must be > 0 and <= 2; got 2.5'),
     (['--exposure', '0'], 2, '--exposure must be > 0 and <= 2; got 0'),

@@ -29,10 +29,10 @@ def test_files_that_are_refused(tmp_path):
     (tmp_path / 'c.json').write_text('[]')
     (tmp_path / 'e.json').write_text('{"frames": []}')
     for arguments, message in (
-            (['a.json', '--metric', 'ssim'], 'a.json has no ssim, but psnr'),
+            (['a.json', '--metric', 'ssim'], 'a.json has no ssim, only psnr'),
             (['a.json', 'b.json'], 'no frame of a clip in common'),
-            (['c.json'], 'c.json is no results/<name>/<data set>.json'),
-            (['e.json'], 'e.json is no results/<name>/<data set>.json'),
+            (['c.json'], 'c.json is not a results/<name>/<data set>.json'),
+            (['e.json'], 'e.json is not a results/<name>/<data set>.json'),
             (['d.json'], 'No such file')):
         done = run('scripts/plot_frame_scores.py', *[
             tmp_path / word if word.endswith('.json') else word for word in arguments])

@@ -96,7 +96,7 @@ def test_of_a_video_the_beginning_is_taken(run_demo, small_limits, tmp_path, mon
 def test_of_a_huge_video_enough_frames_are_taken(run_demo, small_limits, tmp_path, capsys):
     video = NoiseVideo(num_frames=30, height=432, width=768)  # 4 frames of which are all that MAX_PIXELS lets through
     run_demo.copy_beginning(video, tmp_path / 'video')
-    assert 'the first 30 of 30 frames, 768x432, made smaller to 256x144' in capsys.readouterr().out
+    assert 'the first 30 of 30 frames, 768x432, reduced to 256x144' in capsys.readouterr().out
     copy = open_reader(tmp_path / 'video')
     assert copy.num_frames('noise') == 30 >= run_demo.MIN_FRAMES
     expected = video.frame('noise', 7).reshape(144, 3, 256, 3, 3).mean(axis=(1, 3))
@@ -160,7 +160,7 @@ def test_a_video_that_the_demo_would_remove_is_refused(run_demo, monkeypatch, tm
     monkeypatch.setattr(sys, 'argv', ['run_demo.py', '--clip', 'my.mp4'])
     with pytest.raises(SystemExit):
         run_demo.main()
-    assert f'my.mp4: the demo replaces what is in {tmp_path / folder}' in capsys.readouterr().err
+    assert f'my.mp4: the demo replaces the contents of {tmp_path / folder}' in capsys.readouterr().err
     assert video.read_text() == 'precious'
 
 

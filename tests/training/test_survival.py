@@ -27,7 +27,7 @@ from basicsr_stvsr.utils.random_state import restore_rng, rng_state
 
 def train_interrupted(folder: Path, opt: dict, iteration: int, action: str, *, fresh: bool = False) -> (
         subprocess.CompletedProcess):
-    """Trains in a process of its own under `folder`, with `action` in the middle of the given iteration."""
+    """Train in a separate process under `folder`, with `action` in the middle of the given iteration."""
     samples = iteration * opt['datasets']['train']['batch_size_per_gpu']
     command = '-c', INTERRUPTED.format(samples=samples, action=action), '-opt', write(folder / 'interrupted.yml', opt)
     if fresh:
@@ -373,7 +373,7 @@ def test_asked_to_stop_while_validating(train_here, clips, tmp_path, monkeypatch
     with pytest.raises(SystemExit) as exit_:
         train_here(opt)
     assert exit_.value.code == os.EX_TEMPFAIL
-    assert 'Validation both at iteration 2 is left out.' in log.messages
+    assert 'Validation both at iteration 2 is skipped.' in log.messages
     assert (tmp_path / 'experiments' / 'tiny' / 'training_states' / '2.state').is_file()
 
 

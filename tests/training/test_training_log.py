@@ -1,4 +1,4 @@
-"""What a training tells: progress line, log lines, metrics.jsonl, curves.png, scalars in tensorboard."""
+"""Output of a training run: progress line, log lines, metrics.jsonl, curves.png, scalars in tensorboard."""
 import fcntl
 import json
 import logging
@@ -65,7 +65,7 @@ def simple_curves(monkeypatch) -> None:
 def train(log: TrainingLog, first: int, last: int, every: int = 100) -> None:
     """Iterations of 0.3 s, of which 0.1 s are spent waiting."""
     for iteration in range(first, last + 1):
-        log.step(iteration, data_time=0.1, iter_time=0.3)
+        log.count_iteration(iteration, data_time=0.1, iter_time=0.3)
         if iteration % every == 0:
             log.log(iteration, epoch=0, lrs=[1e-4], values={'l_sr': 1 / iteration})
 
@@ -76,7 +76,7 @@ def test_a_log_line_is_basicsrs(opt, logger, tmp_path):
     values = {'l_sr': 0.0123456, 'l_flow_hr': 4.2e-5, 'grad_norm': 1.5}
     with TrainingLog(opt, start_iter=0, total_iter=1000) as log:
         for iteration in range(1, 101):
-            log.step(iteration, data_time=0.002, iter_time=0.31)
+            log.count_iteration(iteration, data_time=0.002, iter_time=0.31)
         log.log(100, epoch=3, lrs=[1e-4, 2.5e-5], values=values)
     basicsrs = MessageLogger(opt, 0)
     basicsrs({'epoch': 3, 'iter': 100, 'lrs': [1e-4, 2.5e-5], 'time': 0.31, 'data_time': 0.002, **values})
@@ -100,27 +100,27 @@ def test_remaining_time(opt, monkeypatch):
     monkeypatch.setattr(time, 'perf_counter', lambda: now)
     log = TrainingLog(opt, start_iter=100, total_iter=1000)
     assert log.remaining_seconds() is None
-    log.step(101, data_time=0.0, iter_time=50.0)
+    log.count_iteration(101, data_time=0.0, iter_time=50.0)
     assert log.remaining_seconds() == 899 * 50  # all there is to go by
     for iteration in range(102, 111):
-        log.step(iteration, data_time=0.0, iter_time=0.5)
+        log.count_iteration(iteration, data_time=0.0, iter_time=0.5)
     assert log.remaining_seconds() == pytest.approx(890 * 0.5)
     for iteration in range(111, 201):
-        log.step(iteration, data_time=0.0, iter_time=0.5)
+        log.count_iteration(iteration, data_time=0.0, iter_time=0.5)
     now += 30
     log.validation(200, SCORES)
     for iteration in range(201, 211):
-        log.step(iteration, data_time=0.0, iter_time=0.5)
+        log.count_iteration(iteration, data_time=0.0, iter_time=0.5)
     assert log.remaining_seconds() == pytest.approx(790 * 0.5 + 4 * 30)  # at 400, 600, 800 and at the end
     for iteration in range(211, 1001):
-        log.step(iteration, data_time=0.0, iter_time=0.5)
+        log.count_iteration(iteration, data_time=0.0, iter_time=0.5)
     assert log.remaining_seconds() == pytest.approx(30)
     log.close()
 
 
 def test_a_step_costs_next_to_nothing(opt):
     with TrainingLog(opt, start_iter=0, total_iter=10**6) as log:
-        seconds = timeit.repeat(lambda: log.step(7, data_time=0.1, iter_time=0.3), number=1000, repeat=5)
+        seconds = timeit.repeat(lambda: log.count_iteration(7, data_time=0.1, iter_time=0.3), number=1000, repeat=5)
     assert min(seconds) / 1000 < 20e-6
 
 
@@ -227,7 +227,7 @@ def test_a_narrow_terminal_shows_the_most_important(
     opt['val'] = None
     with TrainingLog(opt, start_iter=0, total_iter=total_iter) as log:
         for iteration in range(1, 251):
-            log.step(iteration, data_time=0.125, iter_time=0.301)
+            log.count_iteration(iteration, data_time=0.125, iter_time=0.301)
         log.log(250, epoch=0, lrs=[1e-4, 2e-5], values={'l_sr': 0.5, 'l_flow': 0.25, 'grad_norm': 1.5})
     (line,) = terminal.screen()
     assert len(line) < columns
@@ -260,10 +260,10 @@ def test_training_outlives_its_terminal(opt, open_terminal, tmp_path, monkeypatc
 
 def test_metrics(opt, tmp_path):
     log = TrainingLog(opt, start_iter=0, total_iter=1000)
-    log.step(1, data_time=0.1, iter_time=0.2)
-    log.step(2, data_time=0.3, iter_time=0.4)
+    log.count_iteration(1, data_time=0.1, iter_time=0.2)
+    log.count_iteration(2, data_time=0.3, iter_time=0.4)
     log.log(2, epoch=0, lrs=[1e-4, 2.5e-5], values={'l_sr': 0.5, 'l_flow': math.nan, 'grad_norm': math.inf})
-    log.step(3, data_time=0.5, iter_time=0.6)
+    log.count_iteration(3, data_time=0.5, iter_time=0.6)
     log.log(3, epoch=1, lrs=[1e-4, 2.5e-5], values={'l_sr': 0.25})
     log.validation(3, {'vid4': {'niqe': {'all': math.nan}}})
     lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()  # before it is closed
@@ -345,7 +345,7 @@ def test_a_failing_picture_does_not_end_the_training(opt, logger, tmp_path, monk
         monkeypatch.setattr(os, 'replace', lambda *_: (_ for _ in ()).throw(OSError('no space left on device')))
         log.validation(200, SCORES)
         train(log, 101, 200)
-    assert 'curves.png could not be drawn: OSError: no space left on device' in (tmp_path / 'train.log').read_text()
+    assert 'curves.png: OSError: no space left on device' in (tmp_path / 'train.log').read_text()
     assert (tmp_path / 'curves.png').read_bytes() == drawn
     assert sorted(path.suffix for path in tmp_path.iterdir()) == ['.jsonl', '.log', '.png']
     assert [row['iter'] for row in read_rows(tmp_path / 'metrics.jsonl')] == [100, 100, 200, 200]

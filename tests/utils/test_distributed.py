@@ -119,7 +119,7 @@ def test_a_training_goes_on_with_another_number_of_processes(two_processes, thre
         (tmp_path / 'experiments' / 'tiny' / name).unlink()
     alone = train_here(distributed_opt(three_clips, 4), '--auto_resume')
     assert 'Resuming training from epoch: 1, iter: 4.' in log.text
-    assert 'saved by 2 processes and goes on with 1' in log.text
+    assert 'saved by 2 processes, but the run now has 1' in log.text
     assert_close(weights(folder), weights(alone))
 
 
@@ -206,7 +206,7 @@ def test_two_nodes(two_processes, three_clips, tmp_path):
 
 @pytest.mark.slow
 def test_slurm(three_clips, tmp_path):
-    """Two tasks as srun starts them, with what slurm tells each; `scontrol` is ours."""
+    """Two tasks as srun starts them, with slurm's environment variables; `scontrol` is ours."""
     (tmp_path / 'bin').mkdir()
     scontrol = tmp_path / 'bin' / 'scontrol'
     scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostname node[1-2]" ] && printf "127.0.0.1\\nnode2\\n"\n')

@@ -42,7 +42,7 @@ def disturbed(frames: Iterable[np.ndarray], amount: int, seed: int = 1) -> list[
 
 
 def plain(num_frames: int, color: tuple[int, int, int]) -> list[np.ndarray]:
-    """Frames of one colour, whose blue is 5 levels more in each."""
+    """Frames of one colour; each has 5 levels more of blue than the previous one."""
     frames = np.zeros((num_frames, HEIGHT, WIDTH, 3), np.uint8) + np.uint8(color)
     frames[..., 2] += 5 * np.arange(num_frames, dtype=np.uint8)[:, None, None]
     return list(frames)
@@ -229,7 +229,7 @@ def test_a_result_of_twice_the_rate_beside_its_input(tmp_path, rate, num_results
         ('out against gt', 'all', num_results), ('out against gt', 'given', 4),
         ('out against gt', 'between', num_results - 4)]
     assert 'in is 32x24, and is shown 2 times as large.' in found.notes
-    assert 'There are no scores of in, as scores need frames of one size.' in found.notes
+    assert 'There are no scores of in: scores need frames of the same size.' in found.notes
 
 
 def test_a_ground_truth_of_twice_the_rate(tmp_path):
@@ -258,7 +258,7 @@ def test_a_video_that_ends_early_is_told(tmp_path):
     for videos in (long, short), (short, long):
         result = write_comparison(*videos, tmp_path / 'page.html')
         assert result.num_frames == 3
-        assert '3.mkv ends before the others do; what they have beyond that is left out.' in result.notes
+        assert '3.mkv ends before the others; their later frames are left out.' in result.notes
 
 
 def few_images(root: Path) -> Path:
@@ -271,12 +271,12 @@ def one_frame_dropped(root: Path) -> Path:
 
 @pytest.mark.parametrize('make, message', [
     (lambda root: write_clip(root / 'other.mkv', noise(6), 30),
-     r'does not match .* at 0\.0\d+ s; expected frames at the same times, or always the same whole number'),
+     r'does not match .* at 0\.0\d+ s; expected frames at the same times, or a constant whole number'),
     (lambda root: write_clip(root / 'other.mkv', noise(6), Fraction(75, 2)), r'other.mkv.*37\.5 frames a second'),
     (one_frame_dropped, r'other.mkv: .*does not match .* at 0\.160 s'),
-    (few_images, r'other: the folder has 4 frames and .*first has 6; expected as many'),
+    (few_images, r'other: the folder has 4 frames and .*first has 6; expected the same'),
     (lambda root: write_clip(root / 'other.mkv', noise(6, size=(24, 48)), 25),
-     r'other.mkv: frames are 48x24, those of .*first.mkv are 64x48; expected one size'),
+     r'other.mkv: frames are 48x24, those of .*first.mkv are 64x48; expected the same size'),
     (lambda root: root / 'missing.mp4', r'missing.mp4: no such file'),
 ])
 def test_videos_that_do_not_match_are_refused(tmp_path, make, message):
@@ -316,7 +316,7 @@ def test_a_folder_that_does_not_exist_is_found_out_before_frames_are_read(tmp_pa
 # ---------------------------------------------------------------- long videos
 
 class FakeSource:
-    """A video whose frames are made when they are asked for; counts how many of them are in memory."""
+    """A video that makes frames on request and counts how many of them are in memory."""
 
     alive = most_alive = 0
 
@@ -378,8 +378,8 @@ def test_frames_shown_are_limited(tmp_path, fake_videos, limits, expected):
     data = Page(result.path).data
     assert [frame['number'] for frame in data['shown']] == [*expected] and result.num_shown == len(expected)
     assert len(data['times']) == len(data['curves'][0]['ssim']) == 100
-    told = [note for note in result.notes if note.startswith(f'{len(expected)} of 100 frames are shown')]
-    assert len(told) == (len(expected) < 100)
+    notes = [note for note in result.notes if note.startswith(f'{len(expected)} of 100 frames are shown')]
+    assert len(notes) == (len(expected) < 100)
 
 
 def test_the_page_is_no_larger_than_allowed(tmp_path, fake_videos):
@@ -402,7 +402,7 @@ def find_chromium() -> str | None:
 
 
 class Browser:
-    """Headless Chromium, told what to do by its DevTools protocol, through two pipes."""
+    """Headless Chromium, controlled by its DevTools protocol through two pipes."""
 
     def __init__(self, program: str, profile: Path):
         to_browser, self._output = os.pipe()

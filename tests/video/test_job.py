@@ -48,11 +48,11 @@ FILM = Fraction(24000, 1001)
 
 
 def restore(source: Path, output: Path, net: nn.Module, *, resume: bool = False, **arguments) -> list:
-    """Restores a file; returns what was told on the way."""
-    told = []
+    """Restore a file; return the reported progress."""
+    reports = []
     with open_source(source) as opened:
-        Job(opened, output, net, model='net', **arguments).run(resume=resume, on_progress=told.append)
-    return told
+        Job(opened, output, net, model='net', **arguments).run(resume=resume, on_progress=reports.append)
+    return reports
 
 
 def read(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
@@ -79,11 +79,11 @@ def tiny_hoffr() -> nn.Module:
 @pytest.mark.parametrize('make', [Pair, tiny_hoffr])
 def test_segments_make_no_difference(film, tmp_path, make):
     """Neither does where they lie, though in one of them there is a cut."""
-    told = restore(film, tmp_path / 'whole.mkv', make(), encoding=LOSSLESS)
+    reports = restore(film, tmp_path / 'whole.mkv', make(), encoding=LOSSLESS)
     frames, times = read(tmp_path / 'whole.mkv')
     count = 79 if make is Pair else 40
-    assert len(frames) == count and [progress.frames for progress in told] == list(range(1, count + 1))
-    assert {progress.total for progress in told} == {count}
+    assert len(frames) == count and [progress.frames for progress in reports] == list(range(1, count + 1))
+    assert {progress.total for progress in reports} == {count}
     for segment_length in (9, 23):
         restore(film, tmp_path / 'parts.mkv', make(), encoding=LOSSLESS, segment_length=segment_length, overwrite=True)
         other, other_times = read(tmp_path / 'parts.mkv')
@@ -108,7 +108,7 @@ def test_work_goes_on(film, tmp_path, make, fails_at, monkeypatch):
 
     monkeypatch.setattr(net, method, interrupted)
     with pytest.raises(KeyboardInterrupt, match=r'frames up to 0:00:\d\d\.\d{3} are kept in .*until_now\.mkv'
-                       if fails_at else 'not one frame was written'):
+                       if fails_at else 'no frame was written'):
         restore(film, output, net, encoding=LOSSLESS, segment_length=8)
     assert not output.exists()
     kept = tmp_path / 'out.mkv.parts' / 'until_now.mkv'
@@ -144,7 +144,7 @@ def test_two_runs_at_once(film, tmp_path):
 
     def begin_again(progress: Progress) -> None:
         if progress.frames in (20, 40):
-            with pytest.raises(VideoError, match=r'out\.mkv\.parts: another process is at this work'):
+            with pytest.raises(VideoError, match=r'out\.mkv\.parts: another process is working in this folder'):
                 restore(film, tmp_path / 'out.mkv', Pair(), encoding=LOSSLESS, resume=progress.frames == 40)
             refused.append(progress.frames)
 
@@ -191,8 +191,8 @@ class Dying(Pair):
 
 def test_several_processes_make_no_difference(film, tmp_path):
     restore(film, tmp_path / 'whole.mkv', Pair(), encoding=LOSSLESS)
-    told = restore(film, tmp_path / 'two.mkv', Pair(), encoding=LOSSLESS, segment_length=9, builders=[Pair, Pair])
-    assert [progress.frames for progress in told] == list(range(1, 80))
+    reports = restore(film, tmp_path / 'two.mkv', Pair(), encoding=LOSSLESS, segment_length=9, builders=[Pair, Pair])
+    assert [progress.frames for progress in reports] == list(range(1, 80))
     np.testing.assert_array_equal(read(tmp_path / 'two.mkv')[0], read(tmp_path / 'whole.mkv')[0])
     assert read(tmp_path / 'two.mkv')[1] == read(tmp_path / 'whole.mkv')[1]
 
@@ -230,7 +230,7 @@ def test_an_interrupt_of_several_processes(film, tmp_path):
 
 
 @pytest.mark.parametrize('build, message', [
-    (partial(Dying, 7), r'a process that restored frames ended, exit code 7; frames up to .* are kept in'),
+    (partial(Dying, 7), r'a process that restores frames ended with exit code 7; frames up to .* are kept in'),
     (Dying, 'RuntimeError: no more'),
 ])
 def test_a_process_that_fails(film, tmp_path, build, message):
@@ -254,7 +254,7 @@ def test_a_damaged_source_in_several_processes(film, tmp_path):
 
 
 def test_a_recurrent_network_is_not_shared(film, tmp_path):
-    with pytest.raises(ValueError, match='HOFFR goes from frame to frame, which several devices cannot share'):
+    with pytest.raises(ValueError, match='HOFFR is recurrent, so several devices cannot share its work'):
         restore(film, tmp_path / 'out.mkv', tiny_hoffr(), builders=[tiny_hoffr, tiny_hoffr])
 
 
@@ -262,13 +262,13 @@ def test_parts_of_other_work_are_not_gone_on_with(film, tmp_path):
     output = tmp_path / 'out.mkv'
     with pytest.raises(KeyboardInterrupt):
         restore(film, output, Pair(fails_at=20), encoding=LOSSLESS, segment_length=8)
-    with pytest.raises(VideoError, match=r'out\.mkv\.parts: holds the parts of work that was interrupted; go on'):
+    with pytest.raises(VideoError, match=r'out\.mkv\.parts: holds interrupted work; continue'):
         restore(film, output, Pair(), encoding=LOSSLESS, segment_length=8)
-    with pytest.raises(VideoError, match=r'holds the parts of other work: options, encoding differ; go on as it was'):
+    with pytest.raises(VideoError, match=r'holds work with other settings: options, encoding differ; resume'):
         restore(film, output, Pair(), options=RestoreOptions(tile=32), segment_length=8, resume=True)
     with open_source(film) as source:
         source.reading = 'deinterlaced'
-        with pytest.raises(VideoError, match='holds the parts of other work: source differ'):
+        with pytest.raises(VideoError, match='holds work with other settings: source differ'):
             Job(source, output, Pair(), model='net', encoding=LOSSLESS, segment_length=8).run(resume=True)
     state = tmp_path / 'out.mkv.parts' / 'state.json'
     state.write_text(state.read_text()[:50])
@@ -285,7 +285,7 @@ def test_work_keeps_its_precision(film, tmp_path, monkeypatch, begun):
     with pytest.raises(KeyboardInterrupt):
         restore(film, output, Pair(fails_at=20), options=auto, encoding=LOSSLESS, segment_length=8)
     monkeypatch.setattr(job, 'fastest_precision', lambda net, devices: {'fp32': 'bf16', 'bf16': 'fp32'}[begun])
-    with pytest.raises(VideoError, match='holds the parts of other work: options differ'):
+    with pytest.raises(VideoError, match='holds work with other settings: options differ'):
         restore(film, output, Pair(), options=RestoreOptions(precision='fp16'), encoding=LOSSLESS, segment_length=8,
                 resume=True)
     seen = []

@@ -197,7 +197,7 @@ def test_one_frame_and_two(footage, tmp_path, model, num_frames):
 @pytest.mark.parametrize('model', ['fisr-small', 'fstrn-small', 'hoffr-small'])
 @pytest.mark.parametrize(('matrix', 'full_range', 'tag'), [('bt601', True, 6), ('bt709', False, 1)])
 def test_colours_and_their_tags(footage, tmp_path, model, matrix, full_range, tag):
-    """Flat patches beside a real picture keep their colours, and the video tells how they are stored, as it did."""
+    """Flat patches beside a real picture keep their colours, and the video keeps its colour tags."""
     source, output, scale, side = tmp_path / 'in.mp4', tmp_path / 'out.mp4', SCALE[model], 16
     patches = [(200, 60, 60), (60, 180, 60), (60, 60, 200), (230, 230, 230)]
     images = halved(footage[:2], 32, 64)
@@ -274,7 +274,7 @@ def test_silent_video_stays_silent(footage, tmp_path):
 
 @pytest.mark.parametrize(('suffix', 'codec', 'pix_fmt'), [('.mp4', 'libx264', 'yuv420p'), ('.mkv', 'ffv1', 'bgr0')])
 def test_truncated_file(footage, tmp_path, capsys, suffix, codec, pix_fmt):
-    """All frames before the first one that is missing are kept in a video, and a line tells up to when, and where."""
+    """All frames before the first missing one are kept in a video; a line states the last time, and the file."""
     whole, source, output = (tmp_path / f'{name}{suffix}' for name in ('whole', 'in', 'out'))
     write_video(whole, to_bytes(halved(footage, 24, 32)), codec=codec, pix_fmt=pix_fmt, rate=FILM,
                 container_options={'movflags': 'faststart'} if suffix == '.mp4' else None)
@@ -290,8 +290,8 @@ def test_truncated_file(footage, tmp_path, capsys, suffix, codec, pix_fmt):
     assert run_restore(source, output, 'fisr-small') == 1
     error = capsys.readouterr().err
     assert not output.exists() and str(source) in error
-    told, kept = re.search(r'frames up to 0:00:(\S+) are kept in (.*)', error).groups()
-    assert float(told) == pytest.approx(float(expected[-1]), abs=0.0006)
+    last_time, kept = re.search(r'frames up to 0:00:(\S+) are kept in (.*)', error).groups()
+    assert float(last_time) == pytest.approx(float(expected[-1]), abs=0.0006)
     restored = decode(Path(kept))
     assert len(restored) == 2 * len(expected) - 1
     tick = 0 if suffix == '.mp4' else Fraction(1, 1000)
@@ -319,7 +319,7 @@ def test_places_where_nothing_can_be_written(footage, tmp_path, capsys):
 
 
 def run_apart(source: Path, output: Path, *options: str, before: str) -> subprocess.CompletedProcess:
-    """Restores in a process of its own, where something is done before."""
+    """Restore in a separate process, after some preparation."""
     command = ['restore', str(source), str(output), '--model', 'fisr-small', '--device', 'cpu', *options]
     return run('-c', f'{before}\nimport sys\nfrom stvsr.main import main\nsys.exit(main({command!r}))')
 

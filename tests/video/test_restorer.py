@@ -14,7 +14,7 @@ from basicsr_stvsr.archs.resize import upscale_bicubic
 from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference.windows import Carry, restore_clip
-from basicsr_stvsr.io.color import convert_clip
+from basicsr_stvsr.io.clip_color import convert_clip
 from basicsr_stvsr.io.frame_source import TimedFrame
 from basicsr_stvsr.io.video_info import VideoError
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer
@@ -250,8 +250,8 @@ def test_restore_by_name():
     ([np.zeros((4, 6, 3))], r'frame 0 is float64 \(4, 6, 3\)'),
     ([torch.zeros(4, 6, 3)], r'frame 0 is torch.float32 \(4, 6, 3\)'),
     (['a.png'], 'frame 0 is str'),
-    ([torch.full((3, 4, 6), 200.)], 'tensors are of levels 0-1, but frame 0 has some of 200'),
-    ([np.zeros((4, 6, 3), np.uint8), np.zeros((4, 8, 3), np.uint8)], r'frame 1 is uint8 \(4, 8, 3\), the first'),
+    ([torch.full((3, 4, 6), 200.)], 'tensors must have values of 0-1, but frame 0 has a maximum of 200'),
+    ([np.zeros((4, 6, 3), np.uint8), np.zeros((4, 8, 3), np.uint8)], r'frame 1 is uint8 \(4, 8, 3\) and the first'),
 ])
 def test_frames_that_are_refused(frames, message):
     with pytest.raises(ValueError, match=message):

@@ -32,7 +32,7 @@ def test_a_network_of_its_options_takes_a_file_of_weights():
 
 @pytest.mark.parametrize('arguments, message', [
     (('mbnet',), "no model 'mbnet' in the zoo, expected one of "),
-    (('fstrn-small', 'mine.pth'), 'weights: fstrn-small has its own'),
+    (('fstrn-small', 'mine.pth'), 'weights: fstrn-small comes with its own'),
     (({'type': 'FSTRN', 'num_fea': 8},), 'network_g: .*num_fea'),
 ])
 def test_what_is_no_model_is_refused(arguments, message):

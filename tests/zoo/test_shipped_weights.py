@@ -22,7 +22,7 @@ OPTIONS = [(ROOT / opt['path']['pretrain_network_g'], opt) for opt in TESTS]
 
 
 def shipped(arch: str) -> torch.nn.Module:
-    """The network of a kind whose weights are in the package."""
+    """Return a network of a model that ships with the package."""
     path, opt = next((path, opt) for path, opt in OPTIONS if opt['network_g']['type'] == arch)
     return load_network(opt['network_g'], path)
 

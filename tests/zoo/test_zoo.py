@@ -199,7 +199,7 @@ def test_verify_knows_another_network(tiny, monkeypatch):
     entry, _ = tiny
     fetch('tiny')
     monkeypatch.setattr(zoo, 'ZOO', {'tiny': replace(entry, parameters=5)})
-    with pytest.raises(ValueError, match=r'tiny has [\d,]+ parameters, where the zoo says 5'):
+    with pytest.raises(ValueError, match=r'tiny has [\d,]+ parameters, but the zoo states 5'):
         verify('tiny')
     monkeypatch.setattr(zoo, 'ZOO', {'tiny': replace(entry, network={**TINY, 'num_feat': 8})})
     with pytest.raises(ValueError, match='does not hold the weights of VSRResNet'):
@@ -229,7 +229,7 @@ class Server(ThreadingHTTPServer):
 
     Attributes:
         ranges: whether it knows ranges.
-        announces: whether it tells the length of what it sends.
+        announces: whether it states the length of the content.
         most: bytes after which it hangs up; None: never.
     """
     content, ranges, announces, most, status = b'', True, True, None, 200
@@ -315,7 +315,7 @@ def test_fetch_goes_on(server, tiny, home):
 @pytest.mark.parametrize('begun, asked', [
     (lambda content: content, []),  # interrupted before it was given its name
     (lambda content: content + b'more', [None]),
-    (lambda content: b'of another file', ['bytes=15-', None]),  # which only the hash tells
+    (lambda content: b'of another file', ['bytes=15-', None]),  # only the hash shows it
     (lambda content: flip_a_bit(content), [None]),
 ], ids=['whole', 'too long', 'other', 'damaged'])
 def test_fetch_goes_on_from_anything(server, tiny, home, begun, asked):
@@ -338,7 +338,7 @@ def test_a_connection_that_ends_early(server, tiny, home, capsys):
     server.most = 2000
     assert stvsr_zoo('fetch', 'tiny') == 1
     size = len(content)
-    assert re.search(rf'error: http://.*; 2,000 of {size:,} bytes are in .*\.part, from where the next try goes on\n',
+    assert re.search(rf'error: http://.*; 2,000 of {size:,} bytes are in .*\.part; the next attempt continues',
                      capsys.readouterr().err)
     assert files(home) == [f'{entry.weights}.part']
     server.most = None
@@ -389,7 +389,7 @@ def test_less_than_was_begun_is_another_file(server, tiny, home):
     entry, content = tiny
     begin(home, entry, content[:1000])
     server.content = content[:500]  # 416
-    with pytest.raises(ValueError, match='is another file: it has no more than 1,000 bytes, expected'):
+    with pytest.raises(ValueError, match='is another file: it has at most 1,000 bytes, expected'):
         fetch('tiny')
     assert files(home) == []
 
@@ -415,7 +415,7 @@ def test_a_damaged_file_is_fetched_again(server, tiny, home):
 def test_the_mirror_comes_first(server, tiny, tmp_path, monkeypatch):
     entry, content = tiny
     monkeypatch.setenv('STVSR_ZOO', str(tmp_path / 'mirror'))
-    with pytest.raises(ValueError, match='STVSR_ZOO must name a folder of weights, but .*mirror is none'):
+    with pytest.raises(ValueError, match='STVSR_ZOO must name a folder of weights, but .*mirror is not a folder'):
         fetch('tiny')
     (tmp_path / 'mirror').mkdir()
     (tmp_path / 'mirror' / entry.weights).write_bytes(content)
@@ -437,7 +437,7 @@ def test_one_fetch_at_a_time(server, tiny, home):
     home.mkdir()
     lock = FileLock(home / f'{entry.weights}.lock')
     assert lock.acquire()
-    with pytest.raises(OSError, match='another process is fetching it'):
+    with pytest.raises(OSError, match='another process is downloading this file'):
         fetch('tiny')
     lock.release()
     fetch('tiny')
@@ -447,7 +447,7 @@ def test_one_fetch_at_a_time(server, tiny, home):
 def test_what_ships_is_not_fetched(home, tmp_path, monkeypatch):
     assert fetch('fstrn-small') == ZOO['fstrn-small'].path and not home.exists()
     monkeypatch.setattr(zoo, 'WEIGHTS', tmp_path)
-    with pytest.raises(FileNotFoundError, match='it ships with the package: install that again'):
+    with pytest.raises(FileNotFoundError, match='it ships with the package; reinstall the package'):
         fetch('fstrn-small')
 
 
@@ -612,14 +612,14 @@ def test_iterations_are_told_only_where_they_are_known(checkpoint, tmp_path, cha
     assert publish(checkpoint, into=tmp_path).entry.stages[0].iterations == iterations
 
 
-@pytest.mark.parametrize('noted, told', [
+@pytest.mark.parametrize('noted, stated', [
     ("'stvsr train' -opt a.yml", 'stvsr train -opt a.yml'),
     ('/venv/site-packages/basicsr_stvsr/train.py -opt a.yml', 'python -m basicsr_stvsr.train -opt a.yml'),
 ])
-def test_commands(checkpoint, tmp_path, noted, told):
+def test_commands(checkpoint, tmp_path, noted, stated):
     (checkpoint.parent.parent / 'options.yml').write_text(
         f'# Sun Nov 22 03:05:07 2026: {noted}\n{yaml.safe_dump(OPTIONS)}')
-    assert publish(checkpoint, into=tmp_path).entry.stages[0][::2] == ('a.yml', told)
+    assert publish(checkpoint, into=tmp_path).entry.stages[0][::2] == ('a.yml', stated)
 
 
 def overflowing(path: Path) -> None:
@@ -638,11 +638,11 @@ def overflowing(path: Path) -> None:
     (overflowing, {'half': True}, 'is not finite in half precision'),
     (None, {'name': 'Tiny_x4'}, "--name must be <Method>_<train set>_x<scale>, such as .*, but is 'Tiny_x4'"),
     (None, {'name': '../Tiny_clips_x4'}, '--name must be'),
-    (None, {'name': 'Tiny_clips_x2'}, '--name Tiny_clips_x2: VSRResNet with these options enlarges x4'),
+    (None, {'name': 'Tiny_clips_x2'}, '--name Tiny_clips_x2: VSRResNet with these options upscales x4'),
     (None, {'opt': Path('nowhere.yml')}, 'option file nowhere.yml does not exist'),
     (lambda path: (path.parent.parent / 'options.yml').write_text('name: x'), {}, 'options.yml has no network_g'),
     (lambda path: (path.parent.parent / 'options.yml').write_text(f'network_g: {json.dumps(TINY)}'), {},
-     'names no data set to train on; give --name'),
+     'has no training data set to name the weights after; set --name'),
     (None, {'results': [Path('nowhere.json')]}, 'nowhere.json'),
 ])
 def test_what_is_not_published(checkpoint, tmp_path, prepare, arguments, match):
@@ -661,19 +661,19 @@ def test_several_option_files(checkpoint, tmp_path):
     (folder / 'options.yml').unlink()
     assert publish(checkpoint, into=tmp_path).entry.stages[0].options == 'train_tiny.yml'
     (folder / 'other.yml').write_text('')
-    with pytest.raises(FileNotFoundError, match='holds 2 option files, and no options.yml .* with --opt'):
+    with pytest.raises(FileNotFoundError, match='has 2 option files, but no options.yml .* with --opt'):
         publish(checkpoint, into=tmp_path)
 
 
 @pytest.mark.parametrize('content, match', [
-    ('not JSON', 'is no result of `stvsr test`'), ('[]', 'is no result of `stvsr test`'),
-    ('{"dataset": "a", "model": "b", "average": {"psnr": 3}}', 'is no result of `stvsr test`'),
+    ('not JSON', 'is not a result file of `stvsr test`'), ('[]', 'is not a result file of `stvsr test`'),
+    ('{"dataset": "a", "model": "b", "average": {"psnr": 3}}', 'is not a result file of `stvsr test`'),
     ('{"dataset": "a", "model": "b", "average": {"niqe": {"all": 3}}, "metrics": {"niqe": {"type": "calculate_niqe"}}}',
      'has no PSNR, only niqe'),
     (json.dumps({'protocol': 'p', 'model': 'bicubic', 'command': 'stvsr', 'network': {'type': 'BicubicAverage'},
                  'weights': None, 'average': {'a': {'psnr': {'all': 3}}},
                  'metrics': {'psnr': {'type': 'calculate_psnr'}}}),
-     "was measured of 'bicubic', whose network or weights are not those of the checkpoint")])
+     "has the scores of 'bicubic', which has another network or other weights than the")])
 def test_results_of_something_else(checkpoint, results, tmp_path, content, match):
     results.write_text(content)
     with pytest.raises(ValueError, match=f'vid4.json {match}'):
@@ -682,7 +682,7 @@ def test_results_of_something_else(checkpoint, results, tmp_path, content, match
 
 
 def test_colours_are_those_of_the_metrics(results):
-    """Whatever they are called; and an SSIM stands beside the PSNR of its own kind."""
+    """Under any name; an SSIM belongs to the PSNR of its kind."""
     from basicsr_stvsr.zoo.publish import read_results
 
     luma = {'crop_border': 0, 'test_y_channel': True}

@@ -122,12 +122,12 @@ def check_yuv(frames: Sequence[np.ndarray]) -> None:
         frames: uint8 (h, w, 3), V, U, Y. Pass frames of several clips, as the colours of one may not suffice.
     """
     if all(frame.min() < frame.max() and (frame == frame[..., :1]).all() for frame in frames):
-        raise ValueError('is grey, its three channels are equal; as YUV, grey has 128 in two of them: convert it, or '
-                         'let it be read as RGB')
+        raise ValueError('is grey: its three channels are equal, but in YUV, grey has 128 in two channels; convert it, '
+                         'or read it as RGB')
     shares = []
     for frame in frames:
         bgr = cv2.transform(frame.astype(np.float32), _VUY_TO_BGR)
         shares.append(((bgr < -_OUT_OF_GAMUT) | (bgr > 255 + _OUT_OF_GAMUT)).any(axis=2).mean())
     if np.mean(shares) > _LARGEST_SHARE:
-        raise ValueError(f'does not look like YUV: {np.mean(shares):.0%} of its pixels are colours that no RGB image '
-                         'has, as happens where RGB is taken for YUV')
+        raise ValueError(f'does not look like YUV: {np.mean(shares):.0%} of its pixels are colours outside RGB, as '
+                         'when RGB is read as YUV')

@@ -7,10 +7,7 @@ from ..flow.stored_flow import FlowFiles, checked_flow, read_flow_file
 
 
 class MiddleFlows:
-    """Flows from frames to their neighbours, from files or from an LMDB.
-
-    Flows follow the usual convention for (frame, neighbour): they are defined on the frame's grid, and the neighbour
-    sampled along the flow looks like the frame.
+    """Flows from frames to their neighbours, from files or from an LMDB: `warp(neighbour, flow)` looks like the frame.
 
     Args:
         root: a folder with `<clip>/<frame>_prev.flo` and `<clip>/<frame>_next.flo` (Middlebury's format) or `.npy` ((H,

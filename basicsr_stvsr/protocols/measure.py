@@ -53,7 +53,7 @@ def options_of(name: str, data: Path, chosen: Collection[str] = ()) -> dict[str,
     sets = {key: dict(dataset) for key, dataset in opt['datasets'].items() if dataset}
     known = [dataset['name'] for dataset in sets.values()]
     if unknown := set(chosen) - set(known):
-        raise ValueError(f'protocol {name} has no data set {min(unknown)!r}, but {", ".join(known)}')
+        raise ValueError(f'protocol {name} has no data set {min(unknown)!r}; its data sets are {", ".join(known)}')
     opt['datasets'] = {key: dataset for key, dataset in sets.items() if not chosen or dataset['name'] in chosen}
     for dataset in opt['datasets'].values():
         for key, value in dataset.items():
@@ -98,9 +98,9 @@ def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: P
     if weights is not None:
         _, best = read_block(weights, what=opt['network_g']['type'])
         opt['path']['param_key_g'] = param_key or best or 'params'
-    made = {'network': opt['network_g'], 'weights': weights and {
+    facts = {'network': opt['network_g'], 'weights': weights and {
         'file': str(weights), 'sha256': sha256_of(weights), 'param_key': opt['path']['param_key_g']}}
-    return run(name, label, opt, made, into, num_worker)
+    return evaluate(name, label, opt, facts, into, num_worker)
 
 
 def measure_frames(name: str, label: str, frames: Path, *, data: Path = Path(_DATA), into: Path = Path('results'),
@@ -122,19 +122,19 @@ def measure_frames(name: str, label: str, frames: Path, *, data: Path = Path(_DA
     opt = options_of(name, data, chosen)
     for dataset in opt['datasets'].values():
         if not (frames / dataset['name']).exists():
-            raise FileNotFoundError(f'{frames / dataset["name"]} does not exist, where the saved frames of the data '
-                                    f'set {dataset["name"]} should be; --datasets measures some alone')
+            raise FileNotFoundError(f'{frames / dataset["name"]} does not exist; expected the saved frames of the data '
+                                    f'set {dataset["name"]} there. --datasets selects data sets')
     opt['network_g'] = baseline('bicubic', opt)  # defines which frames there are
     opt['path'] = {}
     opt['val'] = {**opt['val'], 'frames': str(frames)}
-    return run(name, label, opt, {'network': None, 'frames': str(frames)}, into, num_worker)
+    return evaluate(name, label, opt, {'network': None, 'frames': str(frames)}, into, num_worker)
 
 
-def run(name: str, label: str, opt: dict[str, Any], made: Mapping[str, Any], into: Path, num_worker: int) -> Path:
+def evaluate(name: str, label: str, opt: dict[str, Any], facts: Mapping[str, Any], into: Path, num_worker: int) -> Path:
     """Run a test with complete options, and write the report.
 
     Args:
-        made: facts about what was measured, for results.json.
+        facts: facts about what was measured, for results.json.
     """
     folder = into / f'{name}_{label}'
     opt = {'name': folder.name, 'model_type': 'STVSRModel', 'num_gpu': 'auto', 'manual_seed': 0, **opt}
@@ -142,11 +142,11 @@ def run(name: str, label: str, opt: dict[str, Any], made: Mapping[str, Any], int
     opt['val'] = {'pbar': True, **opt['val'], 'num_worker': num_worker}
     test(RunOptions(action='test', options=opt, root=into.parent))
     (folder / 'options.yml').write_text(yaml.safe_dump(opt, sort_keys=False, allow_unicode=True))
-    made = {
-        'protocol': name, 'model': label, **made,
+    facts = {
+        'protocol': name, 'model': label, **facts,
         'metrics': {metric: options for metric, options in opt['val']['metrics'].items() if options},
         'command': shlex.join(['stvsr', *sys.argv[1:]]),
         'versions': {'basicsr_stvsr': __version__, 'python': platform.python_version(),
                      **{package: version(package) for package in ('basicsr', 'torch', 'numpy', 'opencv-python')}}}
-    write_report(folder, protocol_of(name), made, [dataset['name'] for dataset in opt['datasets'].values()])
+    write_report(folder, protocol_of(name), facts, [dataset['name'] for dataset in opt['datasets'].values()])
     return folder

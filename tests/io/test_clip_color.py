@@ -7,7 +7,7 @@ from basicsr.utils.color_util import bgr2ycbcr, rgb2ycbcr, ycbcr2bgr
 from skimage.color import rgb2ycbcr as skimage_rgb2ycbcr
 from skimage.color import ycbcr2rgb as skimage_ycbcr2rgb
 
-from basicsr_stvsr.io.color import TO_RGB, TO_YUV, check_yuv, convert_clip, convert_frame, levels_of, to_image
+from basicsr_stvsr.io.clip_color import TO_RGB, TO_YUV, check_yuv, convert_clip, convert_frame, levels_of, to_image
 
 # R, G, B -> Y, U, V of colour bars in 8 bits (ITU-R BT.601, studio swing)
 BARS = {
@@ -207,13 +207,13 @@ def test_wrong_number_of_channels(source, target, channels):
 
 
 @pytest.mark.parametrize('rgb', [
-    np.zeros((20, 20, 3), np.uint8),  # black, whose U and V would be far too small
+    np.zeros((20, 20, 3), np.uint8),  # black: its U and V would be far too small
     np.full((20, 20, 3), 255, np.uint8),
     np.full((20, 20, 3), (0, 0, 255), np.uint8),
     np.full((20, 20, 3), (230, 180, 150), np.uint8),  # a pale blue sky
 ])
 def test_rgb_is_told_from_yuv(rgb):
-    with pytest.raises(ValueError, match='does not look like YUV: 100% of its pixels are colours that no RGB image'):
+    with pytest.raises(ValueError, match='does not look like YUV: 100% of its pixels are colours outside RGB'):
         check_yuv([rgb])
     check_yuv([convert_frame(rgb, 'rgb', 'yuv')])
 
@@ -238,7 +238,7 @@ def test_a_tenth_of_the_pixels_may_be_out_of_range(num_wrong, is_yuv):
 
 
 def test_saturated_text_in_video_is_yuv():
-    """Thin red text on black, whose chroma is stored at half the size, as in the authors' 4:2:0 clips."""
+    """Thin red text on black, with chroma at half the size, as in the authors' 4:2:0 clips."""
     rgb = np.zeros((120, 320, 3), np.uint8)
     for row in range(20, 120, 20):
         cv2.putText(rgb, 'saturated text', (5, row), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 255), 1)

@@ -32,7 +32,7 @@ def calculate_niqe(img: np.ndarray, crop_border: int, input_order: str = 'HWC', 
         return math.nan
 
 
-STAND_INS: dict[Callable[..., Any], Callable[..., float]] = {
+REPLACEMENTS: dict[Callable[..., Any], Callable[..., float]] = {
     basicsr_metrics.calculate_psnr: calculate_psnr,
     basicsr_metrics.calculate_ssim: calculate_ssim,
     basicsr_niqe.calculate_niqe: calculate_niqe,

@@ -1,0 +1,113 @@
+"""Restore video files or folders of frames: the pipeline behind `stvsr restore`."""
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from ..io.deinterlacing import Deinterlace
+from ..io.encoding import Encoding, default_codec
+from ..io.other_streams import Audio
+from ..io.video_reader import open_source
+from ..utils.cpu_memory import keep_freed_memory
+from ..video.job import Job, Progress
+from ..video.restorer import RestoreOptions
+from .network_source import NetworkSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions:
+    """The options of restoring one video; `restore_video` takes them.
+
+    Attributes:
+        source: a video file, or a folder of frames.
+        output: a video file, whose suffix selects the container; or a folder, with the codec 'png'.
+        network: the network and its weights.
+        devices: where it runs, such as 'cpu' or 'cuda:0'; several devices share a video.
+        channels_last, compile: see `NetworkSource.load`.
+        restoring: how to restore frames.
+        codec, crf, preset, audio: how to encode them, see `Encoding`; without a codec, by the suffix of the output.
+        deinterlace, strict, stream: how to read them, see `VideoSource`.
+        rate: frames per second of a folder of frames; None: 25.
+        resume: whether to continue interrupted work.
+        overwrite: whether to replace an existing output once the new one is complete.
+    """
+    source: Path
+    output: Path
+    network: NetworkSource
+    devices: Sequence[str] = ('cpu',)
+    channels_last: bool | None = None
+    compile: bool = False
+    restoring: RestoreOptions = field(default_factory=RestoreOptions)
+    codec: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    audio: Audio = 'copy'
+    deinterlace: Deinterlace = False
+    strict: bool = False
+    stream: int | None = None
+    rate: Fraction | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+
+class LoadedNetwork(NamedTuple):
+    """A network for one or more videos.
+
+    Attributes:
+        net: the network, on its device; with several devices, only a description.
+        fingerprint: identifies the network and its weights.
+        builders: with several devices, a function for each that builds the network there.
+    """
+    net: nn.Module
+    fingerprint: str
+    builders: Sequence[Callable[[], nn.Module]]
+
+
+def load(options: VideoOptions) -> LoadedNetwork:
+    """Load the network that the options name, with its weights.
+
+    Raises:
+        ValueError: a wrong option of the network, or weights that do not fit or are damaged.
+        FileNotFoundError: the weights are missing.
+    """
+    if 'cpu' in options.devices:
+        keep_freed_memory()
+    build = partial(options.network.load, channels_last=options.channels_last, compile=options.compile)
+    several = len(options.devices) > 1
+    net = build('cpu' if several else options.devices[0])
+    return LoadedNetwork(net, options.network.fingerprint(),
+                         [partial(build, device) for device in options.devices] if several else [])
+
+
+def restore_video(options: VideoOptions, *, loaded: LoadedNetwork | None = None,
+                  on_progress: Callable[[Progress], None] | None = None,
+                  on_warning: Callable[[str], None] = warnings.warn) -> None:
+    """Restore a video, and write the output.
+
+    Args:
+        loaded: the network, from `load`, if it serves several videos.
+        on_progress: called after each frame.
+        on_warning: called with each warning, such as of sound that the container cannot hold.
+
+    Raises:
+        VideoError, ValueError: the request is invalid; nothing was started.
+        RestoreError, KeyboardInterrupt: see `Job.run`.
+    """
+    loaded = loaded or load(options)
+    encoding = Encoding(options.codec or default_codec(options.output), options.crf, options.preset,
+                        options.audio)
+    with open_source(options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
+                     stream=options.stream) as source:
+        job = Job(source, options.output, loaded.net, model=loaded.fingerprint, options=options.restoring,
+                  encoding=encoding, builders=loaded.builders, devices=options.devices, overwrite=options.overwrite)
+        early = list(job.warnings)
+        for warning in early:
+            on_warning(warning)
+        job.run(resume=options.resume, on_progress=on_progress)
+        for warning in job.warnings[len(early):]:
+            on_warning(warning)

@@ -1,0 +1,3 @@
+import numpy as np
+
+def flowread(flow_path: str) -> np.ndarray: ...

@@ -1,0 +1,3 @@
+import numpy as np
+
+def imwrite(img: np.ndarray, file_path: str, params: list[int] | None = None, auto_mkdir: bool = True) -> None: ...

@@ -1,0 +1,3 @@
+from typing import Any
+
+def dict2str(opt: dict[str, Any], indent_level: int = 1) -> str: ...

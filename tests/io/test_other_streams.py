@@ -1,0 +1,185 @@
+"""Streams other than the picture: decided before the first frame, and never a reason to lose finished work."""
+import os
+import shutil
+import subprocess
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from video_util import beep_time, flash_time, moving_clip, number_of, numbered_clip, write_film, write_video
+
+from basicsr_stvsr.io.encoding import Encoding, OutputSpec
+from basicsr_stvsr.io.joining import join
+from basicsr_stvsr.io.output_checks import check_output
+from basicsr_stvsr.io.video_info import probe
+from basicsr_stvsr.io.video_reader import open_source
+from basicsr_stvsr.io.video_writer import VideoWriter
+
+
+def restore(source, output, *, audio='copy', codec='x264', stream=None):
+    """What a restoration does, without a network; returns what was said before and after."""
+    encoding = Encoding(codec, audio=audio, preset={'x264': 'ultrafast', 'av1': '12'}.get(codec))
+    with open_source(source, stream=stream) as opened:
+        spec = OutputSpec.of(opened.info)
+        before = check_output(output, opened.info, encoding, spec)
+        segment = output.parent / f'segment{encoding.segment_suffix}'
+        with VideoWriter(segment, spec, encoding, threads=1) as writer:
+            for frame in opened.frames():
+                writer.write(*frame)
+        return before, join([segment], source, output, rate=opened.info.rate, picture=opened.info.stream, audio=audio,
+                            sample_aspect_ratio=spec.sample_aspect_ratio)
+
+
+def streams_of(path):
+    with av.open(str(path)) as container:
+        return [(stream.type, stream.codec_context.name if stream.codec_context else '') for stream in
+                container.streams]
+
+
+@pytest.mark.parametrize(('given', 'sound', 'output', 'codec', 'expected'), [
+    ('.mkv', 'wmav2', '.mp4', 'x264', 'aac'), ('.mp4', 'aac', '.webm', 'av1', 'opus'),
+    ('.mkv', 'ac3', '.webm', 'av1', 'opus'), ('.mkv', 'ac3', '.mp4', 'x264', 'ac3'),
+    ('.mov', 'pcm_s16be', '.mkv', 'x264', 'pcm_s16be')])
+def test_sound_that_does_not_fit_is_encoded(tmp_path, given, sound, output, codec, expected):
+    source, out = tmp_path / f'film{given}', tmp_path / f'out{output}'
+    if sound == 'wmav2':
+        command = shutil.which('ffmpeg') or pytest.skip('needs the command ffmpeg')
+        write_film(tmp_path / 'in.mp4', audio=('aac',), subtitle=None)
+        subprocess.run([command, '-v', 'error', '-i', tmp_path / 'in.mp4', '-c:v', 'copy', '-c:a', sound, source],
+                       check=True)
+    else:
+        write_film(source, audio=(sound,), subtitle=None)
+    before, after = restore(source, out, codec=codec)
+    assert streams_of(out)[1] == ('audio', expected)
+    assert abs(beep_time(out, 0) - flash_time(out)) < 0.03
+    assert after == []
+    if expected == sound:
+        assert before == []
+    else:
+        assert any(f'audio stream 1 ({sound}' in note and f'is encoded as {expected}' in note for note in before)
+
+
+@pytest.mark.parametrize(('audio', 'expected'), [('copy', ['aac', 'ac3']), ('aac', ['aac', 'aac']),
+                                                 ('opus', ['opus', 'opus']), ('none', [])])
+def test_choice_of_sound(tmp_path, audio, expected):
+    write_film(tmp_path / 'film.mkv', subtitle=None)
+    out = tmp_path / 'out.mkv'
+    assert restore(tmp_path / 'film.mkv', out, audio=audio) == ([], [])
+    assert [name for kind, name in streams_of(out) if kind == 'audio'] == expected
+    for track in range(len(expected)):
+        assert abs(beep_time(out, track) - flash_time(out)) < 0.03
+
+
+def test_what_does_not_fit_is_left_out_with_a_warning(tmp_path):
+    write_film(tmp_path / 'film.mp4', audio=('aac',))
+    (before,), after = restore(tmp_path / 'film.mp4', tmp_path / 'out.mkv')
+    assert before == 'subtitle stream 2 (mov_text, spa) is left out, .mkv files cannot hold it'
+    assert after == []
+    assert [kind for kind, _ in streams_of(tmp_path / 'out.mkv')] == ['video', 'audio']
+
+
+@pytest.mark.parametrize('suffix', ['.mov', '.mp4', '.mkv'])
+def test_time_code_is_kept(tmp_path, suffix):
+    """FFmpeg writes a stream for it into MOV and MP4, and refuses packets of such a stream."""
+    with av.open(str(tmp_path / 'clip.mov'), 'w') as container:
+        stream = container.add_stream('libx264', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        stream.metadata['timecode'] = '01:02:03:04'
+        for image in moving_clip(4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+        container.mux(stream.encode())
+    assert ('data', '') in streams_of(tmp_path / 'clip.mov')
+    assert restore(tmp_path / 'clip.mov', tmp_path / f'out{suffix}') == ([], [])
+    with av.open(str(tmp_path / f'out{suffix}')) as container:
+        tags = {name.lower(): value for name, value in container.streams.video[0].metadata.items()}
+    assert tags['timecode'] == '01:02:03:04'
+
+
+def test_damaged_times_of_sound_are_repaired(tmp_path):
+    """Packets of sound whose times go back, as FFmpeg refuses to write them."""
+    write_film(tmp_path / 'film.mkv', audio=('ac3',), subtitle=None)
+    data = (tmp_path / 'film.mkv').read_bytes()
+    blocks = [at for at in range(len(data) - 4) if data[at] == 0xa3 and data[at + 1] >> 6 == 1 and data[at + 3] == 0x82]
+    assert len(blocks) > 20, 'SimpleBlocks of the second track, with a size of two bytes'
+    broken = bytearray(data)
+    for at in blocks[5:8]:  # 16 bits, relative to the cluster
+        broken[at + 4:at + 6] = (0).to_bytes(2)
+    (tmp_path / 'film.mkv').write_bytes(broken)
+    before, after = restore(tmp_path / 'film.mkv', tmp_path / 'out.mp4')
+    assert before == []
+    (note,) = after
+    assert 'audio stream 1 (ac3, deu) of the source has damaged times' in note
+    assert streams_of(tmp_path / 'out.mp4')[1] == ('audio', 'ac3')
+    assert abs(beep_time(tmp_path / 'out.mp4', 0) - flash_time(tmp_path / 'out.mp4')) < 0.1
+
+
+# The picture
+
+def write_two_videos(path, sizes, defaults=(0, 0)):
+    """Videos of 10 frames in one file; the frames of the second one have higher numbers."""
+    with av.open(str(path), 'w') as container:
+        streams = [container.add_stream('libx264', rate=25, width=width, height=height) for width, height in sizes]
+        for stream, default in zip(streams, defaults, strict=True):
+            stream.pix_fmt, stream.disposition = 'yuv420p', default
+        for number, (stream, (width, height)) in enumerate(zip(streams, sizes, strict=True)):
+            for image in numbered_clip(20, width=width, height=height)[10 * number:10 * number + 10]:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+            container.mux(stream.encode())
+
+
+@pytest.mark.parametrize(('sizes', 'defaults', 'main'), [
+    (((64, 48), (96, 64)), (0, 0), 1), (((96, 64), (64, 48)), (0, 0), 0), (((64, 48), (96, 64)), (1, 0), 0)])
+def test_main_video(tmp_path, sizes, defaults, main):
+    path = tmp_path / 'clip.mkv'
+    write_two_videos(path, sizes, defaults)
+    with av.open(str(path)) as container:
+        assert [int(stream.disposition) & 1 for stream in container.streams] == list(defaults)
+    info = probe(path)
+    assert (info.stream, info.width, info.height) == (main, *sizes[main])
+    assert [stream.index for stream in info.streams] == [1 - main]
+    for number in (0, 1):
+        with open_source(path, stream=number) as source:
+            assert [number_of(frame.image) for frame in source.frames()] == [10 * number + n for n in range(10)]
+    with pytest.raises(OSError, match='no video stream 2'):
+        open_source(path, stream=2)
+    (warning,), _ = restore(path, tmp_path / 'out.mp4', stream=1)
+    assert 'video stream 0' in warning
+    assert probe(tmp_path / 'out.mp4').width == sizes[1][0]
+
+
+@pytest.mark.parametrize(('codec', 'suffix'), [('x264', '.mp4'), ('x264', '.mkv'), ('av1', '.mp4'), ('prores', '.mov')])
+def test_shape_of_pixels_is_kept(tmp_path, codec, suffix):
+    write_video(tmp_path / 'clip.mp4', moving_clip(3), color={'sample_aspect_ratio': Fraction(4, 3)})
+    assert restore(tmp_path / 'clip.mp4', tmp_path / f'out{suffix}', codec=codec) == ([], [])
+    assert probe(tmp_path / f'out{suffix}').sample_aspect_ratio == Fraction(4, 3)
+
+
+def test_shape_of_turned_pixels(tmp_path):
+    write_video(tmp_path / 'clip.mp4', moving_clip(3), color={'sample_aspect_ratio': Fraction(4, 3)}, rotation=90)
+    restore(tmp_path / 'clip.mp4', tmp_path / 'out.mp4')
+    info = probe(tmp_path / 'out.mp4')
+    assert (info.width, info.height, info.sample_aspect_ratio, info.rotation) == (48, 64, Fraction(3, 4), 0)
+
+
+def test_shape_of_pixels_that_cannot_be_kept_is_a_warning(tmp_path):
+    write_video(tmp_path / 'clip.mp4', moving_clip(3), color={'sample_aspect_ratio': Fraction(4, 3)})
+    (warning,), _ = restore(tmp_path / 'clip.mp4', tmp_path / 'out.mkv', codec='ffv1')
+    assert '4/3' in warning
+
+
+# Names
+
+@pytest.mark.parametrize('name', ['S01:E02', 'a%03d', '-dash', 'what?', 'a b\'c"d', 'http:x', 'line\nbreak',
+                                  os.fsdecode(b'gr\xfc\xdf')], ids=ascii)
+def test_names(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / 'plain.mp4', numbered_clip(3))
+    try:
+        os.rename('plain.mp4', f'{name}.mp4')
+    except OSError as error:
+        pytest.skip(f'the file system does not take it ({error})')
+    source, output = type(tmp_path)(f'{name}.mp4'), type(tmp_path)(f'{name} out.mp4')
+    assert restore(source, output) == ([], [])
+    with open_source(output) as opened:
+        assert np.abs(np.subtract([number_of(frame.image) for frame in opened.frames()], [0, 1, 2])).max() == 0
