@@ -131,9 +131,9 @@ class Restorer:
         given = self.give(chain([first], scenes), passing)
         for number, output in restore_stream(tiles, given, complete=True, carry=carry, clamp=False):
             if not is_finite(output):
-                raise VideoError(f'{type(self.net).__name__} gives values that are not finite for the frame at '
-                                 f'{clock(time_of(passing, number, temporal_scale))}: its weights or this precision do not suit '
-                                 'these frames')
+                when = clock(time_of(passing, number, temporal_scale))
+                raise VideoError(f'{type(self.net).__name__} gives values that are not finite for the frame at {when}: '
+                                 'its weights or this precision do not suit these frames')
             restored = like(image, self.to_rgb(output[0], self.chroma(passing, number)))
             if last and number == last[0] + 2 and temporal_scale == 2 and number > temporal_scale * skip:  # a cut
                 repeated = last[1] if self.options.at_cut == 'previous' else restored
