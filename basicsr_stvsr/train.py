@@ -349,7 +349,7 @@ def take_over(opt: dict[str, Any], model: BaseModel, resume_state: TrainingState
 # ---------------------------------------------------------------- --check
 
 def check(opt: dict[str, Any], model: BaseModel, batches: Iterator[dict[str, Any]], position: Position,
-          val_loaders: list[DataLoader]) -> None:
+          val_loaders: list[DataLoader[Any]]) -> None:
     """Try one step, then time two more, and print what the training will need; write nothing.
 
     Validate on the first clip of each data set, too.
@@ -400,7 +400,7 @@ duration    {duration} for {num_left:,} iterations, without validation{validatio
 Nothing was written.''')
 
 
-def try_validation(model: BaseModel, val_loaders: list[DataLoader]) -> Iterator[str]:
+def try_validation(model: BaseModel, val_loaders: list[DataLoader[Any]]) -> Iterator[str]:
     """Score one clip of each validation set; yield a line of the report for each."""
     if not isinstance(model, STVSRModel) or not model.opt.get('val'):
         return

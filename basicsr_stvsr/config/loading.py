@@ -54,7 +54,7 @@ class OptionLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no type
 
     def construct_number(self, node: yaml.Node) -> int:
         """Return a whole number; numbers of thousands of digits take Python long, and cannot be shown."""
-        number = self.construct_yaml_int(node)
+        number: int = self.construct_yaml_int(node)
         if abs(number) >= 2**63:
             raise yaml.constructor.ConstructorError(problem='the number has more than 64 bits',
                                                     problem_mark=node.start_mark)

@@ -127,7 +127,8 @@ class LmdbEnvironments:
 
         try:
             with cls.get(path).begin() as transaction:
-                return transaction.get(key.encode())
+                data: bytes | None = transaction.get(key.encode())
+                return data
         except lmdb.Error as error:
             raise ValueError(f'data.mdb is damaged: LMDB cannot read the key {key!r} ({error})') from error
 
