@@ -1,6 +1,7 @@
 """Restore video files or folders of frames: the pipeline behind `stvsr restore`."""
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -10,12 +11,17 @@ from typing import NamedTuple
 from torch import nn
 
 from ..io.deinterlacing import Deinterlace
-from ..io.encoding import Encoding, default_codec
+from ..io.encoding import Encoding, OutputSpec, default_codec
+from ..io.frame_source import Source
 from ..io.other_streams import Audio
+from ..io.video_info import VideoError
 from ..io.video_reader import open_source
 from ..utils.cpu_memory import keep_freed_memory
+from ..video.excerpt import Excerpt
 from ..video.job import Job, Progress
+from ..video.pipeline import Shape
 from ..video.restorer import RestoreOptions
+from ..video.side_by_side import write_side_by_side
 from .network_source import NetworkSource
 
 
@@ -27,6 +33,10 @@ class VideoOptions:
         source: a video file, or a folder of frames.
         output: a video file, whose suffix selects the container; or a folder, with the codec 'png'.
         network: the network and its weights.
+        interpolator: another network that doubles the frame rate before; None: none.
+        shape: size and rate of the output.
+        start, duration: the part to restore, in seconds from the first frame on; without a duration, up to the end.
+        compare_clip: a file for a video of the input beside the output; None: none.
         devices: where it runs, such as 'cpu' or 'cuda:0'; several devices share a video.
         channels_last, compile: see `NetworkSource.load`.
         restoring: how to restore frames.
@@ -39,6 +49,11 @@ class VideoOptions:
     source: Path
     output: Path
     network: NetworkSource
+    interpolator: NetworkSource | None = None
+    shape: Shape = field(default_factory=Shape)
+    start: Fraction = Fraction(0)
+    duration: Fraction | None = None
+    compare_clip: Path | None = None
     devices: Sequence[str] = ('cpu',)
     channels_last: bool | None = None
     compile: bool = False
@@ -62,10 +77,12 @@ class LoadedNetwork(NamedTuple):
         net: the network, on its device; with several devices, only a description.
         fingerprint: identifies the network and its weights.
         builders: with several devices, a function for each that builds the network there.
+        interpolator: the other network, if any.
     """
     net: nn.Module
     fingerprint: str
     builders: Sequence[Callable[[], nn.Module]]
+    interpolator: nn.Module | None
 
 
 def load(options: VideoOptions) -> LoadedNetwork:
@@ -80,14 +97,39 @@ def load(options: VideoOptions) -> LoadedNetwork:
     build = partial(options.network.load, channels_last=options.channels_last, compile=options.compile)
     several = len(options.devices) > 1
     net = build('cpu' if several else options.devices[0])
-    return LoadedNetwork(net, options.network.fingerprint(),
-                         [partial(build, device) for device in options.devices] if several else [])
+    builders = [partial(build, device) for device in options.devices] if several else []
+    fingerprint, interpolator = options.network.fingerprint(), None
+    if options.interpolator is not None:
+        interpolator = options.interpolator.load(options.devices[0], channels_last=options.channels_last,
+                                                 compile=options.compile)
+        fingerprint += f' {options.interpolator.fingerprint()}'
+    return LoadedNetwork(net, fingerprint, builders, interpolator)
+
+
+@contextmanager
+def opened(options: VideoOptions, loaded: LoadedNetwork) -> Iterator[Job]:
+    """Open the source of a video, and yield the work on it.
+
+    Raises:
+        VideoError, ValueError: the request is invalid.
+    """
+    clip = options.compare_clip
+    if clip is not None and clip.exists() and not options.overwrite:
+        raise VideoError(f'{clip}: already exists; --overwrite replaces it')
+    encoding = Encoding(options.codec or default_codec(options.output), options.crf, options.preset, options.audio)
+    with open_source(options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
+                     stream=options.stream) as whole:
+        is_part = options.start or options.duration
+        source: Source = Excerpt(whole, options.start, options.duration) if is_part else whole
+        yield Job(source, options.output, loaded.net, model=loaded.fingerprint, options=options.restoring,
+                  encoding=encoding, shape=options.shape, interpolator=loaded.interpolator, builders=loaded.builders,
+                  devices=options.devices, overwrite=options.overwrite)
 
 
 def restore_video(options: VideoOptions, *, loaded: LoadedNetwork | None = None,
                   on_progress: Callable[[Progress], None] | None = None,
-                  on_warning: Callable[[str], None] = warnings.warn) -> None:
-    """Restore a video, and write the output.
+                  on_warning: Callable[[str], None] = warnings.warn) -> OutputSpec:
+    """Restore a video, write the output, and return its format.
 
     Args:
         loaded: the network, from `load`, if it serves several videos.
@@ -98,16 +140,16 @@ def restore_video(options: VideoOptions, *, loaded: LoadedNetwork | None = None,
         VideoError, ValueError: the request is invalid; nothing was started.
         RestoreError, KeyboardInterrupt: see `Job.run`.
     """
-    loaded = loaded or load(options)
-    encoding = Encoding(options.codec or default_codec(options.output), options.crf, options.preset,
-                        options.audio)
-    with open_source(options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
-                     stream=options.stream) as source:
-        job = Job(source, options.output, loaded.net, model=loaded.fingerprint, options=options.restoring,
-                  encoding=encoding, builders=loaded.builders, devices=options.devices, overwrite=options.overwrite)
+    with opened(options, loaded or load(options)) as job:
         early = list(job.warnings)
         for warning in early:
             on_warning(warning)
         job.run(resume=options.resume, on_progress=on_progress)
         for warning in job.warnings[len(early):]:
             on_warning(warning)
+        spec = job.pipeline.spec
+        if options.compare_clip is not None:
+            is_folder = options.output.is_dir()
+            with open_source(options.output, rate=spec.rate if is_folder else None) as restored:
+                write_side_by_side(job.source, restored, options.compare_clip)
+        return spec
