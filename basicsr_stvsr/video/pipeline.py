@@ -195,7 +195,7 @@ class Pipeline:
             return 0
         if self.temporal_scale is None:
             return round(given / info.rate * self.spec.rate)
-        return self.temporal_scale * given - (0 if self.options.even else self.temporal_scale - 1)
+        return int(self.temporal_scale * given - (0 if self.options.even else self.temporal_scale - 1))
 
     def __call__(self, frames: Iterable[TimedFrame[np.ndarray]], *, carry: Carry | None = None, skip: int = 0,
                  last_duration: Fraction = Fraction(0)) -> Iterator[TimedFrame[np.ndarray]]:
