@@ -11,6 +11,7 @@ from .zoo_parser import add_zoo_commands
 
 # Same as in RestoreOptions, which takes seconds to import
 PRECISIONS, AT_CUT = ('fp32', 'bf16', 'fp16'), ('previous', 'next')
+PIPE_FORMATS = 'y4m', 'nut'  # same as in io.pipes
 ONLY_RESTORE = 'restore', 'info'  # commands that need only networks
 # The best PSNR of the zoo's x4 networks, more frames per second than the others, and it does both: --space-only and
 # --time-only choose
@@ -50,12 +51,14 @@ def make_parser() -> argparse.ArgumentParser:
                   '  stvsr restore in.mp4 out.mp4 --model RealESRGAN_x4plus.pth --interpolate mbnet-small\n'
                   '  stvsr restore in.mp4 preview.mp4 --start 1:30 --duration 10 --compare-clip both.mp4\n'
                   '  stvsr restore in.mp4 out.mp4 --dry-run\n'
+                  '  ffmpeg -i in.avi -f yuv4mpegpipe - | stvsr restore - - | ffmpeg -i - out.mkv\n'
                   '  stvsr restore frames_in/ frames_out/ --model mbnet-small\n'
                   '  torchrun --nproc-per-node 4 -m basicsr_stvsr restore @list.txt --into out/ --model fisr-small',
                   fromfile_prefix_chars='@')
     restore.usage = 'stvsr restore [options] (INPUT OUTPUT | INPUT ... --into FOLDER) [--model NAME | --opt FILE]'
     restore.add_argument('paths', type=Path, nargs='+', metavar='INPUT [OUTPUT]',
-                         help='video file or folder of frames; the suffix of the output selects the container. '
+                         help='video file or folder of frames, or - for a pipe (y4m or NUT, frames only); the suffix '
+                         'of the output selects the container. '
                          '@FILE reads paths from a file, one a line')
     restore.add_argument('--into', type=Path, metavar='FOLDER',
                          help='restore all inputs into a folder; skip outputs that exist. The processes of torchrun '
@@ -233,6 +236,8 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
                           '(lossless) or png (default: x264; av1 in .webm; png for a folder)')
     encoding.add_argument('--crf', type=float, help='quality; lower is better and larger (default: that of the codec)')
     encoding.add_argument('--preset', help='speed of the encoder (default: that of the codec)')
+    encoding.add_argument('--pipe-format', choices=PIPE_FORMATS, default='y4m', help='of the output -: y4m, which most '
+                          'programs read; nut keeps the times of a variable frame rate (default: %(default)s)')
     encoding.add_argument('--audio', choices=('copy', 'aac', 'opus', 'none'), default='copy',
                           help='copy: encode only sound that the output file does not take; aac, opus: encode all '
                           'sound of other codecs; none: leave it out (default: %(default)s)')

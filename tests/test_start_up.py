@@ -6,6 +6,7 @@ from run_util import run_fresh
 from video_util import moving_clip, write_video
 
 import basicsr_stvsr
+from basicsr_stvsr.io.pipes import PIPE_FORMATS
 from basicsr_stvsr.video import restorer
 from basicsr_stvsr.zoo.table import ZOO
 from stvsr import parser
@@ -103,3 +104,4 @@ def test_python_m_is_the_command():
 
 def test_the_parser_offers_what_the_restorer_takes():
     assert parser.PRECISIONS == tuple(restorer.PRECISIONS) and parser.AT_CUT == restorer.AT_CUT
+    assert parser.PIPE_FORMATS == PIPE_FORMATS

@@ -11,6 +11,7 @@ import torch
 from stvsr.errors import EXIT_FAILED
 
 from ..archs.spec import spec_of
+from ..io.pipes import PIPE
 from ..utils.progress import say
 from ..video.batch import Ranks, outputs_of
 from ..video.job import Progress, RestoreError
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
                          'path(s)')
     if (args.compare_clip or args.dry_run) and args.into:
         raise ValueError('--compare-clip and --dry-run go with one input and one output, without --into')
+    if PIPE in outputs and (args.json or args.dry_run):
+        raise ValueError('--json and --dry-run print on standard output, which is the output video here')
     network = network_source(args, may_be_file=True)
     interpolator = NetworkSource.of_name(args.interpolate) if args.interpolate else None
     width, height = args.size or (None, args.height)
@@ -52,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
                      start=args.start, duration=args.duration, compare_clip=args.compare_clip, devices=devices,
                      channels_last=args.channels_last, compile=args.compile, restoring=restoring, codec=args.codec,
                      crf=args.crf, preset=args.preset, audio=args.audio, deinterlace=args.deinterlace,
-                     strict=args.strict, stream=args.stream, rate=args.rate, resume=args.resume,
+                     strict=args.strict, stream=args.stream, rate=args.rate,
+                     pipe_format=args.pipe_format, resume=args.resume,
                      overwrite=args.overwrite)
         for source, output in zip(inputs, outputs, strict=True)]
     with Ranks() as ranks:

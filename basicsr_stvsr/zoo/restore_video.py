@@ -1,11 +1,13 @@
 """Restore video files or folders of frames: the pipeline behind `stvsr restore`."""
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from torch import nn
@@ -13,13 +15,17 @@ from torch import nn
 from ..io.deinterlacing import Deinterlace
 from ..io.encoding import Encoding, OutputSpec, default_codec
 from ..io.frame_source import Source
+from ..io.joining import join
 from ..io.other_streams import Audio
+from ..io.output_checks import check_output
+from ..io.pipes import PIPE, PipeFormat, PipeSource, PipeWriter
 from ..io.video_info import VideoError
 from ..io.video_reader import open_source
+from ..io.video_writer import VideoWriter
 from ..utils.cpu_memory import keep_freed_memory
 from ..video.excerpt import Excerpt
 from ..video.job import Job, Progress
-from ..video.pipeline import Shape
+from ..video.pipeline import Pipeline, Shape
 from ..video.restorer import RestoreOptions
 from ..video.side_by_side import write_side_by_side
 from .network_source import NetworkSource
@@ -31,7 +37,9 @@ class VideoOptions:
 
     Attributes:
         source: a video file, or a folder of frames.
-        output: a video file, whose suffix selects the container; or a folder, with the codec 'png'.
+        output: a video file, whose suffix selects the container; or a folder, with the codec 'png'. Source and output
+            may be '-', standard input and output.
+        pipe_format: of an output '-'.
         network: the network and its weights.
         interpolator: another network that doubles the frame rate before; None: none.
         shape: size and rate of the output.
@@ -66,6 +74,7 @@ class VideoOptions:
     strict: bool = False
     stream: int | None = None
     rate: Fraction | None = None
+    pipe_format: PipeFormat = 'y4m'
     resume: bool = False
     overwrite: bool = False
 
@@ -140,7 +149,10 @@ def restore_video(options: VideoOptions, *, loaded: LoadedNetwork | None = None,
         VideoError, ValueError: the request is invalid; nothing was started.
         RestoreError, KeyboardInterrupt: see `Job.run`.
     """
-    with opened(options, loaded or load(options)) as job:
+    loaded = loaded or load(options)
+    if PIPE in (options.source, options.output):
+        return _restore_through_pipes(options, loaded, on_progress)
+    with opened(options, loaded) as job:
         early = list(job.warnings)
         for warning in early:
             on_warning(warning)
@@ -153,3 +165,41 @@ def restore_video(options: VideoOptions, *, loaded: LoadedNetwork | None = None,
             with open_source(options.output, rate=spec.rate if is_folder else None) as restored:
                 write_side_by_side(job.source, restored, options.compare_clip)
         return spec
+
+
+def _restore_through_pipes(options: VideoOptions, loaded: LoadedNetwork,
+                           on_progress: Callable[[Progress], None] | None) -> OutputSpec:
+    """Restore from standard input, to standard output, or both: in one pass, frames only."""
+    if loaded.builders or options.resume or options.compare_clip or options.start or options.duration:
+        raise ValueError('-: work through a pipe is done in one pass by one device; --resume, --start, --duration and '
+                         '--compare-clip need files')
+    with ExitStack() as stack:
+        source: Source = stack.enter_context(PipeSource(sys.stdin.buffer) if options.source == PIPE else open_source(
+            options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
+            stream=options.stream))
+        pipeline = Pipeline(loaded.net, options.restoring, source.info, options.shape, loaded.interpolator)
+        spec, rate = pipeline.spec, source.info.rate
+        total = pipeline.num_frames(source.info)
+        frames = pipeline(source.frames(), last_duration=1 / rate if rate else Fraction(0))
+        encoding = Encoding(options.codec or default_codec(options.output), options.crf, options.preset)
+        segment = None
+        writer: PipeWriter | VideoWriter
+        if options.output == PIPE:
+            writer = PipeWriter(sys.stdout.buffer, spec, options.pipe_format)
+        else:
+            if encoding.codec == 'png':
+                raise ValueError(f'{options.output}: from a pipe, the output is a video file or -, not a folder')
+            check_output(options.output, source.info, encoding, spec, overwrite=options.overwrite)
+            folder = stack.enter_context(TemporaryDirectory(dir=options.output.absolute().parent))
+            segment = Path(folder) / f'0{encoding.segment_suffix}'
+            writer = VideoWriter(segment, spec, encoding)
+        with writer:
+            for number, frame in enumerate(frames, 1):
+                writer.write(*frame)
+                if on_progress:
+                    on_progress(Progress(number, max(total, number) if total else 0, frame.time))
+        if segment is not None:
+            is_variable = source.info.is_variable and pipeline.retimer is None
+            join([segment], None, options.output, rate=Fraction(0) if is_variable else spec.rate,
+                 sample_aspect_ratio=spec.sample_aspect_ratio)
+    return spec
