@@ -157,6 +157,17 @@ class OutputSpec:
         return self.color._replace(matrix=ColorSpec.untagged(self.width, self.height).matrix, full_range=False)
 
 
+def add_raw_stream(container: Any, spec: OutputSpec, pixel_format: str, color: ColorSpec) -> Any:
+    """Add an uncompressed video stream to a container that is open for writing."""
+    stream = container.add_stream('rawvideo', rate=spec.rate or None, width=spec.width, height=spec.height)
+    context = stream.codec_context
+    context.pix_fmt, context.time_base, stream.time_base = pixel_format, spec.time_base, spec.time_base
+    context.sample_aspect_ratio = spec.sample_aspect_ratio
+    context.colorspace, context.color_range = MATRIX_TAGS[color.matrix], FULL if color.full_range else LIMITED
+    context.color_primaries, context.color_trc = color.primaries, color.transfer
+    return stream
+
+
 def is_rgb(pixel_format: str) -> bool:
     from av import VideoFormat
 

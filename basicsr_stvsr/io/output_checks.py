@@ -37,7 +37,8 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
         there = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
         if there and not overwrite:
             raise VideoError(f'{path}: already exists and is not empty; --overwrite replaces frames')
-        if others := [name for name in there if not re.fullmatch(r'\d{8}\.png', name)]:
+        given = {f'{file.stem}.png' for file in info.path.iterdir()} if info.path.is_dir() else set()
+        if others := [name for name in there if name not in given and not re.fullmatch(r'\d{8}\.png', name)]:
             raise VideoError(f'{path}: holds other files than frames ({others[0]}) and will not be replaced')
         return [f'a folder of frames cannot hold {stream}' for stream in info.streams]
     if path.suffix.lower() not in CONTAINERS or path.is_dir():

@@ -169,11 +169,11 @@ def probe(path: str | Path, stream_number: int | None = None) -> VideoInfo:
                                  f'the first frame cannot be decoded, the file is damaged ({error})')) from error
         if not frames:
             raise VideoError(f'{path}: the video stream ({stream.codec_context.name}) has no frame that can be decoded')
-        return _describe(path, container, stream, packets, frames)
+        return describe_stream(path, container, stream, packets, frames)
 
 
-def _describe(path: Path, container: Any, stream: Any, packets: list[tuple[int | None, int | None]],
-              frames: list[Any]) -> VideoInfo:
+def describe_stream(path: Path, container: Any, stream: Any, packets: list[tuple[int | None, int | None]],
+                    frames: list[Any]) -> VideoInfo:
     """Collect the info from the first packets' time stamps and the first frames."""
     first = frames[0]
     orientation = _orientation(path, first)

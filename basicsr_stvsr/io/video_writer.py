@@ -23,7 +23,7 @@ from .video_info import FULL, LIMITED, SWSCALE_MATRICES, ColorSpec, VideoError, 
 _SEGMENT_OPTIONS = {'movflags': 'frag_keyframe+delay_moov+default_base_moof', 'frag_duration': '1000000'}
 
 
-class _YUVConverter:
+class YUVConverter:
     """Convert RGB arrays to frames for an encoder.
 
     Args:
@@ -125,7 +125,7 @@ class VideoWriter:
             self._container.start_encoding()
         self._time_base = self._stream.codec_context.time_base
         self._duration = round(1 / spec.rate / self._time_base) if spec.rate else 0
-        self._to_frame = _YUVConverter(spec.pixel_format(encoding), spec.stored_color(encoding), spec.width,
+        self._to_frame = YUVConverter(spec.pixel_format(encoding), spec.stored_color(encoding), spec.width,
                                        spec.height)
         self._last: int | None = None
         self._num_written = 0
