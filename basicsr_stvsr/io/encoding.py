@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..utils.threads import available_cores
+from .images import is_image
 from .other_streams import Audio
 from .video_info import FULL, LIMITED, ColorSpec, VideoInfo
 
@@ -108,9 +109,11 @@ class Encoding:
 
 
 def default_codec(output: str | Path) -> str:
-    """Return the default codec of an output, by its name: 'png' for a folder, 'av1' for WebM, else 'x264'."""
-    suffix = Path(output).suffix.lower()
-    return 'png' if not suffix or Path(output).is_dir() else 'av1' if suffix == '.webm' else 'x264'
+    """Return the default codec of an output, by its name: 'png' for a folder or image, 'av1' for WebM, else 'x264'."""
+    path = Path(output)
+    if not path.suffix or path.is_dir() or is_image(path):
+        return 'png'
+    return 'av1' if path.suffix.lower() == '.webm' else 'x264'
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
 """Decode image files in memory, and list files by name."""
+import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+# Of Synology, QNAP, macOS and Windows; other names begin with a dot
+_THUMBNAILS = frozenset({'@eadir', '@recycle', '#recycle', '@__thumb', '__macosx', 'thumbs.db', 'desktop.ini',
+                         '$recycle.bin', 'system volume information', 'lost+found'})
 IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff'})
 
 
@@ -22,14 +26,15 @@ def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
 
     Args:
         data: the bytes of a png, jpg, webp, bmp or tif file.
-        flags: OpenCV's flags; IMREAD_UNCHANGED keeps the stored channels and bits.
+        flags: OpenCV's flags; others than IMREAD_COLOR keep the bits, and IMREAD_UNCHANGED also alpha and ignores a tag
+            for rotation.
 
     Returns:
         uint8 array (h, w, 3), BGR.
 
     Raises:
-        ValueError: no image, or a damaged or truncated one. Without IMREAD_UNCHANGED also an image of more than 8 bits,
-            as OpenCV would drop bits.
+        ValueError: no image, or a damaged or truncated one. With IMREAD_COLOR also an image of more than 8 bits, as
+            OpenCV would drop bits.
     """
     if not data:
         raise ValueError('expected an image, got no bytes')
@@ -42,7 +47,7 @@ def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
         raise ValueError(f'OpenCV cannot decode the image ({error})') from error
     if image is None:
         raise ValueError(f'OpenCV cannot decode these {len(data)} bytes as an image')
-    if image.dtype != np.uint8 and flags != cv2.IMREAD_UNCHANGED:
+    if image.dtype != np.uint8 and flags == cv2.IMREAD_COLOR:
         raise ValueError(f'the image has {8 * image.itemsize} bits a channel ({image.dtype}), expected 8; convert it, '
                          'as by ffmpeg -i IN.png -pix_fmt rgb24 OUT.png')
     return image
@@ -63,4 +68,28 @@ def _is_whole(data: bytes) -> bool:
 
 def files_with(suffixes: Collection[str], folder: Path) -> list[Path]:
     """Return the files in a folder with one of these suffixes, in lower or upper case, without hidden files."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != '.')
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and not is_hidden(p.name))
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is one that file managers and network disks hide, such as for thumbnails."""
+    return name[0] == '.' or name.lower() in _THUMBNAILS
+
+
+def visible_files(root: Path) -> Iterator[Path]:
+    """Yield all files below a folder, without hidden files and folders."""
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        yield from (Path(folder, name) for name in files if not is_hidden(name))
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a path is named like an image file."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_animated_png(path: Path) -> bool:
+    """Return whether a PNG file is an animation, which FFmpeg reads as a video."""
+    with open(path, 'rb') as file:
+        head = file.read(4096)
+    return head.startswith(b'\x89PNG') and b'acTL' in head.partition(b'IDAT')[0]

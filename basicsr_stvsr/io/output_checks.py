@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .containers import CONTAINERS, open_input, trial_error
 from .encoding import CODEC_TABLE, Encoding, OutputSpec, add_encoder
+from .images import is_image
 from .other_streams import plan_streams
 from .video_info import VideoError, VideoInfo
 
@@ -29,6 +30,10 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
     """
     path = Path(path)
     _check_place(path, info, overwrite)
+    if encoding.codec == 'png' and is_image(path) and not path.is_dir():
+        if info.format != 'images' or info.num_frames != 1:
+            raise VideoError(f'{path}: is named like an image, but the source is not one image; expected a folder')
+        return []
     if encoding.codec == 'png':
         if path.suffix.lower() in CONTAINERS or path.is_file():
             raise VideoError(f'{path}: the codec png writes a folder of frames, got the name of a file')

@@ -1,18 +1,17 @@
 """Read photographs of any size by name, from a folder and its subfolders."""
-import os
 from pathlib import Path
 
 import numpy as np
 
 from .frames import FrameReader, FrameReadError
-from .images import IMAGE_SUFFIXES, decode_image, natural_key
+from .images import IMAGE_SUFFIXES, decode_image, natural_key, visible_files
 
 
 class PhotoReader(FrameReader):
     """Photographs (png, jpg, webp, bmp, tif) as clips of one frame, in the natural order of their names.
 
-    A photograph is named by its path from `root`, with forward slashes. Hidden files are skipped. Grey photographs get
-    three channels. Reading one with more than 8 bits raises an error, see `decode_image`.
+    A photograph is named by its path from `root`, with forward slashes. Hidden files and folders are skipped. Grey
+    photographs get three channels. Reading one with more than 8 bits raises an error, see `decode_image`.
 
     Args:
         root: the folder.
@@ -25,10 +24,8 @@ class PhotoReader(FrameReader):
         super().__init__(root)
         if not self.path.is_dir():
             raise FrameReadError(f'{self.path}: no such folder')
-        files = (Path(folder, name).relative_to(self.path) for folder, _, names in os.walk(self.path, followlinks=True)
-                 for name in names)
-        self.clips = sorted((file.as_posix() for file in files
-                             if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != '.'), key=natural_key)
+        self.clips = sorted((file.relative_to(self.path).as_posix() for file in visible_files(self.path)
+                             if file.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
         if not self.clips:
             suffixes = ', '.join(sorted(IMAGE_SUFFIXES))
             raise FrameReadError(f'{self.path}: no images ({suffixes}) in or below this folder')

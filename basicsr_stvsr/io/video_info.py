@@ -307,17 +307,25 @@ def _stream_duration(stream: Any) -> float:
 def _problem(frame: 'av.VideoFrame', stream: 'av.VideoStream') -> str:
     """Return what is wrong with frames that have alpha, or a pixel format without exact RGB of at most 16 bits."""
     pixels = frame.format
-    alpha = any(component.is_alpha for component in pixels.components)
-    if pixels.has_palette:  # the format always allows alpha; only GIF and PNG pictures use it
-        planes: Any = frame.planes  # buffers, but not in the stubs of PyAV
-        palette = np.frombuffer(planes[1], np.uint32)
-        alpha = bool((palette[np.unique(np.frombuffer(planes[0], np.uint8))] >> 24 < 255).any())
-    if alpha or stream.metadata.get('alpha_mode') == '1':  # the latter is WebM's; its decoders drop alpha
+    if stream.metadata.get('alpha_mode') == '1' or not is_opaque(frame):  # the former is WebM's; its decoders drop alpha
         return (f'the video has an alpha channel ({pixels.name}), which a restored video cannot keep; lay it over a '
                 'background first')
     if pixels.is_bayer or pixels.name.startswith('xyz') or max(part.bits for part in pixels.components) > 16:
         return f'the pixel format {pixels.name} is not supported, expected YUV, RGB or grey of at most 16 bits'
     return ''
+
+
+def is_opaque(frame: 'av.VideoFrame') -> bool:
+    """Return whether a frame has no alpha, or that of opaque pixels everywhere."""
+    if frame.format.has_palette:  # the format always allows alpha; only GIF and PNG pictures use it
+        planes: Any = frame.planes  # buffers, but not in the stubs of PyAV
+        palette = np.frombuffer(planes[1], np.uint32)
+        return not (palette[np.unique(np.frombuffer(planes[0], np.uint8))] >> 24 < 255).any()
+    if not any(component.is_alpha for component in frame.format.components):
+        return True
+    wide = frame.format.components[0].bits > 8
+    alpha = frame.to_ndarray(format='rgba64le' if wide else 'rgba')[..., 3]
+    return bool(alpha.min() >= (65535 >> 8 << 8 if wide else 255))  # swscale widens ones to ones with zeros behind them
 
 
 def color_of(path: Path, frame: 'av.VideoFrame') -> ColorSpec:
