@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from .containers import CONTAINERS, open_input, trial_error
-from .encoding import CODEC_TABLE, Encoding, OutputSpec, add_encoder
+from .encoding import CODEC_TABLE, PARAMETERS, Encoding, OutputSpec, add_encoder
 from .images import is_image
 from .other_streams import plan_streams
 from .video_info import VideoError, VideoInfo
@@ -55,6 +55,9 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
     if codec.odd_pixels and spec.pixel_format(encoding) in codec.odd_pixels.values():
         notes.append(f'{encoding.codec} stores the odd size {spec.width}x{spec.height} in 4:4:4, which some players '
                      'cannot show')
+    notes += [f'the output will not have {lost}' for lost in info.lost]
+    if spec.hdr and encoding.codec not in PARAMETERS:
+        notes.append(f'{encoding.codec} has no place for the HDR metadata (mastering display, light level)')
     # Only the video itself could state it there, as those of x264 and x265 do
     is_matroska = CONTAINERS[path.suffix.lower()] in ('matroska', 'webm')
     if is_matroska and spec.sample_aspect_ratio != 1 and encoding.codec not in ('x264', 'x265'):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from .side_data import HdrMetadata, hdr_of, lost_with
+
 if TYPE_CHECKING:
     import av
 
@@ -101,6 +103,8 @@ class VideoInfo:
             the n-th frame shown then has the n-th of these times.
         interlaced: whether frames consist of two fields.
         problem: why frames of this pixel format cannot be restored; '' if they can.
+        hdr: static HDR metadata; None without it.
+        lost: what frames carry that no output keeps.
         stream: index of the video among the streams of the file.
         streams: the other streams of the file.
     """
@@ -124,6 +128,8 @@ class VideoInfo:
     in_order: bool = False
     interlaced: bool = False
     problem: str = ''
+    hdr: HdrMetadata | None = None
+    lost: tuple[str, ...] = ()
     stream: int = 0
     streams: tuple[StreamInfo, ...] = ()
 
@@ -211,6 +217,8 @@ def _describe(path: Path, container: Any, stream: Any, packets: list[tuple[int |
         in_order=in_order,
         problem=_problem(first, stream),
         interlaced=stream.codec_context.field_order > 1 or any(frame.interlaced_frame for frame in frames),
+        hdr=hdr_of(first),
+        lost=lost_with(frames),
         stream=stream.index,
         streams=tuple(stream_info(other) for other in container.streams if other.index != stream.index),
     )
@@ -307,7 +315,8 @@ def _stream_duration(stream: Any) -> float:
 def _problem(frame: 'av.VideoFrame', stream: 'av.VideoStream') -> str:
     """Return what is wrong with frames that have alpha, or a pixel format without exact RGB of at most 16 bits."""
     pixels = frame.format
-    if stream.metadata.get('alpha_mode') == '1' or not is_opaque(frame):  # the former is WebM's; its decoders drop alpha
+    # WebM has a tag for it; its decoders drop alpha
+    if stream.metadata.get('alpha_mode') == '1' or not is_opaque(frame):
         return (f'the video has an alpha channel ({pixels.name}), which a restored video cannot keep; lay it over a '
                 'background first')
     if pixels.is_bayer or pixels.name.startswith('xyz') or max(part.bits for part in pixels.components) > 16:

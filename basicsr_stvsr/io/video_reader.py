@@ -84,8 +84,8 @@ class VideoSource:
 
         def opaque(frame: 'av.VideoFrame', time: Fraction) -> 'av.VideoFrame':
             if not is_opaque(frame):
-                raise VideoError(f'{self.path}: the frame at {float(time):.3f} s has transparent pixels, which a restored '
-                                 'video cannot keep; lay the video over a background first')
+                raise VideoError(f'{self.path}: the frame at {float(time):.3f} s has transparent pixels, which a '
+                                 'restored video cannot keep; lay the video over a background first')
             return frame
 
         return self._tracked(TimedFrame(to_rgb(opaque(frame, time)), time) for frame, time in self._frames(start))
