@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from .containers import CONTAINERS, open_input, trial_error
-from .encoding import CODEC_TABLE, Encoding, OutputSpec, add_encoder
+from .encoding import CODEC_TABLE, PARAMETERS, Encoding, OutputSpec, add_encoder
+from .images import is_image
 from .other_streams import plan_streams
 from .video_info import VideoError, VideoInfo
 
@@ -29,6 +30,10 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
     """
     path = Path(path)
     _check_place(path, info, overwrite)
+    if encoding.codec == 'png' and is_image(path) and not path.is_dir():
+        if info.format != 'images' or info.num_frames != 1:
+            raise VideoError(f'{path}: is named like an image, but the source is not one image; expected a folder')
+        return []
     if encoding.codec == 'png':
         if path.suffix.lower() in CONTAINERS or path.is_file():
             raise VideoError(f'{path}: the codec png writes a folder of frames, got the name of a file')
@@ -51,6 +56,9 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
     if codec.odd_pixels and spec.pixel_format(encoding) in codec.odd_pixels.values():
         notes.append(f'{encoding.codec} stores the odd size {spec.width}x{spec.height} in 4:4:4, which some players '
                      'cannot show')
+    notes += [f'the output will not have {lost}' for lost in info.lost]
+    if spec.hdr and encoding.codec not in PARAMETERS:
+        notes.append(f'{encoding.codec} has no place for the HDR metadata (mastering display, light level)')
     # Only the video itself could state it there, as those of x264 and x265 do
     is_matroska = CONTAINERS[path.suffix.lower()] in ('matroska', 'webm')
     if is_matroska and spec.sample_aspect_ratio != 1 and encoding.codec not in ('x264', 'x265'):

@@ -194,6 +194,25 @@ def image_path(folder: Path, number: int) -> Path:
     return folder / f'{number:08d}.png'
 
 
+def write_as(image: Path, output: Path) -> None:
+    """Write an image that `FolderWriter` wrote under another name, whose suffix selects the format.
+
+    Raises:
+        VideoError: the file cannot be written.
+    """
+    pixels = cv2.imread(str(image), cv2.IMREAD_UNCHANGED)
+    suffix = output.suffix.lower()
+    if pixels is None:
+        raise VideoError(f'{image}: cannot be read')
+    if suffix not in ('.png', '.tif', '.tiff'):
+        pixels = with_bits(pixels, 8)
+    _, data = cv2.imencode(suffix, pixels, [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == '.webp' else [])  # lossless
+    try:
+        replace_file(output, data.data)
+    except OSError as error:
+        raise VideoError(f'{output}: cannot be written ({error})') from error
+
+
 class FolderWriter:
     """Write frames as PNG files 00000000.png, 00000001.png, ...; also a context manager.
 

@@ -24,10 +24,11 @@ from ..inference.windows import Carry
 from ..io.encoding import Encoding
 from ..io.frame_folder import FolderSource
 from ..io.frame_source import Source
+from ..io.images import is_image
 from ..io.joining import join, stored_frames
 from ..io.output_checks import check_output
 from ..io.video_info import VideoError
-from ..io.video_writer import image_path
+from ..io.video_writer import image_path, write_as
 from ..utils.atomic_files import move_whole, replace_file, whole_file
 from ..utils.file_lock import locked
 from .excerpt import Excerpt
@@ -217,7 +218,9 @@ class Job:
         return self.parts / f'{segment:06d}.pt'
 
     def _finish(self, state: '_State') -> None:
-        if self.encoding.codec == 'png':
+        if self.encoding.codec == 'png' and is_image(self.output) and not self.output.is_dir():
+            write_as(image_path(self.segments.frames_folder, 0), self.output)
+        elif self.encoding.codec == 'png':
             move_whole(self._named_images(), self.output)  # an older one holds only such frames
         else:
             self._join(self.output, len(state.whole))
