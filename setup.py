@@ -46,11 +46,12 @@ setup(
         'face': ['facexlib'],
         'lpips': ['lpips'],
         'safetensors': ['safetensors'],
+        'spandrel': ['spandrel'],
         'vmaf': ['imageio-ffmpeg'],
         'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'docs': ['mkdocs-material', 'mkdocstrings[python]'],
         'dev': ['facexlib', 'google-crc32c', 'hypothesis', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'mkdocs-material',
                 'mkdocstrings[python]', 'mmengine', 'mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest',
-                'pytest-timeout', 'pytest-xdist', 'ruff', 'safetensors', 'SSIM-PIL'],
+                'pytest-timeout', 'pytest-xdist', 'ruff', 'safetensors', 'spandrel', 'SSIM-PIL'],
     },
 )

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args, others = parser.parse_known_args(arguments)
     if others and (not hasattr(args, 'paths') or any(other.startswith('-') for other in others)):
-        parser.error(f'unrecognized arguments: {" ".join(others)}')
+        args.parser.refuse(others)
     if others:  # argparse assigns all paths before an option to it
         args.paths += map(Path, others)
     try:

@@ -5,12 +5,18 @@ from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 
+from .arguments import Parser
 from .imported import imported
 from .zoo_parser import add_zoo_commands
 
 # Same as in RestoreOptions, which takes seconds to import
 PRECISIONS, AT_CUT = ('fp32', 'bf16', 'fp16'), ('previous', 'next')
+PIPE_FORMATS = 'y4m', 'nut'  # same as in io.pipes
 ONLY_RESTORE = 'restore', 'info'  # commands that need only networks
+# The best PSNR of the zoo's x4 networks, more frames per second than the others, and it does both: --space-only and
+# --time-only choose
+DEFAULT_MODEL = 'mbnet-small'
+CODEC_ALIASES = {'h264': 'x264', 'avc': 'x264', 'h265': 'x265', 'hevc': 'x265'}
 
 
 def read_version() -> str:
@@ -21,14 +27,6 @@ def read_version() -> str:
     return str(runpy.run_path(str(Path(folder) / 'version.py'))['__version__'])
 
 
-class Parser(argparse.ArgumentParser):
-    """Parser that replaces @FILE by the lines of a file, without empty ones."""
-
-    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        line = arg_line.strip()
-        return [line] if line else []
-
-
 def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog='stvsr', description='Super-resolution and frame interpolation of videos.',
@@ -37,36 +35,54 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=f'stvsr {read_version()}')
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
 
-    def add(name: str, about: str, example: str, fromfile_prefix_chars: str | None = None) -> argparse.ArgumentParser:
+    def add(name: str, about: str, example: str, fromfile_prefix_chars: str | None = None) -> Parser:
         command = commands.add_parser(
             name, help=about, description=f'{about[0].upper()}{about[1:]}.', epilog=f'example:\n  {example}',
             formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars=fromfile_prefix_chars)
-        command.set_defaults(run=imported(f'basicsr_stvsr.cli.{name}:run', needs_networks_only=name in ONLY_RESTORE))
+        command.set_defaults(run=imported(f'basicsr_stvsr.cli.{name}:run', needs_networks_only=name in ONLY_RESTORE),
+                             parser=command)
         return command
 
     restore = add('restore', 'restore a video, or a folder of frames',
-                  'stvsr restore in.mp4 out.mp4 --model fstrn-small --crf 16\n'
+                  'stvsr restore in.mp4 out.mp4\n'
+                  '  stvsr restore in.mp4 out.mp4 --model fstrn-small --codec hevc --crf 16\n'
+                  '  stvsr restore in.mp4 out.mp4 --height 1080 --fps 60\n'
+                  '  stvsr restore in.mp4 out.mp4 --model dis\n'
+                  '  stvsr restore in.mp4 out.mp4 --model RealESRGAN_x4plus.pth --interpolate mbnet-small\n'
+                  '  stvsr restore in.mp4 preview.mp4 --start 1:30 --duration 10 --compare-clip both.mp4\n'
+                  '  stvsr restore in.mp4 out.mp4 --dry-run\n'
+                  '  ffmpeg -i in.avi -f yuv4mpegpipe - | stvsr restore - - | ffmpeg -i - out.mkv\n'
                   '  stvsr restore frames_in/ frames_out/ --model mbnet-small\n'
                   '  torchrun --nproc-per-node 4 -m basicsr_stvsr restore @list.txt --into out/ --model fisr-small',
                   fromfile_prefix_chars='@')
-    restore.usage = 'stvsr restore [options] (INPUT OUTPUT | INPUT ... --into FOLDER) (--model NAME | --opt FILE)'
+    restore.usage = 'stvsr restore [options] (INPUT OUTPUT | INPUT ... --into FOLDER) [--model NAME | --opt FILE]'
     restore.add_argument('paths', type=Path, nargs='+', metavar='INPUT [OUTPUT]',
-                         help='video file or folder of frames; the suffix of the output selects the container. '
+                         help='video file or folder of frames, or - for a pipe (y4m or NUT, frames only); the suffix '
+                         'of the output selects the container. '
                          '@FILE reads paths from a file, one a line')
     restore.add_argument('--into', type=Path, metavar='FOLDER',
                          help='restore all inputs into a folder; skip outputs that exist. The processes of torchrun '
                          'share the inputs')
     restore.add_argument('--suffix', metavar='.EXT',
                          help='with --into: suffix of the outputs (default: that of the input)')
+    restore.add_argument('--start', type=seconds, metavar='TIME', default=Fraction(0),
+                         help='begin here, for a preview: seconds, or [hours:]minutes:seconds')
+    restore.add_argument('--duration', type=seconds, metavar='TIME', help='restore only so much')
+    restore.add_argument('--dry-run', action='store_true', help='write nothing; print what would be done, with an '
+                         'estimate of the time and the disk space from the first frames')
+    restore.add_argument('--compare-clip', type=Path, metavar='FILE', help='also write a video of the input beside the '
+                         'output')
     restore.add_argument('--overwrite', action='store_true', help='replace existing outputs')
-    add_model_options(restore)
+    add_model_options(restore, default=DEFAULT_MODEL)
+    add_shape_options(restore)
     add_restore_options(restore)
     add_encoding_options(restore)
 
     info = add('info', 'describe a video or a model',
                'stvsr info in.mp4\n  stvsr info mbnet-small\n  stvsr info options/train_mbnet.yml')
     info.add_argument('what', nargs='?',
-                      help='video file, folder of frames, name of a model, or option file (default: list the models)')
+                      help='video file, folder of frames, name of a model, weights file of another tool, or option '
+                      'file (default: list the models)')
     info.add_argument('--speed', action='store_true',
                       help='also measure how many frames per second a model restores here; takes up to a minute')
     info.add_argument('--json', action='store_true', help='print JSON')
@@ -116,17 +132,41 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    """Add --model, --opt and --weights; return the group that requires one of them."""
+def add_model_options(parser: argparse.ArgumentParser, *, default: str | None = None) -> (
+        argparse._MutuallyExclusiveGroup):
+    """Add --model, --opt and --weights; return the group of these, which requires one if there is no default."""
     model = parser.add_argument_group('model')
-    which = model.add_mutually_exclusive_group(required=True)
-    which.add_argument('--model', metavar='NAME',
-                       help='a model of the zoo, such as mbnet-small; an unknown name lists all')
+    which = model.add_mutually_exclusive_group(required=default is None)
+    about = 'a model of the zoo, such as mbnet-small, or dis (interpolation by optical flow); an unknown name lists all'
+    if default:
+        about += ('; or a weights file of another tool for single images, such as RealESRGAN_x4plus.pth (needs '
+                  'spandrel)')
+        about += (f' (default: {default}, the best and fastest of those that enlarge by 4; it also doubles the frame '
+                  'rate)')
+    which.add_argument('--model', metavar='NAME', help=about)
     which.add_argument('--opt', type=Path, metavar='FILE', help='option file with the network (network_g)')
     model.add_argument('--weights', type=Path, metavar='FILE',
                        help='with --opt: checkpoint of a training (default: path.pretrain_network_g of the '
                        'option file)')
     return which
+
+
+def add_shape_options(parser: argparse.ArgumentParser) -> None:
+    shape = parser.add_argument_group('size and rate', 'by default, what the model makes')
+    size = shape.add_mutually_exclusive_group()
+    size.add_argument('--scale', type=number, metavar='N', help='output size / input size, such as 2 or 1.5; the model '
+                      'enlarges by its scale, then bicubic resizing follows')
+    size.add_argument('--height', type=int, metavar='PIXELS', help='output height, such as 1080; keeps the proportions')
+    size.add_argument('--size', type=width_and_height, metavar='WxH', help='output size, such as 1920x1080')
+    shape.add_argument('--fps', type=number, metavar='RATE', help='output frames per second, such as 60 or 24000/1001: '
+                       'doubles the rate as often as needed, then shows the nearest frame at each time')
+    only = shape.add_mutually_exclusive_group()
+    only.add_argument('--space-only', dest='only', action='store_const', const='space',
+                      help='keep the frame rate with a model that doubles it')
+    only.add_argument('--time-only', dest='only', action='store_const', const='time',
+                      help='keep the size, and the given frames unchanged, with a model that also enlarges')
+    shape.add_argument('--interpolate', metavar='NAME', help='model that doubles the frame rate before --model '
+                       'enlarges the frames: mbnet-small, fisr-small or dis')
 
 
 def add_restore_options(parser: argparse.ArgumentParser) -> None:
@@ -159,24 +199,45 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
                      '(default: the main one)')
     how.add_argument('--strict', action='store_true',
                      help='fail where the input is damaged or incomplete, also where only a warning is usual')
-    how.add_argument('--rate', type=frame_rate, help='frames per second of a folder of frames (default: 25)')
+    how.add_argument('--rate', type=number, help='frames per second of a folder of frames (default: 25)')
     how.add_argument('--resume', action='store_true', help='continue interrupted work')
     how.add_argument('--json', action='store_true', help='print progress as JSON lines')
 
 
-def frame_rate(text: str) -> Fraction:
+def number(text: str) -> Fraction:
     try:
         return Fraction(text)
     except ZeroDivisionError:
         raise ValueError(f'{text} is no number') from None
 
 
+def seconds(text: str) -> Fraction:
+    """Return the seconds of a time such as 90, 1:30 or 0:01:30.5."""
+    total = Fraction(0)
+    for part in text.split(':'):
+        total = 60 * total + Fraction(part)
+    if total < 0:
+        raise ValueError(f'{text} is below 0')
+    return total
+
+
+def width_and_height(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition('x')
+    return int(width), int(height)
+
+
+def codec_name(text: str) -> str:
+    return CODEC_ALIASES.get(text, text)
+
+
 def add_encoding_options(parser: argparse.ArgumentParser) -> None:
     encoding = parser.add_argument_group('encoding')
-    encoding.add_argument('--codec', help='x264, x265, av1, prores, ffv1 (lossless) or png (default: x264; av1 in '
-                          '.webm; png for a folder)')
+    encoding.add_argument('--codec', type=codec_name, help='x264 (or h264), x265 (or hevc), av1, prores, ffv1 '
+                          '(lossless) or png (default: x264; av1 in .webm; png for a folder)')
     encoding.add_argument('--crf', type=float, help='quality; lower is better and larger (default: that of the codec)')
     encoding.add_argument('--preset', help='speed of the encoder (default: that of the codec)')
+    encoding.add_argument('--pipe-format', choices=PIPE_FORMATS, default='y4m', help='of the output -: y4m, which most '
+                          'programs read; nut keeps the times of a variable frame rate (default: %(default)s)')
     encoding.add_argument('--audio', choices=('copy', 'aac', 'opus', 'none'), default='copy',
                           help='copy: encode only sound that the output file does not take; aac, opus: encode all '
                           'sound of other codecs; none: leave it out (default: %(default)s)')

@@ -2,6 +2,8 @@
 import argparse
 import os
 
+from .arguments import Parser
+
 
 def make_pipeline_parser(action: str, prog: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of `train` or `test`.
@@ -9,7 +11,7 @@ def make_pipeline_parser(action: str, prog: str | None = None) -> argparse.Argum
     Args:
         prog: name of the program in its help; default: that of this process.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description=f'{action.capitalize()} with BasicSR.',
         epilog=f'example:\n  stvsr {action} -opt options/{action}_mbnet_small.yml\n'

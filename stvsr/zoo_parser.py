@@ -20,7 +20,7 @@ def add_zoo_commands(parser: argparse.ArgumentParser) -> None:
 
     def add(name: str, about: str) -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=about, description=f'{about[0].upper()}{about[1:]}.')
-        verb.set_defaults(run=imported(f'basicsr_stvsr.cli.zoo:run_{name}'))
+        verb.set_defaults(run=imported(f'basicsr_stvsr.cli.zoo:run_{name}'), parser=verb)
         return verb
 
     add('list', 'list the models, and where their weights are')

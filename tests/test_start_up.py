@@ -6,6 +6,7 @@ from run_util import run_fresh
 from video_util import moving_clip, write_video
 
 import basicsr_stvsr
+from basicsr_stvsr.io.pipes import PIPE_FORMATS
 from basicsr_stvsr.video import restorer
 from basicsr_stvsr.zoo.table import ZOO
 from stvsr import parser
@@ -28,8 +29,11 @@ print(json.dumps([code, out.getvalue(), sorted(sys.modules)]))
     ('--version', 0, f'stvsr {basicsr_stvsr.__version__}\n'),
     ('', 2, 'the following arguments are required: COMMAND'),
     ('restore --help', 0, '--tile-overlap PIXELS'),
-    ('restore in.mp4 out.mp4 --model mbnet-small --titel 3', 2, 'unrecognized arguments: --titel 3'),
-    ('restore in.mp4 out.mp4', 2, 'one of the arguments --model --opt is required'),
+    ('restore in.mp4 out.mp4 --titel 3', 2, 'unrecognized arguments: --titel 3; did you mean --tile?'),
+    ('restore in.mp4 out.mp4 --presicion=fp32', 2, 'usage: stvsr restore [options] (INPUT OUTPUT |'),
+    ('zoo publish net.pth --nane X', 2, 'unrecognized arguments: --nane X; did you mean --name?'),
+    ('export net.onnx', 2, 'one of the arguments --model --opt is required'),
+    ('train -opt a.yml --autoresume', 2, 'did you mean --auto_resume?'),
     ('restore in.mp4 out.mp4 --model mbnet-small --precision int8', 2, "invalid choice: 'int8'"),
     ('zoo publish --help', 0, '--safetensors'),
     ('train --help', 0, '--force_yml'),
@@ -100,3 +104,4 @@ def test_python_m_is_the_command():
 
 def test_the_parser_offers_what_the_restorer_takes():
     assert parser.PRECISIONS == tuple(restorer.PRECISIONS) and parser.AT_CUT == restorer.AT_CUT
+    assert parser.PIPE_FORMATS == PIPE_FORMATS

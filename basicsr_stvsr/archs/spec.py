@@ -35,6 +35,7 @@ class NetSpec:
         needs_flow: whether the network needs the flow between frames; its inputs are then the result of its method
             `inputs(lq, flow)`.
         needs_float32: whether bfloat16 changes its frames too much (less than 50 dB of PSNR between both).
+        whole_frames: whether frames are never split into tiles, as motion may be larger than a tile.
         sharing: what windows share. 'nothing'; 'features', the results of the method `features(frame)`, a list of which
             the network accepts in place of a window; or 'windows', through the method `next_window(lq, state) ->
             (frames, state)`, which reuses results of the previous window for common frames.
@@ -54,6 +55,7 @@ class NetSpec:
     overlap: Overlap = 'first'
     needs_flow: bool = False
     needs_float32: bool = False
+    whole_frames: bool = False
     sharing: Sharing = 'nothing'
     state: type[State] | None = None
 

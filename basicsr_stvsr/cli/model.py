@@ -4,6 +4,8 @@ import os
 
 import torch
 
+from stvsr.parser import DEFAULT_MODEL
+
 from ..zoo.network_source import NetworkSource
 
 
@@ -27,8 +29,11 @@ def devices_of(text: str) -> list[str]:
     return names
 
 
-def network_source(args: argparse.Namespace) -> NetworkSource:
+def network_source(args: argparse.Namespace, *, may_be_file: bool = False) -> NetworkSource:
     """Return the network that --model, --opt and --weights select.
+
+    Args:
+        may_be_file: whether --model may be a weights file of another tool.
 
     Raises:
         ValueError: an unknown model, or an option file without a network or without weights.
@@ -36,4 +41,6 @@ def network_source(args: argparse.Namespace) -> NetworkSource:
     """
     if args.weights and not args.opt:
         raise ValueError('--weights goes with --opt; other models have weights, or need none')
-    return NetworkSource.of_zoo(args.model) if args.model else NetworkSource.of_options(args.opt, args.weights)
+    if args.opt:
+        return NetworkSource.of_options(args.opt, args.weights)
+    return NetworkSource.of_name(args.model or DEFAULT_MODEL, may_be_file=may_be_file)

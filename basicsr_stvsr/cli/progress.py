@@ -1,6 +1,7 @@
 """Report the progress of restoring, as a bar or as JSON lines."""
 import json
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..utils.progress import progress_bar, say
+from ..video.job import Progress
 
 
 class ProgressBar:
@@ -22,27 +24,48 @@ class ProgressBar:
     def __init__(self, output: Path, *, as_json: bool, named: bool):
         self.output, self.as_json, self.named = output, as_json, named
         self._bar: tqdm | None = None
+        self._begun = time.perf_counter()
+        self._earlier, self._last = 0, 0  # frames of an earlier run, which do not count for the speed, and all
 
-    def __call__(self, progress: Any) -> None:
+    @property
+    def frames(self) -> int:
+        return self._last
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._begun
+
+    @property
+    def frames_per_second(self) -> float:
+        return (self._last - self._earlier) / self.seconds
+
+    def __call__(self, progress: Progress) -> None:
+        if not self._last:
+            self._earlier = progress.frames - 1
+        self._last = progress.frames
         if self.as_json:
-            self._print('running', frames=progress.frames, total=progress.total or None, time=float(progress.time))
+            left = progress.total - progress.frames
+            remaining = round(left / self.frames_per_second, 1) if progress.total else None
+            self._print('running', frames=progress.frames, total=progress.total or None, time=float(progress.time),
+                        remaining=remaining)
             return
-        if self._bar is None:  # frames of an earlier run do not count for the speed
+        if self._bar is None:
             self._bar = progress_bar(unit='frame', about=self.output.name if self.named else None,
-                                     total=progress.total or None, done=progress.frames - 1)
+                                     total=progress.total or None, done=self._earlier)
         self._bar.update(progress.frames - self._bar.n)
 
-    def end(self, state: str, message: str = '', *, tell: bool = True) -> None:
+    def end(self, state: str, message: str = '', *, tell: bool = True, **facts: Any) -> None:
         """Report the outcome: 'done', 'skipped', 'failed', 'refused' or 'interrupted'.
 
         Args:
             tell: whether to print the message for people, too.
+            facts: further fields of the JSON line.
         """
         if message and tell:
             say(message)
         if self.as_json:
             with suppress(BrokenPipeError):  # the reader has exited
-                self._print(state, **({'message': message} if message else {}))
+                self._print(state, **({'message': message} if message else {}), **facts)
 
     def _print(self, state: str, **fields: Any) -> None:
         # In one write: torchrun runs Python unbuffered, and its processes share a stream

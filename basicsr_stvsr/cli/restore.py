@@ -1,21 +1,26 @@
 """`stvsr restore`."""
 import argparse
+import json
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 
 import torch
 
 from stvsr.errors import EXIT_FAILED
 
 from ..archs.spec import spec_of
+from ..io.pipes import PIPE
 from ..utils.processes import ending_signals
 from ..utils.progress import say
 from ..video.batch import Ranks, outputs_of
 from ..video.job import Progress, RestoreError
+from ..video.pipeline import Shape
+from ..video.plan import describe_plan, plan
 from ..video.restorer import RestoreOptions
-from ..zoo.restore_video import LoadedNetwork, VideoOptions, load, restore_video
-from ..zoo.table import entry_of
+from ..zoo.network_source import NetworkSource
+from ..zoo.restore_video import LoadedNetwork, VideoOptions, load, opened, restore_video
 from .model import devices_of, network_source
 from .progress import ProgressBar
 
@@ -38,20 +43,33 @@ def run(args: argparse.Namespace) -> int:
     else:
         raise ValueError(f'expected an input and an output, or inputs and --into FOLDER, but got {len(args.paths)} '
                          'path(s)')
-    network = network_source(args)
+    if (args.compare_clip or args.dry_run) and args.into:
+        raise ValueError('--compare-clip and --dry-run go with one input and one output, without --into')
+    if PIPE in outputs and (args.json or args.dry_run):
+        raise ValueError('--json and --dry-run print on standard output, which is the output video here')
+    network = network_source(args, may_be_file=True)
+    interpolator = NetworkSource.of_name(args.interpolate) if args.interpolate else None
+    width, height = args.size or (None, args.height)
+    shape = Shape(args.scale, width, height, args.fps, args.only)
     videos = [
-        VideoOptions(source=source, output=output, network=network, devices=devices, channels_last=args.channels_last,
-                     compile=args.compile, restoring=restoring, codec=args.codec, crf=args.crf, preset=args.preset,
-                     audio=args.audio, deinterlace=args.deinterlace, strict=args.strict, stream=args.stream,
-                     rate=args.rate, resume=args.resume, overwrite=args.overwrite)
+        VideoOptions(source=source, output=output, network=network, interpolator=interpolator, shape=shape,
+                     start=args.start, duration=args.duration, compare_clip=args.compare_clip, devices=devices,
+                     channels_last=args.channels_last, compile=args.compile, restoring=restoring, codec=args.codec,
+                     crf=args.crf, preset=args.preset, audio=args.audio, deinterlace=args.deinterlace,
+                     strict=args.strict, stream=args.stream, rate=args.rate,
+                     pipe_format=args.pipe_format, resume=args.resume,
+                     overwrite=args.overwrite)
         for source, output in zip(inputs, outputs, strict=True)]
     with Ranks() as ranks:
         loaded = load(videos[0])
         if len(devices) > 1 and spec_of(loaded.net).recurrent:
             raise ValueError(f'--device: {type(loaded.net).__name__} goes from frame to frame, which one device does')
+        if args.dry_run:
+            show_plan(videos[0], loaded, as_json=args.json)
+            return 0
         if args.into:
             args.into.mkdir(parents=True, exist_ok=True)
-        restore = Restoring(args, loaded)
+        restore = Restoring(args, loaded, [network, *([interpolator] if interpolator else [])])
         for ending in ending_signals():
             signal.signal(ending, signal.default_int_handler)
         for number in ranks.share(len(videos)):
@@ -63,6 +81,18 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_FAILED if failed else 0
 
 
+def show_plan(video: VideoOptions, loaded: LoadedNetwork, *, as_json: bool) -> None:
+    """Print what would be done."""
+    models = [video.network.name, *([video.interpolator.name] if video.interpolator else [])]
+    with opened(video, loaded) as job:
+        facts = plan(job, ', interpolated by '.join(models))
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for name, text in describe_plan(facts).items():
+        print(f'{name:10}{text}')
+
+
 class Restoring:
     """Restore videos one after another with one network, and report how that goes.
 
@@ -70,11 +100,11 @@ class Restoring:
     the next.
     """
 
-    def __init__(self, args: argparse.Namespace, loaded: LoadedNetwork):
+    def __init__(self, args: argparse.Namespace, loaded: LoadedNetwork, networks: Sequence[NetworkSource]):
         self.loaded, self.several = loaded, bool(args.into)
         self.as_json = args.json
         # Printed once, with the first video
-        self.licence = f'weights of {args.model}: {entry_of(args.model).licence}' if args.model else None
+        self.licences = [f'weights of {network.name}: {network.licence}' for network in networks if network.licence]
 
     def __call__(self, video: VideoOptions) -> bool:
         """Restore one video; return whether the output exists."""
@@ -99,21 +129,24 @@ class Restoring:
                 name = '' if isinstance(error, OSError | ValueError) else f'{type(error).__name__}: '
                 progress.end('failed', f'error: {video.source} -> {video.output}: {name}{error}')
                 return False
-            progress.end('done')
         return True
 
     def _restore(self, video: VideoOptions, progress: ProgressBar) -> None:
         def show(frame: Progress) -> None:
-            self._show_licence()
+            self._show_licences()
             progress(frame)
 
         def warn(warning: str) -> None:
-            self._show_licence()
+            self._show_licences()
             say(f'warning: {warning}')
 
-        restore_video(video, loaded=self.loaded, on_progress=show, on_warning=warn)
+        spec = restore_video(video, loaded=self.loaded, on_progress=show, on_warning=warn)
+        rate = f', {float(spec.rate):.6g} a second' if spec.rate else ''
+        progress.end('done', f'{video.output}: {progress.frames} frames, {spec.width}x{spec.height}{rate}; '
+                     f'{progress.seconds:.1f} s, {progress.frames_per_second:.3g} frames a second',
+                     frames=progress.frames, width=spec.width, height=spec.height,
+                     rate=str(spec.rate) if spec.rate else None, seconds=round(progress.seconds, 2))
 
-    def _show_licence(self) -> None:
-        if self.licence:
-            say(self.licence)
-            self.licence = None
+    def _show_licences(self) -> None:
+        while self.licences:
+            say(self.licences.pop(0))

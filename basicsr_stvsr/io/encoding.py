@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..utils.threads import available_cores
+from .images import is_image
 from .other_streams import Audio
+from .side_data import HdrMetadata
 from .video_info import FULL, LIMITED, ColorSpec, VideoInfo
 
 MATRIX_TAGS = {'rgb': 0, 'bt709': 1, 'fcc': 4, 'bt601': 6, 'smpte240m': 7, 'bt2020': 9}  # AVColorSpace
@@ -50,6 +52,8 @@ CODEC_TABLE = {
                      profiles={'proxy': 0, 'lt': 1, 'standard': 2, 'hq': 3, '4444': 4}),
     'ffv1': Codec('ffv1', {8: 'bgr0', 16: 'gbrp16le'}, options={'level': '3', 'slicecrc': '1', 'g': '1'}),
 }
+# Options that pass parameters on to an encoder
+PARAMETERS = {'x264': 'x264-params', 'x265': 'x265-params', 'av1': 'svtav1-params'}
 CODECS = (*CODEC_TABLE, 'png')
 
 
@@ -108,9 +112,11 @@ class Encoding:
 
 
 def default_codec(output: str | Path) -> str:
-    """Return the default codec of an output, by its name: 'png' for a folder, 'av1' for WebM, else 'x264'."""
-    suffix = Path(output).suffix.lower()
-    return 'png' if not suffix or Path(output).is_dir() else 'av1' if suffix == '.webm' else 'x264'
+    """Return the default codec of an output, by its name: 'png' for a folder or image, 'av1' for WebM, else 'x264'."""
+    path = Path(output)
+    if not path.suffix or path.is_dir() or is_image(path):
+        return 'png'
+    return 'av1' if path.suffix.lower() == '.webm' else 'x264'
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,7 @@ class OutputSpec:
         rate: average frames per second; 0 if unknown.
         time_base: all frames' times are multiples of it, seconds.
         sample_aspect_ratio: width of a shown pixel divided by its height.
+        hdr: static HDR metadata to store, if the codec has a place for it.
     """
     width: int
     height: int
@@ -132,13 +139,14 @@ class OutputSpec:
     rate: Fraction
     time_base: Fraction
     sample_aspect_ratio: Fraction = Fraction(1)
+    hdr: HdrMetadata | None = None
 
     @classmethod
     def of(cls, info: VideoInfo, *, scale: int = 1, temporal_scale: int = 1) -> 'OutputSpec':
         """Return the spec for frames `scale` times as large, at `temporal_scale` times the frame rate of the source."""
         time_base = info.time_base if info.has_times or not info.rate else 1 / info.rate
         return cls(scale * info.width, scale * info.height, info.bits, info.color, temporal_scale * info.rate,
-                   time_base / temporal_scale, info.sample_aspect_ratio)
+                   time_base / temporal_scale, info.sample_aspect_ratio, info.hdr)
 
     def pixel_format(self, encoding: Encoding) -> str:
         """Return FFmpeg's pixel format in which a codec stores such frames."""
@@ -155,6 +163,17 @@ class OutputSpec:
             return self.color
         # Limited range, as many players support nothing else
         return self.color._replace(matrix=ColorSpec.untagged(self.width, self.height).matrix, full_range=False)
+
+
+def add_raw_stream(container: Any, spec: OutputSpec, pixel_format: str, color: ColorSpec) -> Any:
+    """Add an uncompressed video stream to a container that is open for writing."""
+    stream = container.add_stream('rawvideo', rate=spec.rate or None, width=spec.width, height=spec.height)
+    context = stream.codec_context
+    context.pix_fmt, context.time_base, stream.time_base = pixel_format, spec.time_base, spec.time_base
+    context.sample_aspect_ratio = spec.sample_aspect_ratio
+    context.colorspace, context.color_range = MATRIX_TAGS[color.matrix], FULL if color.full_range else LIMITED
+    context.color_primaries, context.color_trc = color.primaries, color.transfer
+    return stream
 
 
 def is_rgb(pixel_format: str) -> bool:
@@ -176,6 +195,9 @@ def add_encoder(container: Any, spec: OutputSpec, encoding: Encoding, threads: i
         options['x265-params'] += f':pools={threads}'
     if threads == 1 and encoding.codec == 'av1':  # by default SVT-AV1 considers the cores itself
         options['svtav1-params'] = 'lp=1'
+    if spec.hdr and encoding.codec in PARAMETERS:
+        name, parameters = PARAMETERS[encoding.codec], spec.hdr.parameters(encoding.codec)
+        options[name] = ':'.join(filter(None, (options.get(name), parameters)))
     # Any time is a multiple of 1 / denominator; some containers support no other time bases
     time_base = Fraction(1, spec.time_base.denominator)
     stream = container.add_stream(CODEC_TABLE[encoding.codec].encoder, rate=spec.rate or None, options=options,

@@ -1,4 +1,5 @@
 """Read a folder of images as frames with times."""
+import io
 import itertools
 import math
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 
 from .frame_source import Notes, TimedFrame
-from .images import IMAGE_SUFFIXES, decode_image, files_with, natural_key
+from .images import IMAGE_SUFFIXES, decode_image, files_with, is_hidden, natural_key
 from .video_info import BT709, SRGB, ColorSpec, VideoError, VideoInfo
 
 
@@ -17,7 +18,7 @@ class FolderSource:
     """The images of a folder as a video, in the natural order of their names; also a context manager.
 
     Args:
-        path: a folder that directly contains png, jpg, webp, bmp or tif files.
+        path: a folder that directly contains png, jpg, webp, bmp or tif files; or one such file, a single frame.
         rate: frames per second.
         strict: refuse numbers with a gap, instead of a warning.
 
@@ -88,12 +89,14 @@ class FolderSource:
                                'shown one after the other')
 
     def _list_files(self) -> list[Path]:
+        if self.path.is_file():
+            return [self.path]
         if not self.path.is_dir():
             raise VideoError(f'{self.path}: no such folder')
         if files := files_with(IMAGE_SUFFIXES, self.path):
             return sorted(files, key=lambda file: natural_key(file.name))
         clips = [folder.name for folder in sorted(self.path.iterdir())
-                 if folder.is_dir() and files_with(IMAGE_SUFFIXES, folder)]
+                 if folder.is_dir() and not is_hidden(folder.name) and files_with(IMAGE_SUFFIXES, folder)]
         if clips:
             some = ', '.join(clips[:3]) + (', ...' if len(clips) > 3 else '')
             raise VideoError(f'{self.path}: expected images, found {len(clips)} folders of images ({some}); pass them '
@@ -102,16 +105,32 @@ class FolderSource:
 
 
 def _read_image(path: Path) -> np.ndarray:
-    """Read an image as (h, w, 3) RGB, uint8 or uint16."""
-    # OpenCV applies a JPEG's rotation unless asked for the image as stored. JPEGs have no alpha.
-    flags = cv2.IMREAD_COLOR if path.suffix.lower() in ('.jpg', '.jpeg') else cv2.IMREAD_UNCHANGED
+    """Read an image as viewers show it: (h, w, 3) RGB, uint8 or uint16."""
     try:
-        image = decode_image(path.read_bytes(), flags)
+        data = path.read_bytes()
+        image = decode_image(data, cv2.IMREAD_ANYCOLOR)
+        is_opaque = not _may_have_alpha(data) or _is_opaque(decode_image(data, cv2.IMREAD_UNCHANGED))
     except (ValueError, OSError) as error:
         raise VideoError(f'{path}: {error}') from error
-    if image.ndim == 3 and image.shape[2] not in (1, 3):
+    if not is_opaque:
         raise VideoError(f'{path}: the image has an alpha channel, which a restored video cannot keep; lay it over a '
                          'background first')
     if image.dtype not in (np.uint8, np.uint16):
         raise VideoError(f'{path}: the image holds {image.dtype} numbers, expected 8 or 16 bits')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.ndim == 3 and image.shape[2] == 3 else cv2.COLOR_GRAY2RGB)
+
+
+def _may_have_alpha(data: bytes) -> bool:
+    """Return whether an image has alpha, by its header; True if that is unknown."""
+    from PIL import Image  # here, so that importing the package stays cheap; only this needs it
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.has_transparency_data
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # such as TIFF of 16 bits
+        return True
+
+
+def _is_opaque(image: np.ndarray) -> bool:
+    """Return whether the alpha of an image is that of opaque pixels everywhere."""
+    return image.ndim == 2 or image.shape[2] != 4 or bool((image[..., 3] == np.iinfo(image.dtype).max).all())

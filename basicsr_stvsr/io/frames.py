@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .clip_color import Color
-from .images import IMAGE_SUFFIXES, decode_image, natural_key, walk
+from .images import IMAGE_SUFFIXES, decode_image, is_hidden, natural_key, walk
 
 
 class FrameReadError(OSError):
@@ -103,7 +103,8 @@ class FolderReader(FrameReader):
     """Clips as folders of images (png, jpg, webp, bmp, tif), in the natural order of their file names.
 
     Every folder below `root` that directly contains images is a clip, named by its path from `root` with forward
-    slashes. If `root` itself contains images, it is the only clip, named by the root folder. Hidden files are skipped.
+    slashes. If `root` itself contains images, it is the only clip, named by the root folder. Hidden files and folders
+    are skipped, see `is_hidden`.
 
     Args:
         root: the folder.
@@ -166,7 +167,7 @@ class FolderReader(FrameReader):
 
 
 def _image_names(files: Iterable[str]) -> list[str]:
-    names = [name for name in files if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and name[0] != '.']
+    names = [name for name in files if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not is_hidden(name)]
     return sorted(names, key=natural_key)
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+# Of Synology, QNAP, macOS and Windows; other names begin with a dot
+_THUMBNAILS = frozenset({'@eadir', '@recycle', '#recycle', '@__thumb', '__macosx', 'thumbs.db', 'desktop.ini',
+                         '$recycle.bin', 'system volume information', 'lost+found'})
 IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff'})
 MOST_EMPTY_FOLDERS = 5000  # without images, below a folder that is searched for them
 
@@ -24,13 +27,14 @@ def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
 
     Args:
         data: the bytes of a png, jpg, webp, bmp or tif file.
-        flags: OpenCV's flags; IMREAD_UNCHANGED keeps the stored channels and bits.
+        flags: OpenCV's flags; others than IMREAD_COLOR keep the bits, and IMREAD_UNCHANGED also alpha and ignores a tag
+            for rotation.
 
     Returns:
         uint8 array (h, w, 3), BGR.
 
     Raises:
-        ValueError: no image, an animation, or a damaged or truncated image. Without IMREAD_UNCHANGED also an image of
+        ValueError: no image, an animation, or a damaged or truncated image. With IMREAD_COLOR also an image of
             more than 8 bits, as OpenCV would drop bits.
     """
     if not data:
@@ -47,7 +51,7 @@ def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
         raise ValueError(f'OpenCV cannot decode the image ({error})') from error
     if image is None:
         raise ValueError(f'OpenCV cannot decode these {len(data)} bytes as an image')
-    if image.dtype != np.uint8 and flags != cv2.IMREAD_UNCHANGED:
+    if image.dtype != np.uint8 and flags == cv2.IMREAD_COLOR:
         raise ValueError(f'the image has {8 * image.itemsize} bits a channel ({image.dtype}), expected 8; convert it, '
                          'as by ffmpeg -i IN.png -pix_fmt rgb24 OUT.png')
     return image
@@ -74,7 +78,9 @@ def _is_animation(data: bytes) -> bool:
 
 
 def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the folders below `root`, with links to folders, and the names of the files in each.
+    """Yield `root` and the folders below it, with links to folders, and the names of the files in each.
+
+    Hidden files and folders are left out.
 
     Raises:
         ValueError: many folders hold no image; this is probably another place than meant.
@@ -86,6 +92,8 @@ def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
             folders.clear()
             continue
         seen.add(place)
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        files = [name for name in files if not is_hidden(name)]
         without_images += not any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in files)
         if without_images > MOST_EMPTY_FOLDERS:
             raise ValueError(f'{root}: more than {MOST_EMPTY_FOLDERS:,} folders below it hold no images; is it the '
@@ -95,4 +103,21 @@ def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
 
 def files_with(suffixes: Collection[str], folder: Path) -> list[Path]:
     """Return the files in a folder with one of these suffixes, in lower or upper case, without hidden files."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != '.')
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and not is_hidden(p.name))
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is one that file managers and network disks hide, such as for thumbnails."""
+    return name[0] == '.' or name.lower() in _THUMBNAILS
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a path is named like an image file."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_animated_png(path: Path) -> bool:
+    """Return whether a PNG file is an animation, which FFmpeg reads as a video."""
+    with open(path, 'rb') as file:
+        head = file.read(4096)
+    return head.startswith(b'\x89PNG') and b'acTL' in head.partition(b'IDAT')[0]

@@ -26,7 +26,7 @@ def stored_frames(segment: Path) -> tuple[int, Fraction | None]:
 
 def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: Fraction = Fraction(0),
          picture: int | None = None, audio: Audio = 'copy', sample_aspect_ratio: Fraction = Fraction(1),
-         until: Fraction | None = None) -> list[str]:
+         since: Fraction | None = None, until: Fraction | None = None) -> list[str]:
     """Join segments to one video and copy everything but the picture from the source, without encoding again.
 
     Times stay as written. If the source starts after 0, as recordings of broadcasts do, its start is subtracted, also
@@ -41,6 +41,7 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
         picture: index of the source's stream that was restored; default: the main video.
         audio: see `plan_streams`.
         sample_aspect_ratio: width of a shown pixel divided by its height.
+        since: time of the source in seconds that becomes 0; nothing before it is copied. Default: the source's start.
         until: time of the source in seconds at which to stop copying, for a picture that is incomplete. The last
             segment may then be truncated.
 
@@ -69,14 +70,14 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
             video.codec_context.sample_aspect_ratio = sample_aspect_ratio  # segments do not state it for all codecs
             if video.codec_context.name == 'hevc' and container.format.name != 'matroska':
                 video.codec_context.codec_tag = 'hvc1'
-            start = Fraction(0) if original is None else _start(original)
+            start = since or (Fraction(0) if original is None else _start(original))
             packets = [_video_packets(segments, video, start, rate, unfinished=until is not None)]
             if original is not None and source is not None:
                 given = video_stream(original, Path(source), picture)
                 _copy_tags(original, given, container, video)
                 container.set_chapters(_chapters(original, start, until))
                 packets.append(passed_packets(original, container, given.index, audio=audio, start=start, until=until,
-                                              notes=notes))
+                                              notes=notes, is_part=since is not None))
             for _, packet in heapq.merge(*packets, key=lambda timed: timed[0]):
                 container.mux(packet)
     except VideoError:

@@ -88,13 +88,14 @@ def _plan(source: Any, stream: Any, suffix: str, audio: Audio, sample: Any) -> P
 
 
 def passed_packets(original: Any, container: Any, picture: int, *, audio: Audio, start: Fraction,
-                   until: Fraction | None, notes: list[str]) -> Iterator[tuple[Fraction, Any]]:
+                   until: Fraction | None, notes: list[str], is_part: bool = False) -> Iterator[tuple[Fraction, Any]]:
     """Add streams of a source to a container by `plan_streams`, and return their packets by decoding time.
 
     Args:
         start: time of the source that becomes 0, seconds.
         until: time of the source at which to stop; None: never.
         notes: gets a sentence for each thing that is damaged.
+        is_part: whether to leave out what is before `start`.
     """
     suffix = next(suffix for suffix, name in CONTAINERS.items() if name == container.format.name)
     outputs: dict[int, _Copy | SoundEncoder] = {}
@@ -117,6 +118,8 @@ def passed_packets(original: Any, container: Any, picture: int, *, audio: Audio,
                 if is_cut_off(packet, size):
                     continue
                 time = (packet.pts if packet.dts is None else packet.dts) * packet.time_base
+                if is_part and time < start:
+                    continue
                 if original.duration and time > end:
                     add_once(notes, f'{stream_info(packet.stream)} of the source has times behind the end of the file; '
                              'what is there is left out')

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from .containers import CONTAINERS, open_input, trial_error
-from .encoding import CODEC_TABLE, Encoding, OutputSpec, add_encoder
+from .encoding import CODEC_TABLE, PARAMETERS, Encoding, OutputSpec, add_encoder
+from .images import is_image
 from .other_streams import plan_streams
 from .video_info import VideoError, VideoInfo
 
@@ -29,6 +30,10 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
     """
     path = Path(path)
     _check_place(path, info, overwrite)
+    if encoding.codec == 'png' and is_image(path) and not path.is_dir():
+        if info.format != 'images' or info.num_frames != 1:
+            raise VideoError(f'{path}: is named like an image, but the source is not one image; expected a folder')
+        return []
     if encoding.codec == 'png':
         if path.suffix.lower() in CONTAINERS or path.is_file():
             raise VideoError(f'{path}: the codec png writes a folder of frames, got the name of a file')
@@ -37,7 +42,8 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
         there = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
         if there and not overwrite:
             raise VideoError(f'{path}: already exists and is not empty; --overwrite replaces frames')
-        if others := [name for name in there if not re.fullmatch(r'\d{8}\.png', name)]:
+        given = {f'{file.stem}.png' for file in info.path.iterdir()} if info.path.is_dir() else set()
+        if others := [name for name in there if name not in given and not re.fullmatch(r'\d{8}\.png', name)]:
             raise VideoError(f'{path}: holds other files than frames ({others[0]}) and will not be replaced')
         return [f'a folder of frames cannot hold {stream}' for stream in info.streams]
     if path.suffix.lower() not in CONTAINERS or path.is_dir():
@@ -50,6 +56,9 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
     if codec.odd_pixels and spec.pixel_format(encoding) in codec.odd_pixels.values():
         notes.append(f'{encoding.codec} stores the odd size {spec.width}x{spec.height} in 4:4:4, which some players '
                      'cannot show')
+    notes += [f'the output will not have {lost}' for lost in info.lost]
+    if spec.hdr and encoding.codec not in PARAMETERS:
+        notes.append(f'{encoding.codec} has no place for the HDR metadata (mastering display, light level)')
     # Only the video itself could state it there, as those of x264 and x265 do
     is_matroska = CONTAINERS[path.suffix.lower()] in ('matroska', 'webm')
     if is_matroska and spec.sample_aspect_ratio != 1 and encoding.codec not in ('x264', 'x265'):

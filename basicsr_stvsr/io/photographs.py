@@ -10,8 +10,8 @@ from .images import IMAGE_SUFFIXES, decode_image, natural_key, walk
 class PhotoReader(FrameReader):
     """Photographs (png, jpg, webp, bmp, tif) as clips of one frame, in the natural order of their names.
 
-    A photograph is named by its path from `root`, with forward slashes. Hidden files are skipped. Grey photographs get
-    three channels. Reading one with more than 8 bits raises an error, see `decode_image`.
+    A photograph is named by its path from `root`, with forward slashes. Hidden files and folders are skipped. Grey
+    photographs get three channels. Reading one with more than 8 bits raises an error, see `decode_image`.
 
     Args:
         root: the folder.
@@ -27,7 +27,7 @@ class PhotoReader(FrameReader):
         files = (Path(folder, name).relative_to(self.path) for folder, names in walk(self.path) for name in names)
         try:
             self.clips = sorted((file.as_posix() for file in files
-                                 if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != '.'), key=natural_key)
+                                 if file.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
         except ValueError as error:
             raise FrameReadError(str(error)) from None
         if not self.clips:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from .side_data import HdrMetadata, hdr_of, lost_with
+
 if TYPE_CHECKING:
     import av
 
@@ -101,6 +103,8 @@ class VideoInfo:
             the n-th frame shown then has the n-th of these times.
         interlaced: whether frames consist of two fields.
         problem: why frames of this pixel format cannot be restored; '' if they can.
+        hdr: static HDR metadata; None without it.
+        lost: what frames carry that no output keeps.
         stream: index of the video among the streams of the file.
         streams: the other streams of the file.
     """
@@ -124,6 +128,8 @@ class VideoInfo:
     in_order: bool = False
     interlaced: bool = False
     problem: str = ''
+    hdr: HdrMetadata | None = None
+    lost: tuple[str, ...] = ()
     stream: int = 0
     streams: tuple[StreamInfo, ...] = ()
 
@@ -169,11 +175,11 @@ def probe(path: str | Path, stream_number: int | None = None) -> VideoInfo:
                                  f'the first frame cannot be decoded, the file is damaged ({error})')) from error
         if not frames:
             raise VideoError(f'{path}: the video stream ({stream.codec_context.name}) has no frame that can be decoded')
-        return _describe(path, container, stream, packets, frames)
+        return describe_stream(path, container, stream, packets, frames)
 
 
-def _describe(path: Path, container: Any, stream: Any, packets: list[tuple[int | None, int | None]],
-              frames: list[Any]) -> VideoInfo:
+def describe_stream(path: Path, container: Any, stream: Any, packets: list[tuple[int | None, int | None]],
+                    frames: list[Any]) -> VideoInfo:
     """Collect the info from the first packets' time stamps and the first frames."""
     first = frames[0]
     orientation = _orientation(path, first)
@@ -211,6 +217,8 @@ def _describe(path: Path, container: Any, stream: Any, packets: list[tuple[int |
         in_order=in_order,
         problem=_problem(first, stream),
         interlaced=stream.codec_context.field_order > 1 or any(frame.interlaced_frame for frame in frames),
+        hdr=hdr_of(first),
+        lost=lost_with(frames),
         stream=stream.index,
         streams=tuple(stream_info(other) for other in container.streams if other.index != stream.index),
     )
@@ -307,17 +315,26 @@ def _stream_duration(stream: Any) -> float:
 def _problem(frame: 'av.VideoFrame', stream: 'av.VideoStream') -> str:
     """Return what is wrong with frames that have alpha, or a pixel format without exact RGB of at most 16 bits."""
     pixels = frame.format
-    alpha = any(component.is_alpha for component in pixels.components)
-    if pixels.has_palette:  # the format always allows alpha; only GIF and PNG pictures use it
-        planes: Any = frame.planes  # buffers, but not in the stubs of PyAV
-        palette = np.frombuffer(planes[1], np.uint32)
-        alpha = bool((palette[np.unique(np.frombuffer(planes[0], np.uint8))] >> 24 < 255).any())
-    if alpha or stream.metadata.get('alpha_mode') == '1':  # the latter is WebM's; its decoders drop alpha
+    # WebM has a tag for it; its decoders drop alpha
+    if stream.metadata.get('alpha_mode') == '1' or not is_opaque(frame):
         return (f'the video has an alpha channel ({pixels.name}), which a restored video cannot keep; lay it over a '
                 'background first')
     if pixels.is_bayer or pixels.name.startswith('xyz') or max(part.bits for part in pixels.components) > 16:
         return f'the pixel format {pixels.name} is not supported, expected YUV, RGB or grey of at most 16 bits'
     return ''
+
+
+def is_opaque(frame: 'av.VideoFrame') -> bool:
+    """Return whether a frame has no alpha, or that of opaque pixels everywhere."""
+    if frame.format.has_palette:  # the format always allows alpha; only GIF and PNG pictures use it
+        planes: Any = frame.planes  # buffers, but not in the stubs of PyAV
+        palette = np.frombuffer(planes[1], np.uint32)
+        return not (palette[np.unique(np.frombuffer(planes[0], np.uint8))] >> 24 < 255).any()
+    if not any(component.is_alpha for component in frame.format.components):
+        return True
+    wide = frame.format.components[0].bits > 8
+    alpha = frame.to_ndarray(format='rgba64le' if wide else 'rgba')[..., 3]
+    return bool(alpha.min() >= (65535 >> 8 << 8 if wide else 255))  # swscale widens ones to ones with zeros behind them
 
 
 def color_of(path: Path, frame: 'av.VideoFrame') -> ColorSpec:

@@ -18,10 +18,11 @@ from ..utils.threads import available_cores
 from .deinterlacing import Deinterlace
 from .frame_folder import FolderSource
 from .frame_source import Notes, Source, TimedFrame
+from .images import is_animated_png, is_image
 from .interlacing import interlaced_since
 from .pixels import RGBConverter
 from .video_decoder import VideoDecoder, scan
-from .video_info import Damage, VideoError, probe
+from .video_info import Damage, VideoError, is_opaque, probe
 
 if TYPE_CHECKING:
     import av
@@ -80,7 +81,14 @@ class VideoSource:
                 frame. All good frames before it have been yielded.
         """
         to_rgb = RGBConverter(self.info.color, self.info.bits, self.info.orientation)
-        return self._tracked(TimedFrame(to_rgb(frame), time) for frame, time in self._frames(start))
+
+        def opaque(frame: 'av.VideoFrame', time: Fraction) -> 'av.VideoFrame':
+            if not is_opaque(frame):
+                raise VideoError(f'{self.path}: the frame at {float(time):.3f} s has transparent pixels, which a '
+                                 'restored video cannot keep; lay the video over a background first')
+            return frame
+
+        return self._tracked(TimedFrame(to_rgb(opaque(frame, time)), time) for frame, time in self._frames(start))
 
     def times(self, start: Fraction | None = None) -> Iterator[Fraction]:
         """Return the times of the frames that `frames` yields. It needs as much decoding."""
@@ -134,7 +142,7 @@ class VideoSource:
 
 def open_source(path: str | Path, *, deinterlace: Deinterlace = False, rate: Fraction | None = None,
                 strict: bool = False, stream: int | None = None) -> Source:
-    """Open a video file or a folder of images; the type is detected.
+    """Open a video file, a folder of images or one image; the type is detected.
 
     Args:
         deinterlace, strict, stream: see `VideoSource`.
@@ -144,7 +152,7 @@ def open_source(path: str | Path, *, deinterlace: Deinterlace = False, rate: Fra
         VideoError: see `VideoSource` and `FolderSource`; also an option that applies only to the other type.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and is_image(path) and not is_animated_png(path)):
         if deinterlace or stream is not None:
             raise VideoError(f'{path}: is a folder of images, only video files can be deinterlaced or have streams')
         return FolderSource(path, rate=Fraction(25) if rate is None else rate, strict=strict)

@@ -23,7 +23,7 @@ from .video_info import FULL, LIMITED, SWSCALE_MATRICES, ColorSpec, VideoError, 
 _SEGMENT_OPTIONS = {'movflags': 'frag_keyframe+delay_moov+default_base_moof', 'frag_duration': '1000000'}
 
 
-class _YUVConverter:
+class YUVConverter:
     """Convert RGB arrays to frames for an encoder.
 
     Args:
@@ -125,7 +125,7 @@ class VideoWriter:
             self._container.start_encoding()
         self._time_base = self._stream.codec_context.time_base
         self._duration = round(1 / spec.rate / self._time_base) if spec.rate else 0
-        self._to_frame = _YUVConverter(spec.pixel_format(encoding), spec.stored_color(encoding), spec.width,
+        self._to_frame = YUVConverter(spec.pixel_format(encoding), spec.stored_color(encoding), spec.width,
                                        spec.height)
         self._last: int | None = None
         self._num_written = 0
@@ -192,6 +192,25 @@ class VideoWriter:
 
 def image_path(folder: Path, number: int) -> Path:
     return folder / f'{number:08d}.png'
+
+
+def write_as(image: Path, output: Path) -> None:
+    """Write an image that `FolderWriter` wrote under another name, whose suffix selects the format.
+
+    Raises:
+        VideoError: the file cannot be written.
+    """
+    pixels = cv2.imread(str(image), cv2.IMREAD_UNCHANGED)
+    suffix = output.suffix.lower()
+    if pixels is None:
+        raise VideoError(f'{image}: cannot be read')
+    if suffix not in ('.png', '.tif', '.tiff'):
+        pixels = with_bits(pixels, 8)
+    _, data = cv2.imencode(suffix, pixels, [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == '.webp' else [])  # lossless
+    try:
+        replace_file(output, data.data)
+    except OSError as error:
+        raise VideoError(f'{output}: cannot be written ({error})') from error
 
 
 class FolderWriter:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..io.containers import CONTAINERS
+from ..io.images import is_image
 from ..io.video_info import VideoError
 
 _POLL = 1  # seconds
@@ -31,7 +32,9 @@ def outputs_of(inputs: Sequence[Path], folder: Path, *, codec: str | None = None
     for path in inputs:
         is_folder = path.is_dir()
         name = path.resolve().name if is_folder else path.stem
-        if codec != 'png' and (suffix or codec or not is_folder):
+        if is_image(path) and not is_folder:
+            name += path.suffix
+        elif codec != 'png' and (suffix or codec or not is_folder):
             own = path.suffix.lower()
             name += suffix or (own if own in CONTAINERS and not is_folder else '.mkv')
         output = folder / name

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import chain, count, zip_longest
 from pathlib import Path
 from typing import Any, cast
@@ -20,15 +21,19 @@ from ..archs.weights import is_dense_floats, load_file
 from ..inference.precision import Precision, fastest_precision
 from ..inference.tiles import device_of
 from ..inference.windows import Carry
-from ..io.encoding import Encoding, OutputSpec
+from ..io.encoding import Encoding
 from ..io.frame_folder import FolderSource
 from ..io.frame_source import Source
+from ..io.images import is_image
 from ..io.joining import join, stored_frames
 from ..io.output_checks import check_output
 from ..io.video_info import VideoError
+from ..io.video_writer import image_path, write_as
 from ..utils.atomic_files import move_whole, replace_file, whole_file
 from ..utils.file_lock import locked
-from .restorer import RestoreOptions, Restorer, clock
+from .excerpt import Excerpt
+from .pipeline import Pipeline, Shape
+from .restorer import RestoreOptions, clock
 from .segments import Segments, Start, Whole, Written, run_in_processes
 
 SEGMENT_LENGTH = 250  # input frames per segment
@@ -65,6 +70,8 @@ class Job:
         options: how to restore frames. With precision 'auto', resumed work keeps its previous precision.
         encoding: how to encode frames.
         segment_length: input frames per segment.
+        shape: size and rate of the output.
+        interpolator: network that doubles the frame rate; default: `net`, if it does.
         builders: one function per worker process that builds the network there, for example one per GPU. With builders,
             `net` only serves as a description.
         devices: where these networks run.
@@ -73,31 +80,36 @@ class Job:
     Raises:
         VideoError: the output cannot be written: the container does not support the codec or frame size, the location
             is not writable, or the output exists.
-        ValueError: several processes for a recurrent network, where each frame needs the one before.
+        ValueError: the networks cannot make an output of this shape; or several processes for a recurrent network,
+            where each frame needs the one before, or for two networks.
     """
 
     def __init__(self, source: Source, output: str | Path, net: nn.Module, *, model: str,
-                 options: RestoreOptions | None = None, encoding: Encoding | None = None,
-                 segment_length: int = SEGMENT_LENGTH, builders: Sequence[Callable[[], nn.Module]] = (),
+                 options: RestoreOptions | None = None, encoding: Encoding | None = None, shape: Shape | None = None,
+                 interpolator: nn.Module | None = None, segment_length: int = SEGMENT_LENGTH,
+                 builders: Sequence[Callable[[], nn.Module]] = (),
                  devices: Sequence[str | torch.device] = (), overwrite: bool = False):
         self.source, self.output, self.net, self.builders = source, Path(output), net, builders
         self.encoding = encoding or Encoding()
-        needs = spec_of(net)
-        spec = OutputSpec.of(source.info, scale=needs.scale, temporal_scale=needs.temporal_scale)
-        self.warnings = check_output(self.output, source.info, self.encoding, spec, overwrite=overwrite)
-        self.warnings += source.notes.warnings()
-        if builders and needs.recurrent:
-            raise ValueError(f'{type(net).__name__} is recurrent, so several devices cannot share its work')
-        self.parts = self.output.with_name(f'{self.output.name}.parts')
+        self.parts = self.output.parent / f'{self.output.name}.parts'
         self.options = options or RestoreOptions()
         if self.options.precision == 'auto':
             precision = self._begun_precision() or fastest_precision(net, devices or [device_of(net) or 'cpu'])
             self.options = replace(self.options, precision=precision)
-        self.restorer = Restorer(net, self.options)
-        self.segments = Segments(source, self.parts, spec, self.encoding, temporal_scale=needs.temporal_scale,
+        if builders and spec_of(net).recurrent:
+            raise ValueError(f'{type(net).__name__} is recurrent, so several devices cannot share its work')
+        if builders and interpolator is not None:
+            raise ValueError('several devices share one network; give one device, or interpolate in a second run')
+        shape = shape or Shape()
+        self.make = partial(Pipeline, options=self.options, info=source.info, shape=shape)  # picklable
+        self.pipeline = self.make(net, interpolator=interpolator)
+        spec, temporal_scale = self.pipeline.spec, self.pipeline.temporal_scale
+        self.warnings = check_output(self.output, source.info, self.encoding, spec, overwrite=overwrite)
+        self.warnings += source.notes.warnings()
+        self.segments = Segments(source, self.parts, spec, self.encoding, temporal_scale=temporal_scale,
                                  length=segment_length)
         self._identity = {'source': identity_of(source), 'model': model, 'options': asdict(self.options),
-                          'encoding': asdict(self.encoding), 'segment_length': segment_length}
+                          'encoding': asdict(self.encoding), 'segment_length': segment_length, 'shape': str(shape)}
 
     @property
     def is_begun(self) -> bool:
@@ -157,8 +169,7 @@ class Job:
     @property
     def _total(self) -> int:
         """Return the expected number of output frames; 0: unknown."""
-        given, temporal_scale = self.source.info.about_frames, spec_of(self.net).temporal_scale
-        return temporal_scale * given - (temporal_scale == 2 and not self.options.even) if given else 0
+        return self.pipeline.num_frames(self.source.info)
 
     def _begin(self, resume: bool) -> '_State':
         """Return the state to start from: a new one, or that of interrupted work."""
@@ -186,13 +197,13 @@ class Job:
             carry = Carry()
             if start.segment and spec_of(self.net).recurrent:
                 carry.state = load_state(self._carry(start.segment), self.net)
-            self.segments.run(self.restorer, start, report, end, carry)
+            self.segments.run(self.pipeline, start, report, end, carry)
 
     def _in_processes(self, state: '_State', report: Callable[[Written | Whole], None]) -> None:
         first, _ = next(state.missing())
-        starts = (start for start in self.segments.plan(first, self.restorer.context)
+        starts = (start for start in self.segments.plan(first, self.pipeline.context)
                   if start.segment not in state.whole)
-        run_in_processes(self.segments, self.builders, self.options, starts, report)
+        run_in_processes(self.segments, self.builders, self.make, starts, report)
 
     def _add(self, state: '_State', whole: Whole) -> None:
         """Record that a segment is complete. The files stay consistent even if the process is killed at any moment."""
@@ -207,20 +218,42 @@ class Job:
         return self.parts / f'{segment:06d}.pt'
 
     def _finish(self, state: '_State') -> None:
-        if self.encoding.codec == 'png':
-            move_whole(self.segments.frames_folder, self.output)  # an older one holds only such frames
+        if self.encoding.codec == 'png' and is_image(self.output) and not self.output.is_dir():
+            write_as(image_path(self.segments.frames_folder, 0), self.output)
+        elif self.encoding.codec == 'png':
+            move_whole(self._named_images(), self.output)  # an older one holds only such frames
         else:
             self._join(self.output, len(state.whole))
         shutil.rmtree(self.parts)
 
+    def _named_images(self) -> Path:
+        """Return the folder of images, named like those of the input if each of these became one of them."""
+        source, folder, first = self.source, self.segments.frames_folder, 0
+        if isinstance(source, Excerpt):
+            source, first = source.source, round(source.info.start * source.info.rate)
+        files = source.files[first:first + self.source.info.num_frames] if isinstance(source, FolderSource) else []
+        names = [file.stem for file in files]
+        count = self.segments.num_images()
+        if self.pipeline.temporal_scale != 1 or len(names) != count or len(set(names)) != count:
+            return folder
+        named = self.parts / 'named'
+        named.mkdir(exist_ok=True)
+        for number, name in enumerate(names):
+            image_path(folder, number).replace(named / f'{name}.png')
+        return named
+
     def _join(self, output: Path, num_segments: int, until: Fraction | None = None) -> None:
         """Join the first segments into one video."""
-        info = self.source.info
+        info, source, since = self.source.info, self.source, None
+        if isinstance(source, Excerpt):
+            since, until = info.start, source.end if until is None or source.end is None else min(until, source.end)
+            source = source.source
+        is_variable = info.is_variable and self.pipeline.retimer is None
         self.warnings += join([self.segments.file(segment) for segment in range(num_segments)],
-                              None if isinstance(self.source, FolderSource) else info.path, output,
-                              rate=Fraction(0) if info.is_variable else self.segments.spec.rate,
-                              picture=info.stream, audio=self.encoding.audio,
-                              sample_aspect_ratio=info.sample_aspect_ratio, until=until)
+                              None if isinstance(source, FolderSource) else info.path, output,
+                              rate=Fraction(0) if is_variable else self.segments.spec.rate, picture=info.stream,
+                              audio=self.encoding.audio, since=since, until=until,
+                              sample_aspect_ratio=self.segments.spec.sample_aspect_ratio)
 
     def _kept(self, state: '_State') -> str:
         """Join all leading frames, even of incomplete segments, into one video; return a message that says where."""
@@ -232,7 +265,7 @@ class Job:
         while segments in state.under_way:  # some of its frames may be missing in the file
             stored, last = stored_frames(self.segments.file(segments))
             reached, segments = last if stored else reached, segments + (stored > 0)
-            if stored < self.segments.output_length:
+            if self.segments.output_length is None or stored < self.segments.output_length:
                 break
         if reached is None:
             return NOTHING_KEPT

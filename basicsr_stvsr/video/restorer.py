@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..archs.resize import upscale_bicubic
 from ..archs.spec import spec_of
@@ -47,6 +48,10 @@ class RestoreOptions:
         at_cut: frame to show halfway between two scenes, for networks that interpolate: repeat the 'previous' frame or
             show the 'next' one early.
         even: for such networks, whether to repeat the last frame, so that n frames become 2n instead of 2n - 1.
+        only: for such networks, do one thing: 'space' leaves out interpolated frames. 'time' keeps the size: given
+            frames stay unchanged, interpolated ones are reduced.
+        size: width and height of the output, by bicubic resizing after the network; None: what the network makes, or
+            that of the input with only='time'.
 
     Raises:
         ValueError: an option has an invalid value.
@@ -58,6 +63,8 @@ class RestoreOptions:
     cut_threshold: float = THRESHOLD
     at_cut: Literal['previous', 'next'] = 'previous'
     even: bool = False
+    only: Literal['space', 'time'] | None = None
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for name, known in (('precision', ('auto', *PRECISIONS)), ('at_cut', AT_CUT)):
@@ -97,6 +104,11 @@ class Restorer:
         self.minds_cuts = self.options.detect_cuts and (self.spec.recurrent or self.spec.num_frames != 1)
 
     @property
+    def doubles(self) -> bool:
+        """Whether there are twice as many frames in the output."""
+        return self.spec.temporal_scale == 2 and self.options.only != 'space'
+
+    @property
     def context(self) -> int:
         """Number of previous frames needed to restore a frame exactly, apart from a recurrent state."""
         return CUT_CONTEXT + (self.spec.num_frames or 1)
@@ -118,7 +130,7 @@ class Restorer:
         Raises:
             VideoError: an output frame of the network is not finite.
         """
-        scenes = self.scenes(frames)
+        scenes, only_space = self.scenes(frames), self.options.only == 'space'
         if self.spec.recurrent:
             scenes, skip = islice(scenes, skip, None), 0
         first = next(scenes, None)
@@ -130,12 +142,15 @@ class Restorer:
         last: tuple[int, Image] | None = None
         given = self.give(chain([first], scenes), passing)
         for number, output in restore_stream(tiles, given, complete=True, carry=carry, clamp=False):
+            if only_space and number % temporal_scale:
+                continue
             if not is_finite(output):
                 when = clock(time_of(passing, number, temporal_scale))
                 raise VideoError(f'{type(self.net).__name__} gives values that are not finite for the frame at {when}: '
                                  'its weights or this precision do not suit these frames')
-            restored = like(image, self.to_rgb(output[0], self.chroma(passing, number)))
-            if last and number == last[0] + 2 and temporal_scale == 2 and number > temporal_scale * skip:  # a cut
+            restored = self.finished(image, output[0], passing, number)
+            is_gap = last and number == last[0] + 2 and temporal_scale == 2 and not only_space
+            if last and is_gap and number > temporal_scale * skip:  # a cut
                 repeated = last[1] if self.options.at_cut == 'previous' else restored
                 yield TimedFrame(repeated, time_of(passing, number - 1, temporal_scale))
             if number >= temporal_scale * skip:
@@ -143,7 +158,7 @@ class Restorer:
             last = number, restored
             for place in [place for place in passing if place < number // temporal_scale - 1]:
                 del passing[place]
-        if last and temporal_scale == 2 and self.options.even and last[0] >= temporal_scale * skip:
+        if last and temporal_scale == 2 and self.options.even and not only_space and last[0] >= temporal_scale * skip:
             place = last[0] // 2
             time = passing[place].time
             duration = time - passing[place - 1].time if place else last_duration
@@ -151,7 +166,8 @@ class Restorer:
 
     def tiles(self, height: int, width: int) -> Tiles:
         """Wrap the network to process frames of a given size in tiles, as set by the options."""
-        return Tiles(self.net, self.options.tiling(height, width), dtype=self.dtype, may_halve=True)
+        tiling = None if self.spec.whole_frames else self.options.tiling(height, width)
+        return Tiles(self.net, tiling, dtype=self.dtype, may_halve=True)
 
     def scenes(self, frames: Iterable[TimedFrame[Image]]) -> Iterator[tuple[TimedFrame[Image], bool]]:
         """Yield each frame and whether a new scene begins with it."""
@@ -180,8 +196,22 @@ class Restorer:
                     flow = flow_tensor([self.flow(last, seen), self.flow(seen, last)]).to(self.device)
                 last = seen
             lq = convert_clip(to_tensor(image, self.device), 'rgb', 'yuv' if color == 'y' else color)
-            passing[place] = _Passing(time, lq[1:] if color == 'y' else None)
+            passing[place] = _Passing(time, lq[1:] if color == 'y' else None,
+                                      image if self.options.only == 'time' else None)
             yield StreamFrame(lq[None, :1] if color == 'y' else lq[None], flow, begins_scene)
+
+    def finished(self, image: Image, output: Tensor, passing: dict[int, '_Passing'], number: int) -> Image:
+        """Return an output frame in its final size, of the type of `image`."""
+        place, is_between = divmod(number, self.spec.temporal_scale)
+        size, only_time = self.options.size, self.options.only == 'time'
+        if only_time and not is_between and size is None:
+            return passing[place].image
+        if only_time and not is_between:
+            rgb = to_tensor(passing[place].image, self.device)
+        else:
+            rgb = self.to_rgb(output, self.chroma(passing, number))
+        height, width = size_of(image)
+        return like(image, resized(rgb, *(size or (width, height))) if size or only_time else rgb)
 
     def chroma(self, passing: dict[int, '_Passing'], number: int) -> Tensor | None:
         """Return U and V of an output frame for a luma-only network; None for others."""
@@ -204,6 +234,7 @@ class Restorer:
 class _Passing(NamedTuple):
     time: Fraction
     chroma: Tensor | None  # (2, h, w), for luma-only networks
+    image: Any  # the input frame, if it is also an output frame
 
 
 def time_of(passing: Mapping[int, _Passing], number: int, temporal_scale: int) -> Fraction:
@@ -222,6 +253,13 @@ def clock(time: Fraction) -> str:
 def size_of(image: np.ndarray | Tensor) -> tuple[int, int]:
     """Return height and width."""
     return tuple(image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2])
+
+
+def resized(rgb: Tensor, width: int, height: int) -> Tensor:
+    """Resize an image (3, H, W) by bicubic interpolation, antialiased where it becomes smaller."""
+    if rgb.shape[-2:] == (height, width):
+        return rgb
+    return F.interpolate(rgb[None].float(), (height, width), mode='bicubic', antialias=True)[0]
 
 
 def to_tensor(image: np.ndarray | Tensor, device: torch.device) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from itertools import chain, count, islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -26,7 +27,8 @@ from ..io.video_info import VideoError
 from ..io.video_writer import FolderWriter, VideoWriter, image_path
 from ..utils.background import Behind, ahead
 from ..utils.processes import prepare_worker, server_context
-from .restorer import RestoreOptions, Restorer
+from .pipeline import Pipeline
+from .restorer import Restorer
 
 DECODED_AHEAD, ENCODED_BEHIND = 4, 8  # frames; the network continues while the encoder finishes a segment
 PLANNED_AHEAD = 2  # segments
@@ -67,14 +69,17 @@ class Segments:
         folder: the folder for the segments.
         spec: describes the output frames.
         encoding: how to encode them.
-        temporal_scale: of the network.
+        temporal_scale: output frames per input frame; None: they come at `spec.rate`, whatever the input's times are.
         length: input frames per segment.
+
+    Attributes:
+        output_length: output frames per segment; None: it varies.
     """
 
-    def __init__(self, source: Source, folder: Path, spec: OutputSpec, encoding: Encoding, *, temporal_scale: int,
-                 length: int):
+    def __init__(self, source: Source, folder: Path, spec: OutputSpec, encoding: Encoding, *,
+                 temporal_scale: int | None, length: int):
         self.source, self.folder, self.spec, self.encoding = source, folder, spec, encoding
-        self.output_length, self.length = temporal_scale * length, length
+        self.output_length, self.length = temporal_scale * length if temporal_scale else None, length
         self.encoder_threads = default_threads()
 
     @property
@@ -89,13 +94,16 @@ class Segments:
     def file(self, segment: int) -> Path:
         return self.folder / f'{segment:06d}{self.encoding.segment_suffix}'
 
-    def writer(self, segment: int) -> VideoWriter | FolderWriter:
+    def writer(self, segment: int, time: Fraction) -> VideoWriter | FolderWriter:
+        """Open the file of a segment whose first frame is shown at `time`."""
         if self.encoding.codec == 'png':
-            return FolderWriter(self.frames_folder, self.spec, first=self.output_length * segment)
+            number = (round((time - self.source.info.start) * self.spec.rate) if self.output_length is None else
+                      self.output_length * segment)
+            return FolderWriter(self.frames_folder, self.spec, first=number)
         return VideoWriter(self.file(segment), self.spec, self.encoding, threads=self.encoder_threads)
 
-    def run(self, restorer: Restorer, start: Start, report: Callable[[Written | Whole], None], end: int | None = None,
-            carry: Carry | None = None) -> None:
+    def run(self, restorer: Pipeline | Restorer, start: Start, report: Callable[[Written | Whole], None],
+            end: int | None = None, carry: Carry | None = None) -> None:
         """Write consecutive segments.
 
         The network starts the next segment while the encoder finishes the previous one.
@@ -111,20 +119,27 @@ class Segments:
             VideoError: the source is damaged, or a segment cannot be written. Frames in flight are written first.
         """
         carry = carry or Carry()
-        given = _Given(self.source, self.length * start.segment, start.context, restorer.context)
+        given = _Given(self.source, self.length, start, restorer.context)
         rate = self.source.info.rate
         restored = restorer(given, carry=carry, skip=len(start.context),
                             last_duration=1 / rate if rate else Fraction(0))
+        held: list[TimedFrame[np.ndarray]] = []
         with _Encoder(self.writer, report) as encoder:
             for segment in count(start.segment) if end is None else range(start.segment, end):
-                first = next(restored, None)
+                coming = (_until(partial(given.is_after, segment), restored, held) if self.output_length is None else
+                          islice(restored, self.output_length))
+                first = next(coming, None)
                 if first is None:
+                    if held:
+                        raise VideoError(f'{self.source.info.path}: {self.length} frames of it take less time than '
+                                         f'one of the output does; give a higher rate')
                     break
-                encoder.begin(segment)
-                for frames, frame in enumerate(chain([first], islice(restored, self.output_length - 1)), 1):
+                encoder.begin(segment, first.time)
+                for frames, frame in enumerate(chain([first], coming), 1):
                     encoder.write(frame)
                     report(Written(segment, frames, frame.time))
-                if given.failure is not None and frames < self.output_length:
+                is_partial = not held if self.output_length is None else frames < self.output_length
+                if given.failure is not None and is_partial:
                     break
                 context = given.times_before(self.length * (segment + 1))
                 encoder.end(Whole(segment, frames, frame.time, context, carry.state))
@@ -152,22 +167,33 @@ class Segments:
                 context.append(time)
 
 
+def _until(is_after: Callable[[Fraction], bool], frames: Iterator[TimedFrame[np.ndarray]],
+           held: list[TimedFrame[np.ndarray]]) -> Iterator[TimedFrame[np.ndarray]]:
+    """Yield frames up to the first one whose time `is_after`, and hold that one for the next call."""
+    while (frame := held.pop() if held else next(frames, None)) is not None:
+        if is_after(frame.time):
+            held.append(frame)
+            return
+        yield frame
+
+
 class _Encoder:
     """Write segments one after another in a background thread; a context manager.
 
     Args:
-        open_writer: opens the file of a segment.
+        open_writer: opens the file of a segment, given the time of its first frame.
         report: called in the caller's thread when a segment is complete.
     """
 
-    def __init__(self, open_writer: Callable[[int], VideoWriter | FolderWriter], report: Callable[[Whole], None]):
+    def __init__(self, open_writer: Callable[[int, Fraction], VideoWriter | FolderWriter],
+                 report: Callable[[Whole], None]):
         self.open_writer, self.report = open_writer, report
         self._calls = Behind(ENCODED_BEHIND, at_end=self._keep)
         self._writer: VideoWriter | FolderWriter | None = None
         self._ended: deque[tuple[Future[Any], Whole]] = deque()
 
-    def begin(self, segment: int) -> None:
-        self._calls(self._open, segment)
+    def begin(self, segment: int, time: Fraction) -> None:
+        self._calls(self._open, segment, time)
 
     def write(self, frame: TimedFrame[np.ndarray]) -> None:
         self._calls(self._write, frame)
@@ -176,8 +202,8 @@ class _Encoder:
     def end(self, whole: Whole) -> None:
         self._ended.append((self._calls(self._close), whole))
 
-    def _open(self, segment: int) -> None:
-        self._writer = self.open_writer(segment)
+    def _open(self, segment: int, time: Fraction) -> None:
+        self._writer = self.open_writer(segment, time)
 
     def _write(self, frame: TimedFrame[np.ndarray]) -> None:
         assert self._writer is not None
@@ -215,28 +241,35 @@ class _Given:
 
     Args:
         source: the video.
-        number: of the first new frame.
-        known: times of the frames before it, which are read again.
-        context: how many such frames are needed.
+        length: input frames per segment.
+        start: where to start.
+        context: how many frames before it are needed; they are read again.
 
     Attributes:
         failure: the error of the source, if any.
     """
 
-    def __init__(self, source: Source, number: int, known: Sequence[Fraction], context: int):
-        self.source, self.start, self.context = source, next(iter(known), None), context
+    def __init__(self, source: Source, length: int, start: Start, context: int):
+        self.source, self.start, self.context, self.length = source, next(iter(start.context), None), context, length
         self.failure: VideoError | None = None
-        self._next = number - len(known)  # number of the next frame
+        self._next = length * start.segment - len(start.context)  # number of the next frame
         self._times: deque[Fraction] = deque(maxlen=_REMEMBERED)  # of the last frames
+        self._begins: dict[int, Fraction] = {}  # segment -> time of its first frame
 
     def __iter__(self) -> Iterator[TimedFrame[np.ndarray]]:
         try:
             for frame in ahead(self.source.frames(self.start), DECODED_AHEAD):
+                if self._next % self.length == 0:
+                    self._begins[self._next // self.length] = frame.time
                 self._times.append(frame.time)
                 self._next += 1
                 yield frame
         except VideoError as error:
             self.failure = error
+
+    def is_after(self, segment: int, time: Fraction) -> bool:
+        """Return whether a time is after a segment, for frames whose successors were read."""
+        return segment + 1 in self._begins and time >= self._begins[segment + 1]
 
     def times_before(self, number: int) -> list[Fraction]:
         """Return the times of the last frames before frame `number`, as many as its context needs."""
@@ -246,14 +279,15 @@ class _Given:
 
 # ---------------------------------------------------------------- several processes
 
-def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Module]], options: RestoreOptions,
-                     starts: Iterable[Start], report: Callable[[Written | Whole], None]) -> None:
+def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Module]],
+                     make: Callable[[nn.Module], Pipeline], starts: Iterable[Start],
+                     report: Callable[[Written | Whole], None]) -> None:
     """Write segments in several processes, each with a copy of the network.
 
     Args:
         segments: what to write.
         builders: one picklable function per process that builds the network there.
-        options: how to restore frames.
+        make: makes what restores frames from a network; picklable.
         starts: the start of each segment.
         report: called with each written frame and each complete segment, in any order.
 
@@ -261,7 +295,7 @@ def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Modu
         VideoError: as in `Segments.run`, for the first segment that failed, after finishing segments in progress; or a
             process was killed.
     """
-    processes = _start(segments, builders, options)
+    processes = _start(segments, builders, make)
     try:
         _share(processes, ahead(starts, PLANNED_AHEAD), report)
     finally:
@@ -272,14 +306,14 @@ def run_in_processes(segments: Segments, builders: Sequence[Callable[[], nn.Modu
             process.kill()
 
 
-def _start(segments: Segments, builders: Sequence[Callable[[], nn.Module]], options: RestoreOptions) -> (
+def _start(segments: Segments, builders: Sequence[Callable[[], nn.Module]], make: Callable[[nn.Module], Pipeline]) -> (
         dict[Connection, BaseProcess]):
     context = server_context(__name__)
     threads = max(1, torch.get_num_threads() // len(builders))
     processes: dict[Connection, BaseProcess] = {}
     for build in builders:
         connection, other = context.Pipe()
-        process = context.Process(target=_work, args=(other, segments, build, options, threads), daemon=True)
+        process = context.Process(target=_work, args=(other, segments, build, make, threads), daemon=True)
         process.start()
         other.close()  # so that this process notices when the other ends
         processes[connection] = process
@@ -330,8 +364,8 @@ def _share(processes: dict[Connection, BaseProcess], starts: Iterator[Start],
         raise failures[min(failures)]
 
 
-def _work(connection: Connection, segments: Segments, build: Callable[[], nn.Module], options: RestoreOptions,
-          threads: int) -> None:
+def _work(connection: Connection, segments: Segments, build: Callable[[], nn.Module],
+          make: Callable[[nn.Module], Pipeline], threads: int) -> None:
     """Restore the segments received through a connection, and send back what was written."""
     prepare_worker(threads)
     segments.encoder_threads = min(threads, segments.encoder_threads)
@@ -341,7 +375,7 @@ def _work(connection: Connection, segments: Segments, build: Callable[[], nn.Mod
             start = connection.recv()
             outcome: Exception | None = None
             try:
-                restorer = restorer or Restorer(build(), options)
+                restorer = restorer or make(build())
                 segments.run(restorer, start, connection.send, start.segment + 1)
             except ConnectionError:
                 raise

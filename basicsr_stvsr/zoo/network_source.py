@@ -1,4 +1,4 @@
-"""Where a network comes from: a model of the zoo, or an option file with weights."""
+"""Where a network comes from: a model's name, an option file with weights, or a weights file of another tool."""
 import hashlib
 import json
 import sys
@@ -9,9 +9,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..archs.arch_util import compile_network
+from ..archs.arch_util import compile_network, to_channels_last
+from ..archs.image_network import SUFFIXES, load_image_network
 from ..config.loading import load_options
-from .table import build, check_file, entry_of, load_network
+from ..inference.precision import prefers_channels_last
+from .table import ZOO, build, check_file, load_network
+
+IMAGE_NETWORK = 'ImageNetwork'  # a weights file of another tool
+# Networks without weights
+WITHOUT_WEIGHTS: dict[str, dict[str, Any]] = {'dis': {'type': 'DISInterpolation'}}
+
+
+def is_image_network(name: str) -> bool:
+    """Return whether a model's name is that of a weights file of another tool."""
+    return name.lower().endswith(SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -19,7 +30,7 @@ class NetworkSource:
     """The options of a network, and its weights.
 
     Attributes:
-        name: of the zoo model, or of the option file.
+        name: of the model, of the option file, or of the weights file of another tool.
         network: `network_g` of an option file.
         weights: path of the weights; None: the network has none.
         param_key: which weights of that file; None: the best.
@@ -30,14 +41,27 @@ class NetworkSource:
     param_key: str | None = None
 
     @classmethod
-    def of_zoo(cls, name: str) -> 'NetworkSource':
-        """Return a model of the zoo.
+    def of_name(cls, name: str, *, may_be_file: bool = False) -> 'NetworkSource':
+        """Return a model of the zoo, or one without weights.
+
+        Args:
+            name: of the model.
+            may_be_file: whether the name may be that of a weights file of another tool.
 
         Raises:
             ValueError: an unknown model, or damaged weights.
             FileNotFoundError: the weights are missing.
         """
-        return cls(name, dict(entry_of(name).network), check_file(name))
+        if may_be_file and is_image_network(name):
+            if not Path(name).is_file():
+                raise FileNotFoundError(f'{name} does not exist; expected the weights of a network')
+            return cls(Path(name).name, {'type': IMAGE_NETWORK}, Path(name))
+        if name in WITHOUT_WEIGHTS:
+            return cls(name, WITHOUT_WEIGHTS[name], None)
+        if name not in ZOO:
+            raise ValueError(f'no model {name!r}, expected one of {", ".join((*ZOO, *WITHOUT_WEIGHTS))}; or give an '
+                             'option file and weights')
+        return cls(name, dict(ZOO[name].network), check_file(name))
 
     @classmethod
     def of_options(cls, file: Path, weights: Path | None = None) -> 'NetworkSource':
@@ -60,6 +84,11 @@ class NetworkSource:
             raise ValueError(f'{file} names no weights for {network["type"]}; give them with --weights')
         return cls(file.stem, network, None)
 
+    @property
+    def licence(self) -> str | None:
+        """Licence of the weights, if it is known."""
+        return ZOO[self.name].licence if self.name in ZOO else None
+
     def fingerprint(self) -> str:
         """Return a string that identifies the network and its weights."""
         facts = json.dumps([self.network, self.param_key], sort_keys=True, default=str)
@@ -75,7 +104,13 @@ class NetworkSource:
             channels_last: memory layout of the convolutions; default: the faster one.
             compile: whether to compile it; if that is not possible, a warning on stderr says why.
         """
-        net = load_network(self.network, self.weights, device, self.param_key, channels_last)
+        if self.network['type'] == IMAGE_NETWORK:
+            assert self.weights is not None
+            net: nn.Module = load_image_network(self.weights).to(device)
+            if prefers_channels_last(device) if channels_last is None else channels_last:
+                net = to_channels_last(net)
+        else:
+            net = load_network(self.network, self.weights, device, self.param_key, channels_last)
         if compile and (problem := compile_network(net, torch.device(device))):
             print(f'warning: --compile is off: {problem}', file=sys.stderr)
         return net

@@ -1,21 +1,33 @@
 """Restore video files or folders of frames: the pipeline behind `stvsr restore`."""
+import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from torch import nn
 
 from ..io.deinterlacing import Deinterlace
-from ..io.encoding import Encoding, default_codec
+from ..io.encoding import Encoding, OutputSpec, default_codec
+from ..io.frame_source import Source
+from ..io.joining import join
 from ..io.other_streams import Audio
+from ..io.output_checks import check_output
+from ..io.pipes import PIPE, PipeFormat, PipeSource, PipeWriter
+from ..io.video_info import VideoError
 from ..io.video_reader import open_source
+from ..io.video_writer import VideoWriter
 from ..utils.cpu_memory import keep_freed_memory
+from ..video.excerpt import Excerpt
 from ..video.job import Job, Progress
+from ..video.pipeline import Pipeline, Shape
 from ..video.restorer import RestoreOptions
+from ..video.side_by_side import write_side_by_side
 from .network_source import NetworkSource
 
 
@@ -25,8 +37,14 @@ class VideoOptions:
 
     Attributes:
         source: a video file, or a folder of frames.
-        output: a video file, whose suffix selects the container; or a folder, with the codec 'png'.
+        output: a video file, whose suffix selects the container; or a folder, with the codec 'png'. Source and output
+            may be '-', standard input and output.
+        pipe_format: of an output '-'.
         network: the network and its weights.
+        interpolator: another network that doubles the frame rate before; None: none.
+        shape: size and rate of the output.
+        start, duration: the part to restore, in seconds from the first frame on; without a duration, up to the end.
+        compare_clip: a file for a video of the input beside the output; None: none.
         devices: where it runs, such as 'cpu' or 'cuda:0'; several devices share a video.
         channels_last, compile: see `NetworkSource.load`.
         restoring: how to restore frames.
@@ -39,6 +57,11 @@ class VideoOptions:
     source: Path
     output: Path
     network: NetworkSource
+    interpolator: NetworkSource | None = None
+    shape: Shape = field(default_factory=Shape)
+    start: Fraction = Fraction(0)
+    duration: Fraction | None = None
+    compare_clip: Path | None = None
     devices: Sequence[str] = ('cpu',)
     channels_last: bool | None = None
     compile: bool = False
@@ -51,6 +74,7 @@ class VideoOptions:
     strict: bool = False
     stream: int | None = None
     rate: Fraction | None = None
+    pipe_format: PipeFormat = 'y4m'
     resume: bool = False
     overwrite: bool = False
 
@@ -62,10 +86,12 @@ class LoadedNetwork(NamedTuple):
         net: the network, on its device; with several devices, only a description.
         fingerprint: identifies the network and its weights.
         builders: with several devices, a function for each that builds the network there.
+        interpolator: the other network, if any.
     """
     net: nn.Module
     fingerprint: str
     builders: Sequence[Callable[[], nn.Module]]
+    interpolator: nn.Module | None
 
 
 def load(options: VideoOptions) -> LoadedNetwork:
@@ -80,14 +106,39 @@ def load(options: VideoOptions) -> LoadedNetwork:
     build = partial(options.network.load, channels_last=options.channels_last, compile=options.compile)
     several = len(options.devices) > 1
     net = build('cpu' if several else options.devices[0])
-    return LoadedNetwork(net, options.network.fingerprint(),
-                         [partial(build, device) for device in options.devices] if several else [])
+    builders = [partial(build, device) for device in options.devices] if several else []
+    fingerprint, interpolator = options.network.fingerprint(), None
+    if options.interpolator is not None:
+        interpolator = options.interpolator.load(options.devices[0], channels_last=options.channels_last,
+                                                 compile=options.compile)
+        fingerprint += f' {options.interpolator.fingerprint()}'
+    return LoadedNetwork(net, fingerprint, builders, interpolator)
+
+
+@contextmanager
+def opened(options: VideoOptions, loaded: LoadedNetwork) -> Iterator[Job]:
+    """Open the source of a video, and yield the work on it.
+
+    Raises:
+        VideoError, ValueError: the request is invalid.
+    """
+    clip = options.compare_clip
+    if clip is not None and clip.exists() and not options.overwrite:
+        raise VideoError(f'{clip}: already exists; --overwrite replaces it')
+    encoding = Encoding(options.codec or default_codec(options.output), options.crf, options.preset, options.audio)
+    with open_source(options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
+                     stream=options.stream) as whole:
+        is_part = options.start or options.duration
+        source: Source = Excerpt(whole, options.start, options.duration) if is_part else whole
+        yield Job(source, options.output, loaded.net, model=loaded.fingerprint, options=options.restoring,
+                  encoding=encoding, shape=options.shape, interpolator=loaded.interpolator, builders=loaded.builders,
+                  devices=options.devices, overwrite=options.overwrite)
 
 
 def restore_video(options: VideoOptions, *, loaded: LoadedNetwork | None = None,
                   on_progress: Callable[[Progress], None] | None = None,
-                  on_warning: Callable[[str], None] = warnings.warn) -> None:
-    """Restore a video, and write the output.
+                  on_warning: Callable[[str], None] = warnings.warn) -> OutputSpec:
+    """Restore a video, write the output, and return its format.
 
     Args:
         loaded: the network, from `load`, if it serves several videos.
@@ -99,15 +150,56 @@ def restore_video(options: VideoOptions, *, loaded: LoadedNetwork | None = None,
         RestoreError, KeyboardInterrupt: see `Job.run`.
     """
     loaded = loaded or load(options)
-    encoding = Encoding(options.codec or default_codec(options.output), options.crf, options.preset,
-                        options.audio)
-    with open_source(options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
-                     stream=options.stream) as source:
-        job = Job(source, options.output, loaded.net, model=loaded.fingerprint, options=options.restoring,
-                  encoding=encoding, builders=loaded.builders, devices=options.devices, overwrite=options.overwrite)
+    if PIPE in (options.source, options.output):
+        return _restore_through_pipes(options, loaded, on_progress)
+    with opened(options, loaded) as job:
         early = list(job.warnings)
         for warning in early:
             on_warning(warning)
         job.run(resume=options.resume, on_progress=on_progress)
         for warning in job.warnings[len(early):]:
             on_warning(warning)
+        spec = job.pipeline.spec
+        if options.compare_clip is not None:
+            is_folder = options.output.is_dir()
+            with open_source(options.output, rate=spec.rate if is_folder else None) as restored:
+                write_side_by_side(job.source, restored, options.compare_clip)
+        return spec
+
+
+def _restore_through_pipes(options: VideoOptions, loaded: LoadedNetwork,
+                           on_progress: Callable[[Progress], None] | None) -> OutputSpec:
+    """Restore from standard input, to standard output, or both: in one pass, frames only."""
+    if loaded.builders or options.resume or options.compare_clip or options.start or options.duration:
+        raise ValueError('-: work through a pipe is done in one pass by one device; --resume, --start, --duration and '
+                         '--compare-clip need files')
+    with ExitStack() as stack:
+        source: Source = stack.enter_context(PipeSource(sys.stdin.buffer) if options.source == PIPE else open_source(
+            options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
+            stream=options.stream))
+        pipeline = Pipeline(loaded.net, options.restoring, source.info, options.shape, loaded.interpolator)
+        spec, rate = pipeline.spec, source.info.rate
+        total = pipeline.num_frames(source.info)
+        frames = pipeline(source.frames(), last_duration=1 / rate if rate else Fraction(0))
+        encoding = Encoding(options.codec or default_codec(options.output), options.crf, options.preset)
+        segment = None
+        writer: PipeWriter | VideoWriter
+        if options.output == PIPE:
+            writer = PipeWriter(sys.stdout.buffer, spec, options.pipe_format)
+        else:
+            if encoding.codec == 'png':
+                raise ValueError(f'{options.output}: from a pipe, the output is a video file or -, not a folder')
+            check_output(options.output, source.info, encoding, spec, overwrite=options.overwrite)
+            folder = stack.enter_context(TemporaryDirectory(dir=options.output.absolute().parent))
+            segment = Path(folder) / f'0{encoding.segment_suffix}'
+            writer = VideoWriter(segment, spec, encoding)
+        with writer:
+            for number, frame in enumerate(frames, 1):
+                writer.write(*frame)
+                if on_progress:
+                    on_progress(Progress(number, max(total, number) if total else 0, frame.time))
+        if segment is not None:
+            is_variable = source.info.is_variable and pipeline.retimer is None
+            join([segment], None, options.output, rate=Fraction(0) if is_variable else spec.rate,
+                 sample_aspect_ratio=spec.sample_aspect_ratio)
+    return spec

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from script_util import add_output_options, open_writer, run, write
 
-from basicsr_stvsr.io.images import IMAGE_SUFFIXES, natural_key
+from basicsr_stvsr.io.images import IMAGE_SUFFIXES, is_hidden, natural_key
 from basicsr_stvsr.io.lmdb_files import FrameSource, clip_frames, file_frame, verify_lmdb
 from basicsr_stvsr.io.opening import open_color_reader
 
@@ -159,7 +159,8 @@ def children(path: Path, is_wanted: Callable[[Path], bool], what: str) -> list[P
     if not path.is_dir():
         raise FileNotFoundError(f'{path} does not exist or is not a folder; docs/datasets.md shows the expected '
                                 'folders')
-    found = sorted(filter(is_wanted, path.iterdir()), key=lambda child: natural_key(child.name))
+    visible = (child for child in path.iterdir() if not is_hidden(child.name))
+    found = sorted(filter(is_wanted, visible), key=lambda child: natural_key(child.name))
     if not found:
         raise FileNotFoundError(f'{path} holds no {what}')
     return found

@@ -25,6 +25,7 @@ CASES = {
     'BicubicAverage': (dict(), ((2, 2, 3, 8, 10),), ((2, 3, 3, 32, 40),)),
     'BicubicDIS': (dict(), ((2, 2, 3, 8, 10),), ((2, 3, 3, 32, 40),)),
     'ContextResNet': (dict(num_feat=4), ((2, 6, 8, 10),), ((2, 4, 8, 10),)),
+    'DISInterpolation': (dict(), ((2, 2, 3, 16, 20),), ((2, 3, 3, 16, 20),)),
     'FISRNet': (dict(num_feat=4), ((2, 3, 3, 32, 64), (2, 2, 2, 2, 32, 64)), ((2, 3, 3, 64, 128),)),
     'FISRNet, small': (
         dict(num_feat=(2, 2, 4), residual=True, upscale='frames'),

@@ -59,10 +59,11 @@ def test_models_of_the_zoo_restore_videos(video, tmp_path, capsys, name):
         shrunk = large.reshape(32, s, 48, s, 3).mean(axis=(1, 3))
         assert np.abs(shrunk - small).mean() < 4
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert lines.pop() == {'output': str(output), 'state': 'done'}
+    done = lines.pop()
+    assert (done['state'], done['frames'], done['width']) == ('done', len(frames), frames[0].shape[1])
     assert [line['frames'] for line in lines] == list(range(1, len(frames) + 1))
     assert lines[-1] == {'output': str(output), 'state': 'running', 'frames': len(frames), 'total': len(frames),
-                         'time': float(new_times[-1])}
+                         'time': float(new_times[-1]), 'remaining': 0.0}
 
 
 def test_sound_and_subtitles_are_copied(tmp_path):
@@ -94,9 +95,66 @@ def test_folders_become_folders(tmp_path, tiny):
     command = ['restore', str(tmp_path / 'in'), *tiny, f'{tmp_path / "out"}/']
     assert main(command) == 0
     names = sorted(path.name for path in (tmp_path / 'out').iterdir())
-    assert names == ['00000000.png', '00000001.png', '00000002.png']
+    assert names == ['0.png', '1.png', '2.png']  # as in the input
     assert main(command) == 2  # is there already
     assert main([*command, '--overwrite']) == 0
+
+
+def test_the_default_model_and_names_of_codecs_that_people_know(video, tmp_path, capsys):
+    output = tmp_path / 'out.mp4'
+    assert main(['restore', str(video), str(output), '--codec', 'hevc', '--device', 'cpu']) == 0
+    assert 'weights of mbnet-small: for research only' in capsys.readouterr().err
+    with open_source(output) as source:
+        assert (source.info.codec, source.info.width, source.info.rate) == ('hevc', 4 * 48, 2 * FILM)
+
+
+def test_a_preview_beside_its_input(tmp_path, tiny, capsys):
+    """From 0.5 s on, for half a second; the flash at 1 s is at 0.5 s of the preview, and so is the beep."""
+    film, output, both = (tmp_path / name for name in ('film.mp4', 'out.mp4', 'both.mp4'))
+    write_film(film, rate=Fraction(24), num_frames=48, flash=24)
+    part = ['--start', '0:00.5', '--duration', '1', '--compare-clip', str(both)]
+    assert main(['restore', str(film), str(output), *tiny, *part]) == 0
+    told = capsys.readouterr().err
+    assert f'{output}: 24 frames, 128x96, 24 a second; ' in told and ' frames a second' in told
+    frames, times = read(output)
+    assert times == [Fraction(number, 24) for number in range(24)]
+    assert [number for number, frame in enumerate(frames) if frame.mean() > 120] == [12]
+    half = Fraction(1, 2)
+    given = [(time - half, data) for time, data in packets_of(film)[1] if half <= time < half + 1]
+    sound = packets_of(output)[1]
+    assert [data for _, data in sound] == [data for _, data in given]
+    assert max(abs(time - expected) for (time, _), (expected, _) in zip(sound, given, strict=True)) <= Fraction(1, 1000)
+    shown, _ = read(both)
+    assert shown[0].shape == (96, 256, 3) and len(shown) == 24
+    assert shown[12][:, :128].mean() > 200 and shown[11][:, :128].mean() < 40
+    assert main(['restore', str(film), str(tmp_path / 'late.mp4'), *tiny, '--start', '9']) == 2
+    assert 'no frame from 9 s on' in capsys.readouterr().err
+
+
+def test_a_dry_run(tmp_path, tiny, capsys):
+    film, output = tmp_path / 'film.mp4', tmp_path / 'out.mov'
+    write_film(film, rate=Fraction(24), num_frames=24)
+    command = ['restore', str(film), str(output), *tiny, '--dry-run']
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert '24 frames, 64x48, 24 a second' in told and 'out.mov: 24 frames, 128x96, 24 a second, x264' in told
+    assert 'audio 1 (aac), audio 2 (ac3)' in told and ' are free' in told
+    assert main([*command, '--json']) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts['seconds'] == pytest.approx(24 / facts['frames_per_second'])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['film.mp4', 'net.pth', 'net.yml']
+
+
+def test_size_and_rate(video, tmp_path):
+    """Interpolation alone, and before a network that enlarges; 5 frames of 32 x 48."""
+    both = ['--model', 'fstrn-small', '--interpolate', 'dis', '--height', '64', '--fps', '50']
+    for options, size, count, rate in ((['--model', 'dis'], (48, 32), 9, 2 * FILM), (both, (96, 64), 10, 50),
+                                       (['--space-only', '--scale', '2'], (96, 64), 5, FILM)):
+        output = tmp_path / 'out.mp4'
+        assert main(['restore', str(video), str(output), *options, '--device', 'cpu', '--overwrite']) == 0
+        with open_source(output) as source:
+            info = source.info
+            assert ((info.width, info.height), info.num_frames, info.rate) == (size, count, rate)
 
 
 def test_what_is_there_is_not_replaced(video, tmp_path, tiny, capsys):
@@ -204,7 +262,7 @@ def test_an_option_file_and_weights(video, tmp_path):
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['in.mp4', 'out.mp4', '--model', 'mbnet'], "no model 'mbnet' in the zoo, expected one of mbnet-small, fisr-small"),
+    (['in.mp4', 'out.mp4', '--model', 'mbnet'], "no model 'mbnet', expected one of mbnet-small, fisr-small"),
     (['in.mp4', 'out.xyz', '--model', 'fstrn-small'], 'out.xyz'),
     (['in.mp4', 'in.mp4', '--model', 'fstrn-small'], 'in.mp4'),
     (['text.mp4', 'out.mp4', '--model', 'fstrn-small'], 'text.mp4'),
@@ -215,8 +273,11 @@ def test_an_option_file_and_weights(video, tmp_path):
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--weights', 'a.pth'], '--weights goes with --opt'),
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--suffix', '.mkv'], '--suffix goes with --into'),
     (['in.mp4', '--into', 'new', '--model', 'fstrn-small', '--suffix', 'mkv'], "as suffix, but got 'mkv'"),
-    (['in.mp4', '--into', 'new', '--model', 'mbnet'], "no model 'mbnet' in the zoo"),
+    (['in.mp4', '--into', 'new', '--model', 'mbnet'], "no model 'mbnet', expected"),
     (['in.mp4', '.', '--model', 'fstrn-small', '--codec', 'png'], '.: is not the name of an output'),
+    (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--time-only'], 'FSTRN does not interpolate frames'),
+    (['in.mp4', 'out.mp4', '--interpolate', 'fstrn-small'], 'FSTRN does not interpolate frames'),
+    (['in.mp4', 'out.mp4', '--scale', '-1'], 'scale must be above 0, but is -1'),
     (['in.mp4', '--model', 'fstrn-small'], 'expected an input and an output, or inputs and --into FOLDER, but got 1'),
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'cuda:77'], '--device cuda:77: there is no such GPU'),
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'gpu'], '--device gpu: expected auto, cpu, cuda'),
@@ -465,7 +526,7 @@ def test_every_help_has_an_example(command, capsys):
 
 def test_help():
     shown = run('-m', 'basicsr_stvsr', 'restore', '--help')
-    assert shown.returncode == 0 and 'stvsr restore in.mp4 out.mp4 --model fstrn-small' in shown.stdout
+    assert shown.returncode == 0 and 'stvsr restore in.mp4 out.mp4\n' in shown.stdout
     assert run('-m', 'basicsr_stvsr').returncode == 2
 
 

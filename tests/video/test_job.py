@@ -318,9 +318,9 @@ def test_the_network_goes_on_while_a_segment_ends(film, tmp_path, monkeypatch):
 
     original = Segments.writer
 
-    def open_writer(segments, number):
+    def open_writer(segments, *which):
         assert not is_open
-        is_open.append(original(segments, number))
+        is_open.append(original(segments, *which))
         return is_open[0]
 
     monkeypatch.setattr(VideoWriter, 'close', slow_close)
