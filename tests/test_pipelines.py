@@ -201,7 +201,7 @@ def test_a_run_keeps_its_options_in_one_file(train_here, clips):
 def test_a_test_of_a_network_whose_frames_are_not_finite(clips, tmp_path, monkeypatch, log):
     """Without the check, it reports a PSNR of nan and ends with 0."""
     def forward(net, lq):
-        return restore(net, lq) / (1 if isinstance(lq, torch.Tensor) else lq[0].new_zeros(()))
+        return restore(net, lq) + torch.inf
 
     restore = BicubicAverage.forward
     monkeypatch.setattr(BicubicAverage, 'forward', forward)

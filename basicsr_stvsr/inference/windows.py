@@ -97,7 +97,7 @@ def restore_stream(net: nn.Module | Tiles, frames: Iterable[StreamFrame], overla
         complete: yield every frame from the first input frame to the last, including those the network leaves out at
             the ends of a scene. Scenes shorter than its window are filled up by repeating their ends. Only the frame
             between the last of a scene and the first of the next is left out.
-        clamp: clamp the output to 0-1; otherwise the caller does.
+        clamp: clamp finite output to 0-1; otherwise the caller does.
 
     Yields:
         number of the frame in the stream, and the frame, (B, C, sH, sW), on the device of the input.
@@ -107,7 +107,10 @@ def restore_stream(net: nn.Module | Tiles, frames: Iterable[StreamFrame], overla
     if overlap not in OVERLAP_RULES:
         raise ValueError(f'overlap must be one of {", ".join(OVERLAP_RULES)}, but got {overlap!r}')
     restored = _restore_scenes(tiles, frames, overlap, complete, carry or Carry())
-    return ((number, frame.clamp(0, 1)) for number, frame in restored) if clamp else restored
+    if not clamp:
+        return restored
+    # Clamping would turn infinity into white.
+    return ((number, frame.clamp(0, 1) if is_finite(frame) else frame) for number, frame in restored)
 
 
 def _restore_scenes(tiles: Tiles, frames: Iterable[StreamFrame], overlap: str, complete: bool, carry: Carry) -> (

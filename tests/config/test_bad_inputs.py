@@ -203,7 +203,7 @@ def test_check_refuses_metrics_that_a_training_would_die_of(refused, clips, bord
 
 
 @pytest.mark.parametrize('changes, message', [
-    ({'network_g': {'vsr_net': {'num_feat': -1}}}, r'^network_g cannot be built: RuntimeError: .*negative dimension'),
+    ({'network_g': {'vsr_net': {'num_feat': -1}}}, r'^network_g: feature_channels must be .* but is -1$'),
     ({'network_g': {'vsr_net': {'num_feat': 10**9}}}, r'^network_g\.vsr_net\.num_feat must be at most 10,000, but'),
     ({'network_g': {'vsr_net': {'num_blocks': 10**9}}}, r'^network_g\.vsr_net\.num_blocks must be at most 10,000'),
     ({'network_g': {'vsr_net': {'num_feat': 1e30}}}, r'^network_g\.vsr_net\.num_feat must be a whole number'),

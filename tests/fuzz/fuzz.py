@@ -38,7 +38,8 @@ from basicsr_stvsr.zoo.table import build  # noqa: E402
 FOUND = ROOT / 'fuzz_findings'
 SECONDS_TO_START, SECONDS_TO_READ = 300, 30
 CONTEXT = multiprocessing.get_context('forkserver')
-CONTEXT.set_forkserver_preload(['child'])
+# The server is one for all of a process; tests of commands want these modules, too
+CONTEXT.set_forkserver_preload(['basicsr_stvsr.train', 'basicsr_stvsr.test', 'child'])
 OPTIONS: dict[str, Any] = {
     'name': 'x', 'model_type': 'STVSRModel', 'scale': 4, 'num_gpu': 0, 'manual_seed': 0, 'network_g': NETWORK,
     'datasets': {'test_1': {'name': 'a', 'type': 'STVSRTestDataset', 'dataroot_gt': 'gt', 'temporal_scale': 1,
