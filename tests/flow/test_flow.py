@@ -646,7 +646,7 @@ def test_a_killed_run_goes_on(precompute, clips, tmp_path, capfd):
         process.join(60)
         assert process.exitcode == -signal.SIGKILL and not target.exists()
         assert len(content(part)) == num_flows
-        with pytest.raises(FrameReadError, match='no meta_info.txt'):
+        with pytest.raises(FrameReadError, match='meta_info.txt is missing'):
             build_flow({'type': 'FlowFiles', 'root': part})
     before = content(part)
     assert precompute(*args) == 0
@@ -705,7 +705,7 @@ def make_target(path: Path, kind: str) -> str:
     if kind == 'frames':
         with lmdb.open(str(part)) as env, env.begin(write=True) as transaction:
             transaction.put(b'clip/im1', b'a frame')
-        return 'flow.lmdb.part is not an unfinished LMDB of flows: it has no flow_settings.json; --force begins'
+        return 'flow.lmdb.part is not an unfinished LMDB of flows: it has no flow_settings.json; --force starts over'
     path.rename(part)
     with open(part / 'data.mdb', 'r+b') as file:
         file.truncate(3 * 4096)
