@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from stvsr.errors import user_errors
 
 from .config.run_options import RunOptions, read_command, start_run
-from .data.sampling import BuiltDataset
+from .data.sample_order import BuiltDataset
 from .io.frames import FrameReadError
 from .models.batch import NonFiniteError
 from .models.stvsr_model import STVSRModel

@@ -25,10 +25,10 @@ from torch.utils.data import DataLoader
 from stvsr.errors import user_errors
 
 from .config.run_options import RunOptions, read_command, save_options, start_run
-from .data.sampling import BuiltDataset, SampleStream
+from .data.sample_order import BuiltDataset, SampleStream
 from .io.frames import FrameReadError
 from .models.batch import NonFiniteError
-from .models.saved_model import TrainingState
+from .models.model_files import TrainingState
 from .models.stvsr_model import STVSRModel
 from .training.loader import make_train_loader, num_shares, open_batches
 from .training.log import TrainingLog

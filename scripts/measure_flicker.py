@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from basicsr_stvsr.io.clip_color import TO_YUV
+from basicsr_stvsr.io.color_spaces import TO_YUV
 from basicsr_stvsr.io.frames import FrameReader
 from basicsr_stvsr.io.opening import open_color_reader
 from basicsr_stvsr.io.saved_frames import numbers_of

@@ -9,7 +9,7 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from ..io.clip_color import Color, convert_clip, to_image
+from ..io.color_spaces import Color, convert_clip, to_image
 from .arch_util import warp
 from .dis import Preset, check_preset, dis_flow
 from .mbnet_arch import interpolate_flow

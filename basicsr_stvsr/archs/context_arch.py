@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .spec import PartSpec
-from .weights import load_weights, read_state_dict
+from .weight_files import load_weights, read_state_dict
 
 
 class BasicBlock(nn.Module):

@@ -7,7 +7,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..io.clip_color import to_image
+from ..io.color_spaces import to_image
 from .arch_util import warp
 from .dis import Preset, check_preset, dis_flow
 from .spec import NetSpec

@@ -4,7 +4,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .weights import load_weights, read_state_dict
+from .weight_files import load_weights, read_state_dict
 
 
 class RAFTTeacher(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .spec import NetSpec
-from .weights import load_file
+from .weight_files import load_file
 
 SUFFIXES = ('.pth', '.pt', '.ckpt', '.safetensors')
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .arch_util import check_size_multiple, upsample_flow, warp
 from .spec import PartSpec
-from .weights import load_weights, read_state_dict
+from .weight_files import load_weights, read_state_dict
 
 MAX_DISPLACEMENT = 4
 PYRAMID_CHANNELS = (16, 32, 64, 96, 128, 196)  # at 1/2, 1/4, ... 1/64 of the input

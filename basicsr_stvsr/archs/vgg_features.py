@@ -9,7 +9,7 @@ from basicsr.utils.logger import get_root_logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .weights import check_finite, check_sha256, check_sha256_option, read_state_dict
+from .weight_files import check_finite, check_sha256, check_sha256_option, read_state_dict
 
 # Input and output channels of convolutions, by their index in torchvision's `vgg16().features`
 CONVS = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}

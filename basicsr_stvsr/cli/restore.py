@@ -14,8 +14,8 @@ from ..archs.spec import spec_of
 from ..io.pipes import PIPE
 from ..utils.processes import ending_signals
 from ..utils.progress import say
-from ..video.batch import Ranks, outputs_of
 from ..video.job import Progress, RestoreError
+from ..video.many_videos import Ranks, outputs_of
 from ..video.pipeline import Shape
 from ..video.plan import describe_plan, plan
 from ..video.restorer import RestoreOptions

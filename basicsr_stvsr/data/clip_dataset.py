@@ -13,7 +13,7 @@ from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 
-from ..io.clip_color import NUM_CHANNELS, Color, convert_frame
+from ..io.color_spaces import NUM_CHANNELS, Color, convert_frame
 from ..io.derived_frames import CachedReader, ReducedReader, area_mean
 from ..io.frames import FrameReader
 from .clip_areas import AreaReader
@@ -24,7 +24,7 @@ from .degradations import Degradation, bicubic, build_degradation
 from .items import Clip, TrainSample
 from .lq_frames import CropSource, Stored, Window, degrade_whole
 from .middle_flows import MiddleFlows
-from .samples import TrainSamples, check_cache, clip_tensor, seed_worker
+from .train_samples import TrainSamples, check_cache, clip_tensor, seed_worker
 from .video_degradation import VideoDegradation
 
 _NUM_SAMPLED = 16  # clips of which a frame is read, to estimate the size of all

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ..io.clip_color import Color
+from ..io.color_spaces import Color
 from ..io.frames import FrameReader
 from ..io.opening import open_color_reader
 from .clip_options import ClipOptions
 from .degradations import Degradation
 from .hints import hint
 from .lq_frames import CropSource, GroundTruth, MotionBlurred, PairedReader, Stored, degraded
-from .samples import SampleDataset
+from .train_samples import SampleDataset
 from .video_degradation import VideoDegradation
 
 # Check that each path must pass.

@@ -8,7 +8,7 @@ from pydantic_core import ValidationError
 
 from ..config import Count, DatasetOptions, Flow, Positive
 from ..config.block import Block, Problem, nearest, problem, refuse, refuse_field, shown
-from ..io.clip_color import Color, StoredColor
+from ..io.color_spaces import Color, StoredColor
 from .clip_areas import ClipArea
 from .degradations import DegradationBlock
 from .motion_blur import LONGEST_EXPOSURE

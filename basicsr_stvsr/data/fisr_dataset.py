@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from ..config import DatasetOptions, Flow
 from ..config.block import refuse_field
 from ..flow import StoredFlow, build_flow, read_flow_archive, read_warp_archive
-from ..io.clip_color import Color, check_yuv
+from ..io.color_spaces import Color, check_yuv
 from ..io.frames import FrameReadError
 from ..io.mat_files import open_mat
 from .items import TrainSample

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..flow import FlowEstimator, StoredFlow
-from ..io.clip_color import Color, convert_frame
+from ..io.color_spaces import Color, convert_frame
 from .items import FlowKey
 
 KEYS: dict[int, FlowKey] = {1: 'lq_flow', 2: 'lq_flow_stride2'}  # by stride

@@ -10,8 +10,8 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from .clip_dataset import STVSRClipDataset
 from .clip_options import ClipTrainOptions, MixedOptions
 from .items import TrainSample
-from .samples import SampleDataset, check_cache
 from .stills_dataset import STVSRStillsDataset
+from .train_samples import SampleDataset, check_cache
 
 _LONGEST = 10**8  # samples of an epoch; their order takes 8 bytes each
 

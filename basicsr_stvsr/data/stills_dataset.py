@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from ..io.clip_color import convert_frame
+from ..io.color_spaces import convert_frame
 from ..io.derived_frames import CachedReader
 from ..io.frames import FrameReader
 from ..io.photographs import PhotoReader
@@ -17,7 +17,6 @@ from .crops import Crop
 from .degradations import Degradation, bicubic, build_degradation
 from .items import TrainSample
 from .lq_frames import GroundTruth, MotionBlurred, Window, degraded
-from .samples import TrainSamples, check_cache, seed_worker
 from .synthetic import (
     MOTIONS,
     CameraPath,
@@ -31,6 +30,7 @@ from .synthetic import (
     random_passage,
     random_view,
 )
+from .train_samples import TrainSamples, check_cache, seed_worker
 from .video_degradation import VideoDegradation
 
 _RADII = (0.05, 0.3)  # radii of cutouts, relative to gt_size

@@ -14,7 +14,7 @@ from basicsr.utils.logger import get_root_logger
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 
-from ..io.clip_color import Color, convert_clip, to_image
+from ..io.color_spaces import Color, convert_clip, to_image
 from ..metrics.basicsr_replacements import REPLACEMENTS
 from ..utils.cpu_memory import keep_freed_memory
 from ..utils.processes import prepare_worker, server_context

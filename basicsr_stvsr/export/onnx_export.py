@@ -27,7 +27,7 @@ from torch.export import Dim
 from ..archs import pacnet_arch  # noqa: F401  (registers the operators that are translated below)
 from ..archs.hoffr_arch import HOFFR
 from ..archs.spec import Network, spec_of
-from ..archs.weights import sha256_of
+from ..archs.weight_files import sha256_of
 from ..utils.atomic_files import whole_file
 from ..version import __version__
 

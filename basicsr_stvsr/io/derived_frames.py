@@ -4,7 +4,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from .clip_color import Color, convert_frame
+from .color_spaces import Color, convert_frame
 from .frames import DerivedReader, FrameReader
 
 

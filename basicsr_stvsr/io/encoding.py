@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..utils.threads import available_cores
+from .copied_streams import Audio
 from .images import is_image
-from .other_streams import Audio
 from .side_data import HdrMetadata
 from .video_info import FULL, LIMITED, ColorSpec, VideoInfo
 

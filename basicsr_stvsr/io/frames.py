@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .clip_color import Color
+from .color_spaces import Color
 from .images import IMAGE_SUFFIXES, decode_image, is_hidden, natural_key, walk
 
 

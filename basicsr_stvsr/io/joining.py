@@ -9,7 +9,7 @@ from typing import Any
 
 from ..utils.atomic_files import whole_file
 from .containers import CONTAINERS, demux, is_cut_off, open_input
-from .other_streams import Audio, lasting_tags, passed_packets, time_code
+from .copied_streams import Audio, lasting_tags, passed_packets, time_code
 from .video_info import VideoError, early_start, url_of, video_stream
 
 

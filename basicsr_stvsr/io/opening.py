@@ -2,7 +2,7 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from .clip_color import Color, StoredColor, check_yuv
+from .color_spaces import Color, StoredColor, check_yuv
 from .derived_frames import ColorReader
 from .frames import FolderReader, FrameReader, FrameReadError
 from .images import files_with

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from .containers import CONTAINERS, open_input, trial_error
+from .copied_streams import plan_streams
 from .encoding import CODEC_TABLE, PARAMETERS, Encoding, OutputSpec, add_encoder
 from .images import is_image
-from .other_streams import plan_streams
 from .video_info import VideoError, VideoInfo
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .clip_color import Color, convert_clip
+from .color_spaces import Color, convert_clip
 from .frames import FrameReader, FrameReadError
 from .opening import open_color_reader
 

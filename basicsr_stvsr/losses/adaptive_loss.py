@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ..archs.arch_util import at_least_float32, total
 from ..archs.vgg_features import VGGFeatures
-from ..io.clip_color import TO_YUV
+from ..io.color_spaces import TO_YUV
 
 MODES = ('activity', 'visibility')
 REDUCTIONS = ('mean', 'sum')

@@ -19,7 +19,7 @@ import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
 from scipy.optimize import linear_sum_assignment
 
-from ..archs.weights import sha256_of
+from ..archs.weight_files import sha256_of
 from .face_networks import (
     ARCFACE,
     DETECTORS,

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..archs.weights import load_weights, read_state_dict
+from ..archs.weight_files import load_weights, read_state_dict
 
 DetectorName = Literal['resnet50', 'mobile0.25']
 

@@ -18,7 +18,7 @@ import math
 import numpy as np
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from ..io.clip_color import convert_frame
+from ..io.color_spaces import convert_frame
 from .metric_util import declare
 
 _TILE = 7  # pixels, side of the tiles for SSIM

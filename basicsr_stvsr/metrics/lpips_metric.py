@@ -18,7 +18,7 @@ import torch
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor, nn
 
-from ..archs.weights import check_sha256, check_sha256_option, load_weights, read_state_dict, sha256_of
+from ..archs.weight_files import check_sha256, check_sha256_option, load_weights, read_state_dict, sha256_of
 from .metric_util import cropped, declare
 
 Net = Literal['alex', 'vgg', 'squeeze']

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from basicsr.metrics.metric_util import to_y_channel
 
-from ..io.clip_color import Color
+from ..io.color_spaces import Color
 
 
 def luma_pair(img: np.ndarray, img2: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..archs.vsrresnet_arch import VSRResDiscriminator
 from ..config import Count, Loss, Optimizer, Positive, TrainOptions
 from ..config.block import refuse_field
-from ..data.sampling import BuiltDataset
+from ..data.sample_order import BuiltDataset
 from .clip_model import color_of
 from .stvsr_model import STVSRModel
 

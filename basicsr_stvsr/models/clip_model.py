@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from ..archs.resize import upscale_bicubic
 from ..archs.spec import check_color, spec_of
 from ..data.items import Clip
-from ..data.sampling import BuiltDataset, SizedDataset
+from ..data.sample_order import BuiltDataset, SizedDataset
 from ..evaluation.clip_scores import (
     FramePair,
     FrameScores,
@@ -38,7 +38,7 @@ from ..inference.precision import PRECISIONS
 from ..inference.scene_cuts import find_cuts
 from ..inference.tiles import Tiles, Tiling
 from ..inference.windows import frames_of_clip, is_finite, restore_frames, restore_windows
-from ..io.clip_color import Color, convert_clip, to_image
+from ..io.color_spaces import Color, convert_clip, to_image
 from ..io.saved_frames import SavedFrames
 from ..utils.atomic_files import replace_file
 from ..utils.distributed import gather

@@ -22,12 +22,12 @@ from ..archs.basicsr_networks import adapt
 from ..archs.spec import check_color, spec_of
 from ..config import TrainOptions
 from ..data.items import Batch
-from ..data.sampling import BuiltDataset, SeededDataset, SeededIndex
+from ..data.sample_order import BuiltDataset, SeededDataset, SeededIndex
 from ..inference.precision import computes_bf16, prefers_channels_last
 from ..utils.distributed import any_rank, gather
 from .batch import BatchLosses, NonFiniteError, all_finite, name_nonfinite, sample_keys, split_batch
 from .clip_model import color_of
-from .saved_model import SavedModel
+from .model_files import SavedModel
 
 AMP_DTYPES = {'none': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 

@@ -13,7 +13,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
-from ..archs.weights import load_file
+from ..archs.weight_files import load_file
 from ..config.block import shortened
 from ..utils.atomic_files import write_whole
 

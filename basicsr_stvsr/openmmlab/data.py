@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Dataset, Sampler
 
-from ..data.sampling import BuiltDataset, SampleStream, SeededDataset, SeededIndex
+from ..data.sample_order import BuiltDataset, SampleStream, SeededDataset, SeededIndex
 from ..models.clip_model import color_of
 from ..registry import DATA_SAMPLERS, DATASETS
 

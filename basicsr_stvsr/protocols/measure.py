@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ..archs.weights import read_block, sha256_of
+from ..archs.weight_files import read_block, sha256_of
 from ..config.loading import load_options
 from ..config.run_options import RunOptions
 from ..data.hints import hint

@@ -9,7 +9,7 @@ import torch
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from torch.utils.data import DataLoader
 
-from ..data.sampling import SampleStream, SeededDataset, SizedDataset
+from ..data.sample_order import SampleStream, SeededDataset, SizedDataset
 from ..io.frames import FrameReadError
 from ..utils.processes import ignore_signals
 from ..utils.threads import limit_opencv_in_workers

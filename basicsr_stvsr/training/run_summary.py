@@ -7,7 +7,7 @@ from basicsr.models.base_model import BaseModel
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..data.sampling import BuiltDataset
+from ..data.sample_order import BuiltDataset
 
 
 def summarize_training(opt: dict[str, Any], model: BaseModel, train_set: BuiltDataset,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from torch import Tensor
 
-from ..archs.weights import is_dense_floats
+from ..archs.weight_files import is_dense_floats
 from ..config.block import Block, Count, refuse, shown
 from ..utils.random_state import check_rng
 

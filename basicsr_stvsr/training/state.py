@@ -10,8 +10,8 @@ from typing import Any
 
 from basicsr.utils import check_resume, get_root_logger
 
-from ..archs.weights import load_file, sha256_of
-from ..models.saved_model import TrainingState
+from ..archs.weight_files import load_file, sha256_of
+from ..models.model_files import TrainingState
 from ..utils.distributed import on_first_rank
 from .saved_state import SavedState
 

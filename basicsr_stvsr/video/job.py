@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..archs.spec import State, spec_of
-from ..archs.weights import is_dense_floats, load_file
+from ..archs.weight_files import is_dense_floats, load_file
 from ..inference.precision import Precision, fastest_precision
 from ..inference.tiles import device_of
 from ..inference.windows import Carry

@@ -25,7 +25,7 @@ from ..inference.scene_cuts import CONTEXT as CUT_CONTEXT
 from ..inference.scene_cuts import THRESHOLD, mark_cuts
 from ..inference.tiles import DEFAULT_OVERLAP, Tiles, Tiling, device_of
 from ..inference.windows import Carry, StreamFrame, is_finite, restore_stream
-from ..io.clip_color import convert_clip, levels_of, to_image
+from ..io.color_spaces import convert_clip, levels_of, to_image
 from ..io.frame_source import TimedFrame
 from ..io.pixels import packed, planes_of
 from ..io.video_info import VideoError

@@ -7,7 +7,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from ..archs.weights import check_sha256, sha256_of
+from ..archs.weight_files import check_sha256, sha256_of
 from ..utils.atomic_files import move_whole
 from ..utils.file_lock import locked
 from ..utils.progress import progress_bar

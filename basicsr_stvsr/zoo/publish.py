@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..archs.archive import digest_of
 from ..archs.spec import spec_of
-from ..archs.weights import import_safetensors, load_weights, read_params, sha256_of
+from ..archs.weight_files import import_safetensors, load_weights, read_params, sha256_of
 from ..config.loading import load_options
 from ..training.state import saved_states
 from ..utils.atomic_files import replace_file

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from torch import nn
 
+from ..io.copied_streams import Audio
 from ..io.deinterlacing import Deinterlace
 from ..io.encoding import Encoding, OutputSpec, default_codec
 from ..io.frame_source import Source
 from ..io.joining import join
-from ..io.other_streams import Audio
 from ..io.output_checks import check_output
 from ..io.pipes import PIPE, PipeFormat, PipeSource, PipeWriter
 from ..io.video_info import VideoError

@@ -19,7 +19,7 @@ from torch import nn
 
 from ..archs.arch_util import to_channels_last
 from ..archs.basicsr_networks import adapt
-from ..archs.weights import LAYOUTS, check_hash, check_sha256, load_weights, read_state_dict
+from ..archs.weight_files import LAYOUTS, check_hash, check_sha256, load_weights, read_state_dict
 from ..discovery import register_everything
 from ..inference.precision import prefers_channels_last
 

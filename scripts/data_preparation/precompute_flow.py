@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from script_util import positive, run
 
-from basicsr_stvsr.archs.weights import sha256_of
+from basicsr_stvsr.archs.weight_files import sha256_of
 from basicsr_stvsr.data.degradations import build_degradation, mod_crop
 from basicsr_stvsr.flow import FLOW_REGISTRY, FlowEstimator, build_flow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter, read_settings

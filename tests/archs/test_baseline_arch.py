@@ -7,7 +7,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from basicsr_stvsr.archs.baseline_arch import BicubicAverage, BicubicDIS
 from basicsr_stvsr.data.degradations import bicubic
-from basicsr_stvsr.io.clip_color import convert_clip, to_image
+from basicsr_stvsr.io.color_spaces import convert_clip, to_image
 
 pytestmark = pytest.mark.numeric
 

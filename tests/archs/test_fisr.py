@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from basicsr_stvsr.archs.fisr_arch import FLOW_UNIT, FISRNet, legacy_subsample
 from basicsr_stvsr.archs.resize import legacy_bilinear
-from basicsr_stvsr.io.clip_color import convert_clip
+from basicsr_stvsr.io.color_spaces import convert_clip
 from basicsr_stvsr.losses.temporal_loss import MultiScaleTemporalLoss, temporal_terms
 
 pytestmark = pytest.mark.numeric

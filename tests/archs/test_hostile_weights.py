@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from basicsr_stvsr.archs.archive import digest_of
-from basicsr_stvsr.archs.weights import load_file, load_weights, read_state_dict
+from basicsr_stvsr.archs.weight_files import load_file, load_weights, read_state_dict
 from basicsr_stvsr.zoo.publish import to_safetensors
 
 

@@ -13,9 +13,9 @@ from basicsr.utils.color_util import bgr2ycbcr
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from basicsr.utils.matlab_functions import imresize
 
-from basicsr_stvsr.data import samples as samples_module
+from basicsr_stvsr.data import train_samples as samples_module
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
-from basicsr_stvsr.io.clip_color import convert_clip
+from basicsr_stvsr.io.color_spaces import convert_clip
 from basicsr_stvsr.io.frames import FrameReadError
 
 SCALE, SIZE, NUM_FRAME = 4, 64, 7

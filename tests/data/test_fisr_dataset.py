@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from basicsr_stvsr.config.loading import complete_paths, load_options
 from basicsr_stvsr.data.fisr_dataset import FISRMatDataset
-from basicsr_stvsr.io.clip_color import convert_frame
+from basicsr_stvsr.io.color_spaces import convert_frame
 from basicsr_stvsr.io.frames import FrameReadError
 from basicsr_stvsr.training.loader import make_train_loader
 

@@ -10,10 +10,10 @@ from basicsr.data import build_dataset
 from run_util import small_train_opt
 from video_util import write_yuv
 
-from basicsr_stvsr.data import samples as samples_module
+from basicsr_stvsr.data import train_samples as samples_module
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset
 from basicsr_stvsr.data.mixed_dataset import STVSRMixedDataset, shares
-from basicsr_stvsr.data.sampling import seeded
+from basicsr_stvsr.data.sample_order import seeded
 from basicsr_stvsr.data.stills_dataset import STVSRStillsDataset
 from basicsr_stvsr.io.derived_frames import area_mean
 from basicsr_stvsr.io.frames import FrameReadError

@@ -17,7 +17,7 @@ from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
 from basicsr_stvsr.data.crops import add_margin, crop_arrays, relative_to
 from basicsr_stvsr.data.degradations import bicubic, gaussian, linear_light_average
 from basicsr_stvsr.data.motion_blur import motion_blur, sub_frame_times
-from basicsr_stvsr.data.sampling import SampleStream, SeededDataset
+from basicsr_stvsr.data.sample_order import SampleStream, SeededDataset
 from basicsr_stvsr.flow import FlowEstimator, build_flow
 from basicsr_stvsr.io.lmdb_files import clip_frames, write_lmdb
 from basicsr_stvsr.io.opening import open_reader

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from basicsr_stvsr.archs.arch_util import warp
 from basicsr_stvsr.data.degradations import bicubic
-from basicsr_stvsr.data.sampling import seeded
+from basicsr_stvsr.data.sample_order import seeded
 from basicsr_stvsr.data.stills_dataset import STVSRStillsDataset
 from basicsr_stvsr.data.synthetic import CameraPath, Cutout, cut_sheet, draw, flow_of_scene
-from basicsr_stvsr.io.clip_color import convert_frame
+from basicsr_stvsr.io.color_spaces import convert_frame
 from basicsr_stvsr.io.frames import FrameReadError
 
 SCALE, SIZE = 4, 48

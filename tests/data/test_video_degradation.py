@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
 from basicsr_stvsr.data.degradations import build_degradation
 from basicsr_stvsr.data.lq_frames import GroundTruth, VideoDegraded, Window
-from basicsr_stvsr.data.sampling import SeededDataset, SeededIndex
+from basicsr_stvsr.data.sample_order import SeededDataset, SeededIndex
 from basicsr_stvsr.data.video_degradation import VideoDegradation
 from basicsr_stvsr.io import codecs
 from basicsr_stvsr.io.codecs import compress

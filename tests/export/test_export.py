@@ -267,7 +267,7 @@ def fixed_size(frame: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize('net, reason', [
-    (build_network({'type': 'BicubicDIS'}), r"BicubicDIS .*: clip_color\.py, line \d+, 'planes = "),
+    (build_network({'type': 'BicubicDIS'}), r"BicubicDIS .*: color_spaces\.py, line \d+, 'planes = "),
     (Toy(lambda frame: frame + torch.linalg.qr(frame)[0].mean()), r'Toy cannot be exported: .*lacks .*aten\.linalg_qr'),
     (Toy(fixed_size), 'Toy cannot be exported: it only works with some frame sizes: .*rows'),
     (WindowToy(), r'WindowToy cannot be exported: the operation aten\.unfold: a window as large as'),
@@ -350,7 +350,7 @@ def test_command_tells_what_cannot_be_exported(tmp_path, capsys):
     (tmp_path / 'net.yml').write_text('network_g: {type: BicubicDIS}')
     assert main(['export', str(tmp_path / 'net.onnx'), '--opt', str(tmp_path / 'net.yml')]) == 2
     error = capsys.readouterr().err
-    assert error.startswith('error: BicubicDIS cannot be exported: clip_color.py, line')
+    assert error.startswith('error: BicubicDIS cannot be exported: color_spaces.py, line')
     assert error.count('\n') == 1  # no page of graph, which torch logs
     assert not (tmp_path / 'net.onnx').exists()
 

@@ -42,7 +42,7 @@ from basicsr_stvsr.flow import (
 from basicsr_stvsr.flow.base import enlarge, shrink_flow
 from basicsr_stvsr.flow.dis_flow import DISFlow
 from basicsr_stvsr.flow.flow_lmdb import FlowLmdbWriter
-from basicsr_stvsr.io.clip_color import convert_frame
+from basicsr_stvsr.io.color_spaces import convert_frame
 from basicsr_stvsr.io.frames import FolderReader, FrameReadError
 
 SCRIPTS = ROOT / 'scripts' / 'data_preparation'

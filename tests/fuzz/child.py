@@ -13,7 +13,7 @@ from traceback import format_exc
 import torch
 
 from basicsr_stvsr.archs.archive import digest_of
-from basicsr_stvsr.archs.weights import load_file
+from basicsr_stvsr.archs.weight_files import load_file
 from basicsr_stvsr.config import check_options
 from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.io.images import decode_image

@@ -18,7 +18,7 @@ from basicsr.utils import FileClient
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from run_util import in_forks
 
-from basicsr_stvsr.io.clip_color import convert_frame
+from basicsr_stvsr.io.color_spaces import convert_frame
 from basicsr_stvsr.io.derived_frames import CachedReader
 from basicsr_stvsr.io.frames import FolderReader, FrameReadError
 from basicsr_stvsr.io.images import decode_image

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from video_util import write_yuv
 
 from basicsr_stvsr.data.clip_dataset import STVSRClipDataset, STVSRTestDataset
-from basicsr_stvsr.io.clip_color import convert_frame
+from basicsr_stvsr.io.color_spaces import convert_frame
 from basicsr_stvsr.io.frames import FrameReadError
 from basicsr_stvsr.io.opening import open_color_reader, open_reader
 from basicsr_stvsr.io.raw_video import RawVideoReader

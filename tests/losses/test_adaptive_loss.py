@@ -15,7 +15,7 @@ from basicsr_stvsr.archs import vgg_features
 from basicsr_stvsr.archs.vgg_features import VGGFeatures
 from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.config.run_options import read_command, start_run
-from basicsr_stvsr.io.clip_color import convert_clip
+from basicsr_stvsr.io.color_spaces import convert_clip
 from basicsr_stvsr.losses.adaptive_loss import (
     SpatiallyAdaptiveCharbonnierLoss,
     SpatiallyAdaptiveFeatureLoss,

@@ -20,11 +20,11 @@ from basicsr_stvsr.archs.arch_util import warp
 from basicsr_stvsr.archs.fisr_arch import FISRNet
 from basicsr_stvsr.config.loading import complete_paths, load_options
 from basicsr_stvsr.data.lq_flow import LQFlow
-from basicsr_stvsr.data.sampling import seeded
+from basicsr_stvsr.data.sample_order import seeded
 from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference.tiles import pad_to_multiple
 from basicsr_stvsr.inference.windows import restore_clip
-from basicsr_stvsr.io.clip_color import convert_frame
+from basicsr_stvsr.io.color_spaces import convert_frame
 from basicsr_stvsr.io.lmdb_files import clip_frames, write_lmdb
 from basicsr_stvsr.io.opening import open_reader
 

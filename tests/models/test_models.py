@@ -19,7 +19,7 @@ from basicsr_stvsr.archs.mbnet_arch import MBNET_PRESETS, MBNet
 from basicsr_stvsr.config.loading import complete_paths, load_options
 from basicsr_stvsr.data.degradations import bicubic
 from basicsr_stvsr.evaluation.clip_scores import FramePair, average_groups, needs_reference
-from basicsr_stvsr.io.clip_color import convert_frame
+from basicsr_stvsr.io.color_spaces import convert_frame
 from basicsr_stvsr.metrics.flicker import flicker
 from basicsr_stvsr.metrics.temporal_metric import calculate_tof
 

@@ -18,7 +18,7 @@ from basicsr_stvsr.archs.baseline_arch import BicubicAverage
 from basicsr_stvsr.cli.model import network_source
 from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.inference.windows import restore_frames
-from basicsr_stvsr.io.clip_color import convert_frame
+from basicsr_stvsr.io.color_spaces import convert_frame
 from basicsr_stvsr.io.lmdb_files import FrameSource, write_lmdb
 from basicsr_stvsr.io.saved_frames import SavedFrames
 from basicsr_stvsr.models.clip_model import output_numbers

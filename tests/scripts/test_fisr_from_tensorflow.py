@@ -26,7 +26,7 @@ from torch import nn
 
 from basicsr_stvsr.archs import fisr_arch
 from basicsr_stvsr.archs.fisr_arch import FISRNet
-from basicsr_stvsr.archs.weights import read_state_dict
+from basicsr_stvsr.archs.weight_files import read_state_dict
 
 # Of tensorflow/core/framework/types.proto
 TYPES = {np.float32: 1, np.int64: 9, np.float16: 19}

@@ -112,7 +112,7 @@ def test_killed_while_writing(clips, tmp_path, train_here, log, name):
                     file.flush()
                     os.kill(os.getpid(), signal.SIGKILL)
             return whole(path, content)
-        import basicsr_stvsr.models.saved_model as module
+        import basicsr_stvsr.models.model_files as module
         whole = module.write_whole
         globals().update(whole=whole)
         module.write_whole = write'''

@@ -14,7 +14,7 @@ from basicsr_stvsr.archs.resize import upscale_bicubic
 from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.flow import build_flow
 from basicsr_stvsr.inference.windows import Carry, restore_clip
-from basicsr_stvsr.io.clip_color import convert_clip
+from basicsr_stvsr.io.color_spaces import convert_clip
 from basicsr_stvsr.io.frame_source import TimedFrame
 from basicsr_stvsr.io.video_info import VideoError
 from basicsr_stvsr.video.restorer import RestoreOptions, Restorer

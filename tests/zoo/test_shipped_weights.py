@@ -10,7 +10,7 @@ from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from conftest import ROOT
 
-from basicsr_stvsr.archs.weights import check_hash, load_weights, read_state_dict
+from basicsr_stvsr.archs.weight_files import check_hash, load_weights, read_state_dict
 from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.inference.windows import restore_clip
 from basicsr_stvsr.zoo.table import load_network

@@ -7,7 +7,7 @@ import torch
 from basicsr.utils.logger import get_root_logger
 from torch import nn
 
-from ..archs.weights import check_hash, load_weights, read_block
+from ..archs.weight_files import check_hash, load_weights, read_block
 from ..utils.atomic_files import write_whole
 from ..utils.distributed import gather, on_first_rank
 from ..utils.random_state import rng_state

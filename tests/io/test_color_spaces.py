@@ -7,7 +7,7 @@ from basicsr.utils.color_util import bgr2ycbcr, rgb2ycbcr, ycbcr2bgr
 from skimage.color import rgb2ycbcr as skimage_rgb2ycbcr
 from skimage.color import ycbcr2rgb as skimage_ycbcr2rgb
 
-from basicsr_stvsr.io.clip_color import TO_RGB, TO_YUV, check_yuv, convert_clip, convert_frame, levels_of, to_image
+from basicsr_stvsr.io.color_spaces import TO_RGB, TO_YUV, check_yuv, convert_clip, convert_frame, levels_of, to_image
 
 # R, G, B -> Y, U, V of colour bars in 8 bits (ITU-R BT.601, studio swing)
 BARS = {

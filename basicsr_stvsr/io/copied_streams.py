@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from .broadcast import BroadcastClock
 from .containers import CONTAINERS, demux, is_cut_off, open_input, takes_stream
-from .sound import SoundEncoder, add_once, can_encode
+from .sound_encoder import SoundEncoder, add_once, can_encode
 from .video_info import VideoError, is_broadcast, path_of, stream_info
 
 # Tags of a source that do not apply to the output. Matroska also has them with a language, as BPS-eng.

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from basicsr_stvsr.archs.weights import check_hash, read_params, read_state_dict, sha256_of
+from basicsr_stvsr.archs.weight_files import check_hash, read_params, read_state_dict, sha256_of
 from basicsr_stvsr.zoo.table import load_network
 
 WEIGHTS = {'w': torch.arange(6.0).view(2, 3), 'n': torch.tensor(7)}
