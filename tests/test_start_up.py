@@ -103,5 +103,5 @@ def test_python_m_is_the_command():
 
 
 def test_the_parser_offers_what_the_restorer_takes():
-    assert parser.PRECISIONS == tuple(restorer.PRECISIONS) and parser.AT_CUT == restorer.AT_CUT
+    assert tuple(restorer.PRECISIONS) == parser.PRECISIONS and parser.AT_CUT == restorer.AT_CUT
     assert parser.PIPE_FORMATS == PIPE_FORMATS

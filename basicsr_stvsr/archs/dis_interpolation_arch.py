@@ -56,8 +56,7 @@ class DISInterpolation(nn.Module):
 
 
 def between(first: Tensor, second: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the frame halfway for a motion (B, 2, H, W) from `first` to `second`, and how both differ, (B, 1, H, W).
-    """
+    """Return the frame halfway for a motion (B, 2, H, W) from `first` to `second`; and their gap, (B, 1, H, W)."""
     warped = [warp(frame, flow, mode='bicubic') for frame, flow in ((first, -motion / 2), (second, motion / 2))]
     weights = [visible(flow) + _LEAST for flow in (-motion / 2, motion / 2)]
     frame = (warped[0] * weights[0] + warped[1] * weights[1]) / (weights[0] + weights[1])

@@ -112,7 +112,7 @@ def load_safetensors(path: Path, expected: str) -> dict[str, Tensor]:
     try:
         with safetensors.safe_open(path, 'pt') as file:
             checksum = (file.metadata() or {}).get('sha256')
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not iterable itself)
     except safetensors.SafetensorError as error:
         raise ValueError(f'{path} is no safetensors file, or is damaged ({error}); expected {expected}') from error
     if checksum is None:

@@ -374,8 +374,7 @@ class BasicSROptions(Block):
     @field_validator('datasets', mode='before')
     @classmethod
     def give_scale(cls, datasets: Any, info: ValidationInfo) -> Any:
-        """Pass the scale to each data set, as `complete_datasets` does later, so that a wrong scale is reported once.
-        """
+        """Pass the scale to each data set, as `complete_datasets` does later: a wrong scale is then reported once."""
         if not isinstance(datasets, dict):
             return datasets
         return {name: {**dataset, 'scale': info.data.get('scale') or 1} if isinstance(dataset, dict) else dataset

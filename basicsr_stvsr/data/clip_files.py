@@ -142,8 +142,9 @@ class ClipFiles(SampleDataset):
         return degraded(GroundTruth() if reader is self.gt_reader else Stored(reader), degradation)
 
     def _read_gt(self, clip: str, numbers: range) -> dict[int, np.ndarray]:
-        """Read ground truth by number. With motion_blur, also read the previous and the next frame where the clip has
-        them.
+        """Read ground truth by number.
+
+        With motion_blur, also read the previous and the next frame where the clip has them.
         """
         if self.gt_reader is None:
             return {}

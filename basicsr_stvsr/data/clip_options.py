@@ -31,9 +31,7 @@ def check_odd(number: int) -> int:
 
 
 class MotionBlurOptions(Block):
-    """`datasets.<name>.motion_blur`: make LR frames from ground truth with synthetic motion blur, as from a longer
-    exposure.
-    """
+    """`datasets.<name>.motion_blur`: make LR frames with synthetic motion blur, as from a longer exposure."""
 
     exposure: Annotated[
         float | Annotated[list[float], Field(min_length=2, max_length=2)], AfterValidator(check_exposure)] = 0.5

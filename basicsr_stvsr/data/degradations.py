@@ -1,5 +1,7 @@
-"""Make low-resolution and blurred frames from sharp ones: MATLAB's bicubic, Gaussian blur followed by subsampling or
-bicubic, and synthetic motion blur. `video_degradation` has the random degradation of real footage.
+"""Make low-resolution and blurred frames from sharp ones.
+
+There are MATLAB's bicubic, Gaussian blur followed by subsampling or bicubic, and synthetic motion blur.
+`video_degradation` has the random degradation of real footage.
 
 Frames are uint8 `(H, W, C)` or `(H, W)`, in any channel order; s = scale, an integer.
 """

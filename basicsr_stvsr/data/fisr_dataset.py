@@ -78,8 +78,7 @@ class FISRMatOptions(DatasetOptions):
 
 @DATASET_REGISTRY.register()
 class FISRMatDataset(Dataset[Any]):
-    """Samples of five LR and seven GT frames from the authors' files, without augmentation, as in the authors'
-    training.
+    """Samples of five LR and seven GT frames from the authors' files, without augmentation, as the authors train.
 
     Each process opens the files separately, and reads them sample by sample.
 
@@ -182,8 +181,9 @@ class FISRMatDataset(Dataset[Any]):
         return lq
 
     def _open_pairs(self, option: str, opener: Callable[[Path], Any], shape: Sequence[int]) -> dict[int, '_SampleFile']:
-        """Open the files that hold an array of `shape`, (N, h, w, C), for each flow, by stride; empty if the options
-        name none.
+        """Open the files that hold an array of `shape`, (N, h, w, C), for each flow, by stride.
+
+        Empty if the options name none.
         """
         files = {}
         for stride, name in ((1, option), (2, f'{option}_stride2')):

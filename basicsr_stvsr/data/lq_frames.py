@@ -59,8 +59,9 @@ class Stored(CropSource):
 
 
 class MotionBlurred(CropSource):
-    """Ground truth with motion blur, as from a longer exposure. The window must hold the neighbours of the frames to
-    blur.
+    """Ground truth with motion blur, as from a longer exposure.
+
+    The window must hold the neighbours of the frames to blur.
 
     Args:
         settings: exposure and number of sub-frames.

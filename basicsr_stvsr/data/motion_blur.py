@@ -21,9 +21,9 @@ LONGEST_EXPOSURE = 2  # reaches to the previous and the next frame
 
 
 def sub_frame_times(exposure: float, num_frame: int) -> list[float]:
-    """Return the times of the sub-frames, relative to the sharp frame: the centres of `num_frame` equal parts of the
-    exposure.
+    """Return the times of the sub-frames, relative to the sharp frame.
 
+    They are the centres of `num_frame` equal parts of the exposure.
     Consecutive exposures of 1 therefore never count an instant twice.
     """
     return [exposure * (2 * part + 1 - num_frame) / (2 * num_frame) for part in range(num_frame)]

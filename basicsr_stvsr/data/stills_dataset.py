@@ -166,8 +166,7 @@ class STVSRStillsDataset(TrainSamples):
         return cut_sheet(photo, random_passage(rng, path, cutout, *clip, places=(0, 1)), *clip, cutout)
 
     def _path(self, rng: np.random.Generator, num_frames: int, *, scale: float = 1.0, angle: float = 0.0) -> CameraPath:
-        """Draw a motion that reaches its scale and its angle halfway through the clip. Slow motions are more frequent.
-        """
+        """Draw a motion that reaches its scale and angle halfway through the clip. Slow ones are more frequent."""
         motion = rng.choice(list(MOTIONS))
         speed = self.settings.max_motion * rng.uniform()**2
         path = random_motion(rng, motion, speed, self._size, self._size, scale=scale)

@@ -152,8 +152,7 @@ MOTIONS = {'pan': (1.0, 0.0, 0.0), 'zoom': (0.3, 1.0, 0.0), 'rotation': (0.3, 0.
 def random_motion(
     rng: np.random.Generator, motion: str, speed: float, height: int, width: int, *, scale: float = 1.0
 ) -> CameraPath:
-    """Draw a path around the photograph's origin, of a kind in MOTIONS, with a mean speed of `speed` pixels per frame.
-    """
+    """Draw a path around the photograph's origin, of a kind in MOTIONS; its mean speed is `speed` pixels per frame."""
     pan, zoom, rotation = MOTIONS[motion]
     heading = rng.uniform(0, 2 * math.pi)
     zoom_sign, rotation_sign = rng.choice([-1, 1], size=2)

@@ -171,8 +171,7 @@ class TrainSamples(SampleDataset):
         return regroup(turned, frames), regroup(turned_flows, flows)
 
     def _flow_crop(self, crop: Crop, lq_size: tuple[int, int]) -> Crop:
-        """Return the part of the LR frames for the flow estimator: the crop, widened by flow_margin within the frame.
-        """
+        """Return the part of the LR frames for the flow estimator: the crop, widened by flow_margin."""
         if not self.lq_flow or self.lq_flow.is_stored:
             return crop
         return add_margin(crop, self.settings.flow_margin, lq_size)

@@ -143,8 +143,7 @@ class VideoDegradation:
             check_codecs(wanted)
 
     def padded(self, crop: Crop, size: tuple[int, int]) -> Crop:
-        """Return the area to degrade for a crop: wider by `margin` within the frame, and starting at a macroblock
-        border.
+        """Return the area to degrade for a crop: wider by `margin` within the frame, from a macroblock border on.
 
         The blocks of the codec are then aligned as in the whole frame.
 

@@ -2,7 +2,7 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
-from .video_info import Damage
+from .video_info import DamageError
 
 if TYPE_CHECKING:
     import av
@@ -34,7 +34,7 @@ def deinterlaced(frames: Iterable['av.VideoFrame'], *, all_frames: bool = True) 
             graph = graph or _bwdif(frame, all_frames)
             graph.vpush(frame)
             yield from ready(graph)
-    except (Damage, av.error.FFmpegError) as error:
+    except (DamageError, av.error.FFmpegError) as error:
         failure = error
     if graph is not None:
         graph.vpush(None)  # the filter delays a frame until it sees the next one

@@ -3,7 +3,7 @@ from fractions import Fraction
 
 from .frame_source import Notes
 from .video_decoder import VideoDecoder
-from .video_info import Damage, VideoInfo
+from .video_info import DamageError, VideoInfo
 
 _PROGRESSIVE = frozenset({'vp8', 'vp9', 'av1', 'theora', 'png', 'gif', 'webp', 'jpeg2000'})  # codecs without fields
 _NUM_PLACES = 12  # the flags of frames need decoding
@@ -21,7 +21,7 @@ def interlaced_since(info: VideoInfo) -> Fraction | None:
         for place in range(1, _NUM_PLACES + 1):
             try:
                 found = decoder.is_interlaced_at(info.start + info.duration * place / _NUM_PLACES)
-            except (Damage, av.error.FFmpegError):  # reported where frames are read
+            except (DamageError, av.error.FFmpegError):  # reported where frames are read
                 continue
             if found is not None:
                 return found

@@ -75,7 +75,8 @@ class _Writer:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False):
-        """
+        """Prepare to write; nothing is created before the `with` block.
+
         Args:
             path: the target.
             overwrite: replace a file or folder of this name, once the new one is complete.
@@ -160,7 +161,8 @@ class LmdbWriter(_Writer):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, map_size: int = _MAP_SIZE):
-        """
+        """Prepare to write; nothing is created before the `with` block.
+
         Args:
             path: `<name>.lmdb`.
             overwrite: replace a file or folder of this name, once the new one is complete.
@@ -199,8 +201,8 @@ class LmdbWriter(_Writer):
     def _open(self) -> None:
         # Nothing needs to survive a crash before _finish(), so LMDB need not sync at each commit.
         self._env = lmdb.open(str(self.part), map_size=self._map_size, sync=False)
-        self._meta_info = open(self.part / META_INFO, 'w', encoding='ascii', newline='\n')
-        self._sources = open(self.part / _SOURCES, 'w+', encoding='utf-8', errors='backslashreplace')
+        self._meta_info = open(self.part / META_INFO, 'w', encoding='ascii', newline='\n')  # noqa: SIM115  (until _finish)
+        self._sources = open(self.part / _SOURCES, 'w+', encoding='utf-8', errors='backslashreplace')  # noqa: SIM115
 
     def _commit(self) -> None:
         while True:
@@ -239,7 +241,8 @@ class FolderWriter(_Writer):
     """Context manager that writes a folder of images, `<clip>/<frame><suffix>`, and names it when it is complete."""
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, suffix: str = '.png'):
-        """
+        """Prepare to write; nothing is created before the `with` block.
+
         Args:
             path: the folder.
             overwrite: replace a file or folder of this name, once the new one is complete.
@@ -335,8 +338,7 @@ def verify_lmdb(path: str | os.PathLike[str], *, num_workers: int = 1) -> list[s
 
 
 def _check_frame(env: lmdb.Environment, line: str) -> str | None:
-    """Return what is wrong with the frame of a line of meta_info.txt, or None. LmdbReader has checked the line's form.
-    """
+    """Return what is wrong with the frame of a line of meta_info.txt, or None; LmdbReader has checked its form."""
     name, listed, _ = line.rsplit(' ', 2)
     key = name.rpartition('.')[0]
     with env.begin() as txn:

@@ -103,8 +103,7 @@ class LmdbReader(FrameReader):
 
 
 class LmdbEnvironments:
-    """The LMDB environments of this process. The library allows only one environment per path, shared by all readers.
-    """
+    """The LMDB environments of this process: one per path, as the library allows, shared by all readers."""
 
     _opened: dict[Path, Any] = {}  # by resolved path
     _lock = threading.Lock()
@@ -141,8 +140,7 @@ class LmdbEnvironments:
 
     @classmethod
     def forget_parent(cls) -> None:
-        """Reset in a forked process: environments must not be used across a fork, and a thread may have held the lock.
-        """
+        """Reset in a forked process: environments do not survive a fork, and a thread may have held the lock."""
         cls._lock = threading.Lock()
         while cls._opened:
             cls._opened.popitem()[1].close()

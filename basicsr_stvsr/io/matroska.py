@@ -5,7 +5,7 @@ content.
 """
 from typing import BinaryIO
 
-from .video_info import Damage
+from .video_info import DamageError
 
 
 class MatroskaElements:
@@ -26,12 +26,14 @@ class MatroskaElements:
         self._next, self._end = 0, size
 
     def advance(self, position: int | None = None) -> None:
-        """Raise Damage if an element that starts before `position` (default: the end of the file) is damaged or cut
-        off.
+        """Raise DamageError if an element that starts before `position` is damaged or cut off.
+
+        Args:
+            position: default: the end of the file.
         """
         while self._next < (self._end if position is None else min(position, self._end)):
             if self._next >= self._size:
-                raise Damage(f'the video is truncated, it has {self._size} of {self._end} bytes')
+                raise DamageError(f'the video is truncated, it has {self._size} of {self._end} bytes')
             self._file.seek(self._next)
             identifier = _read_number(self._file)
             field = _read_number(self._file)
@@ -45,7 +47,7 @@ class MatroskaElements:
             elif field and (identifier in self._PASSED or self._is_known(content + size)):
                 self._next = content + size
             else:
-                raise Damage(f'the Matroska file is damaged at byte {self._next}')
+                raise DamageError(f'the Matroska file is damaged at byte {self._next}')
 
     def _is_known(self, position: int) -> bool:
         """Return whether an element of a known kind starts there, or the file ends.
@@ -57,8 +59,6 @@ class MatroskaElements:
 
 
 def _read_number(file: BinaryIO) -> bytes:
-    """Read an identifier or a size: the number of leading zero bits of the first byte gives the number of further
-    bytes.
-    """
+    """Read an identifier or a size: the leading zero bits of the first byte count the further bytes."""
     first = file.read(1)
     return first + file.read(8 - first[0].bit_length()) if first and first[0] else b''

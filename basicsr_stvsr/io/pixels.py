@@ -36,8 +36,7 @@ class RGBConverter:
         self._shift = bits if color.full_range else _LIMITED_SHIFT
 
     def __call__(self, frame: 'av.VideoFrame') -> np.ndarray:
-        """Return (h, w, 3) RGB as shown: a view of contiguous planes (3, h, w), the layout for networks and encoders.
-        """
+        """Return (h, w, 3) RGB as shown: a view of contiguous planes (3, h, w), as networks and encoders use it."""
         is_wide_rgb = frame.format.name in _WIDE_RGB
         if not is_wide_rgb:
             # Planes, as packed RGB with full chroma takes swscale four times as long

@@ -14,7 +14,7 @@ from .frames import FrameReader, FrameReadError, clip_files
 from .images import files_with, natural_key
 from .pixels import RGBConverter
 from .video_decoder import VideoDecoder, scan
-from .video_info import Damage, VideoError, VideoInfo, probe
+from .video_info import DamageError, VideoError, VideoInfo, probe
 
 VIDEO_SUFFIXES = frozenset({'.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.m2ts', '.wmv',
                             '.flv', '.ogv', '.y4m', '.264', '.h264', '.265', '.hevc'})
@@ -99,7 +99,7 @@ def _index_video(path: Path) -> _VideoIndex:
                 shown = [(time, frame.key_frame) for frame, time in decoder.frames()]
     except VideoError as error:
         raise FrameReadError(str(error)) from error
-    except Damage as error:
+    except DamageError as error:
         raise FrameReadError(f'{path}: {error}') from error
     except av.error.FFmpegError as error:
         raise FrameReadError(f'{path}: the video is damaged ({error})') from error
@@ -130,7 +130,7 @@ class _NumberedFrames:
 
         try:
             frame = self._find(number)
-        except (Damage, av.error.FFmpegError) as error:
+        except (DamageError, av.error.FFmpegError) as error:
             self._next = len(self.index.times)
             raise ValueError(f'{self.path}: the video is damaged ({error})') from error
         return np.ascontiguousarray(self._to_rgb(frame)[..., ::-1])
@@ -142,10 +142,10 @@ class _NumberedFrames:
             self._frames = self._decoder.frames(self.index.times[number], can_seek=bool(self.index.keyframes))
         for frame, time in self._frames:
             if time not in self._number_of:
-                raise Damage(f'a frame has the time {float(time):.3f} s, which no packet announced')
+                raise DamageError(f'a frame has the time {float(time):.3f} s, which no packet announced')
             self._next = self._number_of[time] + 1
             if self._next > number:
                 if self._next > number + 1:
                     break
                 return frame
-        raise Damage('the decoder cannot restore this frame')
+        raise DamageError('the decoder cannot restore this frame')

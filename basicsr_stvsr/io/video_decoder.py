@@ -16,7 +16,7 @@ from .frame_source import Notes
 from .matroska import MatroskaElements
 from .video_info import (
     DECODER_OPTIONS,
-    Damage,
+    DamageError,
     VideoInfo,
     early_start,
     is_broadcast,
@@ -70,7 +70,7 @@ class VideoDecoder:
             can_seek: see `scan`; otherwise all frames before it are decoded, too.
 
         Raises:
-            Damage, av.error.FFmpegError: at the first frame that is damaged, missing or unlike the others.
+            DamageError, av.error.FFmpegError: at the first frame that is damaged, missing or unlike the others.
         """
         import av
 
@@ -80,7 +80,7 @@ class VideoDecoder:
                 # Frames shown before the first keyframe may need frames that were skipped
                 try:
                     ahead = next((pair for pair in frames if pair[0].key_frame), None)
-                except (Damage, av.error.FFmpegError):
+                except (DamageError, av.error.FFmpegError):
                     continue
                 # A deinterlaced frame also needs the frame before it
                 if ahead is None or ahead[1] > start or (self._deinterlace and ahead[1] == start):
@@ -182,7 +182,7 @@ class VideoDecoder:
 
     def _step_rate(self) -> Fraction:
         if not self.info.rate:
-            raise Damage('the next frame has no time stamp, and the file states no frame rate')
+            raise DamageError('the next frame has no time stamp, and the file states no frame rate')
         return self.info.rate
 
     def _decoded(self, target: Fraction | None) -> Iterator[Any]:
@@ -207,7 +207,7 @@ class VideoDecoder:
                 if self.info.in_order and packet.size and packet.dts is not None:
                     self._packet_times.append(packet.dts * packet.time_base)
                 frames = self._decode(packet)
-            except (Damage, av.error.FFmpegError) as error:
+            except (DamageError, av.error.FFmpegError) as error:
                 failure = error
                 frames = _held_back(self._stream) if tracked else []
             for frame in frames:
@@ -218,7 +218,7 @@ class VideoDecoder:
                 _check_like(frame, first)
                 if missing := self._missing(frame, due):
                     if not self._skips_damage:
-                        raise Damage(missing)
+                        raise DamageError(missing)
                     self.notes.add('damage', missing)
                     due = {pts for pts in due if pts > frame.pts}
                 if not frame.is_corrupt:
@@ -228,7 +228,7 @@ class VideoDecoder:
         if due and first is not None:
             missing = f'the decoder does not restore the frame at {float(min(due) * self._stream.time_base):.3f} s'
             if not self._skips_damage:
-                raise Damage(missing)
+                raise DamageError(missing)
             self.notes.add('damage', missing)
 
     def _decode(self, packet: Any) -> list[Any]:
@@ -256,7 +256,7 @@ class VideoDecoder:
         """Yield packets from a time on (default: from the beginning), as long as the file is complete.
 
         Raises:
-            Damage: the file is damaged or truncated.
+            DamageError: the file is damaged or truncated.
         """
         import av
 
@@ -283,10 +283,10 @@ class VideoDecoder:
             if elements is not None:
                 elements.advance()
         if truncation := self._truncation():
-            raise Damage(truncation)
+            raise DamageError(truncation)
         if target is None and self._num_packets < self._stream.frames and 'mp4' not in self.info.format and not (
                 self.info.format == 'avi' and _is_whole_avi(self.path, self._stream.frames)):
-            raise Damage(f'the video is truncated, it has {self._num_packets} of {self._stream.frames} frames')
+            raise DamageError(f'the video is truncated, it has {self._num_packets} of {self._stream.frames} frames')
 
     def _demuxed(self) -> Iterator[Any]:
         if not is_broadcast(self.info.format):
@@ -297,7 +297,7 @@ class VideoDecoder:
 
     def _note_corrupt(self, packet: Any) -> None:
         if not self._skips_damage:
-            raise Damage(self._truncation() or 'a part of the file is missing or damaged')
+            raise DamageError(self._truncation() or 'a part of the file is missing or damaged')
         at = '' if packet.pts is None else f', at {float(packet.pts * packet.time_base):.3f} s'
         self.notes.add('damage', f'a part of the file is missing or damaged{at}')
 
@@ -327,7 +327,7 @@ def scan(info: VideoInfo) -> Scan:
     with VideoDecoder(info, Notes(info.path), threads=1) as decoder:
         try:
             packets += (packet for packet in decoder.packets() if packet.size or packet.dts is not None)
-        except (Damage, av.error.FFmpegError) as error:
+        except (DamageError, av.error.FFmpegError) as error:
             failure = error
     stamps = [packet.dts for packet in packets if packet.dts is not None]
     shown = {packet.pts: packet.is_keyframe for packet in packets if not packet.is_discard}
@@ -367,7 +367,7 @@ def _held_back(stream: 'av.VideoStream') -> list['av.VideoFrame']:
 
 def _check_like(frame: Any, first: Any) -> None:
     if (frame.width, frame.height) != (first.width, first.height):
-        raise Damage(f'frames change their size from {first.width}x{first.height} to '
+        raise DamageError(f'frames change their size from {first.width}x{first.height} to '
                      f'{frame.width}x{frame.height} (w x h)')
     if frame.format.name != first.format.name:
-        raise Damage(f'frames change their pixel format from {first.format.name} to {frame.format.name}')
+        raise DamageError(f'frames change their pixel format from {first.format.name} to {frame.format.name}')

@@ -34,7 +34,7 @@ class VideoError(OSError):
     """A video or a folder of frames that cannot be read or written; the message says which, what is wrong and where."""
 
 
-class Damage(ValueError):
+class DamageError(ValueError):
     """What is wrong with the next frame; readers turn it into an error that names the file and the time."""
 
 

@@ -22,7 +22,7 @@ from .images import is_animated_png, is_image
 from .interlacing import interlaced_since
 from .pixels import RGBConverter
 from .video_decoder import VideoDecoder, scan
-from .video_info import Damage, VideoError, is_opaque, probe
+from .video_info import DamageError, VideoError, is_opaque, probe
 
 if TYPE_CHECKING:
     import av
@@ -122,7 +122,7 @@ class VideoSource:
             for frame, time in self._decode(start, self._threads):
                 last = time
                 yield frame, time
-        except (Damage, av.error.FFmpegError) as error:
+        except (DamageError, av.error.FFmpegError) as error:
             # A decoder with several threads reports damage before it returns the frames in front of it.
             try:
                 for frame, time in self._decode(start if last is None else last, threads=1):
@@ -130,7 +130,7 @@ class VideoSource:
                         last = time
                         yield frame, time
                 return
-            except (Damage, av.error.FFmpegError):
+            except (DamageError, av.error.FFmpegError):
                 pass
             where = 'not even its first frame' if last is None else f'only up to the frame at {float(last):.3f} s'
             raise VideoError(f'{self.path}: the video can be read {where}, then it is damaged ({error})') from error

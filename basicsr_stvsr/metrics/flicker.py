@@ -3,7 +3,7 @@ import numpy as np
 
 
 def flicker(clip: np.ndarray, gt: np.ndarray) -> float:
-    """Return the mean squared difference of frame differences, over frames, pixels and channels:
+    """Return the mean squared difference of frame differences, over frames, pixels and channels.
 
         ((clip[t + 1] - clip[t]) - (gt[t + 1] - gt[t]))^2
 

@@ -20,7 +20,7 @@ GROUPS = {'all': 'all', 'vsr': 'given', 'vfi': 'new'}
 
 
 def write_report(folder: Path, protocol: Protocol, facts: Mapping[str, Any], datasets: Sequence[str]) -> None:
-    """Write a report into a folder that holds a `<data set>.json` for each data set (see `ClipModel.report`):
+    """Write a report into a folder that holds a `<data set>.json` for each data set (see `ClipModel.report`).
 
     * results.json: means by data set, metric and group; how they were measured; the published rows;
     * table.md: the published rows and this one;

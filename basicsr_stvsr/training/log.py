@@ -76,7 +76,7 @@ class TrainingLog:
         if start_iter and osp.exists(path):
             drop_later_rows(path, start_iter)
         # Unbuffered: each line reaches the file at once, and a failed write is not repeated later.
-        self.metrics_file = open(path, 'ab' if start_iter else 'wb', buffering=0)
+        self.metrics_file = open(path, 'ab' if start_iter else 'wb', buffering=0)  # noqa: SIM115  (until close)
         self.progress_line = ProgressLine(start_iter, total_iter, self.logger) if sys.stderr.isatty() else None
 
     def __enter__(self) -> 'TrainingLog':

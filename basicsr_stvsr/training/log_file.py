@@ -42,7 +42,7 @@ def details_to_file(logger: logging.Logger) -> Iterator[None]:
 
 
 class LogFile(logging.FileHandler):
-    def handleError(self, _record: logging.LogRecord) -> None:
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
         """Ignore errors: on a full disk, the next checkpoint reports them."""
 
 

@@ -222,9 +222,9 @@ def test_pac_never_holds_the_unfolded_input():
     channels, size, taps = 64, 96, 25
     x, guide = torch.rand(1, channels, size, size, requires_grad=True), torch.rand(1, 16, size, size)
     weight, kept = torch.rand(channels, channels, 5, 5, requires_grad=True), []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        with SeenTensors() as seen:
-            pac_conv2d(x, pac_kernel(guide.requires_grad_(), 5), weight).mean().backward()
+    with (torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor),
+          SeenTensors() as seen):
+        pac_conv2d(x, pac_kernel(guide.requires_grad_(), 5), weight).mean().backward()
     unfolded = x.nbytes * taps
     assert seen.largest < 0.2 * unfolded
     assert sum({tensor.data_ptr(): tensor.nbytes for tensor in kept}.values()) < 0.1 * unfolded

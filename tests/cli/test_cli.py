@@ -431,7 +431,7 @@ def test_ways_to_compute_make_no_difference(video, tmp_path, capsys, monkeypatch
         pytest.skip('there is no compiler')
     assert seen[-1] == ('--compile' in options, '--precision' in options, '--no-channels-last' not in options)
     plain, other = (np.array(read(tmp_path / name)[0], int) for name in ('plain.mkv', 'other.mkv'))
-    assert 0 < np.ptp(plain) and np.abs(plain - other).max() <= tolerance
+    assert np.ptp(plain) > 0 and np.abs(plain - other).max() <= tolerance
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_sample(train_opt):
     assert item['lq'].shape == (2, 3, 8, 8) and item['gt'].shape == (3, 3, 32, 32)
     assert item['lq'].dtype == item['gt'].dtype == torch.float32
     assert item['key'] == '00001/0002/im2'
-    assert 0 <= item['gt'].min() and 0.5 < item['gt'].max() <= 1
+    assert item['gt'].min() >= 0 and 0.5 < item['gt'].max() <= 1
 
 
 def test_equals_basicsr_on_the_same_lmdb(vimeo, train_opt):

@@ -87,4 +87,4 @@ def test_the_legend_tells_the_length():
     assert short.shape[1] == 240 and short.shape[2] == 320 + 80 + 16
     assert torch.equal(short[:, :, :320], long[:, :, :320])
     differ = (short != long).any(dim=0).nonzero()
-    assert 88 <= differ[:, 0].min() and differ[:, 0].max() < 116 and differ[:, 1].min() >= 320  # the text alone
+    assert differ[:, 0].min() >= 88 and differ[:, 0].max() < 116 and differ[:, 1].min() >= 320  # the text alone

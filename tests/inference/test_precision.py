@@ -45,7 +45,7 @@ def test_bfloat16_changes_frames_of_shipped_weights_little(name, clip, real_data
     half, single = (torch.stack(list(restore(frames, net, options=RestoreOptions(precision=each))))
                     for each in ('bf16', 'fp32'))
     worst = (half - single).square().mean((1, 2, 3)).max()
-    assert 0 < worst and float(-10 * torch.log10(worst)) > LEAST_PSNR
+    assert worst > 0 and float(-10 * torch.log10(worst)) > LEAST_PSNR
 
 
 @pytest.mark.parametrize('variable', ['ONEDNN_MAX_CPU_ISA', 'DNNL_MAX_CPU_ISA'])

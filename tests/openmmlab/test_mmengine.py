@@ -362,9 +362,9 @@ def test_whatever_is_registered_with_basicsr_is_found(monkeypatch):
     for ours in (ARCH_REGISTRY, LOSS_REGISTRY):
         for name, entry in ours:
             assert MODELS.get(f'basicsr_stvsr.{name}') is entry
-    for name in METRIC_REGISTRY.keys():
+    for name, _ in METRIC_REGISTRY:
         assert METRICS.get(f'basicsr_stvsr.{name}') is not None
-    for name in DATASET_REGISTRY.keys():
+    for name, _ in DATASET_REGISTRY:
         assert DATASETS.get(f'basicsr_stvsr.{name}') is not None
 
     class LateNet(nn.Module):

@@ -116,7 +116,7 @@ def test_a_video_too_small_for_the_demo_is_refused(run_demo, tmp_path, num_frame
 
 
 def test_the_smallest_video_suits_the_training_and_the_metrics(run_demo):
-    assert run_demo.MIN_SHORT_SIDE == load_options(str(ROOT / run_demo.TRAIN_OPTION))['datasets']['train']['gt_size']
+    assert load_options(str(ROOT / run_demo.TRAIN_OPTION))['datasets']['train']['gt_size'] == run_demo.MIN_SHORT_SIDE
     frame = NoiseVideo(1, run_demo.MIN_SHORT_SIDE, run_demo.MIN_LONG_SIDE).frame('noise', 0)
     assert np.isfinite(calculate_niqe(frame, crop_border=0))
     with pytest.raises(np.linalg.LinAlgError):  # what comes of a single block

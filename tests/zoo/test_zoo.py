@@ -82,7 +82,7 @@ def test_the_card_has_the_scores_of_the_zoo(name):
 def test_list_and_info(capsys):
     assert stvsr_zoo('list') == 0
     line = capsys.readouterr().out.splitlines()[2]
-    assert line.split() == 'fstrn-small 359,545 parameters 0.75 MB in the package x4 in space, of luma'.split()
+    assert ' '.join(line.split()) == 'fstrn-small 359,545 parameters 0.75 MB in the package x4 in space, of luma'
     assert stvsr_zoo('info', 'fstrn-small') == 0
     lines = capsys.readouterr().out.splitlines()
     assert 'sha256       c56e3bb93b6d36c647114c45a216cf00ab67c1c59afca056449546c5815a9e67' in lines
