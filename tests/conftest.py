@@ -1,6 +1,8 @@
 import logging
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Tiny networks on several threads wait for each other most of the time. Commands that the tests start inherit this.
@@ -54,6 +56,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def fixed_seed():
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture
+def heard_hangup() -> Iterator[None]:
+    """SIGHUP as in a terminal; nohup and some schedulers start the tests with it ignored."""
+    handler = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, handler)
 
 
 @pytest.fixture

@@ -457,6 +457,7 @@ def check_resume(command: list[str], output: Path) -> None:
     np.testing.assert_array_equal(frames, expected)
 
 
+@pytest.mark.usefixtures('heard_hangup')
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_and_resume(long_video, monkeypatch, capsys, number):
     command, output = long_video

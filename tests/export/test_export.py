@@ -31,7 +31,7 @@ takes_long = pytest.mark.slow
 # Those that are many operations take a minute to trace; what is special about them, toys below have, too.
 NETWORKS = [
     pytest.param({'type': 'BicubicAverage', 'scale': 2}, id='BicubicAverage'),
-    pytest.param({'type': 'FSTRN', 'num_feat': 8, 'num_frb': 1}, id='FSTRN'),
+    pytest.param({'type': 'FSTRN', 'num_feat': 8, 'num_frb': 1}, id='FSTRN', marks=takes_long),
     pytest.param({'type': 'VSRResNet', 'num_feat': 4, 'num_block': 1, 'add_center': True}, id='VSRResNet',
                  marks=takes_long),
     pytest.param({'type': 'HOFFR', 'num_feat': 8, 'num_block': 1, 'num_rcab': 1, 'reduction': 4, 'num_flow_feat': 4},

@@ -544,7 +544,7 @@ def test_motion_blur_equals_that_of_data_sets(script, tmp_path, size, workers):
     sharp = build_dataset(options)
     for i in range(2):
         assert torch.equal(stored[i]['lq'], made[i]['lq']) and not torch.equal(stored[i]['lq'], sharp[i]['lq'])
-    stored.lq.close()
+    stored.lq_reader.close()
 
 
 def test_odd_sizes_are_cut(script, tmp_path):

@@ -98,7 +98,7 @@ def test_random_numbers_go_on_where_they_were():
 
 # ---------------------------------------------------------------- files are written whole or not at all
 
-@pytest.mark.parametrize('name', ['net_g_4.pth', '4.state'])
+@pytest.mark.parametrize('name', ['net_g_4.pth', pytest.param('4.state', marks=pytest.mark.slow)])
 def test_killed_while_writing(clips, tmp_path, train_here, log, name):
     """The process dies when the new file is complete in part; the checkpoint before is the one to go on from."""
     opt = small_train_opt(clips)
@@ -300,6 +300,7 @@ def test_resuming_a_finished_training_changes_nothing(two_checkpoints, train_her
 
 # ---------------------------------------------------------------- asked to stop
 
+@pytest.mark.usefixtures('heard_hangup')
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_asked_to_stop_it_finishes_the_step_and_saves(train_here, clips, tmp_path, monkeypatch, capsys, number):
     opt = small_train_opt(clips)
