@@ -94,6 +94,14 @@ def test_the_two_commands_come_first():
     assert len(DATA) == 4 and len(COMMANDS) > 20
 
 
+def test_the_commands_of_version_0_1_are_among_them():
+    """In the README of version 0.1 (commit 3594196); the order of flags does not matter."""
+    commands = {frozenset(command.split()) for command in COMMANDS}
+    old = (ROOT / 'tests' / 'v0_1' / 'commands.txt').read_text().splitlines()
+    assert len(old) == 25
+    assert [command for command in old if frozenset(command.split()) not in commands] == []
+
+
 def test_the_readme_is_short():
     assert len((ROOT / 'README.md').read_text().split()) <= 900
 
