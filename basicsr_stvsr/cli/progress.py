@@ -54,14 +54,14 @@ class ProgressBar:
                                      total=progress.total or None, done=self._earlier)
         self._bar.update(progress.frames - self._bar.n)
 
-    def end(self, state: str, message: str = '', *, tell: bool = True, **facts: Any) -> None:
+    def end(self, state: str, message: str = '', *, shown: bool = True, **facts: Any) -> None:
         """Report the outcome: 'done', 'skipped', 'failed', 'refused' or 'interrupted'.
 
         Args:
-            tell: whether to print the message for people, too.
+            shown: whether to print the message for people, too.
             facts: further fields of the JSON line.
         """
-        if message and tell:
+        if message and shown:
             say(message)
         if self.as_json:
             with suppress(BrokenPipeError):  # the reader has exited

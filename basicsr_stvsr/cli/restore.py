@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     with Ranks() as ranks:
         loaded = load(videos[0])
         if len(devices) > 1 and spec_of(loaded.net).recurrent:
-            raise ValueError(f'--device: {type(loaded.net).__name__} goes from frame to frame, which one device does')
+            raise ValueError(f'--device: {type(loaded.net).__name__} is recurrent, so it runs on one device only')
         if args.dry_run:
             show_plan(videos[0], loaded, as_json=args.json)
             return 0
@@ -110,7 +110,7 @@ class Restoring:
         """Restore one video; return whether the output exists."""
         with ProgressBar(video.output, as_json=self.as_json, named=self.several) as progress:
             if self.several and not video.overwrite and video.output.exists():
-                progress.end('skipped', f'{video.output}: is there already, and passed over')
+                progress.end('skipped', f'{video.output} exists already and is skipped')
                 return True
             try:
                 self._restore(video, progress)
@@ -120,11 +120,11 @@ class Restoring:
                 progress.end('failed', f'error: {error}')
                 return False
             except KeyboardInterrupt as interrupt:
-                progress.end('interrupted', *interrupt.args, tell=False)
+                progress.end('interrupted', *interrupt.args, shown=False)
                 raise
             except Exception as error:
                 if not self.several:
-                    progress.end('refused', str(error), tell=False)
+                    progress.end('refused', str(error), shown=False)
                     raise
                 name = '' if isinstance(error, OSError | ValueError) else f'{type(error).__name__}: '
                 progress.end('failed', f'error: {video.source} -> {video.output}: {name}{error}')

@@ -176,7 +176,7 @@ class Pipeline:
             raise ValueError(f'{info.path}: states no frame rate, so its frames cannot be counted for a rate of '
                              f'{shape.fps}')
         if recurrent:
-            raise ValueError('a network that goes from frame to frame, such as HOFFR, keeps the times of the video; '
+            raise ValueError('a recurrent network, such as HOFFR, keeps the times of the video; '
                              'change the rate of its output in a second run, with --model dis')
         assert shape.fps is not None
         doublings = 0

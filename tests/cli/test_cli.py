@@ -281,7 +281,7 @@ def test_an_option_file_and_weights(video, tmp_path):
     (['in.mp4', '--model', 'fstrn-small'], 'expected an input and an output, or inputs and --into FOLDER, but got 1'),
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'cuda:77'], '--device cuda:77: there is no such GPU'),
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'gpu'], '--device gpu: expected auto, cpu, cuda'),
-    (['in.mp4', 'out.mp4', '--model', 'hoffr-small', '--device', 'cpu,cpu'], 'HOFFR goes from frame to frame, which'),
+    (['in.mp4', 'out.mp4', '--model', 'hoffr-small', '--device', 'cpu,cpu'], 'HOFFR is recurrent, so it runs on one'),
 ])
 def test_what_is_refused(video, tmp_path, monkeypatch, capsys, arguments, message):
     """In one line, with exit code 2, before anything is written."""
