@@ -142,7 +142,8 @@ class Restoring:
 
         spec = restore_video(video, loaded=self.loaded, on_progress=show, on_warning=warn)
         rate = f', {float(spec.rate):.6g} a second' if spec.rate else ''
-        progress.end('done', f'{video.output}: {progress.frames} frames, {spec.width}x{spec.height}{rate}; '
+        frames = f'{progress.frames} frame{"s" * (progress.frames != 1)}'
+        progress.end('done', f'{video.output}: {frames}, {spec.width}x{spec.height}{rate}; '
                      f'{progress.seconds:.1f} s, {progress.frames_per_second:.3g} frames a second',
                      frames=progress.frames, width=spec.width, height=spec.height,
                      rate=str(spec.rate) if spec.rate else None, seconds=round(progress.seconds, 2))
