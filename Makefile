@@ -29,7 +29,7 @@ test: lint  ## ruff and mypy, then the test suite without what takes long
 
 # What neither starts processes nor trains
 FAST := tests/archs/test_spec.py tests/archs/test_vsrresnet.py tests/losses tests/data/test_clip_dataset.py \
-	tests/data/test_degradations.py tests/inference/test_windows.py tests/io/test_clip_color.py tests/config/test_options.py \
+	tests/data/test_degradations.py tests/inference/test_windows.py tests/io/test_color_spaces.py tests/config/test_options.py \
 	tests/test_layout.py
 
 test-fast: $(INSTALLED)  ## ruff and quick tests, within a minute

@@ -3,6 +3,7 @@
 The table below is the order; a folder may import itself and what is in rows above its own.
 """
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -92,3 +93,9 @@ def test_no_module_needs_itself():
     graph = {name: {target for _, target in imports_of(name) if not MODULES[target].match('__init__.py')} - {name}
              for name, path in MODULES.items() if path.name != '__init__.py'}
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
+
+
+def test_the_makefile_names_existing_tests():
+    named = re.findall(r'\btests/[\w/.]+', (ROOT / 'Makefile').read_text(encoding='utf-8'))
+    assert 'tests/test_layout.py' in named
+    assert [path for path in named if not (ROOT / path).exists()] == []
