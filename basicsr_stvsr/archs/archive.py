@@ -56,7 +56,7 @@ def check_content(content: Any) -> None:
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether a file has the end of a ZIP archive, be it damaged."""
+    """Return whether a file ends like a ZIP archive, even a damaged one."""
     try:
         return zipfile.is_zipfile(path)
     except zipfile.BadZipFile:

@@ -25,7 +25,8 @@ class ProgressBar:
         self.output, self.as_json, self.named = output, as_json, named
         self._bar: tqdm | None = None
         self._begun = time.perf_counter()
-        self._earlier, self._last = 0, 0  # frames of an earlier run, which do not count for the speed, and all
+        self._earlier = 0  # frames of an earlier run; the speed leaves them out
+        self._last = 0  # all frames so far
 
     @property
     def frames(self) -> int:

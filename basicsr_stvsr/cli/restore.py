@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from stvsr.errors import EXIT_FAILED
+from stvsr.printable import counted
 
 from ..archs.spec import spec_of
 from ..io.pipes import PIPE
@@ -142,8 +143,7 @@ class Restoring:
 
         spec = restore_video(video, loaded=self.loaded, on_progress=show, on_warning=warn)
         rate = f', {float(spec.rate):.6g} a second' if spec.rate else ''
-        frames = f'{progress.frames} frame{"s" * (progress.frames != 1)}'
-        progress.end('done', f'{video.output}: {frames}, {spec.width}x{spec.height}{rate}; '
+        progress.end('done', f'{video.output}: {counted(progress.frames, "frame")}, {spec.width}x{spec.height}{rate}; '
                      f'{progress.seconds:.1f} s, {progress.frames_per_second:.3g} frames a second',
                      frames=progress.frames, width=spec.width, height=spec.height,
                      rate=str(spec.rate) if spec.rate else None, seconds=round(progress.seconds, 2))

@@ -7,6 +7,8 @@ from basicsr.models.base_model import BaseModel
 from torch import nn
 from torch.utils.data import DataLoader
 
+from stvsr.printable import counted
+
 from ..data.sample_order import BuiltDataset
 
 
@@ -52,10 +54,6 @@ def summarize_test(opt: dict[str, Any], model: BaseModel, loaders: Sequence[Data
 
 def table(title: str, lines: dict[str, str]) -> str:
     return '\n'.join([title, *(f'  {name:11} {text}' for name, text in lines.items())])
-
-
-def counted(number: int, word: str) -> str:
-    return f'{number:,} {word}{"s" * (number != 1)}'
 
 
 def describe_networks(model: BaseModel) -> str:
