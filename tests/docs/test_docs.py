@@ -136,6 +136,33 @@ def test_the_first_page_has_commands_of_the_readme():
     assert len(first) > 8 and first <= readme | {'source .venv/bin/activate'}
 
 
+# ---------------------------------------------------------------- docs/troubleshooting.md
+
+def texts_of(source: Path) -> list[str]:
+    """The strings of a module, with `…` for what an f-string puts in."""
+    nodes = list(ast.walk(ast.parse(source.read_text())))
+    return ([node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)] +
+            [''.join(part.value if isinstance(part, ast.Constant) else '…' for part in node.values)
+             for node in nodes if isinstance(node, ast.JoinedStr)])
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_code():
+    page = (ROOT / 'docs' / 'troubleshooting.md').read_text()
+    messages = [message for title in re.findall(r'^\* ((?:\*\*`.*?`\*\*(?: and )?)+)', ' '.join(page.split('\n  ')), re.MULTILINE)
+                for message in re.findall('`(.*?)`', title)]
+    texts = [text for package in ('basicsr_stvsr', 'stvsr') for source in (ROOT / package).rglob('*.py')
+             for text in texts_of(source)]
+
+    def is_printed(message: str) -> bool:
+        parts = [part for part in re.split('… ?', message) if part]
+        return any(re.search('.*'.join(map(re.escape, parts)), text, re.DOTALL) for text in texts
+                   if max(parts, key=len) in text)
+
+    elsewhere = {'stvsr: command not found', 'data'}
+    assert len(messages) > 25 and not [message for message in messages if message not in elsewhere and
+                                       not is_printed(message)]
+
+
 # ---------------------------------------------------------------- docs/datasets
 
 SETS = sorted((ROOT / 'docs' / 'datasets').glob('*.md'))
