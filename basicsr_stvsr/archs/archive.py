@@ -6,14 +6,17 @@ import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from ..utils.expansion import contents, expanded_size
+from ..utils.pickles import largest_tuple
 
 MOST_VALUES = 10**7  # of a checkpoint: tensors, names and numbers beside them
+MOST_IN_TUPLE = 10**4  # states of random generators have 625
+_OLD_FORMAT = 4  # pickles of a file from before torch 1.6: magic number, version, system, content
 
 
 class ArchiveError(ValueError):
@@ -27,6 +30,9 @@ def check_archive(path: Path) -> bool:
         ArchiveError: the file is damaged, or is compressed: a few bytes could then take all memory.
     """
     if not is_archive(path):
+        with open(path, 'rb') as file:
+            for _ in range(_OLD_FORMAT):
+                check_pickle(file)
         return False
     try:
         with zipfile.ZipFile(path) as archive:
@@ -35,18 +41,31 @@ def check_archive(path: Path) -> bool:
             if unpacked > size:
                 raise ArchiveError(f'unpacks to {unpacked:,} bytes, but has only {size:,}: torch.save compresses '
                                    'nothing, so nothing is unpacked')
-            if not any(entry.CRC for entry in entries):  # torch.serialization.set_crc32_options(False)
-                return False
+            has_checksums = any(entry.CRC for entry in entries)  # no: torch.serialization.set_crc32_options(False)
             # torch.load takes an entry that is marked as a folder for an empty one, and leaves its numbers undefined.
             folder = next((entry.filename for entry in entries if entry.is_dir() or entry.external_attr & 0x10), None)
-            damaged = folder or archive.testzip()
+            damaged = folder or (archive.testzip() if has_checksums else None)
     except ArchiveError:
         raise
     except Exception as error:  # of zipfile, depending on the byte where it fails
         raise ArchiveError(f'is damaged ({error})') from error
     if damaged is not None:
         raise ArchiveError(f'is damaged: its part {damaged} is not as it was saved')
-    return True
+    try:
+        check_pickle(torch._C.PyTorchFileReader(str(path)).get_record('data.pkl'))  # the one that torch.load reads
+    except RuntimeError:  # there is none, so torch.load refuses the file
+        pass
+    return has_checksums
+
+
+def check_pickle(pickle: IO[bytes] | bytes) -> None:
+    """Raise ArchiveError if a tuple of a pickle repeats its parts so often that hashing it would not end."""
+    try:
+        largest = largest_tuple(pickle)
+    except (ValueError, LookupError):  # torch.load will refuse it
+        return
+    if largest > MOST_IN_TUPLE:
+        raise ArchiveError(f'has a tuple of more than {MOST_IN_TUPLE:,} values, or that repeats its parts as often')
 
 
 def check_content(content: Any) -> None:

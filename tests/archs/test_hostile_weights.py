@@ -1,4 +1,5 @@
 """Weights that are damaged or made to do harm: refused in one line, before they take memory or give wrong frames."""
+import pickle
 import re
 import resource
 import zipfile
@@ -51,6 +52,39 @@ def test_values_that_are_no_weights(tmp_path, value, message):
     with pytest.raises(ValueError, match=message) as error:
         load(tmp_path / 'net.pth')
     assert '\n' not in str(error.value) and 'net.pth' in str(error.value)
+
+
+def with_key(path, key, *, old: bool):
+    """A checkpoint with a key that is never hashed while it is written."""
+    torch.save({'params': {'KEY': torch.rand(2)}}, path, _use_new_zipfile_serialization=not old)
+    text = pickle.dumps('KEY', 2)[2:-1].replace(b'q\x00', b'')
+    made = pickle.dumps(key, 2)[2:-1]
+    # The memo of the key must not overwrite that of what is outside
+    made = re.sub(b'([qh])(.)', lambda found: found[1] + bytes([found[2][0] + 100]), made, flags=re.DOTALL)
+    if old:
+        path.write_bytes(path.read_bytes().replace(text, made))
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data.replace(text, made) if name.endswith('data.pkl') else data)
+
+
+@pytest.mark.parametrize('old', [False, True])
+def test_keys_that_take_forever_to_hash(tmp_path, old):
+    key = ('a',)
+    for _ in range(40):
+        key = (key, key)
+    with_key(tmp_path / 'net.pth', key, old=old)
+    with pytest.raises(ValueError, match=r'net\.pth has a tuple of more than 10,000 values, or that repeats its parts'):
+        load(tmp_path / 'net.pth')
+
+
+@pytest.mark.parametrize('old', [False, True])
+def test_the_key_of_that_test_is_read(tmp_path, old):
+    with_key(tmp_path / 'net.pth', (('a', 'b'), ('c',)), old=old)
+    assert list(load_file(tmp_path / 'net.pth', 'weights')['params']) == [(('a', 'b'), ('c',))]
 
 
 def test_a_counter_takes_integers_only(tmp_path):

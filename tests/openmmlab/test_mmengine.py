@@ -443,6 +443,12 @@ def test_of_a_checkpoint_only_the_log_is_read(tmp_path):
     torch.save({'state_dict': {}, 'message_hub': Intruder()}, tmp_path / 'a.pth')
     with pytest.raises(ValueError, match='a.pth is a PyTorch file that is damaged, or holds more than tensors'):
         export_weights(tmp_path / 'a.pth', tmp_path / 'b.pth')
+    torch.save({'state_dict': {'net_g.weight': torch.ones(100)}}, tmp_path / 'a.pth')
+    data = (tmp_path / 'a.pth').read_bytes()
+    for damaged in (data[:-50], data.replace(b'\x00\x00\x80\x3f', b'\x00\x00\x81\x3f', 1)):
+        (tmp_path / 'a.pth').write_bytes(damaged)
+        with pytest.raises(ValueError, match=r'a\.pth is (cut off|damaged)'):
+            export_weights(tmp_path / 'a.pth', tmp_path / 'b.pth')
     torch.save({'params': {'weight': torch.zeros(1)}}, tmp_path / 'a.pth')
     with pytest.raises(ValueError, match='a.pth is not a checkpoint .* weights of net_g, found params'):
         export_weights(tmp_path / 'a.pth', tmp_path / 'b.pth')

@@ -258,6 +258,26 @@ def test_a_recurrent_network_is_not_shared(film, tmp_path):
         restore(film, tmp_path / 'out.mkv', tiny_hoffr(), builders=[tiny_hoffr, tiny_hoffr])
 
 
+@pytest.mark.parametrize('damage', [
+    lambda path: path.unlink(), lambda path: path.write_bytes(b''),
+    lambda path: path.write_bytes(path.read_bytes()[:-200]),
+    lambda path: path.write_bytes(path.read_bytes().replace(b'\x00\x00\x80\x3f', b'\x00\x00\x81\x3f', 1)),
+    lambda path: torch.save({'lq': torch.ones(1)}, path), lambda path: torch.save([torch.ones(1, dtype=torch.int8)], path),
+    lambda path: torch.save([torch.ones(1)], path),
+], ids=['gone', 'empty', 'cut', 'another number', 'a block', 'integers', 'too few'])
+def test_a_damaged_state_of_a_recurrent_network(tmp_path, damage):
+    net = tiny_hoffr()
+    _, state = net.step(torch.ones(1, 3, 16, 16))
+    path = tmp_path / 'work' / '000001.pt'
+    path.parent.mkdir()
+    job.save_state(state, path)
+    assert all(map(torch.equal, job.load_state(path, net), state))
+    damage(path)
+    with pytest.raises(VideoError, match=f'; remove {path.parent} and begin anew$') as error:
+        job.load_state(path, net)
+    assert '\n' not in str(error.value)
+
+
 def test_parts_of_other_work_are_not_gone_on_with(film, tmp_path):
     output = tmp_path / 'out.mkv'
     with pytest.raises(KeyboardInterrupt):
