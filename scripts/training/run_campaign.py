@@ -9,9 +9,6 @@ saves. The weights go to <output>/weights, in half precision.
 """
 import argparse
 import json
-import os
-import re
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +16,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from commands import run_logged, schedule, seconds_per_iteration
 
 from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.zoo.table import WEIGHTS, ZOO
@@ -67,8 +66,7 @@ class Campaign:
         options = load_options(str(file))
         changes = [*self.changes_for(stage, options), *self.changes]
         steps = self.steps or self.steps_within(seconds, stage, file, changes)
-        changes += [f'train:total_iter={steps}', f'train:scheduler:periods=[{steps}]',
-                    f'train:warmup_iter={min(100, steps // 10) or -1}']
+        changes += schedule(steps)
         self.run(stage, 'train', file, changes, timeout=None if self.steps else seconds)
         return self.output / 'experiments' / options['name'] / 'models' / 'net_g_latest.pth'
 
@@ -85,25 +83,14 @@ class Campaign:
     def steps_within(self, seconds: float, stage: Stage, file: Path, changes: Sequence[str]) -> int:
         start = time.monotonic()
         output = self.run(stage, 'check', file, changes, '--check')
-        step = float(re.search(r'^time +([\d.e-]+) s per iteration', output, re.MULTILINE)[1])
-        return max(1, int(SPARE * (seconds - (time.monotonic() - start)) / step))
+        return max(1, int(SPARE * (seconds - (time.monotonic() - start)) / seconds_per_iteration(output)))
 
     def run(self, stage: Stage, kind: str, file: Path, changes: Sequence[str], *flags: str,
             timeout: float | None = None) -> str:
         """Train in the output folder, where experiments/ is. Returns what the command printed; `logs/` has it too."""
         log = self.output / 'logs' / f'{stage.options}_{kind}.log'
-        log.parent.mkdir(exist_ok=True)
-        command = [sys.executable, '-m', 'basicsr_stvsr.train', '-opt', str(file), *flags, '--force_yml', *changes]
-        with open(log, 'w', encoding='utf-8') as output:
-            process = subprocess.Popen(command, cwd=self.output, stdout=output, stderr=subprocess.STDOUT)
-            try:
-                code = process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGTERM)  # it finishes its step, and saves
-                code = process.wait()
-        if code not in (0, os.EX_TEMPFAIL):
-            raise RuntimeError(f'{stage.options}: {kind} ended with code {code}; see {log}')
-        return log.read_text(encoding='utf-8')
+        command = ['-m', 'basicsr_stvsr.train', '-opt', file, *flags, '--force_yml', *changes]
+        return run_logged(command, log, self.output, timeout=timeout)
 
     def publish(self, checkpoint: Path) -> str:
         command = [sys.executable, '-m', 'basicsr_stvsr', 'zoo', 'publish', str(checkpoint), '--half',
