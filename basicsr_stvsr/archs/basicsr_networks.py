@@ -26,6 +26,7 @@ def single_image(net: nn.Module, scale: int, *, size_multiple: int = 1, min_size
 def middle_frame(net: nn.Module, scale: int, num_frames: int, *, size_multiple: int = 1, min_size: int = 1,
                  color: SpecColor = 'rgb') -> NetSpec:
     """Let a network that restores the middle frame of a window return (B, 1, C, sH, sW)."""
+    take_any_layout(net)
     add_time(net)
     return NetSpec(scale=scale, num_frames=num_frames, first_output=num_frames // 2, pads_ends=True,
                    size_multiple=size_multiple, min_size=min_size, color=color)
@@ -36,8 +37,15 @@ def add_time(net: nn.Module) -> None:
     net.register_forward_hook(lambda _, __, frame: frame.unsqueeze(1))
 
 
-def whole_clip(scale: int, *, size_multiple: int = 1, min_size: int = 1, min_frames: int = 1,
+def take_any_layout(net: nn.Module) -> None:
+    """Make clips contiguous, as BasicSR's networks view them in other shapes."""
+    net.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
+
+
+def whole_clip(net: nn.Module, scale: int, *, size_multiple: int = 1, min_size: int = 1, min_frames: int = 1,
                color: SpecColor = 'rgb') -> NetSpec:
+    """Describe a network that restores all frames of a scene at once."""
+    take_any_layout(net)
     return NetSpec(scale=scale, num_frames=None, size_multiple=size_multiple, min_size=min_size, min_frames=min_frames,
                    color=color)
 
@@ -66,7 +74,7 @@ def spec_of_plus_plus(net: Any) -> NetSpec:
     if not torch.cuda.is_available():  # ... and moves long clips from a GPU to main memory, also without a GPU.
         net.cpu_cache_length = math.inf
     scale, reduction = (4, 1) if net.is_low_res_input else (1, 4)
-    return whole_clip(scale, size_multiple=reduction, min_size=64 * reduction, min_frames=2)
+    return whole_clip(net, scale, size_multiple=reduction, min_size=64 * reduction, min_frames=2)
 
 
 # Class name in BasicSR -> function that prepares a network and returns its spec
@@ -85,8 +93,8 @@ SPECS: dict[str, Callable[[Any], NetSpec]] = {
     'EDVR': spec_of_edvr,
     'DUF': lambda net: middle_frame(net, net.scale, 7),
     'TOFlow': lambda net: middle_frame(net, 1, 7, size_multiple=16),
-    'BasicVSR': lambda _: whole_clip(4, min_size=SMALLEST_OF_SPYNET, min_frames=2),
-    'IconVSR': lambda net: whole_clip(4, size_multiple=4, min_size=SMALLEST_OF_SPYNET,
+    'BasicVSR': lambda net: whole_clip(net, 4, min_size=SMALLEST_OF_SPYNET, min_frames=2),
+    'IconVSR': lambda net: whole_clip(net, 4, size_multiple=4, min_size=SMALLEST_OF_SPYNET,
                                       min_frames=2 * net.temporal_padding + 1),
     'BasicVSRPlusPlus': spec_of_plus_plus,
 }
@@ -127,4 +135,4 @@ def described(net: nn.Module, options: ArchSpecOptions) -> NetSpec:
     if options.input == 'window':
         assert options.num_frame is not None  # ArchSpecOptions requires it
         return middle_frame(net, options.scale, options.num_frame, **common)
-    return whole_clip(options.scale, min_frames=options.min_frames, **common)
+    return whole_clip(net, options.scale, min_frames=options.min_frames, **common)

@@ -46,7 +46,8 @@ def fit_to_loop(opt: dict[str, Any]) -> None:
     if opt['train'].get('unit') == 'samples':
         raise ValueError('train.unit is samples, but BasicSR\'s loop counts iterations; set iterations, and divide '
                          'total_iter and the numbers of the scheduler by the batch size')
-    if not opt.get('val', {}).get('val_freq'):
+    has_validation_set = any(name.split('_')[0] == 'val' for name in opt['datasets'])
+    if not (has_validation_set and opt.get('val', {}).get('val_freq')):
         opt.pop('val', None)
         opt['datasets'] = {'train': opt['datasets']['train']}
     train_set = opt['datasets']['train']
