@@ -6,8 +6,8 @@ from ..zoo.new_training import write_training
 
 def run(args: argparse.Namespace) -> int:
     clips = write_training(args.system, args.data, args.output, args.start, overwrite=args.overwrite)
-    print(f'{args.output}: {len(clips.training) or 1} clips for training, {len(clips.validation)} for validation, windows '
-          f'of {clips.num_frame} frames, patches of {clips.gt_size} pixels')
+    print(f'{args.output}: {len(clips.training)} clips for training, {len(clips.validation)} for validation, '
+          f'windows of {clips.num_frame} frames, patches of {clips.gt_size} pixels')
     if not clips.validation:
         print('There is only one clip, so validation uses it, too. scripts/data_preparation/extract_frames.py splits '
               'videos into scenes.')

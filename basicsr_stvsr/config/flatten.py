@@ -1,5 +1,4 @@
-"""Option files for BasicSR's own scripts, which do not know `base`, `~` in place of a block, or weights in the package.
-"""
+"""Option files for BasicSR's own scripts, which know neither `base` nor `~` in place of a block."""
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path

@@ -111,8 +111,7 @@ def fade(length: int, before: int, after: int) -> Tensor:
 
 
 def split_into_tiles(size: Sequence[int], tiling: Tiling, multiple: int, least: int = 1) -> list[Tile]:
-    """Return the tiles of a frame of `size`, H and W, both divisible by `multiple`; fewer if some would be < `least`.
-    """
+    """Return the tiles of a frame of `size`, H and W, both divisible by `multiple`; none has a side below `least`."""
     overlap = -(-tiling.overlap // multiple) * multiple
     sides = []
     for length, num_parts in zip(size, tiling.grid, strict=True):

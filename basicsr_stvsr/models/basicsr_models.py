@@ -26,8 +26,8 @@ def check_data(model: BaseModel, datasets: Iterable[BuiltDataset]) -> None:
             continue
         where, kind = f'datasets.{dataset.opt.get("key", dataset.opt["name"])}', dataset.opt.get('type')
         if not isinstance(model, VideoRecurrentModel):
-            raise ValueError(f'{where}: {name} takes single frames or windows of BasicSR\'s data sets, but {kind} gives '
-                             'clips; set model_type: STVSRModel, which trains the same networks')
+            raise ValueError(f"{where}: {name} takes single frames or windows of BasicSR's data sets, but {kind} "
+                             'gives clips; set model_type: STVSRModel, which trains the same networks')
         if cast(Any, dataset).temporal_scale != 1:
             raise ValueError(f'{where}: {name} needs all LR frames; set temporal_scale: 1')
         if color_of(dataset) != 'rgb':

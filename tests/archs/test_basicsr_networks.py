@@ -86,7 +86,7 @@ def test_they_train_two_steps_and_restore_six_frames(name):
     net = model.net_g
     assert spec_of(net) == NetSpec(**{'num_frames': 1, 'color': 'rgb', **expected})
     assert net.state_dict().keys() == build(name).state_dict().keys()
-    num, side, scale = spec_of(net).num_frames or spec_of(net).min_frames, max(16, spec_of(net).min_size + 3 & ~3), spec_of(net).scale
+    num, scale, side = net.spec.num_frames or net.spec.min_frames, net.spec.scale, max(16, net.spec.min_size + 3 & ~3)
     batch = {'lq': torch.rand(1, num, 3, side, side), 'gt': torch.rand(1, num, 3, scale * side, scale * side)}
     before = {key: value.clone() for key, value in net.state_dict().items()}
     for step in (1, 2):
@@ -153,7 +153,8 @@ def test_networks_of_one_channel_take_luma(name, num_channels, color):
      'at least 132'),
     ('IconVSR', {}, (4, 64), 'needs windows of 5 LR frames, but a sample has 4; see num_frame'),
     ('EDVR', {'center_frame_idx': 0}, None, 'center_frame_idx must be the middle of num_frame 5, but is 0'),
-    ('UNetDiscriminatorSN', {'num_in_ch': 3, 'num_feat': 4}, None, 'does not state what it needs: describe it by arch_spec'),
+    ('UNetDiscriminatorSN', {'num_in_ch': 3, 'num_feat': 4}, None,
+     'does not state what it needs: describe it by arch_spec'),
 ])
 def test_what_does_not_fit_is_refused(name, change, batch, message):
     network = {'type': name, **NETWORKS.get(name, ({},))[0], **change}
