@@ -113,7 +113,8 @@ def import_basicsr() -> None:
 def keep_scores_on_device() -> None:
     """Let BasicSR's video models validate without a GPU, and on several data sets.
 
-    They allocate their scores on 'cuda', and keep those of the clips of the first data set.
+    They allocate their scores on 'cuda', and keep those of the clips of the first data set. They also change the shape
+    of a clip after the model has taken it, which is the same tensor if no GPU needs a copy.
     """
     from basicsr.models.video_base_model import VideoBaseModel
     from basicsr.models.video_recurrent_model import VideoRecurrentModel
@@ -125,7 +126,7 @@ def keep_scores_on_device() -> None:
 
 
 def with_own_scores(validate: Callable[..., None]) -> Callable[..., None]:
-    """Wrap `dist_validation` of BasicSR so that it finds its scores allocated."""
+    """Wrap `dist_validation` of BasicSR so that it finds its scores allocated, and gives the model copies of clips."""
     @wraps(validate)
     def validation(model: Any, dataloader: Any, *args: Any) -> None:
         metrics = model.opt['val'].get('metrics')
@@ -133,7 +134,13 @@ def with_own_scores(validate: Callable[..., None]) -> Callable[..., None]:
             counts = Counter(dataloader.dataset.data_info['folder'])
             model.metric_results = {
                 clip: torch.zeros(number, len(metrics), device=model.device) for clip, number in counts.items()}
-        validate(model, dataloader, *args)
+        take = model.feed_data
+        model.feed_data = lambda data: take(
+            {name: value.clone() if torch.is_tensor(value) else value for name, value in data.items()})
+        try:
+            validate(model, dataloader, *args)
+        finally:
+            del model.feed_data
     return validation
 
 

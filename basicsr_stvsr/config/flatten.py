@@ -23,7 +23,7 @@ def flatten(file: str | Path, changes: Sequence[str] = ()) -> dict[str, Any]:
         set_option(opt, change, new_blocks=has_schema(opt))
     is_train = bool(opt.get('train'))
     check_options(deepcopy(opt), is_train)
-    opt = without_null(opt)
+    opt = {name: without_null(value) for name, value in opt.items() if value is not None}
     opt.setdefault('num_gpu', 'auto')
     path = opt['path'] = opt.get('path') or {}
     path.update({key: in_package(value) for key, value in path.items() if key.startswith('pretrain_network')})
