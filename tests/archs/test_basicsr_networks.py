@@ -227,7 +227,8 @@ def test_weights_of_basicsr_load(name, layout, prefix, tmp_path):
 # ---------------------------------------------------------------- in MBNet
 
 @pytest.mark.parametrize(('name', 'change'), [
-    ('MSRResNet', {}), ('RRDBNet', {'scale': 4}), ('EDVR', {}), ('BasicVSR', {}), ('IconVSR', {})])
+    ('MSRResNet', {}), ('RRDBNet', {'scale': 4}), ('EDVR', {}), ('BasicVSR', {}),
+    pytest.param('IconVSR', {}, marks=pytest.mark.slow)])
 def test_they_can_be_the_vsr_net_of_mbnet(name, change):
     network = {'type': name, **NETWORKS[name][0], **change}
     torch.manual_seed(0)
