@@ -4,13 +4,17 @@ Every patch first checks whether it is needed, and leaves a working installation
 """
 import importlib
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from types import ModuleType
 from typing import Any, cast
 
 import torch
+
+from .utils.deform_conv import deform_conv2d
 
 # A Library object removes its definitions when it is collected, so these live as long as the process.
 _libraries: list[torch.library.Library] = []
@@ -26,8 +30,8 @@ def import_torchvision() -> None:
     """Import torchvision, even if its CUDA wheel is installed next to a CPU-only torch.
 
     In that case its C++ operators do not load, and the import fails with 'operator torchvision::nms does not exist'.
-    With two schemas declared, all Python code of torchvision works. The operators themselves (nms, deform_conv2d) stay
-    unavailable.
+    With two schemas declared, all Python code of torchvision works. The operators themselves (nms, roi_align) stay
+    unavailable, except for deform_conv2d, which BasicSR's EDVR needs: it is replaced by one in plain PyTorch.
 
     Raises:
         RuntimeError: torchvision is broken in another way.
@@ -44,6 +48,7 @@ def import_torchvision() -> None:
             library.define(schema)
         _libraries.append(library)
         importlib.import_module('torchvision')
+        cast(Any, importlib.import_module('torchvision.ops')).deform_conv2d = deform_conv2d
 
 
 def alias_functional_tensor() -> None:
@@ -102,6 +107,41 @@ def import_basicsr() -> None:
     for name, module in list(sys.modules.items()):
         if name.partition('.')[0] == 'basicsr' and isinstance(module, _DeferredPackage):
             module.run()
+    keep_scores_on_device()
+
+
+def keep_scores_on_device() -> None:
+    """Let BasicSR's video models validate without a GPU, and on several data sets.
+
+    They allocate their scores on 'cuda', and keep those of the clips of the first data set. They also change the shape
+    of a clip after the model has taken it, which is the same tensor if no GPU needs a copy.
+    """
+    from basicsr.models.video_base_model import VideoBaseModel
+    from basicsr.models.video_recurrent_model import VideoRecurrentModel
+
+    for model in (VideoBaseModel, VideoRecurrentModel):
+        if hasattr(model.dist_validation, '__wrapped__'):  # by an earlier call
+            continue
+        model.dist_validation = with_own_scores(model.dist_validation)
+
+
+def with_own_scores(validate: Callable[..., None]) -> Callable[..., None]:
+    """Wrap `dist_validation` of BasicSR so that it finds its scores allocated, and gives the model copies of clips."""
+    @wraps(validate)
+    def validation(model: Any, dataloader: Any, *args: Any) -> None:
+        metrics = model.opt['val'].get('metrics')
+        if metrics is not None:
+            counts = Counter(dataloader.dataset.data_info['folder'])
+            model.metric_results = {
+                clip: torch.zeros(number, len(metrics), device=model.device) for clip, number in counts.items()}
+        take = model.feed_data
+        model.feed_data = lambda data: take(
+            {name: value.clone() if torch.is_tensor(value) else value for name, value in data.items()})
+        try:
+            validate(model, dataloader, *args)
+        finally:
+            del model.feed_data
+    return validation
 
 
 def apply() -> None:

@@ -21,6 +21,7 @@ from stvsr.errors import user_errors
 from .config.run_options import RunOptions, read_command, start_run
 from .data.sample_order import BuiltDataset
 from .io.frames import FrameReadError
+from .models import basicsr_models
 from .models.batch import NonFiniteError
 from .models.stvsr_model import STVSRModel
 from .training.log_file import details_to_file, log_to_file, open_log_file
@@ -52,6 +53,7 @@ def prepare(run: RunOptions) -> tuple[BaseModel, list[DataLoader[Any]]]:
         if isinstance(model, STVSRModel):
             for loader in loaders:
                 model.check_clips(cast(BuiltDataset, loader.dataset))
+        basicsr_models.check_data(model, [cast(BuiltDataset, loader.dataset) for loader in loaders])
         if opt['rank'] == 0:
             make_new_folder(Path(opt['path']['results_root']))
             os.makedirs(opt['path']['visualization'], exist_ok=True)

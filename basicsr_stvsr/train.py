@@ -27,6 +27,7 @@ from stvsr.errors import user_errors
 from .config.run_options import RunOptions, read_command, save_options, start_run
 from .data.sample_order import BuiltDataset, SampleStream
 from .io.frames import FrameReadError
+from .models import basicsr_models
 from .models.batch import NonFiniteError
 from .models.model_files import TrainingState
 from .models.stvsr_model import STVSRModel
@@ -252,6 +253,7 @@ def prepare(run: RunOptions) -> Prepared | None:
         model = build_model(opt)
         if isinstance(model, STVSRModel):
             model.check_data(train_set, [cast(BuiltDataset, loader.dataset) for loader in val_loaders])
+        basicsr_models.check_data(model, [train_set, *(cast(BuiltDataset, loader.dataset) for loader in val_loaders)])
         if resume_state:
             take_over(opt, model, resume_state)
         loader = make_train_loader(opt, train_set, start=resume_state['samples'] if resume_state else 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .arguments import Parser
 from .imported import imported
+from .training_parser import add_init_options, add_options_commands
 from .zoo_parser import add_zoo_commands
 
 # Same as in RestoreOptions, which takes seconds to import
@@ -129,6 +130,8 @@ def make_parser() -> argparse.ArgumentParser:
                        'like the true ones: FOLDER/<data set>/<clip>/<frame>.png, or <frame>_<suffix>.png')
     test.add_argument('--label', metavar='NAME', help='with --frames: name in tables (default: that of the folder)')
     commands.add_parser('train', help='train by an option file: stvsr train -opt FILE', add_help=False)
+    add_init_options(add('init', 'write an option file to train on your own clips', ''))
+    add_options_commands(commands.add_parser('options', help='work with option files: flatten'))
     return parser
 
 

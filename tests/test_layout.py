@@ -15,9 +15,10 @@ PACKAGE = 'basicsr_stvsr'
 
 # Of folders, and of modules at the root; what is in one row does not know of each other
 ORDER = (
-    ('version', 'compat', 'registry'),
-    ('discovery',),
+    ('version', 'registry'),
     ('utils',),
+    ('compat',),  # has an operator of `utils` in place of one that torchvision may lack
+    ('discovery',),
     ('io',),
     ('config',),
     ('archs',),

@@ -39,6 +39,9 @@ print(json.dumps([code, out.getvalue(), sorted(sys.modules)]))
     ('train --help', 0, '--force_yml'),
     ('train', 2, 'the following arguments are required: -opt'),
     ('test --help', 0, '--protocol NAME'),
+    ('init --help', 0, '--from WEIGHTS'),
+    ('init rbpn --data clips', 2, "invalid choice: 'rbpn'"),
+    ('options flatten --help', 0, '--force_yml'),
     ('test -opt a.yml --check', 2, 'unrecognized arguments: --check'),
 ])
 def test_help_and_usage_errors_import_nothing_heavy(command, code, text):

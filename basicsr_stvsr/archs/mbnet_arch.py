@@ -7,10 +7,10 @@ Shapes: B clips, H x W pixels of the LR grid, s = scale. a and b are the two giv
 The paper's flow_{p->q} lies on q's grid and samples p: it is our flow_qp, and warp(p, flow_qp) looks like q.
 """
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arch_util import at_least_float32, check_size_multiple, compile_parts, run_part, upsample, upsample_flow, warp
+from .basicsr_networks import adapt, is_basicsr
+from .frames_part import FramesPart
 from .spec import NetSpec, part_spec_of
 
 # Named sizes; options/train_mbnet*.yml contain the same. 'headline' is our reading of Table 3: of the sizes in Table 2,
@@ -138,7 +140,7 @@ class MBNet(nn.Module):
 
         self.flow_net = build_part(flow_net or {'type': 'OFRNet'})
         self.refine_net = build_part(refine_net or {'type': 'PACFlowNet'}, scale=scale)
-        self.vsr_net = build_part(vsr_net or {'type': 'RDN'}, scale=scale)
+        self.vsr_net = build_vsr_net(vsr_net or {'type': 'RDN'}, scale)
         self.context_net = build_part(context_net or {'type': 'ContextResNet'}) if vfi_feature == 'resnet' else None
         feature_source = {'vsr': self.vsr_net, 'resnet': self.context_net, 'none': None}[vfi_feature]
         feature_channels = part_spec_of(feature_source).feature_channels if feature_source else 0
@@ -149,12 +151,14 @@ class MBNet(nn.Module):
             vfi_net or {'type': 'GridNet', 'channels': [32, 64, 96]}, scale=scale, feature_channels=feature_channels)
         # 4: the grid of the VFI net, and the flow levels at 1/4, 1/2 and 1 of the LR size; a part may need a larger
         # multiple.
-        size_multiple = math.lcm(4, *(part_spec_of(part).size_multiple for part in self.children()))
+        part_specs = [part_spec_of(part) for part in self.children()]
+        size_multiple = math.lcm(4, *(spec.size_multiple for spec in part_specs))
+        min_size = max(spec.min_size for spec in part_specs)
         # The paper restores each pair separately. With one round and a VSR net that takes frames one by one, a frame of
         # two pairs is super-resolved once.
         shares = num_iters == 1 and not part_spec_of(self.vsr_net).joint
-        self.spec = NetSpec(scale=scale, temporal_scale=2, num_frames=2, size_multiple=size_multiple, color='rgb',
-                            sharing='windows' if shares else 'nothing')
+        self.spec = NetSpec(scale=scale, temporal_scale=2, num_frames=2, size_multiple=size_multiple, min_size=min_size,
+                            color='rgb', sharing='windows' if shares else 'nothing')
 
     def forward(self, lq: Tensor, return_aux: bool = False, flow_only: bool = False, vsr_only: bool = False,
                 earlier: SuperResolved | None = None) -> Tensor | tuple[Tensor, MBNetAux] | MBNetAux:
@@ -274,9 +278,24 @@ def build_part(opt: Mapping[str, Any], **given: Any) -> nn.Module:
     """Build {'type': name, arguments} from ARCH_REGISTRY; MBNet itself sets the arguments in `given`."""
     arguments = deepcopy(dict(opt))
     part_type = arguments.pop('type')
-    if part_type not in ARCH_REGISTRY:
-        raise ValueError(f'no network named {part_type!r} is registered in ARCH_REGISTRY')
+    arch = arch_of(part_type)
     decided = arguments.keys() & given.keys()
     if decided:
         raise ValueError(f'{min(decided)} of the part {part_type} is set by MBNet ({given[min(decided)]!r}); remove it')
-    return ARCH_REGISTRY.get(part_type)(**arguments, **given)
+    return arch(**arguments, **given)
+
+
+def build_vsr_net(opt: Mapping[str, Any], scale: int) -> nn.Module:
+    """Build a VSR net: a part as `build_part` does, or a network of frames such as BasicSR's; see `FramesPart`."""
+    if 'arch_spec' not in opt and not is_basicsr(arch_of(opt['type'])):
+        return build_part(opt, scale=scale)
+    arguments = deepcopy(dict(opt))
+    arch_spec = arguments.pop('arch_spec', None)
+    return FramesPart(adapt(build_part(arguments), arch_spec), scale)
+
+
+def arch_of(name: str) -> Callable[..., nn.Module]:
+    """Return the class of a name in ARCH_REGISTRY; raise ValueError if there is none."""
+    if not {name, f'{name}_basicsr'} & dict(iter(ARCH_REGISTRY)).keys():  # BasicSR adds its name to some
+        raise ValueError(f'no network named {name!r} is registered in ARCH_REGISTRY')
+    return cast(Callable[..., nn.Module], ARCH_REGISTRY.get(name))

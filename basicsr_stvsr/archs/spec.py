@@ -27,6 +27,8 @@ class NetSpec:
         num_frames: frames of a window, T; None: any number.
         temporal_scale: 1, or 2 if the network interpolates the frame between two.
         size_multiple: H and W must be multiples of it.
+        min_size: smallest H and W.
+        min_frames: smallest number of frames, if num_frames is None.
         color: colour space of frames; None: any.
         first_output: number of the first output frame of a window. As many are missing at its end.
         pads_ends: whether the first and the last frame of a clip are repeated, so that no output is missing.
@@ -49,6 +51,8 @@ class NetSpec:
     num_frames: int | None
     temporal_scale: int = 1
     size_multiple: int = 1
+    min_size: int = 1
+    min_frames: int = 1
     color: SpecColor | None = None
     first_output: int = 0
     pads_ends: bool = False
@@ -60,7 +64,8 @@ class NetSpec:
     state: type[State] | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (('scale', 1), ('num_frames', 1), ('size_multiple', 1), ('first_output', 0)):
+        for name, least in (('scale', 1), ('num_frames', 1), ('size_multiple', 1), ('min_size', 1), ('min_frames', 1),
+                            ('first_output', 0)):
             value = getattr(self, name)
             if value is None and name == 'num_frames':
                 continue
@@ -149,6 +154,7 @@ class PartSpec:
 
     Attributes:
         size_multiple: the height and width of its input must be multiples of it.
+        min_size: smallest height and width of its input.
         feature_channels: channels of the feature that a VSR net or context net returns; 0: the part returns none.
         joint: whether a VSR net needs both frames of a pair at once; otherwise it also accepts a single frame.
 
@@ -156,11 +162,12 @@ class PartSpec:
         ValueError: a value is invalid.
     """
     size_multiple: int = 1
+    min_size: int = 1
     feature_channels: int = 0
     joint: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (('size_multiple', 1), ('feature_channels', 0)):
+        for name, least in (('size_multiple', 1), ('min_size', 1), ('feature_channels', 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f'{name} must be a whole number of at least {least}, but is {value!r}')
@@ -183,8 +190,8 @@ def spec_of(net: nn.Module) -> NetSpec:
     """
     spec = getattr(net, 'spec', None)
     if not isinstance(spec, NetSpec):
-        raise ValueError(f'{type(net).__name__} does not state what it needs: set its attribute spec to a '
-                         'basicsr_stvsr.archs.spec.NetSpec, see docs/videos.md')
+        raise ValueError(f'{type(net).__name__} does not state what it needs: describe it by arch_spec in the option '
+                         'file, see docs/basicsr.md, or set its attribute spec to a basicsr_stvsr.archs.spec.NetSpec')
     needed = {'inputs': spec.needs_flow, 'step': spec.recurrent,
               **{method: spec.sharing == sharing for sharing, method in METHOD_OF_SHARING.items()}}
     for method, is_needed in needed.items():

@@ -97,10 +97,13 @@ def misfits(opt: Mapping[str, Any], options: Options) -> Iterator[str]:
         net = network_without_weights(options.network_g)
         if net is None:
             return
-        spec: Any = net.spec  # a NetSpec
+        spec: Any = options.arch_spec or getattr(net, 'spec', None)  # a NetSpec
+        if spec is None:
+            yield f'arch_spec is missing: {type(net).__name__} does not state what it needs; see docs/basicsr.md'
+            return
         if spec.scale != options.scale:
             yield f'network_g.scale is {spec.scale}, but scale is {options.scale}'
-        if options.train:
+        if options.train and not options.arch_spec:  # the model adapts the network, and checks it then
             options.train.check_network(net)
     except PydanticCustomError as error:
         yield f'network_g{error}'

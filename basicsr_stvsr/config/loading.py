@@ -224,11 +224,7 @@ def complete_paths(opt: dict[str, Any], root_path: str) -> None:
     path = opt['path'] = opt.get('path') or {}
     for key, value in path.items():
         if value is not None and ('resume_state' in key or 'pretrain_network' in key):
-            path[key] = osp.expanduser(value)
-            # Find weights that ship with the package from any folder.
-            in_package = Path(__file__).parents[2] / value
-            if value.startswith('basicsr_stvsr/') and not osp.exists(value) and in_package.is_file():
-                path[key] = str(in_package)
+            path[key] = in_package(osp.expanduser(value))
     if opt['is_train']:
         root = folder_of(path.get('experiments_root') or osp.join(root_path, 'experiments', opt['name']))
         path.update(
@@ -237,6 +233,12 @@ def complete_paths(opt: dict[str, Any], root_path: str) -> None:
         root = folder_of(path.get('results_root') or osp.join(root_path, 'results', opt['name']))
         path['results_root'] = root
     path.update(log=root, visualization=osp.join(root, 'visualization'))
+
+
+def in_package(path: str) -> str:
+    """Return the path of weights that ship with the package, from any folder; leave others unchanged."""
+    shipped = Path(__file__).parents[2] / path
+    return str(shipped) if path.startswith('basicsr_stvsr/') and not osp.exists(path) and shipped.is_file() else path
 
 
 def folder_of(path: str) -> str:

@@ -324,6 +324,36 @@ class LoggerOptions(Block):
         return self
 
 
+class ArchSpecOptions(Block):
+    """`arch_spec`: what a network needs that does not state it itself, and is called like BasicSR's networks."""
+
+    input: Literal['image', 'window', 'clip']
+    """What the network is called with, and returns. image: one frame, (B, C, H, W) -> (B, C, sH, sW); window: num_frame
+    frames, of which it restores the middle one, (B, T, C, H, W) -> (B, C, sH, sW); clip: all frames of a scene, (B, T,
+    C, H, W) -> (B, T, C, sH, sW)."""
+    scale: Positive
+    """Factor s by which it upscales frames."""
+    num_frame: Positive | None = None
+    """Frames in a window, T; odd."""
+    size_multiple: Positive = 1
+    """H and W must be multiples of it; other frames are padded."""
+    min_size: Positive = 1
+    """Smallest H and W; smaller frames are padded."""
+    min_frames: Positive = 1
+    """With clip, the smallest T; in shorter scenes the last frame is repeated."""
+    color: Literal['rgb', 'y', 'yuv'] = 'rgb'
+    """Colour space of its frames."""
+
+    @model_validator(mode='after')
+    def check_input(self) -> Self:
+        if self.input == 'window' and (self.num_frame or 0) % 2 == 0:
+            raise refuse_field('num_frame', f'must be odd with input window, but is {self.num_frame}')
+        for name, least, input_ in (('num_frame', None, 'window'), ('min_frames', 1, 'clip')):
+            if getattr(self, name) != least and self.input != input_:
+                raise refuse_field(name, f'goes with input {input_}, but input is {self.input}')
+        return self
+
+
 class DistOptions(Block):
     """`dist_params`: distributed training."""
 
@@ -412,6 +442,8 @@ class Options(BasicSROptions):
     """Whether some parameters may get no gradient, in distributed training."""
     network_g: Network
     """The network: {type, arguments}."""
+    arch_spec: ArchSpecOptions | None = None
+    """What network_g needs, if it does not state it itself; BasicSR's networks are known."""
     network_d: Network | None = None
     """The discriminator for adversarial training: {type, arguments}."""
     path: PathOptions | None = None

@@ -214,7 +214,7 @@ def try_loss(target: Callable[..., Any], arguments: dict[str, Any]) -> None:
 MOST_OF_AN_OPTIMIZER = {'lr': 1000, 'weight_decay': 100}
 Network = Annotated[dict[str, Any], Registered('network', partial(entries, ARCH_REGISTRY))]
 NetworkPart = Annotated[dict[str, Any], Registered(
-    'network', partial(entries, ARCH_REGISTRY), partial(arguments_of, is_part=True))]
+    'network', partial(entries, ARCH_REGISTRY), partial(arguments_of, is_part=True, arch_spec=dict[str, Any]))]
 Loss = Annotated[dict[str, Any], Registered('loss', partial(entries, LOSS_REGISTRY), trial=try_loss)]
 Metric = Annotated[dict[str, Any], Registered(
     'metric', partial(entries, METRIC_REGISTRY),

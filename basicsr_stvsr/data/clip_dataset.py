@@ -221,6 +221,11 @@ class STVSRTestDataset(ClipFiles):
         """Return the numbers of a clip's output frames that have ground truth."""
         return self._frames[clip].gt
 
+    @property
+    def data_info(self) -> dict[str, list[str]]:
+        """The clip of each frame to score, as BasicSR's VideoRecurrentModel reads it: {'folder': names}."""
+        return {'folder': [clip for clip in self.clips for _ in self.true_frames(clip)]}
+
     def num_input_frames(self, index: int) -> int:
         """Return T' of a clip without reading it."""
         return len(self._frames[self.clips[index]].lq)

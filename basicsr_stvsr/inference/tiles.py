@@ -110,11 +110,13 @@ def fade(length: int, before: int, after: int) -> Tensor:
     return weight
 
 
-def split_into_tiles(size: Sequence[int], tiling: Tiling, multiple: int) -> list[Tile]:
-    """Return the tiles of a frame of `size`, H and W, both divisible by `multiple`."""
+def split_into_tiles(size: Sequence[int], tiling: Tiling, multiple: int, least: int = 1) -> list[Tile]:
+    """Return the tiles of a frame of `size`, H and W, both divisible by `multiple`; none has a side below `least`."""
     overlap = -(-tiling.overlap // multiple) * multiple
     sides = []
     for length, num_parts in zip(size, tiling.grid, strict=True):
+        if least > multiple:
+            num_parts = min(num_parts, max(1, length // (least + multiple)))
         parts = spans(length, num_parts, multiple)
         feather = min(tiling.feather, *((end - start) // 2 for start, end in parts))
         sides.append([Span(start, end, max(0, start - overlap), min(length, end + overlap),
@@ -131,13 +133,13 @@ def spans(length: int, parts: int, multiple: int) -> list[tuple[int, int]]:
     return [(start, end) for start, end in pairwise(edges) if start < end]
 
 
-def pad_to_multiple(lq: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until height and width of (..., H, W) are divisible by `multiple`."""
+def pad_to_multiple(lq: Tensor, multiple: int, least: int = 1) -> Tensor:
+    """Repeat the last row and column of (..., H, W) until both sides are multiples, and at least `least`."""
     h, w = lq.shape[-2:]
-    if h % multiple == w % multiple == 0:
+    below, right = (-(-max(side, least) // multiple) * multiple - side for side in (h, w))
+    if below == right == 0:
         return lq
-    padded = F.pad(lq.flatten(0, -3), (0, -w % multiple, 0, -h % multiple), mode='replicate')
-    return padded.unflatten(0, lq.shape[:-2])
+    return F.pad(lq.flatten(0, -3), (0, right, 0, below), mode='replicate').unflatten(0, lq.shape[:-2])
 
 
 class Tiles:
@@ -225,7 +227,7 @@ class Tiles:
         return self._run((frames,), state, lambda tiles, state: net.next_window(tiles[0], state))
 
     def _run(self, inputs: Sequence[Tensor], state: State | None, run: Run) -> tuple[Tensor, State]:
-        inputs, (h, w) = [pad_to_multiple(x, self.spec.size_multiple) for x in inputs], inputs[0].shape[-2:]
+        inputs, (h, w) = [self._padded(x) for x in inputs], inputs[0].shape[-2:]
         device = device_of(self.net) or inputs[0].device
         while True:
             try:
@@ -233,7 +235,7 @@ class Tiles:
                     output, left = self._run_padded(inputs, state, run, device)
                 return output[..., :self.spec.scale * h, :self.spec.scale * w], left
             except torch.OutOfMemoryError:
-                smaller = halved(self.tiling, inputs[0].shape[-2:], self.spec.size_multiple)
+                smaller = halved(self.tiling, inputs[0].shape[-2:], max(self.spec.size_multiple, self.spec.min_size))
                 if not self.may_halve or smaller is None:
                     raise
                 self.tiling = smaller
@@ -241,10 +243,13 @@ class Tiles:
             logger.warning('Not enough GPU memory: frames are split into %d x %d tiles from now on.',
                            *smaller.grid)
 
+    def _padded(self, x: Tensor) -> Tensor:
+        return pad_to_multiple(x, self.spec.size_multiple, self.spec.min_size)
+
     def _run_padded(self, inputs: list[Tensor], state: State | None, run: Run, device: torch.device) -> (
             tuple[Tensor, State]):
         like, multiple, size = inputs[0], self.spec.size_multiple, inputs[0].shape[-2:]
-        tiles = split_into_tiles(size, self.tiling, multiple)
+        tiles = split_into_tiles(size, self.tiling, multiple, self.spec.min_size)
         if len(tiles) == 1:
             output, left = run([x.to(device) for x in inputs], state)
             return output.to(like), left

@@ -183,7 +183,8 @@ def windows_of(net: nn.Module, spec: NetSpec, frames: Iterable[StreamFrame], *, 
     Raises:
         ValueError: the scene is shorter than a window.
     """
-    padded = pad_ends(frames, spec.padding(complete=complete), least=(spec.num_frames or 1) if complete else 0)
+    least = spec.min_frames if spec.num_frames is None else spec.num_frames if complete else 0
+    padded = pad_ends(frames, spec.padding(complete=complete), least=least)
     if spec.num_frames is None:
         yield list(padded)
         return

@@ -78,8 +78,13 @@ class STVSRModel(SavedModel):
         return DataParallel(net) if self.opt['num_gpu'] > 1 else net
 
     def lay_out(self, net: nn.Module) -> nn.Module:
-        """Store weights as `train.channels_last` says; in testing, use the faster layout. Adapt BasicSR's networks."""
-        net = adapt(net)
+        """Store weights as `train.channels_last` says; in testing, use the faster layout. Adapt BasicSR's networks.
+
+        Raises:
+            ValueError: network_g has no spec, and the file has no arch_spec for it.
+        """
+        if type(net) is type(self.get_bare_model(self.net_g)):
+            spec_of(adapt(net, self.opt.get('arch_spec')))
         wanted = self.train_opt.channels_last if self.is_train else 'auto'
         if wanted == 'auto':
             wanted = prefers_channels_last(self.device)
@@ -222,8 +227,8 @@ class STVSRModel(SavedModel):
             raise ValueError(f'lq and gt must be clips, (B, T, C, H, W), but are {tuple(lq.shape)}, {tuple(gt.shape)}')
         if spec.temporal_scale == 2 and lq.shape[1] == gt.shape[1]:
             lq = lq[:, ::2]
-        if spec.num_frames and lq.shape[1] < spec.num_frames:
-            raise ValueError(f'{type(net).__name__} needs windows of {spec.num_frames} LR frames, but a sample has '
+        if lq.shape[1] < (least := spec.num_frames or spec.min_frames):
+            raise ValueError(f'{type(net).__name__} needs windows of {least} LR frames, but a sample has '
                              f'{lq.shape[1]}; see num_frame in the data set')
         num_out, first = spec.length_of_window(lq.shape[1]), spec.first_output
         num_all = num_out + 2 * first
@@ -239,6 +244,9 @@ class STVSRModel(SavedModel):
             raise ValueError(f'{type(net).__name__} trains on LR frames with sides divisible by {spec.size_multiple}, '
                              f'but these are {h}x{w}: set gt_size in the data set to a multiple of '
                              f'{spec.size_multiple * spec.scale}')
+        if min(h, w) < spec.min_size:
+            raise ValueError(f'{type(net).__name__} needs LR frames of at least {spec.min_size}x{spec.min_size}, but '
+                             f'these are {h}x{w}: set gt_size in the data set to at least {spec.min_size * spec.scale}')
         expected = h * spec.scale, w * spec.scale
         if gt.shape[-2:] != expected:
             raise ValueError(f'{type(net).__name__} makes {expected[0]}x{expected[1]} from LR frames of {h}x{w}, but '

@@ -93,12 +93,13 @@ def measure(name: str, label: str, network: Mapping[str, Any] | None, weights: P
     """
     opt = options_of(name, data, chosen)
     opt['network_g'] = dict(deepcopy(network or baseline(label, opt)))
+    opt['arch_spec'] = opt['network_g'].pop('arch_spec', None)
     opt['val'] = {**opt['val'], 'precision': precision}
     opt['path'] = {'pretrain_network_g': None if weights is None else str(weights), 'strict_load_g': True}
     if weights is not None:
         _, best = read_block(weights, what=opt['network_g']['type'])
         opt['path']['param_key_g'] = param_key or best or 'params'
-    facts = {'network': opt['network_g'], 'weights': weights and {
+    facts = {'network': network or opt['network_g'], 'weights': weights and {
         'file': str(weights), 'sha256': sha256_of(weights), 'param_key': opt['path']['param_key_g']}}
     return evaluate(name, label, opt, facts, into, num_worker)
 

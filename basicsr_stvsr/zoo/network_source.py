@@ -117,8 +117,8 @@ class NetworkSource:
 
 
 def network_of(opt: dict[str, Any], file: str | Path) -> dict[str, Any]:
-    """Return the `network_g` of an option file; raise ValueError if it has none."""
+    """Return the `network_g` of an option file, with its `arch_spec`; raise ValueError if it has none."""
     network: dict[str, Any] | None = opt.get('network_g')
     if not network:
         raise ValueError(f'{file} has no network_g')
-    return network
+    return {**network, 'arch_spec': opt['arch_spec']} if opt.get('arch_spec') else network

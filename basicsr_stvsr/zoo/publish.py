@@ -24,6 +24,7 @@ from ..training.state import saved_states
 from ..utils.atomic_files import replace_file
 from .cards import NOT_TOLD, card
 from .info import MEASURED_SIZE
+from .network_source import network_of
 from .table import Entry, Score, Stage, build
 
 NAME = re.compile(r'[A-Za-z0-9.]\w*_[A-Za-z0-9.-]+_x(\d+)')  # <Method>_<train set>_x<scale>
@@ -73,9 +74,8 @@ def publish(checkpoint: Path, *, name: str | None = None, opt: Path | None = Non
     """
     opt = opt or options_beside(checkpoint)
     options = load_options(str(opt))
-    if not options.get('network_g'):
-        raise ValueError(f'{opt} has no network_g, the network of the weights in {checkpoint}')
-    net = build(options['network_g'])
+    network = network_of(options, opt)
+    net = build(network)
     blocks = chosen(read_params(checkpoint, what=type(net).__name__), key, checkpoint)
     for state in blocks.values():
         load_weights(net, state, path=checkpoint, what=f'{type(net).__name__} of {opt}')
@@ -84,9 +84,9 @@ def publish(checkpoint: Path, *, name: str | None = None, opt: Path | None = Non
     content = to_safetensors(blocks) if as_safetensors else to_pth(blocks)
     digest = hashlib.sha256(content).hexdigest()
     path = into / f'{name}-{digest[:8]}.{"safetensors" if as_safetensors else "pth"}'
-    measured, tests = read_results(results, options['network_g'], {sha256_of(checkpoint), digest})
+    measured, tests = read_results(results, network, {sha256_of(checkpoint), digest})
     entry = Entry(
-        network=options['network_g'], weights=path.name, sha256=digest, size=len(content), about=about(net),
+        network=network, weights=path.name, sha256=digest, size=len(content), about=about(net),
         parameters=sum(parameter.numel() for parameter in net.parameters()), gflops=gflops_of(net),
         data=data or data_of(options), stages=(Stage(*command_of(opt, iterations_of(checkpoint))),),
         licence=licence, measured=measured, measured_by=tests, url=f'{url.rstrip("/")}/{path.name}' if url else None)

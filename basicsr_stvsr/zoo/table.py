@@ -276,7 +276,7 @@ def load_network(network: Mapping[str, Any], weights: str | Path | None, device:
     """Build a network from its options, load weights, and set evaluation mode.
 
     Args:
-        network: `network_g` of an option file.
+        network: `network_g` of an option file; its key `arch_spec`, if it has one, is the block of that name.
         weights: a training checkpoint, or weights alone; None: keep the initial values, for networks without weights.
         device: device of the network.
         param_key: which weights of a checkpoint; default: the moving average, `params_ema`, if there is one, else
@@ -313,13 +313,14 @@ def outline(network: Mapping[str, Any]) -> nn.Module:
 def build(network: Mapping[str, Any]) -> nn.Module:
     """Build a network from its options; raise ValueError if its type is unknown or an option is wrong."""
     arguments = deepcopy(dict(network))
-    name = arguments.pop('type', None)
+    name, arch_spec = arguments.pop('type', None), arguments.pop('arch_spec', None)
     names = name, f'{name}_basicsr'  # BasicSR adds its name to some
     if not any(each in ARCH_REGISTRY for each in names):  # BasicSR's own networks may not be registered yet
         register_everything()
     if not any(each in ARCH_REGISTRY for each in names):
         raise ValueError(f'network_g: type {name!r} is not in ARCH_REGISTRY')
     try:
-        return adapt(ARCH_REGISTRY.get(name)(**arguments))
+        net = ARCH_REGISTRY.get(name)(**arguments)
     except TypeError as error:  # unknown argument
         raise ValueError(f'network_g: {error}') from error
+    return adapt(net, arch_spec)

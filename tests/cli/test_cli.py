@@ -518,7 +518,7 @@ def test_train_and_test_take_the_options_of_basicsr(tmp_path):
         assert failed.returncode == 2 and 'no.yml does not exist' in failed.stderr
 
 
-@pytest.mark.parametrize('command', ['restore', 'info', 'compare', 'zoo', 'train', 'test'])
+@pytest.mark.parametrize('command', ['restore', 'info', 'compare', 'zoo', 'train', 'test', 'init', 'options'])
 def test_every_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, '--help'])

@@ -43,6 +43,7 @@ NETWORKS = [
         'vsr_net': {'type': 'RBPN', 'base_filter': 8, 'num_feat': 16, 'num_resblock': 1}, 'vfi_feature': 'resnet',
         'context_net': {'type': 'ContextResNet', 'num_feat': 16}, 'vfi_net': {'type': 'UNet', 'channels': [4, 4, 4]},
     }, id='MBNet-RBPN-UNet-ContextResNet', marks=takes_long),
+    pytest.param({'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1}, id='MSRResNet of BasicSR', marks=takes_long),
 ]
 
 
@@ -190,6 +191,14 @@ def test_networks(network, tmp_path):
     assert len({(each.height, each.width) for each in checked}) == 3
     assert max(each.largest for each in checked) < 1e-4
     assert_same_on_three_sizes(tmp_path / 'net.onnx', net)
+
+
+@takes_long
+def test_basicsrs_deformable_convolution_is_refused_with_the_reason(tmp_path):
+    net = load_network({'type': 'EDVR', 'num_feat': 8, 'num_frame': 3, 'deformable_groups': 1, 'num_extract_block': 1,
+                        'num_reconstruct_block': 1}, None)
+    with pytest.raises(ExportError, match=r"EDVR cannot be exported: arch_util.py.*if offset_absmean > 50"):
+        export_network(net, tmp_path / 'net.onnx', name='tiny')
 
 
 class Exported(NamedTuple):

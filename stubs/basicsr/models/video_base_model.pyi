@@ -1,0 +1,6 @@
+from collections.abc import Callable
+
+from .sr_model import SRModel
+
+class VideoBaseModel(SRModel):
+    dist_validation: Callable[..., None]

@@ -1,0 +1,3 @@
+from .video_base_model import VideoBaseModel
+
+class VideoRecurrentModel(VideoBaseModel): ...
