@@ -1,6 +1,6 @@
 """What a pickle would build, worked out from its instructions before any of them runs."""
 import pickletools
-from typing import IO
+from typing import IO, cast
 
 _TUPLES = {'TUPLE', 'TUPLE1', 'TUPLE2', 'TUPLE3'}
 _STORE, _RECALL = {'PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'}, {'GET', 'BINGET', 'LONG_BINGET'}
@@ -8,7 +8,7 @@ _MARK = -1  # on the stack; other entries are sizes
 
 
 def largest_tuple(pickle: IO[bytes] | bytes) -> int:
-    """Return how many values the largest tuple of a pickle has, with those of its parts, repeated where they are shared.
+    """Return how many values the largest tuple of a pickle has, counting shared parts once for each use.
 
     Hashing a tuple, such as the key of a block, visits all of them. A tuple of two equal tuples of two, and so on for
     40 levels, takes a few hundred bytes, and forever to hash.
@@ -24,7 +24,7 @@ def largest_tuple(pickle: IO[bytes] | bytes) -> int:
         if name in _STORE:
             memo[len(memo) if argument is None else argument] = stack[-1]
         elif name in _RECALL:
-            stack.append(memo[argument])
+            stack.append(memo[cast(int, argument)])
         elif name == 'DUP':
             stack.append(stack[-1])
         elif name == 'MARK':

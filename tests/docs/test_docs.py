@@ -148,8 +148,8 @@ def texts_of(source: Path) -> list[str]:
 
 def test_messages_of_the_troubleshooting_page_are_those_of_the_code():
     page = (ROOT / 'docs' / 'troubleshooting.md').read_text()
-    messages = [message for title in re.findall(r'^\* ((?:\*\*`.*?`\*\*(?: and )?)+)', ' '.join(page.split('\n  ')), re.MULTILINE)
-                for message in re.findall('`(.*?)`', title)]
+    titles = re.findall(r'^\* ((?:\*\*`.*?`\*\*(?: and )?)+)', ' '.join(page.split('\n  ')), re.MULTILINE)
+    messages = [message for title in titles for message in re.findall('`(.*?)`', title)]
     texts = [text for package in ('basicsr_stvsr', 'stvsr') for source in (ROOT / package).rglob('*.py')
              for text in texts_of(source)]
 

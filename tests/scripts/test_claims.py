@@ -83,8 +83,8 @@ def test_the_table(scripts):
              'sets': {'vid4': {f'clip{i}': {'psnr_y': {'all': 24 + i + number * (i + 1) + seed}} for i in range(3)}}}
             for number, variant in enumerate(scripts('run_claims').CLAIMS['fstrn']) for seed in (0, 1)]
     found = json.loads(json.dumps(claims_table.summary(rows)))
-    text = claims_table.page('a\n<!-- table fstrn, by scripts/training/claims_table.py -->\nold\n<!-- end of table -->\n'
-                             '<!-- table fisr, by scripts/training/claims_table.py -->\n<!-- end of table -->\n', found)
+    begin, end = '<!-- table {}, by scripts/training/claims_table.py -->\n', '<!-- end of table -->\n'
+    text = claims_table.page(f'{begin.format("fstrn")}old\n{end}{begin.format("fisr")}{end}', found)
     assert '| FRB, LRL and CRL (the paper) | 2 | 1,000 | 25.50 ± 0.71 |' in text
     assert '| 3x3x3 blocks | 2 | 1,000 | 27.50 ± 0.71 (+2.00, p 0.074) |' in text
     assert 'old' not in text and 'Not run yet.' in text

@@ -262,7 +262,8 @@ def test_a_recurrent_network_is_not_shared(film, tmp_path):
     lambda path: path.unlink(), lambda path: path.write_bytes(b''),
     lambda path: path.write_bytes(path.read_bytes()[:-200]),
     lambda path: path.write_bytes(path.read_bytes().replace(b'\x00\x00\x80\x3f', b'\x00\x00\x81\x3f', 1)),
-    lambda path: torch.save({'lq': torch.ones(1)}, path), lambda path: torch.save([torch.ones(1, dtype=torch.int8)], path),
+    lambda path: torch.save({'lq': torch.ones(1)}, path),
+    lambda path: torch.save([torch.ones(1, dtype=torch.int8)], path),
     lambda path: torch.save([torch.ones(1)], path),
 ], ids=['gone', 'empty', 'cut', 'another number', 'a block', 'integers', 'too few'])
 def test_a_damaged_state_of_a_recurrent_network(tmp_path, damage):
