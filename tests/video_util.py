@@ -61,6 +61,19 @@ def planes(frame: av.VideoFrame) -> list[np.ndarray]:
     return [np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, :plane.width] for plane in frame.planes]
 
 
+def shown(frame: av.VideoFrame) -> np.ndarray:
+    """(h, w, 3) RGB, 0-255, by the formulas of ITU-R; chroma is that of the nearest sample."""
+    bits = frame.format.components[0].bits
+    if frame.format.is_rgb:
+        return frame.to_ndarray(format='rgb24').astype(float) if bits == 8 else (
+            frame.to_ndarray(format='gbrp16le') / 257)
+    luma, *chroma = planes(frame)
+    (height, width), (rows, columns) = luma.shape, chroma[0].shape
+    chroma = [plane.repeat(-(-height // rows), 0).repeat(-(-width // columns), 1)[:height, :width] for plane in chroma]
+    matrix = 'bt709' if frame.colorspace == 1 else 'bt601'
+    return 255 * rgb_of(np.stack([luma, *chroma], -1), matrix, full_range=frame.color_range == 2, bits=bits)
+
+
 def frame_of_planes(arrays: Sequence[np.ndarray], pix_fmt: str) -> av.VideoFrame:
     height, width = arrays[0].shape
     frame = av.VideoFrame(width, height, pix_fmt)

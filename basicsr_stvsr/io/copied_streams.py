@@ -42,12 +42,12 @@ def plan_streams(source: Any, picture: int, suffix: str, audio: Audio) -> list[P
             codec; 'none': drop sound.
     """
     streams = [stream for stream in source.streams if stream.index != picture]
-    samples = _first_packets(source.name, {stream.index for stream in streams if stream.type == 'data'})
+    samples = _first_packets(source.name, {stream.index for stream in streams if stream.type in ('audio', 'data')})
     return [_plan(source, stream, suffix.lower(), audio, samples.get(stream.index)) for stream in streams]
 
 
 def _first_packets(url: str, wanted: set[int]) -> dict[int, Any]:
-    """Return the first packet of each of some streams. Containers refuse some data only when they get it."""
+    """Return the first packet of each of some streams. Containers refuse some streams only when they get data."""
     found: dict[int, Any] = {}
     if wanted:
         with open_input(path_of(url)) as source:
@@ -71,7 +71,7 @@ def _plan(source: Any, stream: Any, suffix: str, audio: Audio, sample: Any) -> P
             return Plan(stream.index, 'drop')
         wanted = audio if audio != 'copy' else 'opus' if suffix == '.webm' else 'aac'
         is_wanted = audio == 'copy' or (stream.codec_context is not None and stream.codec_context.name == audio)
-        if is_wanted and takes_stream(suffix, stream):
+        if is_wanted and takes_stream(suffix, stream, sample):
             return Plan(stream.index, 'copy')
         if can_encode(stream, wanted, suffix):
             because = f'{name} is encoded as {wanted}, {suffix} files cannot hold it'
