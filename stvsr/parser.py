@@ -53,6 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
                   '  stvsr restore in.mp4 out.mp4 --dry-run\n'
                   '  ffmpeg -i in.avi -f yuv4mpegpipe - | stvsr restore - - | ffmpeg -i - out.mkv\n'
                   '  stvsr restore frames_in/ frames_out/ --model mbnet-small\n'
+                  '  stvsr restore videos/ --into restored/\n'
                   '  torchrun --nproc-per-node 4 -m basicsr_stvsr restore @list.txt --into out/ --model fisr-small',
                   fromfile_prefix_chars='@')
     restore.usage = 'stvsr restore [options] (INPUT OUTPUT | INPUT ... --into FOLDER) [--model NAME | --opt FILE]'
@@ -61,8 +62,8 @@ def make_parser() -> argparse.ArgumentParser:
                          'of the output selects the container. '
                          '@FILE reads paths from a file, one a line')
     restore.add_argument('--into', type=Path, metavar='FOLDER',
-                         help='restore all inputs into a folder; skip outputs that exist. The processes of torchrun '
-                         'share the inputs')
+                         help='restore all inputs, also all videos of a folder, into a folder; skip outputs that '
+                         'exist. The processes of torchrun share the inputs')
     restore.add_argument('--suffix', metavar='.EXT',
                          help='with --into: suffix of the outputs (default: that of the input)')
     restore.add_argument('--start', type=seconds, metavar='TIME', default=Fraction(0),
@@ -71,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     restore.add_argument('--dry-run', action='store_true', help='write nothing; print what would be done, with an '
                          'estimate of the time and the disk space from the first frames')
     restore.add_argument('--compare-clip', type=Path, metavar='FILE', help='also write a video of the input beside the '
-                         'output')
+                         'output; with --into, the folder for these videos')
     restore.add_argument('--overwrite', action='store_true', help='replace existing outputs')
     add_model_options(restore, default=DEFAULT_MODEL)
     add_shape_options(restore)

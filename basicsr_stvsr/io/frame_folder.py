@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from .frame_source import Notes, TimedFrame
-from .images import IMAGE_SUFFIXES, decode_image, files_with, is_hidden, natural_key
+from .images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, decode_image, files_with, is_hidden, natural_key
 from .video_info import BT709, SRGB, ColorSpec, VideoError, VideoInfo
 
 
@@ -93,6 +93,9 @@ class FolderSource:
             return [self.path]
         if not self.path.is_dir():
             raise VideoError(f'{self.path}: no such folder')
+        if videos := videos_in(self.path):
+            raise VideoError(f'{self.path}: expected images, found videos ({videos[0].name}); restore all of them with '
+                             '--into FOLDER')
         if files := files_with(IMAGE_SUFFIXES, self.path):
             return sorted(files, key=lambda file: natural_key(file.name))
         clips = [folder.name for folder in sorted(self.path.iterdir())
@@ -102,6 +105,19 @@ class FolderSource:
             raise VideoError(f'{self.path}: expected images, found {len(clips)} folders of images ({some}); pass them '
                              'one by one')
         raise VideoError(f'{self.path}: no images ({", ".join(sorted(IMAGE_SUFFIXES))}) in this folder')
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """Return the videos that are directly in a folder, in the natural order of their names.
+
+    Raises:
+        VideoError: there are images, too.
+    """
+    videos, images = files_with(VIDEO_SUFFIXES | {'.gif'}, folder), files_with(IMAGE_SUFFIXES, folder)
+    if videos and images:
+        raise VideoError(f'{folder}: holds videos ({videos[0].name}) and images ({images[0].name}), expected only one '
+                         'of the two; name the videos one by one, or move the images to another folder')
+    return sorted(videos, key=lambda file: natural_key(file.name))
 
 
 def _read_image(path: Path) -> np.ndarray:
