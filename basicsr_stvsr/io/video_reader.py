@@ -23,6 +23,7 @@ from .interlacing import interlaced_since
 from .pixels import RGBConverter
 from .video_decoder import VideoDecoder, scan
 from .video_info import DamageError, VideoError, is_opaque, probe
+from .webp_animation import WebPSource, is_animated_webp
 
 if TYPE_CHECKING:
     import av
@@ -142,7 +143,7 @@ class VideoSource:
 
 def open_source(path: str | Path, *, deinterlace: Deinterlace = False, rate: Fraction | None = None,
                 strict: bool = False, stream: int | None = None) -> Source:
-    """Open a video file, a folder of images or one image; the type is detected.
+    """Open a video file, an animated image, a folder of images or one image; the type is detected.
 
     Args:
         deinterlace, strict, stream: see `VideoSource`.
@@ -152,6 +153,11 @@ def open_source(path: str | Path, *, deinterlace: Deinterlace = False, rate: Fra
         VideoError: see `VideoSource` and `FolderSource`; also an option that applies only to the other type.
     """
     path = Path(path)
+    is_webp = path.is_file() and path.suffix.lower() == '.webp' and is_animated_webp(path)
+    if is_webp and (deinterlace or stream is not None or rate is not None):
+        raise VideoError(f'{path}: an animated image has a frame rate, and no fields or streams')
+    if is_webp:
+        return WebPSource(path, strict=strict)
     if path.is_dir() or (path.is_file() and is_image(path) and not is_animated_png(path)):
         if deinterlace or stream is not None:
             raise VideoError(f'{path}: is a folder of images, only video files can be deinterlaced or have streams')

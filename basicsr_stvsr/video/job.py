@@ -29,6 +29,7 @@ from ..io.joining import join, stored_frames
 from ..io.output_checks import check_output
 from ..io.video_info import VideoError
 from ..io.video_writer import image_path, write_as
+from ..io.webp_animation import WebPSource
 from ..utils.atomic_files import move_whole, replace_file, whole_file
 from ..utils.file_lock import locked
 from .excerpt import Excerpt
@@ -250,7 +251,7 @@ class Job:
             source = source.source
         is_variable = info.is_variable and self.pipeline.retimer is None
         self.warnings += join([self.segments.file(segment) for segment in range(num_segments)],
-                              None if isinstance(source, FolderSource) else info.path, output,
+                              None if isinstance(source, FolderSource | WebPSource) else info.path, output,
                               rate=Fraction(0) if is_variable else self.segments.spec.rate, picture=info.stream,
                               audio=self.encoding.audio, since=since, until=until,
                               sample_aspect_ratio=self.segments.spec.sample_aspect_ratio)

@@ -93,6 +93,7 @@ INPUTS = (
     Input('.y4m', 'rawvideo', features='pixel aspect', wide='yuv420p10le'),
     Input('.gif', 'GIF', features='variable rate', unit=.01),
     Input('.png', 'APNG', features='variable rate'),
+    Input('.webp', 'WebP', features='variable rate', unit=.001),
     Input('', 'PNG', wide='16'),
     Input('', 'TIFF', wide='16'),
     Input('', 'JPEG'),
