@@ -125,11 +125,12 @@ def packets_of(path: Path) -> dict[int, list[tuple[Fraction, bytes]]]:
 
 
 def write_film(path: Path, *, rate: Fraction = Fraction(24000, 1001), num_frames: int = 48, flash: int = 24,
-               audio: Sequence[str] = ('aac', 'ac3'), subtitle: str | None = 'mov_text',
+               audio: Sequence[str] = ('aac', 'ac3'), subtitle: str | None = 'mov_text', text: bytes | None = None,
                container_options: dict[str, str] | None = None) -> float:
     """A dark video with one white frame, and a beep in each sound track at the same time; returns that time.
 
-    The film has a title, two chapters, and languages and titles of its streams.
+    The film has a title, two chapters, and languages and titles of its streams. Subtitles are 'line 0' and 'line 1', or
+    packets of `text`.
     """
     with av.open(str(path), 'w', container_options=container_options or {}) as container:
         container.metadata.update(title='A film', comment='of nothing')
@@ -161,8 +162,8 @@ def write_film(path: Path, *, rate: Fraction = Fraction(24000, 1001), num_frames
             _encode_sound(container, track, beep.astype(np.float32))
         if texts is not None:
             for number, (begin, end) in enumerate(((200, 700), (1200, 1700))):
-                text = f'line {number}'.encode()
-                packet = av.Packet(len(text).to_bytes(2) + text if subtitle == 'mov_text' else text)
+                line = f'line {number}'.encode()
+                packet = av.Packet(text or (len(line).to_bytes(2) + line if subtitle == 'mov_text' else line))
                 packet.pts = packet.dts = begin
                 packet.duration, packet.time_base, packet.stream = end - begin, Fraction(1, 1000), texts
                 container.mux(packet)

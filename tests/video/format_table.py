@@ -46,7 +46,7 @@ class Input(NamedTuple):
         if not self.has(feature):
             return '–'
         if feature == 'subtitles' and self.subtitle == 'mov_text':
-            return 'warning'
+            return 'as SubRip'
         return f'as {self.sound_becomes.upper()}' if feature == 'sound' and self.sound_becomes else '✓'
 
     def has(self, feature: str) -> bool:
@@ -109,15 +109,15 @@ class Output(NamedTuple):
         suffix: of the file.
         codec: as of --codec.
         refused: whether the container does not take the codec.
-        sound, subtitle: codec that AAC and mov_text become; '' if they are left out.
-        lost: features that are lost with a warning.
+        sound, subtitle: codecs that AAC and mov_text become.
+        stretched: whether the shape of pixels is lost, with a warning.
     """
     suffix: str
     codec: str
     refused: bool = False
     sound: str = 'aac'
     subtitle: str = 'mov_text'
-    lost: tuple[str, ...] = ()
+    stretched: bool = False
 
     def __str__(self) -> str:
         return f'{self.suffix[1:]}, {self.codec}'
@@ -127,11 +127,11 @@ class Output(NamedTuple):
             return 'refused' if feature == 'frames' else '–'
         if feature == 'sound' and self.sound != 'aac':
             return f'as {self.sound.capitalize()}'
-        return 'warning' if feature in self.lost else '✓'
+        if feature == 'subtitles' and self.subtitle != 'mov_text':
+            return {'srt': 'as SubRip', 'webvtt': 'as WebVTT'}[self.subtitle]
+        return 'warning' if feature == 'pixel aspect' and self.stretched else '✓'
 
 
-_MKV = {'subtitle': '', 'lost': ('subtitles',)}
-_STRETCHED = {'subtitle': '', 'lost': ('subtitles', 'pixel aspect')}
 OUTPUTS = (
     Output('.mp4', 'x264'),
     Output('.mp4', 'x265'),
@@ -144,14 +144,14 @@ OUTPUTS = (
     Output('.mov', 'av1', refused=True),
     Output('.mov', 'prores'),
     Output('.mov', 'ffv1', refused=True),
-    Output('.mkv', 'x264', **_MKV),
-    Output('.mkv', 'x265', **_MKV),
-    Output('.mkv', 'av1', **_STRETCHED),
-    Output('.mkv', 'prores', **_STRETCHED),
-    Output('.mkv', 'ffv1', **_STRETCHED),
+    Output('.mkv', 'x264', subtitle='srt'),
+    Output('.mkv', 'x265', subtitle='srt'),
+    Output('.mkv', 'av1', subtitle='srt', stretched=True),
+    Output('.mkv', 'prores', subtitle='srt', stretched=True),
+    Output('.mkv', 'ffv1', subtitle='srt', stretched=True),
     Output('.webm', 'x264', refused=True),
     Output('.webm', 'x265', refused=True),
-    Output('.webm', 'av1', **{**_STRETCHED, 'sound': 'opus'}),
+    Output('.webm', 'av1', sound='opus', subtitle='webvtt', stretched=True),
     Output('.webm', 'prores', refused=True),
     Output('.webm', 'ffv1', refused=True),
 )

@@ -305,9 +305,8 @@ def test_input(restored, number, feature):
             assert found == ([kind.sound_becomes] if kind.sound_becomes else given)
             assert any('encoded as' in note for note in made.notes) == bool(kind.sound_becomes)
             assert_in_sync(made.output)
-        case 'subtitles' if kind.subtitle == 'mov_text':
-            assert '(mov_text' in made.notes[0] and 'is left out' in made.notes[0]
         case 'subtitles':
+            assert any('is converted to subrip' in note for note in made.notes) == (kind.subtitle == 'mov_text')
             assert_line(made.output)
         case 'rotation':
             assert_frames(images, wide=kind.has('10 bits'))
@@ -348,12 +347,11 @@ def test_output(everything, tmp_path, kind):
     assert (info.rotation, info.bits >= 10, info.color.primaries, info.color.transfer) == (0, True, BT709, BT709)
     assert codecs_of(output, 'audio') == [kind.sound]
     assert_in_sync(output)
-    if kind.subtitle:
-        assert codecs_of(output, 'subtitle') == [kind.subtitle]
-        assert_line(output)
-    assert info.sample_aspect_ratio == (1 if 'pixel aspect' in kind.lost else 1 / ASPECT)
-    expected = ['encoded as opus'] * (kind.sound == 'opus') + ['mov_text'] * (not kind.subtitle) + [
-        'shape of the pixels'] * ('pixel aspect' in kind.lost)
+    assert codecs_of(output, 'subtitle') == [kind.subtitle]
+    assert_line(output)
+    assert info.sample_aspect_ratio == (1 if kind.stretched else 1 / ASPECT)
+    expected = ['encoded as opus'] * (kind.sound == 'opus') + ['converted to'] * (kind.subtitle != 'mov_text') + [
+        'shape of the pixels'] * kind.stretched
     assert len(notes) == len(expected)
     assert all(words in note for words, note in zip(expected, notes, strict=True))
     if command := shutil.which('ffprobe'):
