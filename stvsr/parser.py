@@ -198,6 +198,8 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
                      help='the same, only for frames that are flagged as interlaced; for videos of both kinds')
     how.add_argument('--stream', type=int, metavar='N', help='number of the video stream, as `stvsr info` lists them '
                      '(default: the main one)')
+    how.add_argument('--background', type=color, metavar='COLOR', help='colour to lay transparent pixels over, such as '
+                     'white or #20a0ff (default: refuse them)')
     how.add_argument('--strict', action='store_true',
                      help='fail where the input is damaged or incomplete, also where only a warning is usual')
     how.add_argument('--rate', type=number, help='frames per second of a folder of frames (default: 25)')
@@ -220,6 +222,13 @@ def seconds(text: str) -> Fraction:
     if total < 0:
         raise ValueError(f'{text} is below 0')
     return total
+
+
+def color(text: str) -> tuple[int, ...]:
+    """Return red, green and blue of a colour such as white or #20a0ff."""
+    from PIL import ImageColor  # here, so that other commands start quickly
+
+    return ImageColor.getrgb(text)[:3]
 
 
 def width_and_height(text: str) -> tuple[int, int]:

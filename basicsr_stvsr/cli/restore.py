@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
                      start=args.start, duration=args.duration, compare_clip=clip, devices=devices,
                      channels_last=args.channels_last, compile=args.compile, restoring=restoring, codec=args.codec,
                      crf=args.crf, preset=args.preset, audio=args.audio, deinterlace=args.deinterlace,
-                     strict=args.strict, stream=args.stream, rate=args.rate,
+                     strict=args.strict, stream=args.stream, background=args.background, rate=args.rate,
                      pipe_format=args.pipe_format, resume=args.resume,
                      overwrite=args.overwrite)
         for source, output, clip in zip(inputs, outputs, clips, strict=True)]

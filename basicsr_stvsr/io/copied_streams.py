@@ -106,9 +106,13 @@ def passed_packets(original: Any, container: Any, picture: int, *, audio: Audio,
         if plan.action == 'drop':
             continue
         stream = original.streams[plan.index]
-        output = (_Copy(stream, container, notes) if plan.action == 'copy' else
-                  SoundEncoder(stream, container, plan.action, notes) if stream.type == 'audio' else
-                  TextConverter(stream, container, plan.action))
+        output: _Copy | SoundEncoder | TextConverter
+        if plan.action == 'copy':
+            output = _Copy(stream, container, notes)
+        elif plan.action == 'aac' or plan.action == 'opus':
+            output = SoundEncoder(stream, container, plan.action, notes)
+        else:
+            output = TextConverter(stream, container, plan.action)
         output.stream.metadata.update(lasting_tags(stream.metadata))
         output.stream.disposition = stream.disposition
         if stream.type != 'attachment':

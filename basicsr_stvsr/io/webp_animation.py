@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .frame_source import Notes, TimedFrame
+from .pixels import NEEDS_BACKGROUND, Background, over
 from .video_info import BT709, SRGB, ColorSpec, VideoError, VideoInfo
 
 _MILLISECOND = Fraction(1, 1000)
@@ -23,16 +24,17 @@ class WebPSource:
 
     Args:
         path: the file.
-        strict: see `VideoSource`.
+        strict, background: see `VideoSource`.
 
     Raises:
         VideoError: the file is damaged.
     """
 
-    def __init__(self, path: str | Path, *, strict: bool = False):
+    def __init__(self, path: str | Path, *, strict: bool = False, background: Background | None = None):
         from PIL import Image  # here, so that importing the package stays cheap; only this needs it
 
-        self.path, self.files, self.reading = Path(path), [Path(path)], 'as it is'
+        self.path, self.files, self._background = Path(path), [Path(path)], background
+        self.reading = 'as it is' if background is None else f'over {background}'
         self.notes = Notes(self.path, strict=strict)
         durations = [max(duration, 1) for duration in _durations(self.path)]
         self._times = [time * _MILLISECOND for time in itertools.accumulate(durations, initial=0)]
@@ -61,11 +63,14 @@ class WebPSource:
                 for number, time in enumerate(self._times):
                     image.seek(number)
                     pixels = np.asarray(image.convert('RGBA'))
-                    if pixels[..., 3].min() < 255:
-                        raise VideoError(f'{self.path}: the frame at {float(time):.3f} s has transparent pixels, which '
-                                         'a restored video cannot keep; lay the video over a background first')
+                    shown, alpha = np.ascontiguousarray(pixels[..., :3]), pixels[..., 3]
+                    if alpha.min() < 255 and self._background is None:
+                        raise VideoError(f'{self.path}: the frame at {float(time):.3f} s has transparent pixels, '
+                                         f'{NEEDS_BACKGROUND}')
+                    if self._background is not None:
+                        shown = over(self._background, shown, alpha / 255)
                     if start is None or time >= start:
-                        yield TimedFrame(np.ascontiguousarray(pixels[..., :3]), time)
+                        yield TimedFrame(shown, time)
         except (EOFError, OSError, ValueError, Image.DecompressionBombError) as error:
             if isinstance(error, VideoError):
                 raise
