@@ -243,7 +243,7 @@ def codec_name(text: str) -> str:
 def add_encoding_options(parser: argparse.ArgumentParser) -> None:
     encoding = parser.add_argument_group('encoding')
     encoding.add_argument('--codec', type=codec_name, help='x264 (or h264), x265 (or hevc), av1, prores, ffv1 '
-                          '(lossless) or png (default: x264; av1 in .webm; png for a folder)')
+                          '(lossless), gif or png (default: x264; av1 in .webm; gif in .gif; png for a folder)')
     encoding.add_argument('--crf', type=float, help='quality; lower is better and larger (default: that of the codec)')
     encoding.add_argument('--preset', help='speed of the encoder (default: that of the codec)')
     encoding.add_argument('--pipe-format', choices=PIPE_FORMATS, default='y4m', help='of the output -: y4m, which most '

@@ -24,6 +24,7 @@ from ..inference.windows import Carry
 from ..io.encoding import Encoding
 from ..io.frame_folder import FolderSource
 from ..io.frame_source import Source
+from ..io.gif import write_gif
 from ..io.images import is_image
 from ..io.joining import join, stored_frames
 from ..io.output_checks import check_output
@@ -223,6 +224,8 @@ class Job:
             write_as(image_path(self.segments.frames_folder, 0), self.output)
         elif self.encoding.codec == 'png':
             move_whole(self._named_images(), self.output)  # an older one holds only such frames
+        elif self.encoding.codec == 'gif':
+            write_gif([self.segments.file(segment) for segment in range(len(state.whole))], self.output)
         else:
             self._join(self.output, len(state.whole))
         shutil.rmtree(self.parts)
@@ -270,7 +273,8 @@ class Job:
                 break
         if reached is None:
             return NOTHING_KEPT
-        kept, rate = self.parts / f'until_now{self.output.suffix}', self.segments.spec.rate
+        suffix = '.mkv' if self.encoding.codec == 'gif' else self.output.suffix
+        kept, rate = self.parts / f'until_now{suffix}', self.segments.spec.rate
         try:
             self._join(kept, segments, reached + (1 / rate if rate else 0))
         except VideoError:  # such as a full disk

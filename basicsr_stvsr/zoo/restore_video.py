@@ -16,6 +16,7 @@ from ..io.copied_streams import Audio
 from ..io.deinterlacing import Deinterlace
 from ..io.encoding import Encoding, OutputSpec, default_codec
 from ..io.frame_source import Source
+from ..io.gif import write_gif
 from ..io.joining import join
 from ..io.output_checks import check_output
 from ..io.pipes import PIPE, PipeFormat, PipeSource, PipeWriter
@@ -200,7 +201,9 @@ def _restore_through_pipes(options: VideoOptions, loaded: LoadedNetwork,
                 writer.write(*frame)
                 if on_progress:
                     on_progress(Progress(number, max(total, number) if total else 0, frame.time))
-        if segment is not None:
+        if segment is not None and encoding.codec == 'gif':
+            write_gif([segment], options.output)
+        elif segment is not None:
             is_variable = source.info.is_variable and pipeline.retimer is None
             join([segment], None, options.output, rate=Fraction(0) if is_variable else spec.rate,
                  sample_aspect_ratio=spec.sample_aspect_ratio)

@@ -358,6 +358,21 @@ def test_output(everything, tmp_path, kind):
         assert_layout(command, output, info)
 
 
+def test_gif(everything, tmp_path):
+    """Its colours come from one palette, its times are rounded; Pillow reads them."""
+    notes = restore(everything, tmp_path / 'out.gif')
+    expected = ['cannot hold audio stream 1', 'cannot hold subtitle stream 2', 'no place for the shape of the pixels']
+    assert all(words in note for words, note in zip(expected, notes, strict=True))
+    with Image.open(tmp_path / 'out.gif') as image:
+        images, durations = [], []
+        for number in range(image.n_frames):
+            image.seek(number)
+            images.append(np.rot90(np.asarray(image.convert('RGB')).astype(float)))
+            durations.append(image.info['duration'])
+    assert_frames(images, wide=True)
+    assert durations[:-1] == [int(1000 * (after - before)) for before, after in pairwise(VARIABLE)]
+
+
 def assert_layout(command: str, path: Path, info: VideoInfo) -> None:
     """What another program reads in the file."""
     process = subprocess.run([command, '-v', 'error', '-count_packets', '-show_streams', '-of', 'json', path],
