@@ -54,6 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
                   '  stvsr restore in.mp4 out.mp4 --dry-run\n'
                   '  ffmpeg -i in.avi -f yuv4mpegpipe - | stvsr restore - - | ffmpeg -i - out.mkv\n'
                   '  stvsr restore frames_in/ frames_out/ --model mbnet-small\n'
+                  '  stvsr restore videos/ --into restored/\n'
                   '  torchrun --nproc-per-node 4 -m basicsr_stvsr restore @list.txt --into out/ --model fisr-small',
                   fromfile_prefix_chars='@')
     restore.usage = 'stvsr restore [options] (INPUT OUTPUT | INPUT ... --into FOLDER) [--model NAME | --opt FILE]'
@@ -62,8 +63,8 @@ def make_parser() -> argparse.ArgumentParser:
                          'of the output selects the container. '
                          '@FILE reads paths from a file, one a line')
     restore.add_argument('--into', type=Path, metavar='FOLDER',
-                         help='restore all inputs into a folder; skip outputs that exist. The processes of torchrun '
-                         'share the inputs')
+                         help='restore all inputs, also all videos of a folder, into a folder; skip outputs that '
+                         'exist. The processes of torchrun share the inputs')
     restore.add_argument('--suffix', metavar='.EXT',
                          help='with --into: suffix of the outputs (default: that of the input)')
     restore.add_argument('--start', type=seconds, metavar='TIME', default=Fraction(0),
@@ -72,7 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
     restore.add_argument('--dry-run', action='store_true', help='write nothing; print what would be done, with an '
                          'estimate of the time and the disk space from the first frames')
     restore.add_argument('--compare-clip', type=Path, metavar='FILE', help='also write a video of the input beside the '
-                         'output')
+                         'output; with --into, the folder for these videos')
     restore.add_argument('--overwrite', action='store_true', help='replace existing outputs')
     add_model_options(restore, default=DEFAULT_MODEL)
     add_shape_options(restore)
@@ -200,6 +201,8 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
                      help='the same, only for frames that are flagged as interlaced; for videos of both kinds')
     how.add_argument('--stream', type=int, metavar='N', help='number of the video stream, as `stvsr info` lists them '
                      '(default: the main one)')
+    how.add_argument('--background', type=color, metavar='COLOR', help='colour to lay transparent pixels over, such as '
+                     'white or #20a0ff (default: refuse them)')
     how.add_argument('--strict', action='store_true',
                      help='fail where the input is damaged or incomplete, also where only a warning is usual')
     how.add_argument('--rate', type=number, help='frames per second of a folder of frames (default: 25)')
@@ -224,6 +227,13 @@ def seconds(text: str) -> Fraction:
     return total
 
 
+def color(text: str) -> tuple[int, ...]:
+    """Return red, green and blue of a colour such as white or #20a0ff."""
+    from PIL import ImageColor  # here, so that other commands start quickly
+
+    return ImageColor.getrgb(text)[:3]
+
+
 def width_and_height(text: str) -> tuple[int, int]:
     width, _, height = text.lower().partition('x')
     return int(width), int(height)
@@ -236,7 +246,7 @@ def codec_name(text: str) -> str:
 def add_encoding_options(parser: argparse.ArgumentParser) -> None:
     encoding = parser.add_argument_group('encoding')
     encoding.add_argument('--codec', type=codec_name, help='x264 (or h264), x265 (or hevc), av1, prores, ffv1 '
-                          '(lossless) or png (default: x264; av1 in .webm; png for a folder)')
+                          '(lossless), gif or png (default: x264; av1 in .webm; gif in .gif; png for a folder)')
     encoding.add_argument('--crf', type=float, help='quality; lower is better and larger (default: that of the codec)')
     encoding.add_argument('--preset', help='speed of the encoder (default: that of the codec)')
     encoding.add_argument('--pipe-format', choices=PIPE_FORMATS, default='y4m', help='of the output -: y4m, which most '

@@ -61,6 +61,19 @@ def planes(frame: av.VideoFrame) -> list[np.ndarray]:
     return [np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, :plane.width] for plane in frame.planes]
 
 
+def shown(frame: av.VideoFrame) -> np.ndarray:
+    """(h, w, 3) RGB, 0-255, by the formulas of ITU-R; chroma is that of the nearest sample."""
+    bits = frame.format.components[0].bits
+    if frame.format.is_rgb:
+        return frame.to_ndarray(format='rgb24').astype(float) if bits == 8 else (
+            frame.to_ndarray(format='gbrp16le') / 257)
+    luma, *chroma = planes(frame)
+    (height, width), (rows, columns) = luma.shape, chroma[0].shape
+    chroma = [plane.repeat(-(-height // rows), 0).repeat(-(-width // columns), 1)[:height, :width] for plane in chroma]
+    matrix = 'bt709' if frame.colorspace == 1 else 'bt601'
+    return 255 * rgb_of(np.stack([luma, *chroma], -1), matrix, full_range=frame.color_range == 2, bits=bits)
+
+
 def frame_of_planes(arrays: Sequence[np.ndarray], pix_fmt: str) -> av.VideoFrame:
     height, width = arrays[0].shape
     frame = av.VideoFrame(width, height, pix_fmt)
@@ -112,11 +125,12 @@ def packets_of(path: Path) -> dict[int, list[tuple[Fraction, bytes]]]:
 
 
 def write_film(path: Path, *, rate: Fraction = Fraction(24000, 1001), num_frames: int = 48, flash: int = 24,
-               audio: Sequence[str] = ('aac', 'ac3'), subtitle: str | None = 'mov_text',
+               audio: Sequence[str] = ('aac', 'ac3'), subtitle: str | None = 'mov_text', text: bytes | None = None,
                container_options: dict[str, str] | None = None) -> float:
     """A dark video with one white frame, and a beep in each sound track at the same time; returns that time.
 
-    The film has a title, two chapters, and languages and titles of its streams.
+    The film has a title, two chapters, and languages and titles of its streams. Subtitles are 'line 0' and 'line 1', or
+    packets of `text`.
     """
     with av.open(str(path), 'w', container_options=container_options or {}) as container:
         container.metadata.update(title='A film', comment='of nothing')
@@ -148,8 +162,8 @@ def write_film(path: Path, *, rate: Fraction = Fraction(24000, 1001), num_frames
             _encode_sound(container, track, beep.astype(np.float32))
         if texts is not None:
             for number, (begin, end) in enumerate(((200, 700), (1200, 1700))):
-                text = f'line {number}'.encode()
-                packet = av.Packet(len(text).to_bytes(2) + text if subtitle == 'mov_text' else text)
+                line = f'line {number}'.encode()
+                packet = av.Packet(text or (len(line).to_bytes(2) + line if subtitle == 'mov_text' else line))
                 packet.pts = packet.dts = begin
                 packet.duration, packet.time_base, packet.stream = end - begin, Fraction(1, 1000), texts
                 container.mux(packet)

@@ -4,7 +4,9 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -16,7 +18,7 @@ from ..io.pipes import PIPE
 from ..utils.processes import ending_signals
 from ..utils.progress import say
 from ..video.job import Progress, RestoreError
-from ..video.many_videos import Ranks, outputs_of
+from ..video.many_videos import Ranks, each_video, outputs_of
 from ..video.pipeline import Shape
 from ..video.plan import describe_plan, plan
 from ..video.restorer import RestoreOptions
@@ -37,15 +39,16 @@ def run(args: argparse.Namespace) -> int:
     if args.suffix and not args.into:
         raise ValueError('--suffix goes with --into')
     if args.into:
-        inputs = args.paths
+        inputs = each_video(args.paths)
         outputs = outputs_of(inputs, args.into, codec=args.codec, suffix=args.suffix)
+        clips = outputs_of(inputs, args.compare_clip, suffix='.mp4') if args.compare_clip else [None] * len(inputs)
+        if both := set(clips) & set(outputs):
+            raise ValueError(f'--compare-clip: {both.pop()} is also an output; expected another folder than --into')
     elif len(args.paths) == 2:
-        inputs, outputs = args.paths[:1], args.paths[1:]
+        inputs, outputs, clips = args.paths[:1], args.paths[1:], [args.compare_clip]
     else:
         raise ValueError(f'expected an input and an output, or inputs and --into FOLDER, but got {len(args.paths)} '
                          'path(s)')
-    if (args.compare_clip or args.dry_run) and args.into:
-        raise ValueError('--compare-clip and --dry-run go with one input and one output, without --into')
     if PIPE in outputs and (args.json or args.dry_run):
         raise ValueError('--json and --dry-run print on standard output, which is the output video here')
     network = network_source(args, may_be_file=True)
@@ -54,22 +57,24 @@ def run(args: argparse.Namespace) -> int:
     shape = Shape(args.scale, width, height, args.fps, args.only)
     videos = [
         VideoOptions(source=source, output=output, network=network, interpolator=interpolator, shape=shape,
-                     start=args.start, duration=args.duration, compare_clip=args.compare_clip, devices=devices,
+                     start=args.start, duration=args.duration, compare_clip=clip, devices=devices,
                      channels_last=args.channels_last, compile=args.compile, restoring=restoring, codec=args.codec,
                      crf=args.crf, preset=args.preset, audio=args.audio, deinterlace=args.deinterlace,
-                     strict=args.strict, stream=args.stream, rate=args.rate,
+                     strict=args.strict, stream=args.stream, background=args.background, rate=args.rate,
                      pipe_format=args.pipe_format, resume=args.resume,
                      overwrite=args.overwrite)
-        for source, output in zip(inputs, outputs, strict=True)]
+        for source, output, clip in zip(inputs, outputs, clips, strict=True)]
     with Ranks() as ranks:
         loaded = load(videos[0])
         if len(devices) > 1 and spec_of(loaded.net).recurrent:
             raise ValueError(f'--device: {type(loaded.net).__name__} is recurrent, so it runs on one device only')
+        folders = [folder for folder in (args.into, args.into and args.compare_clip) if folder]
         if args.dry_run:
-            show_plan(videos[0], loaded, as_json=args.json)
-            return 0
-        if args.into:
-            args.into.mkdir(parents=True, exist_ok=True)
+            with made_for_now(folders):
+                failed = sum(not show_plan(video, loaded, args) for video in videos)
+            return EXIT_FAILED if failed else 0
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
         restore = Restoring(args, loaded, [network, *([interpolator] if interpolator else [])])
         for ending in ending_signals():
             signal.signal(ending, signal.default_int_handler)
@@ -82,16 +87,42 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_FAILED if failed else 0
 
 
-def show_plan(video: VideoOptions, loaded: LoadedNetwork, *, as_json: bool) -> None:
-    """Print what would be done."""
+@contextmanager
+def made_for_now(folders: Sequence[Path]) -> Iterator[None]:
+    """Make folders that do not exist, and remove them at the end."""
+    made: list[Path] = []
+    try:
+        for folder in folders:
+            made[:0] = [path for path in (folder, *folder.parents) if not path.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for path in made:
+            path.rmdir()
+
+
+def show_plan(video: VideoOptions, loaded: LoadedNetwork, args: argparse.Namespace) -> bool:
+    """Print what would be done; return whether it can be. With --into, print what cannot, and go on."""
     models = [video.network.name, *([video.interpolator.name] if video.interpolator else [])]
-    with opened(video, loaded) as job:
-        facts = plan(job, ', interpolated by '.join(models))
-    if as_json:
+    if args.into and not video.overwrite and video.output.exists():
+        say(f'{video.output} exists already and would be skipped')
+        return True
+    try:
+        with opened(video, loaded) as job:
+            facts = plan(job, ', interpolated by '.join(models))
+    except (OSError, ValueError) as error:
+        if not args.into:
+            raise
+        say(f'error: {video.source} -> {video.output}: {error}')
+        return False
+    if args.json:
         print(json.dumps(facts))
-        return
+        return True
     for name, text in describe_plan(facts).items():
         print(f'{name:10}{text}')
+    if args.into:
+        print()
+    return True
 
 
 class Restoring:

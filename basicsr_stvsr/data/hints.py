@@ -4,8 +4,8 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+from ..io.images import VIDEO_SUFFIXES
 from ..io.raw_video import RAW_SUFFIXES
-from ..io.video_clips import VIDEO_SUFFIXES
 
 _SCRIPTS = 'python scripts/data_preparation'
 

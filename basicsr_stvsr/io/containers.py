@@ -1,5 +1,4 @@
 """Containers of output files, and the streams that they can hold."""
-import contextlib
 import io
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -32,18 +31,15 @@ def trial_error(suffix: str, add_stream: Callable[[Any], Any], packet: Any = Non
     """
     import av
 
-    container = av.open(io.BytesIO(), 'w', format=CONTAINERS[suffix.lower()])
     try:
-        stream = add_stream(container)
-        container.start_encoding()
-        if packet is not None:
-            packet.stream = stream
-            container.mux(packet)
+        with av.open(io.BytesIO(), 'w', format=CONTAINERS[suffix.lower()]) as container:  # closing writes the tables
+            stream = add_stream(container)
+            container.start_encoding()
+            if packet is not None:
+                packet.stream = stream
+                container.mux(packet)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         return error
-    finally:
-        with contextlib.suppress(av.error.FFmpegError, ValueError):
-            container.close()
     return None
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from .broadcast import BroadcastClock
 from .containers import CONTAINERS, demux, is_cut_off, open_input, takes_stream
 from .sound_encoder import SoundEncoder, add_once, can_encode
+from .subtitles import TextCodec, TextConverter, text_codec
 from .video_info import VideoError, is_broadcast, path_of, stream_info
 
 # Tags of a source that do not apply to the output. Matroska also has them with a language, as BPS-eng.
@@ -25,11 +26,11 @@ class Plan(NamedTuple):
 
     Attributes:
         index: of the stream.
-        action: 'copy', the codec that its sound is encoded with, or 'drop'.
+        action: 'copy', the codec into which its sound or text is converted, or 'drop'.
         warning: what is lost; '' if nothing is.
     """
     index: int  # type: ignore[assignment]  # hides the method of tuples
-    action: Literal['copy', 'aac', 'opus', 'drop']
+    action: Literal['copy', 'aac', 'opus', 'drop'] | TextCodec
     warning: str = ''
 
 
@@ -42,12 +43,12 @@ def plan_streams(source: Any, picture: int, suffix: str, audio: Audio) -> list[P
             codec; 'none': drop sound.
     """
     streams = [stream for stream in source.streams if stream.index != picture]
-    samples = _first_packets(source.name, {stream.index for stream in streams if stream.type == 'data'})
+    samples = _first_packets(source.name, {stream.index for stream in streams if stream.type in ('audio', 'data')})
     return [_plan(source, stream, suffix.lower(), audio, samples.get(stream.index)) for stream in streams]
 
 
 def _first_packets(url: str, wanted: set[int]) -> dict[int, Any]:
-    """Return the first packet of each of some streams. Containers refuse some data only when they get it."""
+    """Return the first packet of each of some streams. Containers refuse some streams only when they get data."""
     found: dict[int, Any] = {}
     if wanted:
         with open_input(path_of(url)) as source:
@@ -71,7 +72,7 @@ def _plan(source: Any, stream: Any, suffix: str, audio: Audio, sample: Any) -> P
             return Plan(stream.index, 'drop')
         wanted = audio if audio != 'copy' else 'opus' if suffix == '.webm' else 'aac'
         is_wanted = audio == 'copy' or (stream.codec_context is not None and stream.codec_context.name == audio)
-        if is_wanted and takes_stream(suffix, stream):
+        if is_wanted and takes_stream(suffix, stream, sample):
             return Plan(stream.index, 'copy')
         if can_encode(stream, wanted, suffix):
             because = f'{name} is encoded as {wanted}, {suffix} files cannot hold it'
@@ -81,6 +82,8 @@ def _plan(source: Any, stream: Any, suffix: str, audio: Audio, sample: Any) -> P
         return Plan(stream.index, 'drop')  # it becomes a tag, of which MOV and MP4 make such a stream
     if takes_stream(suffix, stream, sample):
         return Plan(stream.index, 'copy')
+    if stream.type == 'subtitle' and (codec := text_codec(stream, suffix)):
+        return Plan(stream.index, codec, f'{name} is converted to {codec}, {suffix} files cannot hold it')
     # The names of chapters look like meaningless data; they are copied as chapters
     if stream.type == 'data' and 'mp4' in source.format.name and source.chapters() and 'bin_data' in name:
         return Plan(stream.index, 'drop')
@@ -98,13 +101,18 @@ def passed_packets(original: Any, container: Any, picture: int, *, audio: Audio,
         is_part: whether to leave out what is before `start`.
     """
     suffix = next(suffix for suffix, name in CONTAINERS.items() if name == container.format.name)
-    outputs: dict[int, _Copy | SoundEncoder] = {}
+    outputs: dict[int, _Copy | SoundEncoder | TextConverter] = {}
     for plan in plan_streams(original, picture, suffix, audio):
         if plan.action == 'drop':
             continue
         stream = original.streams[plan.index]
-        output = _Copy(stream, container, notes) if plan.action == 'copy' else SoundEncoder(
-            stream, container, plan.action, notes)
+        output: _Copy | SoundEncoder | TextConverter
+        if plan.action == 'copy':
+            output = _Copy(stream, container, notes)
+        elif plan.action == 'aac' or plan.action == 'opus':
+            output = SoundEncoder(stream, container, plan.action, notes)
+        else:
+            output = TextConverter(stream, container, plan.action)
         output.stream.metadata.update(lasting_tags(stream.metadata))
         output.stream.disposition = stream.disposition
         if stream.type != 'attachment':

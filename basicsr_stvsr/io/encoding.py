@@ -50,6 +50,7 @@ CODEC_TABLE = {
     'av1': Codec('libsvtav1', _YUV420, crf=(24, 1, 63), preset='8'),
     'prores': Codec('prores_ks', {10: 'yuv422p10le'}, {10: 'yuv444p10le'}, preset='hq', segment_suffix='.mov',
                      profiles={'proxy': 0, 'lt': 1, 'standard': 2, 'hq': 3, '4444': 4}),
+    'gif': Codec('ffv1', {8: 'bgr0'}, options={'level': '3', 'slicecrc': '1', 'g': '1'}),  # its segments; see gif.py
     'ffv1': Codec('ffv1', {8: 'bgr0', 16: 'gbrp16le'}, options={'level': '3', 'slicecrc': '1', 'g': '1'}),
 }
 # Options that pass parameters on to an encoder
@@ -62,7 +63,7 @@ class Encoding:
     """Codec and quality of a video.
 
     Attributes:
-        codec: 'x264', 'x265', 'av1', 'prores', 'ffv1' (lossless) or 'png' (a folder of frames).
+        codec: 'x264', 'x265', 'av1', 'prores', 'ffv1' (lossless), 'gif' or 'png' (a folder of frames).
         crf: quality, smaller is better; None: 18 for x264, 20 for x265, 24 for av1. The others have no CRF.
         preset: preset of the encoder; slower ones give smaller files. None: medium for x264 and x265, 8 for av1 (0-13).
             For prores it is a profile: proxy, lt, standard, hq (default), 4444. The others have no presets.
@@ -116,7 +117,7 @@ def default_codec(output: str | Path) -> str:
     path = Path(output)
     if not path.suffix or path.is_dir() or is_image(path):
         return 'png'
-    return 'av1' if path.suffix.lower() == '.webm' else 'x264'
+    return {'.webm': 'av1', '.gif': 'gif'}.get(path.suffix.lower(), 'x264')
 
 
 @dataclass(frozen=True)

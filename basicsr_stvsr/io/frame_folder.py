@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from .frame_source import Notes, TimedFrame
-from .images import IMAGE_SUFFIXES, decode_image, files_with, is_hidden, natural_key
+from .images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, decode_image, files_with, is_hidden, natural_key
+from .pixels import NEEDS_BACKGROUND, Background, over
 from .video_info import BT709, SRGB, ColorSpec, VideoError, VideoInfo
 
 
@@ -21,24 +22,26 @@ class FolderSource:
         path: a folder that directly contains png, jpg, webp, bmp or tif files; or one such file, a single frame.
         rate: frames per second.
         strict: refuse numbers with a gap, instead of a warning.
+        background: see `VideoSource`.
 
     Raises:
         VideoError: no such folder, no images in it, several clips below it, or a first image that is not usable.
     """
 
-    def __init__(self, path: str | Path, *, rate: Fraction = Fraction(25), strict: bool = False):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, rate: Fraction = Fraction(25), strict: bool = False,
+                 background: Background | None = None):
+        self.path, self._background = Path(path), background
         self.files = self._list_files()
         if rate <= 0:
             raise VideoError(f'{self.path}: expected a frame rate above 0, got {rate}')
         self.notes = Notes(self.path, strict=strict)
         self._note_gaps()
-        first = _read_image(self.files[0])
+        first = _read_image(self.files[0], background)
         height, width = first.shape[:2]
         bits = 8 * first.dtype.itemsize
         num_frames = len(self.files)
         rate = Fraction(rate)
-        self.reading = f'{rate} frames a second'
+        self.reading = f'{rate} frames a second' + ('' if background is None else f', over {background}')
         self.info = VideoInfo(
             path=self.path, width=width, height=height, rate=rate, is_variable=False, num_frames=num_frames,
             duration=num_frames / rate, start=Fraction(0), time_base=1 / rate, has_times=False, format='images',
@@ -53,7 +56,7 @@ class FolderSource:
         """
         dtype = np.uint8 if self.info.bits == 8 else np.uint16
         for number in self._numbers(start):
-            image = _read_image(self.files[number])
+            image = _read_image(self.files[number], self._background)
             if image.shape[:2] != (self.info.height, self.info.width) or image.dtype != dtype:
                 raise VideoError(f'{self.files[number]}: the image has {image.shape[1]}x{image.shape[0]} pixels (w x '
                                  f'h) and {8 * image.dtype.itemsize} bits, {self.files[0].name} has '
@@ -93,6 +96,9 @@ class FolderSource:
             return [self.path]
         if not self.path.is_dir():
             raise VideoError(f'{self.path}: no such folder')
+        if videos := videos_in(self.path):
+            raise VideoError(f'{self.path}: expected images, found videos ({videos[0].name}); restore all of them with '
+                             '--into FOLDER')
         if files := files_with(IMAGE_SUFFIXES, self.path):
             return sorted(files, key=lambda file: natural_key(file.name))
         clips = [folder.name for folder in sorted(self.path.iterdir())
@@ -104,7 +110,20 @@ class FolderSource:
         raise VideoError(f'{self.path}: no images ({", ".join(sorted(IMAGE_SUFFIXES))}) in this folder')
 
 
-def _read_image(path: Path) -> np.ndarray:
+def videos_in(folder: Path) -> list[Path]:
+    """Return the videos that are directly in a folder, in the natural order of their names.
+
+    Raises:
+        VideoError: there are images, too.
+    """
+    videos, images = files_with(VIDEO_SUFFIXES | {'.gif'}, folder), files_with(IMAGE_SUFFIXES, folder)
+    if videos and images:
+        raise VideoError(f'{folder}: holds videos ({videos[0].name}) and images ({images[0].name}), expected only one '
+                         'of the two; name the videos one by one, or move the images to another folder')
+    return sorted(videos, key=lambda file: natural_key(file.name))
+
+
+def _read_image(path: Path, background: Background | None) -> np.ndarray:
     """Read an image as viewers show it: (h, w, 3) RGB, uint8 or uint16."""
     try:
         data = path.read_bytes()
@@ -112,12 +131,23 @@ def _read_image(path: Path) -> np.ndarray:
         is_opaque = not _may_have_alpha(data) or _is_opaque(decode_image(data, cv2.IMREAD_UNCHANGED))
     except (ValueError, OSError) as error:
         raise VideoError(f'{path}: {error}') from error
-    if not is_opaque:
-        raise VideoError(f'{path}: the image has an alpha channel, which a restored video cannot keep; lay it over a '
-                         'background first')
+    if not is_opaque and background is None:
+        raise VideoError(f'{path}: the image has an alpha channel, {NEEDS_BACKGROUND}')
     if image.dtype not in (np.uint8, np.uint16):
         raise VideoError(f'{path}: the image holds {image.dtype} numbers, expected 8 or 16 bits')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.ndim == 3 and image.shape[2] == 3 else cv2.COLOR_GRAY2RGB)
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.ndim == 3 and image.shape[2] == 3 else cv2.COLOR_GRAY2RGB)
+    return image if is_opaque or background is None else over(background, image, _alpha(path))
+
+
+def _alpha(path: Path) -> np.ndarray:
+    """Return the alpha of an image, turned as its tag for rotation says: (h, w), 0-1, of 8 bits."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert('RGBA'))[..., 3] / 255
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise VideoError(f'{path}: its alpha cannot be read ({error})') from error
 
 
 def _may_have_alpha(data: bytes) -> bool:

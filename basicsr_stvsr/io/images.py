@@ -12,6 +12,9 @@ import numpy as np
 _THUMBNAILS = frozenset({'@eadir', '@recycle', '#recycle', '@__thumb', '__macosx', 'thumbs.db', 'desktop.ini',
                          '$recycle.bin', 'system volume information', 'lost+found'})
 IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff'})
+VIDEO_SUFFIXES = frozenset({'.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.m2ts', '.mts',
+                            '.vob', '.wmv', '.asf', '.flv', '.3gp', '.ogv', '.nut', '.y4m', '.264', '.h264', '.265',
+                            '.hevc'})
 MOST_EMPTY_FOLDERS = 5000  # without images, below a folder that is searched for them
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from .color_spaces import Color, StoredColor, check_yuv
 from .derived_frames import ColorReader
 from .frames import FolderReader, FrameReader, FrameReadError
-from .images import files_with
+from .images import VIDEO_SUFFIXES, files_with
 from .lmdb_reader import LmdbReader
 from .raw_video import RAW_SUFFIXES, RawVideoReader
-from .video_clips import VIDEO_SUFFIXES, VideoReader
+from .video_clips import VideoReader
 
 _NUM_CHECKED = 8  # clips of which a frame is checked for YUV
 

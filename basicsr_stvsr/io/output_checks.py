@@ -46,10 +46,13 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
         if others := [name for name in there if name not in given and not re.fullmatch(r'\d{8}\.png', name)]:
             raise VideoError(f'{path}: holds other files than frames ({others[0]}) and will not be replaced')
         return [f'a folder of frames cannot hold {stream}' for stream in info.streams]
-    if path.suffix.lower() not in CONTAINERS or path.is_dir():
+    if encoding.codec == 'gif' and path.suffix.lower() == '.gif' and not path.is_dir():
+        notes = [f'a GIF file cannot hold {stream}' for stream in info.streams]
+        return notes if spec.sample_aspect_ratio == 1 else [*notes, _stretched('GIF files', spec)]
+    if path.suffix.lower() not in CONTAINERS or encoding.codec == 'gif' or path.is_dir():
         known = ', '.join(CONTAINERS)
-        raise VideoError(f'{path}: expected the name of a file that ends in one of {known}, or a folder and the codec '
-                         'png')
+        raise VideoError(f'{path}: expected the name of a file that ends in one of {known}, or in .gif with the '
+                         'codec gif, or a folder and the codec png')
     _check_codec(path, spec, encoding)
     notes = _notes_of_streams(path, info, encoding)
     codec = CODEC_TABLE[encoding.codec]
@@ -62,9 +65,13 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
     # Only the video itself could state it there, as those of x264 and x265 do
     is_matroska = CONTAINERS[path.suffix.lower()] in ('matroska', 'webm')
     if is_matroska and spec.sample_aspect_ratio != 1 and encoding.codec not in ('x264', 'x265'):
-        notes.append(f'{path.suffix} files with {encoding.codec} have no place for the shape of the pixels, '
-                     f'{spec.sample_aspect_ratio}: the picture will look stretched')
+        notes.append(_stretched(f'{path.suffix} files with {encoding.codec}', spec))
     return notes
+
+
+def _stretched(files: str, spec: OutputSpec) -> str:
+    return (f'{files} have no place for the shape of the pixels, {spec.sample_aspect_ratio}: the picture will look '
+            'stretched')
 
 
 def _notes_of_streams(path: Path, info: VideoInfo, encoding: Encoding) -> list[str]:

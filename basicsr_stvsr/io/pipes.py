@@ -48,8 +48,8 @@ class PipeSource:
             raise VideoError(f'{path}: expected frames, there are none')
         times = [(frame.pts, frame.dts) for frame in self._first]
         self.info = describe_stream(path, self._container, video, times, self._first)
-        if self.info.problem:
-            raise VideoError(f'{path}: {self.info.problem}')
+        if self.info.problem or self.info.has_alpha:
+            raise VideoError(f'{path}: {self.info.problem or "the video has an alpha channel"}')
 
     def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame[np.ndarray]]:
         """Yield the frames, from a time on; raise VideoError where the video is damaged."""

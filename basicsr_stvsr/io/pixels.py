@@ -15,6 +15,23 @@ _LIMITED_SHIFT = 8
 _WIDE_RGB = frozenset({'gbrp9le', 'gbrp10le', 'gbrp12le', 'gbrp14le'})  # swscale drops bits of these
 
 
+Background = tuple[int, int, int]  # RGB, 0-255
+NEEDS_BACKGROUND = 'which a restored video cannot keep; --background COLOR lays it over a colour'
+
+
+def over(background: Background, image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Lay an image over a colour.
+
+    Args:
+        image: (h, w, 3) RGB, uint8 or uint16.
+        alpha: (h, w), 0-1.
+    """
+    ground = np.array(background, np.float32) * (np.iinfo(image.dtype).max / 255)
+    alpha = alpha[..., None].astype(np.float32)
+    blended: np.ndarray = ground + (image - ground) * alpha
+    return blended.round().astype(image.dtype)
+
+
 class RGBConverter:
     """Convert decoded frames to RGB arrays.
 
@@ -52,6 +69,14 @@ class RGBConverter:
             rows = planes.reshape(-1, frame.width)
             cv2.add(rows, rows >> self._shift, rows)  # saturates, as values above white may occur
         return self._turned(planes).transpose(1, 2, 0)
+
+    def alpha(self, frame: 'av.VideoFrame') -> np.ndarray:
+        """Return the alpha of a frame that has it, as shown: (h, w), 0-1."""
+        wide = self._dtype == np.uint16
+        alpha = frame.to_ndarray(format='rgba64le' if wide else 'rgba')[..., 3]
+        # swscale widens ones to ones with zeros behind them
+        turned: np.ndarray = self._turned(np.minimum(alpha / (65280 if wide else 255), 1)[None])[0]
+        return turned
 
     def _turned(self, planes: np.ndarray) -> np.ndarray:
         a, b, c, d = self._orientation

@@ -11,13 +11,11 @@ from basicsr.utils.logger import get_root_logger
 
 from .frame_source import Notes
 from .frames import FrameReader, FrameReadError, clip_files
-from .images import files_with, natural_key
+from .images import VIDEO_SUFFIXES, files_with, natural_key
 from .pixels import RGBConverter
 from .video_decoder import VideoDecoder, scan
 from .video_info import DamageError, VideoError, VideoInfo, probe
 
-VIDEO_SUFFIXES = frozenset({'.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.m2ts', '.wmv',
-                            '.flv', '.ogv', '.y4m', '.264', '.h264', '.265', '.hevc'})
 # Closing a decoder waits for its threads. A forked DataLoader worker inherits the decoder without them, and would hang.
 NUM_THREADS = 1
 

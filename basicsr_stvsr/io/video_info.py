@@ -103,6 +103,7 @@ class VideoInfo:
             the n-th frame shown then has the n-th of these times.
         interlaced: whether frames consist of two fields.
         problem: why frames of this pixel format cannot be restored; '' if they can.
+        has_alpha: whether the first frame has transparent pixels.
         hdr: static HDR metadata; None without it.
         lost: what frames carry that no output keeps.
         stream: index of the video among the streams of the file.
@@ -128,6 +129,7 @@ class VideoInfo:
     in_order: bool = False
     interlaced: bool = False
     problem: str = ''
+    has_alpha: bool = False
     hdr: HdrMetadata | None = None
     lost: tuple[str, ...] = ()
     stream: int = 0
@@ -216,6 +218,7 @@ def describe_stream(path: Path, container: Any, stream: Any, packets: list[tuple
         sample_aspect_ratio=aspect if orientation[0] else 1 / aspect,
         in_order=in_order,
         problem=_problem(first, stream),
+        has_alpha=not is_opaque(first),
         interlaced=stream.codec_context.field_order > 1 or any(frame.interlaced_frame for frame in frames),
         hdr=hdr_of(first),
         lost=lost_with(frames),
@@ -313,12 +316,10 @@ def _stream_duration(stream: Any) -> float:
 
 
 def _problem(frame: 'av.VideoFrame', stream: 'av.VideoStream') -> str:
-    """Return what is wrong with frames that have alpha, or a pixel format without exact RGB of at most 16 bits."""
+    """Return what is wrong with frames whose alpha is not decoded, or without exact RGB of at most 16 bits."""
     pixels = frame.format
-    # WebM has a tag for it; its decoders drop alpha
-    if stream.metadata.get('alpha_mode') == '1' or not is_opaque(frame):
-        return (f'the video has an alpha channel ({pixels.name}), which a restored video cannot keep; lay it over a '
-                'background first')
+    if stream.metadata.get('alpha_mode') == '1':  # of WebM; its decoders drop alpha
+        return f'the video has an alpha channel ({pixels.name}) that cannot be read; lay it over a background first'
     if pixels.is_bayer or pixels.name.startswith('xyz') or max(part.bits for part in pixels.components) > 16:
         return f'the pixel format {pixels.name} is not supported, expected YUV, RGB or grey of at most 16 bits'
     return ''

@@ -20,9 +20,10 @@ from .frame_folder import FolderSource
 from .frame_source import Notes, Source, TimedFrame
 from .images import is_animated_png, is_image
 from .interlacing import interlaced_since
-from .pixels import RGBConverter
+from .pixels import NEEDS_BACKGROUND, Background, RGBConverter, over
 from .video_decoder import VideoDecoder, scan
 from .video_info import DamageError, VideoError, is_opaque, probe
+from .webp_animation import WebPSource, is_animated_webp
 
 if TYPE_CHECKING:
     import av
@@ -39,6 +40,7 @@ class VideoSource:
             flagged as interlaced.
         strict: raise an error instead of a warning.
         stream: index of the video among the streams of the file; default: the main one.
+        background: colour to lay transparent pixels over; default: refuse them.
         threads: threads of the decoder; 0: FFmpeg's choice, more than there are cores. Default: half of the cores; that
             leaves the others free and costs less CPU time in total.
 
@@ -48,11 +50,13 @@ class VideoSource:
     """
 
     def __init__(self, path: str | Path, *, deinterlace: Deinterlace = False, strict: bool = False,
-                 stream: int | None = None, threads: int | None = None):
+                 stream: int | None = None, background: Background | None = None, threads: int | None = None):
         self.path = Path(path)
         self.info = probe(self.path, stream)
         if self.info.problem:
             raise VideoError(f'{self.path}: {self.info.problem}')
+        if self.info.has_alpha and background is None:
+            raise VideoError(f'{self.path}: the video has an alpha channel ({self.info.pix_fmt}), {NEEDS_BACKGROUND}')
         if not deinterlace and (since := interlaced_since(self.info)) is not None:
             where = '' if since == self.info.start else f' at {float(since):.1f} s'
             raise VideoError(f'{self.path}: the video is interlaced{where}, its frames are made of two fields of '
@@ -61,8 +65,9 @@ class VideoSource:
         self.files = [self.path]
         self.reading = {'auto': 'deinterlaced where flagged', True: 'deinterlaced', False: 'as it is'}[deinterlace]
         self.reading += '' if stream is None else f', stream {stream}'
+        self.reading += '' if background is None else f', over {background}'
         self.notes = Notes(self.path, strict=strict)
-        self._deinterlace, self._stream = deinterlace, stream
+        self._deinterlace, self._stream, self._background = deinterlace, stream, background
         self._threads = max(1, available_cores() // 2) if threads is None else threads
         self._running: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -82,13 +87,15 @@ class VideoSource:
         """
         to_rgb = RGBConverter(self.info.color, self.info.bits, self.info.orientation)
 
-        def opaque(frame: 'av.VideoFrame', time: Fraction) -> 'av.VideoFrame':
-            if not is_opaque(frame):
-                raise VideoError(f'{self.path}: the frame at {float(time):.3f} s has transparent pixels, which a '
-                                 'restored video cannot keep; lay the video over a background first')
-            return frame
+        def shown(frame: 'av.VideoFrame', time: Fraction) -> np.ndarray:
+            if is_opaque(frame):
+                return to_rgb(frame)
+            if self._background is None:
+                raise VideoError(f'{self.path}: the frame at {float(time):.3f} s has transparent pixels, '
+                                 f'{NEEDS_BACKGROUND}')
+            return over(self._background, to_rgb(frame), to_rgb.alpha(frame))
 
-        return self._tracked(TimedFrame(to_rgb(opaque(frame, time)), time) for frame, time in self._frames(start))
+        return self._tracked(TimedFrame(shown(frame, time), time) for frame, time in self._frames(start))
 
     def times(self, start: Fraction | None = None) -> Iterator[Fraction]:
         """Return the times of the frames that `frames` yields. It needs as much decoding."""
@@ -112,7 +119,7 @@ class VideoSource:
 
     def __reduce__(self) -> tuple[Any, ...]:  # for other processes, each of which opens the file separately
         return partial(VideoSource, deinterlace=self._deinterlace, strict=self.notes.strict,
-                       stream=self._stream, threads=self._threads), (self.path,)
+                       stream=self._stream, background=self._background, threads=self._threads), (self.path,)
 
     def _frames(self, start: Fraction | None) -> Iterator[tuple['av.VideoFrame', Fraction]]:
         import av
@@ -141,21 +148,26 @@ class VideoSource:
 
 
 def open_source(path: str | Path, *, deinterlace: Deinterlace = False, rate: Fraction | None = None,
-                strict: bool = False, stream: int | None = None) -> Source:
-    """Open a video file, a folder of images or one image; the type is detected.
+                strict: bool = False, stream: int | None = None, background: Background | None = None) -> Source:
+    """Open a video file, an animated image, a folder of images or one image; the type is detected.
 
     Args:
-        deinterlace, strict, stream: see `VideoSource`.
+        deinterlace, strict, stream, background: see `VideoSource`.
         rate: frames per second of a folder of images, default 25; a video file states its rate.
 
     Raises:
         VideoError: see `VideoSource` and `FolderSource`; also an option that applies only to the other type.
     """
     path = Path(path)
+    is_webp = path.is_file() and path.suffix.lower() == '.webp' and is_animated_webp(path)
+    if is_webp and (deinterlace or stream is not None or rate is not None):
+        raise VideoError(f'{path}: an animated image has a frame rate, and no fields or streams')
+    if is_webp:
+        return WebPSource(path, strict=strict, background=background)
     if path.is_dir() or (path.is_file() and is_image(path) and not is_animated_png(path)):
         if deinterlace or stream is not None:
             raise VideoError(f'{path}: is a folder of images, only video files can be deinterlaced or have streams')
-        return FolderSource(path, rate=Fraction(25) if rate is None else rate, strict=strict)
+        return FolderSource(path, rate=Fraction(25) if rate is None else rate, strict=strict, background=background)
     if rate is not None:
         raise VideoError(f'{path}: a frame rate is for folders of images, a video file has its own')
-    return VideoSource(path, deinterlace=deinterlace, strict=strict, stream=stream)
+    return VideoSource(path, deinterlace=deinterlace, strict=strict, stream=stream, background=background)

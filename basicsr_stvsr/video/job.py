@@ -24,11 +24,13 @@ from ..inference.windows import Carry
 from ..io.encoding import Encoding
 from ..io.frame_folder import FolderSource
 from ..io.frame_source import Source
+from ..io.gif import write_gif
 from ..io.images import is_image
 from ..io.joining import join, stored_frames
 from ..io.output_checks import check_output
 from ..io.video_info import VideoError
 from ..io.video_writer import image_path, write_as
+from ..io.webp_animation import WebPSource
 from ..utils.atomic_files import move_whole, replace_file, whole_file
 from ..utils.file_lock import locked
 from .excerpt import Excerpt
@@ -222,6 +224,8 @@ class Job:
             write_as(image_path(self.segments.frames_folder, 0), self.output)
         elif self.encoding.codec == 'png':
             move_whole(self._named_images(), self.output)  # an older one holds only such frames
+        elif self.encoding.codec == 'gif':
+            write_gif([self.segments.file(segment) for segment in range(len(state.whole))], self.output)
         else:
             self._join(self.output, len(state.whole))
         shutil.rmtree(self.parts)
@@ -250,7 +254,7 @@ class Job:
             source = source.source
         is_variable = info.is_variable and self.pipeline.retimer is None
         self.warnings += join([self.segments.file(segment) for segment in range(num_segments)],
-                              None if isinstance(source, FolderSource) else info.path, output,
+                              None if isinstance(source, FolderSource | WebPSource) else info.path, output,
                               rate=Fraction(0) if is_variable else self.segments.spec.rate, picture=info.stream,
                               audio=self.encoding.audio, since=since, until=until,
                               sample_aspect_ratio=self.segments.spec.sample_aspect_ratio)
@@ -269,7 +273,8 @@ class Job:
                 break
         if reached is None:
             return NOTHING_KEPT
-        kept, rate = self.parts / f'until_now{self.output.suffix}', self.segments.spec.rate
+        suffix = '.mkv' if self.encoding.codec == 'gif' else self.output.suffix
+        kept, rate = self.parts / f'until_now{suffix}', self.segments.spec.rate
         try:
             self._join(kept, segments, reached + (1 / rate if rate else 0))
         except VideoError:  # such as a full disk

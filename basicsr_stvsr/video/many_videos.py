@@ -1,15 +1,25 @@
 """Restore many videos into one folder, shared by all processes of a torchrun job on one or more nodes."""
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from ..io.containers import CONTAINERS
+from ..io.frame_folder import videos_in
 from ..io.images import is_image
 from ..io.video_info import VideoError
 
 _POLL = 1  # seconds
+
+
+def each_video(inputs: Iterable[Path]) -> list[Path]:
+    """Return inputs, with the videos of a folder instead of the folder.
+
+    Raises:
+        VideoError: a folder holds videos and images.
+    """
+    return [video for path in inputs for video in (path.is_dir() and videos_in(path)) or [path]]
 
 
 def outputs_of(inputs: Sequence[Path], folder: Path, *, codec: str | None = None, suffix: str | None = None) -> (

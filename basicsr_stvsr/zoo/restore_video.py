@@ -16,9 +16,11 @@ from ..io.copied_streams import Audio
 from ..io.deinterlacing import Deinterlace
 from ..io.encoding import Encoding, OutputSpec, default_codec
 from ..io.frame_source import Source
+from ..io.gif import write_gif
 from ..io.joining import join
 from ..io.output_checks import check_output
 from ..io.pipes import PIPE, PipeFormat, PipeSource, PipeWriter
+from ..io.pixels import Background
 from ..io.video_info import VideoError
 from ..io.video_reader import open_source
 from ..io.video_writer import VideoWriter
@@ -49,7 +51,7 @@ class VideoOptions:
         channels_last, compile: see `NetworkSource.load`.
         restoring: how to restore frames.
         codec, crf, preset, audio: how to encode them, see `Encoding`; without a codec, by the suffix of the output.
-        deinterlace, strict, stream: how to read them, see `VideoSource`.
+        deinterlace, strict, stream, background: how to read them, see `VideoSource`.
         rate: frames per second of a folder of frames; None: 25.
         resume: whether to continue interrupted work.
         overwrite: whether to replace an existing output once the new one is complete.
@@ -73,6 +75,7 @@ class VideoOptions:
     deinterlace: Deinterlace = False
     strict: bool = False
     stream: int | None = None
+    background: Background | None = None
     rate: Fraction | None = None
     pipe_format: PipeFormat = 'y4m'
     resume: bool = False
@@ -127,7 +130,7 @@ def opened(options: VideoOptions, loaded: LoadedNetwork) -> Iterator[Job]:
         raise VideoError(f'{clip}: already exists; --overwrite replaces it')
     encoding = Encoding(options.codec or default_codec(options.output), options.crf, options.preset, options.audio)
     with open_source(options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
-                     stream=options.stream) as whole:
+                     stream=options.stream, background=options.background) as whole:
         is_part = options.start or options.duration
         source: Source = Excerpt(whole, options.start, options.duration) if is_part else whole
         yield Job(source, options.output, loaded.net, model=loaded.fingerprint, options=options.restoring,
@@ -176,7 +179,7 @@ def _restore_through_pipes(options: VideoOptions, loaded: LoadedNetwork,
     with ExitStack() as stack:
         source: Source = stack.enter_context(PipeSource(sys.stdin.buffer) if options.source == PIPE else open_source(
             options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
-            stream=options.stream))
+            stream=options.stream, background=options.background))
         pipeline = Pipeline(loaded.net, options.restoring, source.info, options.shape, loaded.interpolator)
         spec, rate = pipeline.spec, source.info.rate
         total = pipeline.num_frames(source.info)
@@ -198,7 +201,9 @@ def _restore_through_pipes(options: VideoOptions, loaded: LoadedNetwork,
                 writer.write(*frame)
                 if on_progress:
                     on_progress(Progress(number, max(total, number) if total else 0, frame.time))
-        if segment is not None:
+        if segment is not None and encoding.codec == 'gif':
+            write_gif([segment], options.output)
+        elif segment is not None:
             is_variable = source.info.is_variable and pipeline.retimer is None
             join([segment], None, options.output, rate=Fraction(0) if is_variable else spec.rate,
                  sample_aspect_ratio=spec.sample_aspect_ratio)

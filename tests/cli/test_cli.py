@@ -203,6 +203,33 @@ def test_many_videos(video, tmp_path, tiny, capsys, num_processes):
     assert (output / 'b.mkv').read_text() == 'finished' and len(read(output / 'f.mkv')[0]) == 5
 
 
+def test_a_folder_of_videos(video, tmp_path, tiny, capsys):
+    """All of its videos, without hidden ones; with a plan before, which leaves nothing, and with clips to compare."""
+    folder, output, clips = tmp_path / 'videos', tmp_path / 'new' / 'out', tmp_path / 'both'
+    (folder / '@eaDir').mkdir(parents=True)
+    for name in ('v2.mp4', 'v10.MP4', '._v2.mp4', 'Thumbs.db', 'notes.txt', '@eaDir/v2.mp4'):
+        (folder / name).write_bytes(video.read_bytes())
+    command = ['restore', str(folder), '--into', str(output), '--compare-clip', str(clips), *tiny]
+    assert main([*command, '--dry-run', '--json']) == 0
+    plans = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(plan['output']['path']).name for plan in plans] == ['v2.mp4', 'v10.mp4']
+    assert not output.parent.exists() and not clips.exists()
+    assert main(command) == 0
+    assert sorted(path.name for path in output.iterdir()) == ['v10.mp4', 'v2.mp4']
+    assert len(read(output / 'v2.mp4')[0]) == 5
+    assert sorted(path.name for path in clips.iterdir()) == ['v10.mp4', 'v2.mp4']
+    (folder / 'notes.txt').rename(folder / 'cover.jpg')
+    capsys.readouterr()
+    assert main(command) == 2
+    assert f'{folder}: holds videos (v10.MP4) and images (cover.jpg)' in capsys.readouterr().err
+    (folder / 'cover.jpg').unlink()
+    assert main(['restore', str(folder), str(tmp_path / 'out.mp4'), *tiny]) == 2
+    assert f'{folder}: expected images, found videos (v2.mp4); restore all of them with --into' in (
+        capsys.readouterr().err)
+    assert main([*command[:5], str(output), '--suffix', '.mp4', *tiny]) == 2
+    assert 'is also an output; expected another folder than --into' in capsys.readouterr().err
+
+
 def test_inputs_are_not_their_own_outputs(video, tmp_path, tiny, capsys):
     (tmp_path / 'in.mp4').write_bytes(video.read_bytes())
     assert main(['restore', str(tmp_path / 'in.mp4'), '--into', str(tmp_path), *tiny]) == 2

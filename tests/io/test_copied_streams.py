@@ -71,12 +71,24 @@ def test_choice_of_sound(tmp_path, audio, expected):
         assert abs(beep_time(out, track) - flash_time(out)) < 0.03
 
 
-def test_what_does_not_fit_is_left_out_with_a_warning(tmp_path):
-    write_film(tmp_path / 'film.mp4', audio=('aac',))
-    (before,), after = restore(tmp_path / 'film.mp4', tmp_path / 'out.mkv')
-    assert before == 'subtitle stream 2 (mov_text, spa) is left out, .mkv files cannot hold it'
+@pytest.mark.parametrize(('codec', 'text', 'suffix', 'expected'), [
+    ('mov_text', b'\0\7a <b>\xc3\xa9', '.mkv', 'a <b>é'.encode()),
+    ('srt', b'<i>a</i> \xc3\xa9\nb', '.mp4', b'\0\6a \xc3\xa9\nb'),
+    ('ass', rb'0,0,Default,,0,0,0,,{\i1}a{\i0}{\pos(1,2)} & <b\Nc', '.webm', b'<i>a</i> &amp; &lt;b\nc'),
+    ('ass', rb'0,0,Default,,0,0,0,,{\i1}a{\i0}\Nb', '.mov', b'\0\3a\nb')])
+def test_text_that_does_not_fit_is_converted(tmp_path, codec, text, suffix, expected):
+    source, out = tmp_path / ('film.mp4' if codec == 'mov_text' else 'film.mkv'), tmp_path / f'out{suffix}'
+    write_film(source, audio=(), subtitle=codec, text=text)
+    (before,), after = restore(source, out, codec='av1' if suffix == '.webm' else 'x264')
+    assert 'subtitle stream 1' in before and 'spa) is converted to' in before
     assert after == []
-    assert [kind for kind, _ in streams_of(tmp_path / 'out.mkv')] == ['video', 'audio']
+    with av.open(str(out)) as container:
+        (stream,) = container.streams.subtitles
+        assert stream.metadata['language'] == 'spa'
+        texts = [(bytes(packet), packet.pts * packet.time_base, packet.duration * packet.time_base)
+                 for packet in container.demux(stream) if packet.size > 2]
+    half = Fraction(1, 2)
+    assert texts == [(expected, Fraction(1, 5), half), (expected, Fraction(6, 5), half)]
 
 
 @pytest.mark.parametrize('suffix', ['.mov', '.mp4', '.mkv'])

@@ -1,13 +1,14 @@
 """Images as viewers show them, single images, animations, and what file managers leave in folders."""
 import io
 
+import av
 import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
 from torch import nn
-from video_util import moving_clip
+from video_util import moving_clip, write_video
 
 from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.io.encoding import Encoding, default_codec
@@ -135,6 +136,41 @@ def test_animation_that_becomes_transparent_is_refused_there(tmp_path):
     write_animation(tmp_path / 'clip.png', list(clip), 100)
     with open_source(tmp_path / 'clip.png') as source, pytest.raises(VideoError, match=r'at 1.000 s has transparent'):
         list(source.frames())
+
+
+@pytest.mark.parametrize('name', ['clip.png', 'clip.webp', 'clip.gif', 'clip.mov', 'clip.mkv', 'folder', 'photo.png'])
+def test_transparent_pixels_are_laid_over_a_colour(tmp_path, name):
+    """As Pillow does it."""
+    clip = [Image.fromarray(image).convert('RGBA') for image in moving_clip(3)]
+    for number, image in enumerate(clip):
+        alpha = np.full((48, 64), 255, np.uint8)
+        alpha[:, :20 + 5 * number] = 0 if name == 'clip.gif' else 100
+        image.putalpha(Image.fromarray(alpha))
+    ground = Image.new('RGBA', clip[0].size, '#20a0ff')
+    expected = [np.asarray(Image.alpha_composite(ground, image))[..., :3].astype(int) for image in clip]
+    path = tmp_path / name
+    if name == 'folder':
+        path.mkdir()
+        for number, image in enumerate(clip):
+            image.save(path / f'{number}.png')
+    elif name == 'photo.png':
+        clip[0].save(path)
+    elif path.suffix in ('.mov', '.mkv'):
+        codec, pix_fmt = ('qtrle', 'argb') if path.suffix == '.mov' else ('ffv1', 'bgra')
+        write_video(path, [av.VideoFrame.from_ndarray(np.asarray(image), format='rgba').reformat(format=pix_fmt)
+                           for image in clip], codec=codec, pix_fmt=pix_fmt)
+    else:
+        clip[0].save(path, save_all=True, append_images=clip[1:], duration=100, disposal=2,
+                     **({'lossless': True, 'exact': True} if name == 'clip.webp' else {}))
+    with pytest.raises(VideoError, match='--background COLOR lays it over a colour'), open_source(path) as source:
+        list(source.frames())
+    with open_source(path, background=(0x20, 0xa0, 0xff)) as source:
+        frames = [frame.image.astype(int) for frame in source.frames()]
+    assert len(frames) == (1 if name == 'photo.png' else 3)
+    for image, other in zip(frames, expected, strict=False):
+        error = np.abs(image - other)
+        assert error[:, :20].max() <= 1
+        assert error.mean() < 10 if name == 'clip.gif' else error.max() <= 1  # GIF has a palette
 
 
 # Folders

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import SHARED
 from run_util import run, succeed
-from video_util import frame_of_planes, packets_of, planes, rgb_of, write_film, write_video, yuv_of
+from video_util import frame_of_planes, packets_of, planes, shown, write_film, write_video, yuv_of
 
 from basicsr_stvsr import restore
 from basicsr_stvsr.video.restorer import RestoreOptions
@@ -83,22 +83,10 @@ def halfway(times: list[Fraction]) -> list[Fraction]:
     return [(a + b) / 2 for a, b in pairwise(times)]
 
 
-def rgb(frame: av.VideoFrame) -> np.ndarray:
-    """(h, w, 3), 0-255, by the formulas of ITU-R; chroma is that of the nearest sample."""
-    if frame.format.is_rgb:
-        return frame.to_ndarray(format='rgb24').astype(float)
-    luma, *chroma = planes(frame)
-    (height, width), step = luma.shape, 2 if chroma[0].shape[1] < luma.shape[1] else 1
-    chroma = [plane.repeat(step, 0).repeat(step, 1)[:height, :width] for plane in chroma]
-    matrix = 'bt709' if frame.colorspace == 1 else 'bt601'
-    bits = frame.format.components[0].bits
-    return 255 * rgb_of(np.stack([luma, *chroma], -1), matrix, full_range=frame.color_range == 2, bits=bits)
-
-
 def difference(restored: av.VideoFrame, given: av.VideoFrame | np.ndarray, scale: int) -> np.ndarray:
     """How far a restored frame, shrunk, is from a small one: (h, w), levels of 0-255, the mean of the channels."""
-    given = rgb(given) if isinstance(given, av.VideoFrame) else given
-    return np.abs(area_mean(rgb(restored), scale) - given).mean(axis=2)
+    given = shown(given) if isinstance(given, av.VideoFrame) else given
+    return np.abs(area_mean(shown(restored), scale) - given).mean(axis=2)
 
 
 def assert_alike(restored: list[av.VideoFrame], small: list[av.VideoFrame | np.ndarray], scale: int) -> None:
@@ -131,7 +119,7 @@ def test_film(footage, tmp_path, model, options):
     assert {(frame.height, frame.width) for frame in restored} == {(SCALE[model] * 36, SCALE[model] * 48)}
     assert_alike(restored[:len(frames)], frames, SCALE[model])
     if options:
-        assert np.abs(rgb(restored[-1]) - rgb(restored[-2])).mean() < 1
+        assert np.abs(shown(restored[-1]) - shown(restored[-2])).mean() < 1
 
 
 @pytest.mark.parametrize('model', ['hoffr-small', 'fisr-small'])
@@ -213,7 +201,7 @@ def test_colours_and_their_tags(footage, tmp_path, model, matrix, full_range, ta
         for number, color in enumerate(patches):
             rows, columns = (slice(scale * (start + side // 2 - 3), scale * (start + side // 2 + 3))
                              for start in (32 - side, side * number))
-            assert np.abs(rgb(frame)[rows, columns].mean(axis=(0, 1)) - color).max() < 2.5
+            assert np.abs(shown(frame)[rows, columns].mean(axis=(0, 1)) - color).max() < 2.5
 
 
 # ---------------------------------------------------------------- sound and texts
@@ -391,7 +379,7 @@ def test_real_cut(real_data, tmp_path, at_cut):
     frames = [to_rgb(cv2.resize(cv2.imread(str(file)), (48, 27), interpolation=cv2.INTER_AREA)) for file in files]
     write_video(source, frames, codec='ffv1', pix_fmt='bgr0')
     assert run_restore(source, output, 'mbnet-small', '--codec', 'ffv1', '--at-cut', at_cut) == 0
-    restored = [rgb(frame) for frame in decode(output)]
+    restored = [shown(frame) for frame in decode(output)]
     assert len(restored) == 11  # number 5 lies between the scenes
     repeated = [number for number, (a, b) in enumerate(pairwise(restored)) if np.array_equal(a, b)]
     assert repeated == [4 if at_cut == 'previous' else 5]
