@@ -5,6 +5,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from pprint import pformat
 
+from .papers import citation
 from .table import ZOO, Entry, Score
 
 FRAMES = {'all': 'all', 'vsr': 'given', 'vfi': 'between'}  # names of the groups of scored frames
@@ -102,6 +103,8 @@ def card(name: str, entry: Entry) -> str:
         if scores:
             lines += ['', f'{title}:', '', *table('test set', 'colours', 'frames', 'PSNR (dB)', 'SSIM')]
             lines += [row(*cells(score)) for score in scores]
+    if entry.system:
+        lines += ['', 'To cite:', '', citation(entry.system)]
     return '\n'.join(lines) + '\n'
 
 
