@@ -1,4 +1,4 @@
-"""Write the tables of measured scores and speeds in README.md and docs/, docs/model_zoo.md, and the files for other zoos.
+"""Write the tables of measured scores and speeds in README.md and docs/, docs/model_zoo.md, and files for other zoos.
 
     python scripts/update_tables.py                      # from what was measured before
     python scripts/update_tables.py --results results    # take new scores first

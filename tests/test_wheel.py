@@ -73,8 +73,10 @@ def installed(built, tmp_path_factory) -> Path:
 def run(installed, tmp_path):
     """Runs a program of the new environment in an empty folder."""
     def run(program: str, *arguments: str) -> str:
-        env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'} | {'CUDA_VISIBLE_DEVICES': ''}
-        result = subprocess.run([installed / program, *arguments], cwd=tmp_path, env=env, capture_output=True, text=True)
+        env = {**os.environ, 'CUDA_VISIBLE_DEVICES': ''}
+        env.pop('PYTHONPATH', None)
+        command = [installed / program, *arguments]
+        result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr[-3000:]
         return result.stdout + result.stderr
 

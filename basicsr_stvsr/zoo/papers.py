@@ -89,8 +89,8 @@ SYSTEMS = {
                {'journal': 'Neurocomputing', 'volume': '489', 'pages': '128--138', 'year': '2022'}),)),
     'adaptive_gan': System(
         'AdaptiveGAN', 'adaptive_gan', SPACE,
-        'VSRResNet enlarges the middle of five frames by 2, 3 or 4, on luma. Here it is trained as a GAN, with distances '
-        'of pixels and of VGG features. Both are weighted by the local activity of the image, so that an error on an '
+        'VSRResNet enlarges the middle of five frames by 2, 3 or 4, on luma. Here it is trained as a GAN, with '
+        'distances of pixels and of VGG features. Both are weighted by the local activity of the image, so that an error on an '
         'edge counts for more than one on a flat wall.',
         (Paper('adaptivegan', 'misc', 'Spatially Adaptive Losses for Video Super-resolution with GANs',
                ('Wang', 'Lucas', 'Lopez-Tapia', 'Wu', 'Molina', 'Katsaggelos'), {}),
