@@ -98,7 +98,8 @@ def readme(name: str, system: System, models: dict[str, Entry]) -> str:
     lines = [
         f'# {system.name}{year}', '', f'<!-- {WRITTEN} -->', '', f'> {title}', '', f'> Task: {system.task}', '',
         '## Abstract', '', system.abstract, '',
-        f'[What the paper states and what we chose](../../docs/{system.page}.md)', '', '## Results and models', '', *table('model', 'test set', 'colours', 'frames', 'PSNR (dB)', 'SSIM')]
+        f'[What the paper states and what we chose](../../docs/{system.page}.md)', '',
+        '## Results and models', '', *table('model', 'test set', 'colours', 'frames', 'PSNR (dB)', 'SSIM')]
     for model, entry in models.items():
         lines += [row(model, *cells(score)) for score in entry.measured]
     lines += ['', *table('model', 'parameters', 'GFLOPs', 'config', 'weights')]

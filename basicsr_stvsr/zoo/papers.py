@@ -90,8 +90,8 @@ SYSTEMS = {
     'adaptive_gan': System(
         'AdaptiveGAN', 'adaptive_gan', SPACE,
         'VSRResNet enlarges the middle of five frames by 2, 3 or 4, on luma. Here it is trained as a GAN, with '
-        'distances of pixels and of VGG features. Both are weighted by the local activity of the image, so that an error on an '
-        'edge counts for more than one on a flat wall.',
+        'distances of pixels and of VGG features. Both are weighted by the local activity of the image, so that an '
+        'error on an edge counts for more than one on a flat wall.',
         (Paper('adaptivegan', 'misc', 'Spatially Adaptive Losses for Video Super-resolution with GANs',
                ('Wang', 'Lucas', 'Lopez-Tapia', 'Wu', 'Molina', 'Katsaggelos'), {}),
          Paper('vsrresfeatgan', 'article',
