@@ -30,14 +30,10 @@ demo: $(INSTALLED)  ## make clips, train and test the small network, show the re
 test: lint  ## ruff and mypy, then the test suite without what takes long
 	$(PYTEST)
 
-# What neither starts processes nor trains
-FAST := tests/archs/test_spec.py tests/archs/test_vsrresnet.py tests/losses tests/data/test_clip_dataset.py \
-	tests/data/test_degradations.py tests/inference/test_windows.py tests/io/test_color_spaces.py tests/config/test_options.py \
-	tests/test_layout.py
-
+# tests/fast.txt: what neither starts processes nor trains
 test-fast: $(INSTALLED)  ## ruff and quick tests, within a minute
 	$(BIN)/python -m ruff check .
-	$(PYTEST) -m 'not real_clips' $(FAST)
+	$(PYTEST) -m 'not real_clips' @tests/fast.txt
 
 test-slow: $(INSTALLED)  ## the tests that take long, alone
 	$(PYTEST) --slow -m slow

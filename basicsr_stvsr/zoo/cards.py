@@ -71,7 +71,8 @@ weights. `--data` and `--licence` are texts for the card, and `--url` is the web
 Weights that do not fit the options, or are not finite, are refused.
 
 In a checkout, `python scripts/update_tables.py --results results` then takes the scores of `basicsr/test.py`, and
-writes this page and all tables of measured scores. `--speed` measures the speed of every model.
+writes this page, all tables of measured scores, and the files for the zoos of OpenMMLab (`configs/`,
+`model-index.yml`) and BasicSR (`configs/basicsr.md`). `--speed` measures the speed of every model.
 
 ## Weights of other layouts
 
