@@ -62,7 +62,8 @@ def installed(built, tmp_path_factory) -> Path:
     subprocess.run([sys.executable, '-m', 'venv', '--without-pip', folder], check=True)
     python = folder / 'bin' / 'python'
     pip = [sys.executable, '-m', 'pip', '--quiet', '--python', python, 'install']
-    subprocess.run([*pip, '--no-deps', '--no-index', built[1]], check=True)
+    # A checkout in PYTHONPATH may count as installed.
+    subprocess.run([*pip, '--ignore-installed', '--no-deps', '--no-index', built[1]], check=True)
     packages, = folder.glob('lib/python*/site-packages')
     others = [path for path in (*site.getsitepackages(), site.getusersitepackages()) if Path(path).is_dir()]
     (packages / 'others.pth').write_text(''.join(f'import site; site.addsitedir({path!r})\n' for path in others))
