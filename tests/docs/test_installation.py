@@ -48,5 +48,5 @@ def test_the_same_versions_of_python_everywhere():
 
 def test_every_target_of_the_table_exists():
     targets = re.findall(r'^([a-z-]+):.*##', (ROOT / 'Makefile').read_text(), re.MULTILINE)
-    shown = [row[0].removeprefix('make ') for row in rows('runs only the quick tests.\n') if row[0].startswith('make')]
+    shown = [row[0].removeprefix('make ') for row in rows('we have not tried it.\n') if row[0].startswith('make')]
     assert len(shown) == 7 and set(shown) <= set(targets)
