@@ -2,7 +2,10 @@
 #
 # On Linux, PyPI's torch is the CUDA build (several GB). A machine without a GPU is served faster by the CPU build:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# python3, or another one of the right version.
+IS_KNOWN := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$python -c '$(IS_KNOWN)' 2> /dev/null && echo $$python && exit; done; echo python3)
 # Exported, so that the shell takes it as it is, with quotes and blanks.
 export CLIP ?=
 
@@ -27,14 +30,10 @@ demo: $(INSTALLED)  ## make clips, train and test the small network, show the re
 test: lint  ## ruff and mypy, then the test suite without what takes long
 	$(PYTEST)
 
-# What neither starts processes nor trains
-FAST := tests/archs/test_spec.py tests/archs/test_vsrresnet.py tests/losses tests/data/test_clip_dataset.py \
-	tests/data/test_degradations.py tests/inference/test_windows.py tests/io/test_color_spaces.py tests/config/test_options.py \
-	tests/test_layout.py
-
+# tests/fast.txt: what neither starts processes nor trains
 test-fast: $(INSTALLED)  ## ruff and quick tests, within a minute
 	$(BIN)/python -m ruff check .
-	$(PYTEST) -m 'not real_clips' $(FAST)
+	$(PYTEST) -m 'not real_clips' @tests/fast.txt
 
 test-slow: $(INSTALLED)  ## the tests that take long, alone
 	$(PYTEST) --slow -m slow
@@ -66,16 +65,13 @@ clean:  ## remove .venv, caches and what the demo wrote; your experiments/ and r
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info build site demo_output datasets/demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The order matters: the setup.py of basicsr 1.4.2 asks for torch while it is being built, and pip's isolated build
-# would fetch a second torch for that. With torch in place and no isolation, it is built in a second.
-$(INSTALLED): setup.py pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo 'Python 3.11 is needed, and "$(PYTHON)" is not one; name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)'; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { echo '$(PYTHON) makes no virtual environment; on Debian: apt-get install python3.11-venv'; exit 1; }
-	$(PIP_INSTALL) torch
-	$(PIP_INSTALL) setuptools wheel cython numpy torchvision
-	$(PIP_INSTALL) --no-build-isolation basicsr==1.4.2
-	$(PIP_INSTALL) --no-build-isolation -e '.[dev]'
+# `pip install basicsr` fails on Python 3.13 and fetches a second torch; the script corrects that.
+$(INSTALLED): setup.py pyproject.toml constraints.txt scripts/install_basicsr.py
+	@$(PYTHON) -c '$(IS_KNOWN)' || \
+		{ echo 'Python 3.11 to 3.14 is needed, and "$(PYTHON)" is not one; name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)'; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo '$(PYTHON) makes no virtual environment; on Debian: apt-get install python3-venv'; exit 1; }
+	$(BIN)/python scripts/install_basicsr.py -c constraints.txt
+	$(PIP_INSTALL) -e '.[dev]'
 	@$(BIN)/python -c 'import cv2' || \
 		{ echo 'OpenCV lacks libraries of the system; on Debian: apt-get install libgl1 libglib2.0-0'; exit 1; }
 	touch $@

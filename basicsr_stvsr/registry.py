@@ -12,8 +12,8 @@ from basicsr.utils.registry import Registry as BasicSRRegistry
 try:
     from mmengine import registry as roots
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError('these registries need mmengine; install it with `pip install '
-                              "'basicsr_stvsr[mm]'`", name=error.name) from error
+    raise ModuleNotFoundError('these registries need mmengine; install it with `pip install mmengine`',
+                              name=error.name) from error
 
 SCOPE = 'basicsr_stvsr'
 

@@ -3,7 +3,6 @@ import datetime
 import logging
 import math
 import os
-import resource
 import signal
 import sys
 import time
@@ -426,6 +425,10 @@ def describe_memory(device: torch.device) -> str:
         free, total = torch.cuda.mem_get_info(device)
         return (f'{torch.cuda.max_memory_reserved(device) / 2**30:.2f} GiB of the {total / 2**30:.1f} GiB of '
                 f'{torch.cuda.get_device_name(device)}, {free / 2**30:.1f} GiB of them free')
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 'not measured on this system'
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
     return f'{peak / 2**30:.2f} GiB at most in this process, without its workers'
 

@@ -1,4 +1,4 @@
-"""Write the tables of measured scores and speeds in README.md and docs/, and docs/model_zoo.md.
+"""Write the tables of measured scores and speeds in README.md and docs/, docs/model_zoo.md, and files for other zoos.
 
     python scripts/update_tables.py                      # from what was measured before
     python scripts/update_tables.py --results results    # take new scores first
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from basicsr_stvsr.zoo.cards import page, row, table
+from basicsr_stvsr.zoo.contribution import contribution
+from basicsr_stvsr.zoo.papers import SYSTEMS, citation
 from basicsr_stvsr.zoo.table import MEASURED, MIDDLEBURY, UCF101, VID4, ZOO, measured_results
 from stvsr.errors import user_errors
 
@@ -157,6 +159,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     'models': lambda: '\n'.join(models_table()) + '\n',
     'speed-note': speed_note,
     **{name: lambda name=name: '\n'.join(scores_table(name)) + '\n' for name in TABLES},
+    **{f'cite-{system.page}': lambda name=name: f'{citation(name)}\n' for name, system in SYSTEMS.items()},
 }
 
 
@@ -174,9 +177,9 @@ def with_tables(text: str) -> str:
 
 
 def up_to_date() -> dict[Path, str]:
-    """Return the expected text of every page with tables."""
+    """Return the expected text of every page with tables, and of the files for the zoos of OpenMMLab and BasicSR."""
     pages = {path: with_tables(path.read_text(encoding='utf-8')) for path in PAGES if path != MODEL_ZOO}
-    return {**pages, MODEL_ZOO: page()}
+    return {**pages, MODEL_ZOO: page(), **{ROOT / name: text for name, text in contribution().items()}}
 
 
 # ---------------------------------------------------------------- measurements
@@ -246,7 +249,8 @@ def main() -> None:
     if args.results or args.speed:  # the zoo has read the old scores
         os.execv(sys.executable, [sys.executable, __file__])
     for path, text in up_to_date().items():
-        if path.read_text(encoding='utf-8') != text:
+        if not path.is_file() or path.read_text(encoding='utf-8') != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding='utf-8')
             print(f'{path.relative_to(ROOT)}: updated')
 

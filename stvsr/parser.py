@@ -175,8 +175,8 @@ def add_shape_options(parser: argparse.ArgumentParser) -> None:
 
 def add_restore_options(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group('restoring')
-    how.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N; several devices, such as '
-                     'cuda:0,cuda:1, share a video (default: %(default)s)')
+    how.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:N or mps (GPU of a Mac); several '
+                     'devices, such as cuda:0,cuda:1, share a video (default: %(default)s)')
     how.add_argument('--precision', choices=('auto', *PRECISIONS), default='auto',
                      help='precision of convolutions; auto: bf16 on CPUs and GPUs with instructions for it, else fp32 '
                      '(default: %(default)s)')

@@ -17,7 +17,8 @@ def make_pipeline_parser(action: str, prog: str | None = None) -> argparse.Argum
         epilog=f'example:\n  stvsr {action} -opt options/{action}_mbnet_small.yml\n'
         f'  python basicsr/{action}.py -opt options/{action}_mbnet_small.yml',
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('-opt', required=True, help='path to an option file (YAML)')
+    parser.add_argument('-opt', required=True, help='option file (YAML): a path, or the name of one that comes with '
+                        'the package, such as train_mbnet')
     launcher = 'pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none'  # set by torchrun
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default=launcher,
                         help='job launcher; torchrun is recognised (default: %(default)s)')

@@ -23,7 +23,11 @@ def devices_of(text: str) -> list[str]:
         try:
             device = torch.device(name)
         except RuntimeError:
-            raise ValueError(f'--device {name}: expected auto, cpu, cuda, cuda:N, or several of these') from None
+            device = None
+        if device is None or device.type not in ('cpu', 'cuda', 'mps'):
+            raise ValueError(f'--device {name}: expected auto, cpu, cuda, cuda:N, mps, or several of these')
+        if device.type == 'mps' and not torch.backends.mps.is_available():
+            raise ValueError(f'--device {name}: torch finds no such GPU; only Macs have them')
         if device.type == 'cuda' and (device.index or 0) >= num_gpus:
             raise ValueError(f'--device {name}: there is no such GPU, torch finds {num_gpus}')
     return names

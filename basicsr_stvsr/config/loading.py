@@ -114,8 +114,29 @@ def unshared(value: Any) -> Any:
     return [unshared(item) for item in value] if isinstance(value, list) else value
 
 
+def options_folder() -> Path:
+    """Return the folder of the option files that come with the package: its own, or in a checkout the one beside it."""
+    package = Path(__file__).parents[1]
+    inside = package / 'options'
+    return inside if inside.is_dir() else package.parent / 'options'
+
+
+def find_options(path: str | Path) -> Path:
+    """Return the path of an option file.
+
+    If there is no such file, look among the files that come with the package: `train_mbnet`, `options/train_mbnet.yml`
+    and `ablations/hoffr_no_db` are found from everywhere.
+    """
+    path = Path(path)
+    if path.exists() or path.is_absolute():
+        return path
+    inside = Path(*path.parts[1:]) if path.parts[:1] == ('options',) else path
+    packaged = options_folder() / (inside if inside.suffix else f'{inside}.yml')
+    return packaged if packaged.is_file() else path
+
+
 def load_options(path: str) -> dict[str, Any]:
-    """Read an option file.
+    """Read an option file; `find_options` finds it.
 
     A file may start with `base: FILE`, a path relative to its own. It then states only the differences to that file, as
     the ablations do. `merge_options` merges the two.
@@ -124,7 +145,7 @@ def load_options(path: str) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: the file is not YAML, asks to run code, or does not hold blocks.
     """
-    return load_with_bases(Path(path), ())
+    return load_with_bases(find_options(path), ())
 
 
 def load_with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
@@ -132,6 +153,8 @@ def load_with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     named = f', which {above[-1]} names as its base,' if above else ''
     if not path.exists():
         others = [str(file) for file in path.parent.glob('*.yml')]
+        if not path.suffix:
+            others += [file.stem for file in options_folder().glob('*.yml')]
         raise FileNotFoundError(f'option file {path}{named} does not exist. {nearest(path, others)}'.strip())
     if path.resolve() in (file.resolve() for file in above):
         raise ValueError(f'option file {path}{named} is based on itself')

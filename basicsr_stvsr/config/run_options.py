@@ -18,7 +18,7 @@ from stvsr.pipeline_parser import make_pipeline_parser
 
 from ..utils.distributed import gather, init_dist
 from .check import check_options, has_schema
-from .loading import complete_datasets, complete_paths, load_options, set_option
+from .loading import complete_datasets, complete_paths, find_options, load_options, set_option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,7 @@ class RunOptions:
         """Read an option file.
 
         Args:
+            file: its path, or the name of one that comes with the package, such as `train_mbnet`.
             changes: 'BLOCK:NAME=VALUE', as --force_yml takes them.
             launcher, auto_resume, debug, check, command: see the attributes.
 
@@ -65,10 +66,11 @@ class RunOptions:
             FileNotFoundError: there is no such file.
             ValueError: the file or a change cannot be read.
         """
+        file = find_options(file)
         options = load_options(str(file))
         for change in changes:
             set_option(options, change, new_blocks=has_schema(options))
-        return cls(action=action, options=options, root=Path(root), file=Path(file), launcher=launcher,
+        return cls(action=action, options=options, root=Path(root), file=file, launcher=launcher,
                    auto_resume=auto_resume, debug=debug, check=check, command=command)
 
 

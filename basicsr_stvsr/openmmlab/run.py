@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from stvsr.errors import user_errors
 
+from ..config.loading import find_options
 from ..io.frames import FrameReadError
 from .checkpoint import export_weights
 
@@ -23,7 +24,8 @@ def read_command(argv: Sequence[str] | None = None) -> argparse.Namespace:
     actions = parser.add_subparsers(dest='action', required=True)
     for action in ('train', 'test'):
         command = actions.add_parser(action, help=f'{action} by a config')
-        command.add_argument('config', help='config of mmengine, .py or .yaml')
+        command.add_argument('config', help='config of mmengine, .py or .yaml: a path, or one that comes with the '
+                             'package, such as mmengine/fstrn_small.py')
         if action == 'train':
             command.add_argument('--resume', action='store_true', help='resume from the newest checkpoint')
         else:
@@ -41,7 +43,7 @@ def read_command(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def make_config(args: argparse.Namespace) -> Config:
     """Build the config for the Runner of a command."""
-    config = Config.fromfile(args.config)
+    config = Config.fromfile(find_options(args.config))
     if args.action == 'train':
         config.resume = args.resume or config.get('resume', False)
     else:  # needs no losses

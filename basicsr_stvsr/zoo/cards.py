@@ -5,6 +5,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from pprint import pformat
 
+from .papers import citation
 from .table import ZOO, Entry, Score
 
 FRAMES = {'all': 'all', 'vsr': 'given', 'vfi': 'between'}  # names of the groups of scored frames
@@ -70,7 +71,8 @@ weights. `--data` and `--licence` are texts for the card, and `--url` is the web
 Weights that do not fit the options, or are not finite, are refused.
 
 In a checkout, `python scripts/update_tables.py --results results` then takes the scores of `basicsr/test.py`, and
-writes this page and all tables of measured scores. `--speed` measures the speed of every model.
+writes this page, all tables of measured scores, and the files for the zoos of OpenMMLab (`configs/`,
+`model-index.yml`) and BasicSR (`configs/basicsr.md`). `--speed` measures the speed of every model.
 
 ## Weights of other layouts
 
@@ -102,6 +104,8 @@ def card(name: str, entry: Entry) -> str:
         if scores:
             lines += ['', f'{title}:', '', *table('test set', 'colours', 'frames', 'PSNR (dB)', 'SSIM')]
             lines += [row(*cells(score)) for score in scores]
+    if entry.system:
+        lines += ['', 'To cite:', '', citation(entry.system)]
     return '\n'.join(lines) + '\n'
 
 

@@ -78,6 +78,7 @@ class Entry:
         measured_by: command that measures them; None: nothing was measured.
         published: scores from the paper for such a network, if any.
         url: http, https or file address of the weights; None: they ship with the package.
+        system: name of the system in `papers.SYSTEMS`, which has the papers to cite; None: another network.
     """
     network: Mapping[str, Any]
     weights: str
@@ -94,6 +95,7 @@ class Entry:
     measured_by: str | None = None
     published: tuple[Score, ...] = ()
     url: str | None = None
+    system: str | None = None
 
     @property
     def path(self) -> Path:
@@ -143,6 +145,7 @@ VID4, MIDDLEBURY, UCF101 = 'Vid4 (frames 0-12)', 'Middlebury-other', 'UCF101 (22
 
 ZOO = {
     'mbnet-small': Entry(
+        system='mbnet',
         network={
             'type': 'MBNet', 'scale': 4, 'num_iters': 1, 'feedback': 'none', 'vfi_feature': 'vsr',
             'init_feedback': 'warped_hr',
@@ -169,6 +172,7 @@ ZOO = {
             {'RGB': 'psnr', 'Y': 'psnr_y'}, ('vsr', 'vfi')),
         measured_by='python basicsr/test.py -opt options/test_mbnet_small.yml'),
     'fisr-small': Entry(
+        system='fisr',
         network={'type': 'FISRNet', 'num_feat': [6, 8, 16], 'residual': True},
         weights='FISR_small_clips_x2-939ed9bf.pth',
         sha256='939ed9bf02813457bc30261104f4c2c2818d318e99df1036168c1ae329ed5d37',
@@ -185,6 +189,7 @@ ZOO = {
             ('vsr', 'vfi')),
         measured_by='python basicsr/test.py -opt options/test_fisr_small.yml'),
     'fstrn-small': Entry(
+        system='fstrn',
         network={'type': 'FSTRN', 'num_feat': 32, 'num_frb': 20, 'up_kernel': 'pixelshuffle'},
         weights='FSTRN_small_clips_x4-c56e3bb9.pth',
         sha256='c56e3bb93b6d36c647114c45a216cf00ab67c1c59afca056449546c5815a9e67',
@@ -199,6 +204,7 @@ ZOO = {
         measured=measured_scores('test_FSTRN_small_x4', {'vid4': VID4}, {'Y': 'psnr'}),
         measured_by='python basicsr/test.py -opt options/test_fstrn_small.yml'),
     'hoffr-small': Entry(
+        system='hoffr',
         network={'type': 'HOFFR', 'num_feat': 32, 'num_block': 5, 'num_rcab': 2, 'reduction': 8, 'num_flow_feat': 16},
         weights='HOFFR_small_clips_x4-148ba7c3.pth',
         sha256='148ba7c35cd2558fe724ebf4d545359062624cfd12894f99e5d7c5223760591f',
@@ -216,6 +222,7 @@ ZOO = {
             'test_HOFFR_small_x4', {'vid4': f'{VID4}, blurred'}, {'RGB': 'psnr', 'Y': 'psnr_y'}),
         measured_by='python basicsr/test.py -opt options/test_hoffr_small.yml'),
     'adaptive-gan-small': Entry(
+        system='adaptive_gan',
         network={'type': 'VSRResNet', 'scale': 4, 'num_feat': 32, 'num_block': 4, 'add_center': True},
         weights='AdaptiveGAN_small_clips_x4-0197b860.pth',
         sha256='0197b8604c5b14bf01bb00bfe86abf2002c6d21dd87ebbb1dadfba60b5d5cb51',

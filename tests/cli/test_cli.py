@@ -19,6 +19,7 @@ from run_util import run
 from video_util import moving_clip, packets_of, write_film, write_video
 
 from basicsr_stvsr.archs.spec import NetSpec
+from basicsr_stvsr.cli.model import devices_of
 from basicsr_stvsr.cli.progress import ProgressBar
 from basicsr_stvsr.config.loading import load_options
 from basicsr_stvsr.io.video_reader import open_source
@@ -308,6 +309,9 @@ def test_an_option_file_and_weights(video, tmp_path):
     (['in.mp4', '--model', 'fstrn-small'], 'expected an input and an output, or inputs and --into FOLDER, but got 1'),
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'cuda:77'], '--device cuda:77: there is no such GPU'),
     (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'gpu'], '--device gpu: expected auto, cpu, cuda'),
+    (['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'meta'], '--device meta: expected auto, cpu, cuda'),
+    pytest.param(['in.mp4', 'out.mp4', '--model', 'fstrn-small', '--device', 'mps'], '--device mps: torch finds no',
+                 marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason='a Mac')),
     (['in.mp4', 'out.mp4', '--model', 'hoffr-small', '--device', 'cpu,cpu'], 'HOFFR is recurrent, so it runs on one'),
 ])
 def test_what_is_refused(video, tmp_path, monkeypatch, capsys, arguments, message):
@@ -319,6 +323,12 @@ def test_what_is_refused(video, tmp_path, monkeypatch, capsys, arguments, messag
     error = capsys.readouterr().err
     assert error.startswith('error: ') and message in error and error.count('\n') == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ['in.mp4', 'text.mp4']
+
+
+def test_the_gpu_of_a_mac_can_be_named(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: True)
+    assert devices_of('mps') == ['mps']
+    assert devices_of('auto') in (['cpu'], ['cuda:0'])  # some layers of the networks lack a kernel there
 
 
 def test_a_damaged_video_ends_with_exit_code_1(tmp_path, capsys):

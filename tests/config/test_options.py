@@ -119,6 +119,24 @@ def test_files_that_are_not_there(tmp_path):
         load_options(str(tmp_path / 'net.pth'))
 
 
+@pytest.mark.parametrize('name', ['train_mbnet', 'train_mbnet.yml', 'options/train_mbnet.yml'])
+def test_files_of_the_package_are_found_by_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert load_options(name)['name'] == load_options(str(ROOT / 'options' / 'train_mbnet.yml'))['name']
+    file = tmp_path / name  # a file of the user goes before that of the package
+    file.parent.mkdir(exist_ok=True)
+    write(file, 'name: mine\n')
+    assert load_options(name) == {'name': 'mine'}
+
+
+def test_names_that_the_package_does_not_have(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r'file train_mbnt does not exist\. Did you mean train_mbnet\?'):
+        load_options('train_mbnt')
+    with pytest.raises(FileNotFoundError):
+        load_options(str(tmp_path / 'train_mbnet.yml'))
+
+
 def test_base(tmp_path):
     write(tmp_path / 'base.yml', 'name: one\nnet: {type: A, width: 3, parts: [1, 2]}\nloss: {type: L1}\n')
     (tmp_path / 'sub').mkdir()

@@ -401,7 +401,7 @@ def test_no_face_at_all(drawn, tmp_path, log):
 
 @pytest.mark.numeric
 def test_coverage_in_mmengine(drawn):
-    pytest.importorskip('mmengine', reason='mmengine is not installed: pip install basicsr_stvsr[mm]')
+    pytest.importorskip('mmengine', reason='mmengine is not installed: pip install mmengine')
     from basicsr_stvsr.openmmlab.clip_metrics import ClipMetrics
 
     metrics = ClipMetrics(OPTIONS)

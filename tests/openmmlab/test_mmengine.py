@@ -26,7 +26,7 @@ from basicsr_stvsr.zoo.info import facts_of_model
 from basicsr_stvsr.zoo.publish import publish
 from basicsr_stvsr.zoo.table import ZOO, load_network
 
-pytest.importorskip('mmengine', reason='mmengine is not installed: pip install basicsr_stvsr[mm]')
+pytest.importorskip('mmengine', reason='mmengine is not installed: pip install mmengine')
 
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer

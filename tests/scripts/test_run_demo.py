@@ -175,7 +175,8 @@ def test_the_home_folder_may_be_written_as_a_tilde(run_demo, monkeypatch, tmp_pa
 
 def make(folder, *arguments, **variables):
     """Runs a target of the Makefile in a folder of empty files."""
-    for source in ('setup.py', 'pyproject.toml', 'constraints.txt'):
+    (folder / 'scripts').mkdir(exist_ok=True)
+    for source in ('setup.py', 'pyproject.toml', 'constraints.txt', 'scripts/install_basicsr.py'):
         (folder / source).touch()
     environment = {name: value for name, value in os.environ.items() if not name.startswith('MAKE')}
     return subprocess.run(['make', '--makefile', ROOT / 'Makefile', *arguments], cwd=folder,
@@ -201,7 +202,9 @@ def test_make_hands_the_name_of_a_video_on_as_it_is(tmp_path, given_as):
 
 @pytest.mark.skipif(shutil.which('make') is None, reason='no make')
 @pytest.mark.parametrize(('failing', 'message'), [
-    ('-m venv .venv', 'apt-get install python3.11-venv'),
+    ('-m venv .venv', 'apt-get install python3-venv'),
+    ('-c import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))',
+     'python3.11" is not one; name it: make PYTHON=/path/to/python3 install'),
     ('-c import cv2', 'OpenCV lacks libraries of the system; on Debian: apt-get install libgl1 libglib2.0-0'),
 ])
 def test_make_says_what_the_system_lacks(tmp_path, failing, message):

@@ -1,0 +1,31 @@
+# Written by scripts/update_tables.py from the table in basicsr_stvsr/zoo/table.py
+# mbnet-small: x4 in space, x2 in time
+_base_ = ['../../options/mmengine/mbnet_small.py']
+
+model = dict(network_g={'_delete_': True,
+                        'type': 'MBNet',
+                        'scale': 4,
+                        'num_iters': 1,
+                        'feedback': 'none',
+                        'vfi_feature': 'vsr',
+                        'init_feedback': 'warped_hr',
+                        'flow_net': {'type': 'OFRNet', 'num_feat': 64, 'num_res': 4, 'flow_unit': 4.0},
+                        'refine_net': {'type': 'PACFlowNet',
+                                       'num_feat': 16,
+                                       'guide_channels': 8,
+                                       'kernel_size': 3,
+                                       'unshuffle': 2},
+                        'vsr_net': {'type': 'RDN',
+                                    'num_feat': 48,
+                                    'num_grow': 48,
+                                    'num_blocks': 10,
+                                    'num_layers': 1,
+                                    'joint': False,
+                                    'upscale': 'direct',
+                                    'residual': 'last'},
+                        'vfi_net': {'type': 'GridNet',
+                                    'channels': [32, 48, 64],
+                                    'num_columns': 4,
+                                    'unshuffle': 4,
+                                    'residual': True,
+                                    'blend': True}})
