@@ -56,7 +56,7 @@ setup(
         'mmengine',
         'numpy>=2',
         'opencv-python',
-        'pillow',
+        'pillow>=11.3',  # the first that writes AVIF
         'pydantic>=2',
         'pyyaml',
         'scikit-image',

@@ -74,6 +74,8 @@ def make_parser() -> argparse.ArgumentParser:
                          'estimate of the time and the disk space from the first frames')
     restore.add_argument('--compare-clip', type=Path, metavar='FILE', help='also write a video of the input beside the '
                          'output; with --into, the folder for these videos')
+    restore.add_argument('--compare', action='store_true', help='also write a web page that compares input and output '
+                         'frame by frame: OUTPUT.html')
     restore.add_argument('--overwrite', action='store_true', help='replace existing outputs')
     add_model_options(restore, default=DEFAULT_MODEL)
     add_shape_options(restore)
@@ -89,16 +91,18 @@ def make_parser() -> argparse.ArgumentParser:
                       help='also measure how many frames per second a model restores here; takes up to a minute')
     info.add_argument('--json', action='store_true', help='print JSON')
 
-    compare = add('compare', 'write a web page that compares two videos frame by frame',
-                  'stvsr compare in.mp4 out.mp4 --output compare.html')
-    compare.add_argument('first', type=Path, help='video file, or folder of frames')
-    compare.add_argument('second', type=Path)
-    compare.add_argument('--gt', type=Path, help='reference video, for scores of both')
+    compare = add('compare', 'write a web page that compares two or three videos frame by frame',
+                  'stvsr compare in.mp4 out.mp4 --output compare.html --open\n'
+                  '  stvsr compare in.mp4 a.mp4 b.mp4')
+    compare.add_argument('videos', type=Path, nargs='+', metavar='VIDEO', help='two or three video files, or folders '
+                         'of frames')
+    compare.add_argument('--gt', type=Path, help='reference video, for scores of all (default: the last VIDEO)')
     compare.add_argument('--output', type=Path, default=Path('compare.html'), help='(default: %(default)s)')
-    compare.add_argument('--mode', choices=('slider', 'side-by-side', 'difference'), default='slider',
-                         help='view when the page opens (default: %(default)s)')
+    compare.add_argument('--mode', choices=('slider', 'side-by-side', 'difference'),
+                         help='view when the page opens (default: slider; side-by-side for three videos)')
     compare.add_argument('--max-frames', type=int, default=240, metavar='N',
                          help='number of frames to show at most; scores cover all frames (default: %(default)s)')
+    compare.add_argument('--open', action='store_true', help='open the page in the browser')
 
     add_zoo_commands(commands.add_parser('zoo', help='the model zoo: list, info, fetch, verify, publish'))
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from browser_util import Browser, find_chromium
 
 import basicsr_stvsr  # noqa: F401  (registers the classes, and patches what basicsr needs)
 
@@ -139,6 +140,20 @@ def load_reference():
                     if array.dtype.kind not in 'OSU'}
 
     return load
+
+
+@pytest.fixture(scope='session')
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    """Headless Chromium or Chrome; in CI it must be there."""
+    program = find_chromium()
+    if program is None:
+        missing = 'no Chromium or Chrome found; on Debian: apt-get install chromium'
+        if os.environ.get('CI'):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    browser = Browser(program, tmp_path_factory.mktemp('profile'))
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import sys
 
 from ..utils.progress import progress_bar
 from ..video.compare import write_comparison
+from .browser import open_in_browser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -12,7 +13,7 @@ def run(args: argparse.Namespace) -> int:
             bar.total = total or None
             bar.update(done - bar.n)
 
-        comparison = write_comparison(args.first, args.second, args.output, gt=args.gt, mode=args.mode,
+        comparison = write_comparison(args.videos, args.output, gt=args.gt, mode=args.mode,
                                       max_frames=args.max_frames, progress=show)
     for mean in comparison.means:
         psnr = 'equal' if mean.psnr is None else f'{mean.psnr:.2f} dB'
@@ -20,4 +21,6 @@ def run(args: argparse.Namespace) -> int:
     for note in comparison.notes:
         print(f'note: {note}', file=sys.stderr)
     print(comparison.path)
+    if args.open:
+        open_in_browser(comparison.path.resolve().as_uri())
     return 0

@@ -24,6 +24,8 @@ class ProgressBar:
     def __init__(self, output: Path, *, as_json: bool, named: bool):
         self.output, self.as_json, self.named = output, as_json, named
         self._bar: tqdm | None = None
+        self._compared: tqdm | None = None
+        self._ended: float | None = None
         self._begun = time.perf_counter()
         self._earlier = 0  # frames of an earlier run; the speed leaves them out
         self._last = 0  # all frames so far
@@ -34,7 +36,8 @@ class ProgressBar:
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self._begun
+        """Return the time of restoring, without comparing."""
+        return (self._ended or time.perf_counter()) - self._begun
 
     @property
     def frames_per_second(self) -> float:
@@ -55,6 +58,16 @@ class ProgressBar:
                                      total=progress.total or None, done=self._earlier)
         self._bar.update(progress.frames - self._bar.n)
 
+    def compare(self, frames: int, total: int) -> None:
+        """Report progress of comparing the output with the input."""
+        self._ended = self._ended or time.perf_counter()
+        if self.as_json:
+            self._print('comparing', frames=frames, total=total or None)
+            return
+        if self._compared is None:
+            self._compared = progress_bar(unit='frame', about='comparing', total=total or None)
+        self._compared.update(frames - self._compared.n)
+
     def end(self, state: str, message: str = '', *, shown: bool = True, **facts: Any) -> None:
         """Report the outcome: 'done', 'skipped', 'failed', 'refused' or 'interrupted'.
 
@@ -62,6 +75,7 @@ class ProgressBar:
             shown: whether to print the message for people, too.
             facts: further fields of the JSON line.
         """
+        self._close_bars()
         if message and shown:
             say(message)
         if self.as_json:
@@ -77,5 +91,9 @@ class ProgressBar:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._close_bars()
+
+    def _close_bars(self) -> None:
+        for bar in (self._bar, self._compared):
+            if bar is not None:
+                bar.close()

@@ -23,7 +23,7 @@ from ..video.pipeline import Shape
 from ..video.plan import describe_plan, plan
 from ..video.restorer import RestoreOptions
 from ..zoo.network_source import NetworkSource
-from ..zoo.restore_video import LoadedNetwork, VideoOptions, load, opened, restore_video
+from ..zoo.restore_video import LoadedNetwork, VideoOptions, comparison_page, load, opened, restore_video
 from .model import devices_of, network_source
 from .progress import ProgressBar
 
@@ -57,11 +57,11 @@ def run(args: argparse.Namespace) -> int:
     shape = Shape(args.scale, width, height, args.fps, args.only)
     videos = [
         VideoOptions(source=source, output=output, network=network, interpolator=interpolator, shape=shape,
-                     start=args.start, duration=args.duration, compare_clip=clip, devices=devices,
-                     channels_last=args.channels_last, compile=args.compile, restoring=restoring, codec=args.codec,
-                     crf=args.crf, preset=args.preset, audio=args.audio, deinterlace=args.deinterlace,
-                     strict=args.strict, stream=args.stream, background=args.background, rate=args.rate,
-                     pipe_format=args.pipe_format, resume=args.resume,
+                     start=args.start, duration=args.duration, compare_clip=clip, compare=args.compare,
+                     devices=devices, channels_last=args.channels_last, compile=args.compile, restoring=restoring,
+                     codec=args.codec, crf=args.crf, preset=args.preset, audio=args.audio,
+                     deinterlace=args.deinterlace, strict=args.strict, stream=args.stream,
+                     background=args.background, rate=args.rate, pipe_format=args.pipe_format, resume=args.resume,
                      overwrite=args.overwrite)
         for source, output, clip in zip(inputs, outputs, clips, strict=True)]
     with Ranks() as ranks:
@@ -172,12 +172,15 @@ class Restoring:
             self._show_licences()
             say(f'warning: {warning}')
 
-        spec = restore_video(video, loaded=self.loaded, on_progress=show, on_warning=warn)
+        spec = restore_video(video, loaded=self.loaded, on_progress=show, on_compared=progress.compare, on_warning=warn)
+        page = comparison_page(video.output) if video.compare else None
         rate = f', {float(spec.rate):.6g} a second' if spec.rate else ''
         progress.end('done', f'{video.output}: {counted(progress.frames, "frame")}, {spec.width}x{spec.height}{rate}; '
-                     f'{progress.seconds:.1f} s, {progress.frames_per_second:.3g} frames a second',
+                     f'{progress.seconds:.1f} s, {progress.frames_per_second:.3g} frames a second'
+                     + (f'; comparison: {page}' if page else ''),
                      frames=progress.frames, width=spec.width, height=spec.height,
-                     rate=str(spec.rate) if spec.rate else None, seconds=round(progress.seconds, 2))
+                     rate=str(spec.rate) if spec.rate else None, seconds=round(progress.seconds, 2),
+                     comparison=str(page) if page else None)
 
     def _show_licences(self) -> None:
         while self.licences:

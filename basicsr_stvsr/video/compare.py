@@ -1,10 +1,11 @@
-"""Compare two videos frame by frame in a single HTML page that works offline.
+"""Compare videos frame by frame in a single HTML page that works offline.
 
 The page shows pictures of some frames and the scores of all frames. Its template is `compare_page.html` in this folder.
 Memory grows by a few numbers per frame, and by the pictures, whose total size is limited.
 """
 import base64
 import html
+import io
 import json
 import math
 import os
@@ -18,9 +19,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, get_args
 
-import cv2
 import numpy as np
 from basicsr.metrics import calculate_psnr, calculate_ssim
+from PIL import Image
 
 from ..io.frame_source import Source
 from ..io.video_info import VideoError, VideoInfo
@@ -34,6 +35,10 @@ Mode = Literal['slider', 'side-by-side', 'difference']
 SSIM_WINDOW = 11  # pixels, the window of BasicSR's SSIM
 # Odd, so that thinned frames still alternate between given and interpolated ones when the frame rate was doubled.
 THINNING = 3
+ROUNDING = 4  # pixels by which the width of an enlarged video may differ from its exact proportions
+AVIF_SPEED = 10  # slower ones make files up to 15 % smaller, and take 4 to 8 times as long
+
+Video = str | Path | Source
 
 
 class Mean(NamedTuple):
@@ -74,65 +79,68 @@ class Comparison(NamedTuple):
     notes: list[str]
 
 
-def write_comparison(first: str | Path, second: str | Path, output: str | Path, *, gt: str | Path | None = None,
-                     mode: Mode = 'slider', labels: Sequence[str] | None = None, max_frames: int = 240,
-                     max_megabytes: float = 100, quality: int | None = 95,
+def write_comparison(videos: Sequence[Video], output: str | Path, *, gt: Video | None = None,
+                     mode: Mode | None = None, labels: Sequence[str] | None = None, any_rate: bool = False,
+                     max_frames: int = 240, max_megabytes: float = 100, quality: int | None = 90,
                      progress: Callable[[int, int], None] | None = None) -> Comparison:
-    """Write an HTML page that compares two videos frame by frame.
+    """Write an HTML page that compares two or three videos frame by frame.
 
     Frames are matched by time, counted from the first frame of each video. One video may have a whole number of frames
-    per frame of the other, for example a result at twice the frame rate next to its input. The slower video then holds
+    per frame of another, for example a result at twice the frame rate next to its input. The slower video then holds
     its previous frame, without a score. Frames beyond the end of another video are left out. Folders of images have no
     timestamps; they are matched by their number of frames.
 
-    If a video is smaller by a whole factor, such as the input, the page enlarges it and shows no scores for it.
+    If a video is smaller, such as the input, the page enlarges it and shows no scores for it.
 
-    PSNR and SSIM are computed with BasicSR on 8-bit RGB for every frame. With `gt`, both videos are scored against it;
-    without it, the first is scored against the second.
+    PSNR and SSIM are computed with BasicSR on 8-bit RGB for every frame. With `gt`, all videos are scored against it;
+    without it, against the last video.
 
     Args:
-        first, second: video files or folders of images.
+        videos: two or three video files, folders of images, or open sources.
         output: path of the page, ending in .html; it appears when it is complete.
-        gt: ground truth of both, as a third video or folder.
-        mode: initial view of the page; the reader can switch modes.
-        labels: names of the videos in the page: two, or three with `gt`. Default: the file names.
+        gt: ground truth of all, as one more video.
+        mode: initial view of the page; the reader can switch modes. Default: a slider for two videos, side by side for
+            three.
+        labels: names of the videos in the page, with that of `gt` as the last. Default: the file names.
+        any_rate: also accept videos whose frame rates have no whole ratio. The slower one holds its previous frame.
         max_frames, max_megabytes: limits on the number of shown frames and on the size that their pictures add to the
             page; scores cover all frames. Above a limit, only every third frame is kept, then every ninth, and so on.
-        quality: of the pictures, 1-100, JPEG without chroma subsampling; None: lossless WebP.
+        quality: of the pictures, 1-100, AVIF without chroma subsampling; None: lossless WebP.
         progress: called with the number of frames compared so far and the total. The total is 0 if the files do not
             state it.
 
     Raises:
         ValueError: an argument is wrong.
-        VideoError: a video cannot be read, or its frames do not match the other video in size or time.
+        VideoError: a video cannot be read, or its frames do not match the other videos in size or time.
         OSError: the page cannot be written.
     """
-    paths = [Path(path) for path in (first, second, gt) if path is not None]
+    compared = [*videos, *([] if gt is None else [gt])]
     output = Path(output)
-    labels = _default_labels(paths) if labels is None else list(labels)
-    _check_arguments(paths, output, mode, labels, max_frames, max_megabytes, quality)
+    labels = _default_labels([_path_of(video) for video in compared]) if labels is None else list(labels)
+    mode = mode or ('slider' if len(videos) < 3 else 'side-by-side')
+    _check_arguments(len(videos), len(compared), output, mode, labels, max_frames, max_megabytes, quality)
 
     with ExitStack() as stack:
-        sources = _open_sources(stack, paths)
+        sources = _open_sources(stack, compared)
         infos = [source.info for source in sources]
-        factors = _factors(infos)
+        check_proportions([(info.path, info.width, info.height) for info in infos])
         # Open the page before hours of work, so that an unwritable folder fails at once
         page = stack.enter_context(open(stack.enter_context(whole_file(output)), 'wb'))
-        matcher = Matcher(sources, labels)
-        pairs = [(0, 2), (1, 2)] if gt is not None else [(0, 1)]
-        pairs = [(index, reference) for index, reference in pairs if factors[index] == factors[reference]]
+        matcher = Matcher(sources, labels, num_compared=len(videos), any_rate=any_rate)
+        *others, last = range(len(infos))
+        pairs = [(index, last) for index in others if _size(infos[index]) == _size(infos[last])]
         curves = [_Curve(labels, *pair) for pair in pairs]
         album = _Album(max_frames, max_megabytes * 1e6 * 3 / 4)  # base64 encodes three bytes as four
-        times = _compare(matcher, curves, album, partial(_encode, quality=quality), progress)
+        times = _compare(matcher, curves, album, len(videos), partial(_encode, quality=quality), progress)
 
-        notes = [*_describe_videos(infos, factors, labels, pairs), *matcher.notes,
+        notes = [*_describe_videos(infos, labels[:len(videos)], labels, pairs), *matcher.notes,
                  *_describe_album(album, quality, len(times))]
         means = [mean for curve in curves for mean in curve.means()]
         _write_page(page, album, {
             'mode': mode,
             'labels': labels,
-            'size': [max(info.width for info in infos), max(info.height for info in infos)],
-            'type': 'image/webp' if quality is None else 'image/jpeg',
+            'size': max(map(_size, infos)),
+            'type': 'image/webp' if quality is None else 'image/avif',
             'times': [round(float(time), 6) for time in times],
             'shown': [{'number': frame.number, 'pictures': [picture.key for picture in frame.pictures],
                        'held': [picture.is_held for picture in frame.pictures]} for frame in album.frames],
@@ -145,6 +153,14 @@ def write_comparison(first: str | Path, second: str | Path, output: str | Path, 
 
 # ---------------------------------------------------------------- inputs
 
+def _path_of(video: Video) -> Path:
+    return Path(video) if isinstance(video, str | Path) else video.info.path
+
+
+def _size(info: VideoInfo) -> tuple[int, int]:
+    return info.width, info.height
+
+
 def _default_labels(paths: Sequence[Path]) -> list[str]:
     """Return the names of files or folders, with their parent folder if names repeat."""
     paths = [Path(os.path.abspath(path)) for path in paths]
@@ -152,15 +168,17 @@ def _default_labels(paths: Sequence[Path]) -> list[str]:
     return names if len({*names}) == len(names) else [f'{path.parent.name}/{path.name}' for path in paths]
 
 
-def _check_arguments(paths: Sequence[Path], output: Path, mode: str, labels: Sequence[str], max_frames: int,
-                     max_megabytes: float, quality: int | None) -> None:
+def _check_arguments(num_videos: int, num_compared: int, output: Path, mode: str, labels: Sequence[str],
+                     max_frames: int, max_megabytes: float, quality: int | None) -> None:
     """Raise ValueError if an argument of `write_comparison` is wrong."""
+    if num_videos not in (2, 3):
+        raise ValueError(f'expected two or three videos to compare, got {num_videos}')
     if output.suffix.lower() not in ('.html', '.htm'):
         raise ValueError(f'{output}: the page needs a name that ends in .html')
     if mode not in get_args(Mode):
         raise ValueError(f'mode must be one of {", ".join(get_args(Mode))}, got {mode!r}')
-    if len(labels) != len(paths):
-        raise ValueError(f'expected {len(paths)} labels, one for each video, got {len(labels)}')
+    if len(labels) != num_compared:
+        raise ValueError(f'expected {num_compared} labels, one for each video, got {len(labels)}')
     if max_frames < 1 or not max_megabytes > 0:
         raise ValueError(f'expected max_frames of 1 or more and max_megabytes above 0, got {max_frames} and '
                          f'{max_megabytes:g}')
@@ -168,14 +186,15 @@ def _check_arguments(paths: Sequence[Path], output: Path, mode: str, labels: Seq
         raise ValueError(f'quality must be 1 to 100, or None for lossless pictures, got {quality}')
 
 
-def _open_sources(stack: ExitStack, paths: Sequence[Path]) -> list[Source]:
+def _open_sources(stack: ExitStack, videos: Sequence[Video]) -> list[Source]:
     """Open all videos; infer the frame rate of folders from their number of frames relative to the first video."""
-    sources = [stack.enter_context(open_source(path)) for path in paths]
-    reference = next((source for source, path in zip(sources, paths, strict=True) if not path.is_dir()), sources[0])
-    for i, path in enumerate(paths):
-        if path.is_dir() and sources[i] is not reference and reference.info.rate:
+    sources = [stack.enter_context(open_source(video)) if isinstance(video, str | Path) else video for video in videos]
+    reference = next((source for source in sources if not source.info.path.is_dir()), sources[0])
+    for i, video in enumerate(videos):
+        if isinstance(video, str | Path) and Path(video).is_dir() and sources[i] is not reference and (
+                reference.info.rate):
             factor = _frames_per_frame(sources[i].info, reference.info)
-            sources[i] = stack.enter_context(open_source(path, rate=reference.info.rate * factor))
+            sources[i] = stack.enter_context(open_source(video, rate=reference.info.rate * factor))
     return sources
 
 
@@ -194,17 +213,18 @@ def _frames_per_frame(folder: VideoInfo, reference: VideoInfo) -> Fraction:
     return Fraction(factor) if num_frames == many else Fraction(1, factor)
 
 
-def _factors(infos: Sequence[VideoInfo]) -> list[int]:
-    """Return the factors by which each video must be enlarged to match the largest one."""
-    largest = max(infos, key=lambda info: info.width * info.height)
-    factors = []
-    for info in infos:
-        factor = largest.width // info.width
-        if (factor * info.width, factor * info.height) != (largest.width, largest.height):
-            raise VideoError(f'{info.path}: frames are {info.width}x{info.height}, those of {largest.path} are '
-                             f'{largest.width}x{largest.height}; expected the same size, or a whole multiple of it')
-        factors.append(factor)
-    return factors
+def check_proportions(frames: Sequence[tuple[Path, int, int]]) -> None:
+    """Raise VideoError unless frames of all videos have the same proportions, except for rounding.
+
+    Args:
+        frames: path, width and height of each video.
+    """
+    largest, width, height = max(frames, key=lambda frame: frame[1] * frame[2])
+    for path, w, h in frames:
+        is_cropped = (w == width) != (h == height)
+        if is_cropped or abs(w * height / h - width) > ROUNDING:
+            raise VideoError(f'{path}: frames are {w}x{h}, those of {largest} are {width}x{height}; expected the same '
+                             'proportions')
 
 
 # ---------------------------------------------------------------- scores and pictures
@@ -217,7 +237,7 @@ class _Curve:
         self.label, self.reference_label = labels[index], labels[reference]
         self.psnr: list[float] = []
         self.ssim: list[float] = []
-        self.is_given: list[bool] = []  # whether both of the first two videos have a frame
+        self.is_given: list[bool] = []  # whether all videos but the ground truth have a frame
 
     def append(self, psnr: float, ssim: float, is_given: bool) -> None:
         self.psnr.append(psnr)
@@ -296,8 +316,8 @@ class _Job(NamedTuple):
     pictures: list[Future[Any]]
 
 
-def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: Callable[[np.ndarray], bytes],
-             progress: Callable[[int, int], None] | None) -> list[Fraction]:
+def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, num_videos: int,
+             encode: Callable[[np.ndarray], bytes], progress: Callable[[int, int], None] | None) -> list[Fraction]:
     """Fill curves and album on all cores, with a few frames in memory, and return the time of each frame in seconds."""
     num_workers = available_cores()
     times: list[Fraction] = []
@@ -319,7 +339,7 @@ def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, encode: 
         return _Job(number, shown, scores, pictures)
 
     def finish(job: _Job) -> None:
-        is_given = not any(frame.is_held for frame in job.shown[:2])
+        is_given = not any(frame.is_held for frame in job.shown[:num_videos])
         for curve, scores in zip(curves, job.scores, strict=True):
             psnr, ssim = scores.result() if scores else (math.nan, math.nan)
             curve.append(psnr, ssim, is_given)
@@ -349,28 +369,28 @@ def _scores(image: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
 
 
 def _encode(image: np.ndarray, *, quality: int | None) -> bytes:
-    """Encode as JPEG, or as lossless WebP if `quality` is None."""
-    bgr = cv2.cvtColor(with_bits(image, 8), cv2.COLOR_RGB2BGR)
+    """Encode as AVIF, or as lossless WebP if `quality` is None."""
+    picture, encoded = Image.fromarray(np.ascontiguousarray(with_bits(image, 8))), io.BytesIO()
     if quality is None:
-        return cv2.imencode('.webp', bgr, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()  # above 100: lossless
-    # No chroma subsampling, because the page can show single pixels
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality,
-               cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    return cv2.imencode('.jpg', bgr, options)[1].tobytes()
+        picture.save(encoded, 'WEBP', lossless=True, method=2)
+    else:  # no chroma subsampling, because the page can show single pixels; other threads encode other pictures
+        picture.save(encoded, 'AVIF', quality=quality, subsampling='4:4:4', speed=AVIF_SPEED, max_threads=1)
+    return encoded.getvalue()
 
 
 # ---------------------------------------------------------------- the page
 
-def _describe_videos(infos: Sequence[VideoInfo], factors: Sequence[int], labels: Sequence[str],
+def _describe_videos(infos: Sequence[VideoInfo], compared: Sequence[str], labels: Sequence[str],
                      scored: Sequence[tuple[int, int]]) -> Iterator[str]:
-    for info, factor, label in zip(infos, factors, labels, strict=True):
-        if factor > 1:
-            yield f'{label} is {info.width}x{info.height}, and is shown {factor} times as large.'
+    largest = max(info.height for info in infos)
+    for info, label in zip(infos, labels, strict=True):
+        if info.height < largest:
+            yield f'{label} is {info.width}x{info.height}, and is shown {largest / info.height:.3g} times as large.'
         if info.bits > 8:
             yield f'{label} has {info.bits} bits: it is shown, and scored, rounded to 8.'
     if folders := [label for info, label in zip(infos, labels, strict=True) if info.path.is_dir()]:
         yield f'Frames of {", ".join(folders)} are images without times; they are matched by number.'
-    if without := [label for i, label in enumerate(labels[:2]) if not any(i in pair for pair in scored)]:
+    if without := [label for i, label in enumerate(compared) if not any(i in pair for pair in scored)]:
         yield f'There are no scores of {" and ".join(without)}: scores need frames of the same size.'
 
 
@@ -381,7 +401,7 @@ def _describe_album(album: _Album, quality: int | None, num_frames: int) -> Iter
     if quality is None:
         yield 'The pictures here are lossless.'
     else:
-        yield (f'The pictures here are compressed (JPEG, quality {quality}), which is visible in an amplified '
+        yield (f'The pictures here are compressed (AVIF, quality {quality}), which is visible in an amplified '
                'difference; scores use the frames themselves.')
 
 

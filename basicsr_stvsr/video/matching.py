@@ -13,7 +13,6 @@ from ..io.video_info import VideoError, VideoInfo
 TOLERANCE = Fraction(1, 400)  # seconds
 
 
-
 class Shown(NamedTuple):
     """The frame that a video shows at some time; `is_held` if it repeats an earlier frame."""
 
@@ -30,15 +29,21 @@ class Row(NamedTuple):
 
 
 class Matcher:
-    """Match frames of several videos at the times of the faster of the first two; see `rows`.
+    """Match frames of several videos at the times of the fastest; see `rows`.
+
+    Args:
+        sources: the videos.
+        labels: their names in notes.
+        num_compared: how many of them may be the fastest; the others may have frames between, which are skipped.
+        any_rate: accept times that do not match; a video then holds its previous frame.
 
     Attributes:
-        about_frames: frames of the faster video, as stated by the file; 0 if unknown, or before the first row.
+        about_frames: frames of the fastest video, as stated by the file; 0 if unknown, or before the first row.
         notes: why the rows ended before a video did; complete after the last row.
     """
 
-    def __init__(self, sources: Sequence[Source], labels: Sequence[str]):
-        self._sources, self._labels = sources, labels
+    def __init__(self, sources: Sequence[Source], labels: Sequence[str], *, num_compared: int, any_rate: bool = False):
+        self._sources, self._labels, self._num_compared, self._any_rate = sources, labels, num_compared, any_rate
         self.about_frames = 0
         self.notes: list[str] = []
 
@@ -50,10 +55,14 @@ class Matcher:
         """
         tracks = [_Track(source) for source in self._sources]
         # Compare frame intervals, because the stated rate of a file with variable frame rate is unreliable
-        fast = 1 if tracks[1].first_interval() + TOLERANCE < tracks[0].first_interval() else 0
+        fast = 0
+        for i in range(1, self._num_compared):
+            if tracks[i].first_interval() + TOLERANCE < tracks[fast].first_interval():
+                fast = i
         clock = tracks[fast]
         self.about_frames = clock.info.about_frames
-        followers = {i: _Follower(track, clock, may_be_faster=i == 2) for i, track in enumerate(tracks) if i != fast}
+        followers = {i: _Follower(track, clock, may_be_faster=i >= self._num_compared, any_rate=self._any_rate)
+                     for i, track in enumerate(tracks) if i != fast}
         while True:
             found = {i: follower.at(clock.time) for i, follower in followers.items()}
             shown = {i: frame for i, frame in found.items() if frame is not None}
@@ -114,10 +123,11 @@ class _Follower:
 
     Args:
         may_be_faster: whether the video may have frames between those of the clock; they are skipped.
+        any_rate: see `Matcher`.
     """
 
-    def __init__(self, track: _Track, clock: _Track, *, may_be_faster: bool):
-        self._track, self._clock, self._may_be_faster = track, clock, may_be_faster
+    def __init__(self, track: _Track, clock: _Track, *, may_be_faster: bool, any_rate: bool):
+        self._track, self._clock, self._may_be_faster, self._any_rate = track, clock, may_be_faster, any_rate
         self._steps = self._clock_steps = 0  # since the last frame that both have
         self._ratio: tuple[int, int] | None = None  # constant number of these steps between frames that both have
 
@@ -146,7 +156,7 @@ class _Follower:
             self._ratio = self._ratio or ratio
             matches = ratio == self._ratio and min(ratio) == 1 and (ratio[0] == 1 or self._may_be_faster)
             self._steps = self._clock_steps = 0
-        if not matches:
+        if not matches and not self._any_rate:
             raise VideoError(f'{track.info.path}: {_rate(track.info)}, does not match {self._clock.info.path}: '
                              f'{_rate(self._clock.info)}, at {float(time):.3f} s; expected frames at the same times, '
                              'or a constant whole number of frames in one for each frame of the other')

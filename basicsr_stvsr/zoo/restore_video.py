@@ -25,8 +25,9 @@ from ..io.video_info import VideoError
 from ..io.video_reader import open_source
 from ..io.video_writer import VideoWriter
 from ..utils.cpu_memory import keep_freed_memory
+from ..video.compare import check_proportions, write_comparison
 from ..video.excerpt import Excerpt
-from ..video.job import Job, Progress
+from ..video.job import Job, Progress, RestoreError
 from ..video.pipeline import Pipeline, Shape
 from ..video.restorer import RestoreOptions
 from ..video.side_by_side import write_side_by_side
@@ -47,6 +48,7 @@ class VideoOptions:
         shape: size and rate of the output.
         start, duration: the part to restore, in seconds from the first frame on; without a duration, up to the end.
         compare_clip: a file for a video of the input beside the output; None: none.
+        compare: whether to write an HTML page that compares input and output; see `comparison_page`.
         devices: where it runs, such as 'cpu' or 'cuda:0'; several devices share a video.
         channels_last, compile: see `NetworkSource.load`.
         restoring: how to restore frames.
@@ -64,6 +66,7 @@ class VideoOptions:
     start: Fraction = Fraction(0)
     duration: Fraction | None = None
     compare_clip: Path | None = None
+    compare: bool = False
     devices: Sequence[str] = ('cpu',)
     channels_last: bool | None = None
     compile: bool = False
@@ -80,6 +83,11 @@ class VideoOptions:
     pipe_format: PipeFormat = 'y4m'
     resume: bool = False
     overwrite: bool = False
+
+
+def comparison_page(output: Path) -> Path:
+    """Return the path of the page that compares an output with its input."""
+    return output.with_name(f'{output.name}.html')
 
 
 class LoadedNetwork(NamedTuple):
@@ -125,27 +133,33 @@ def opened(options: VideoOptions, loaded: LoadedNetwork) -> Iterator[Job]:
     Raises:
         VideoError, ValueError: the request is invalid.
     """
-    clip = options.compare_clip
-    if clip is not None and clip.exists() and not options.overwrite:
-        raise VideoError(f'{clip}: already exists; --overwrite replaces it')
+    for extra in (options.compare_clip, comparison_page(options.output) if options.compare else None):
+        if extra is not None and extra.exists() and not options.overwrite:
+            raise VideoError(f'{extra}: already exists; --overwrite replaces it')
     encoding = Encoding(options.codec or default_codec(options.output), options.crf, options.preset, options.audio)
     with open_source(options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
                      stream=options.stream, background=options.background) as whole:
         is_part = options.start or options.duration
         source: Source = Excerpt(whole, options.start, options.duration) if is_part else whole
-        yield Job(source, options.output, loaded.net, model=loaded.fingerprint, options=options.restoring,
+        job = Job(source, options.output, loaded.net, model=loaded.fingerprint, options=options.restoring,
                   encoding=encoding, shape=options.shape, interpolator=loaded.interpolator, builders=loaded.builders,
                   devices=options.devices, overwrite=options.overwrite)
+        if options.compare:
+            info, spec = source.info, job.pipeline.spec
+            check_proportions([(info.path, info.width, info.height), (options.output, spec.width, spec.height)])
+        yield job
 
 
 def restore_video(options: VideoOptions, *, loaded: LoadedNetwork | None = None,
                   on_progress: Callable[[Progress], None] | None = None,
+                  on_compared: Callable[[int, int], None] | None = None,
                   on_warning: Callable[[str], None] = warnings.warn) -> OutputSpec:
     """Restore a video, write the output, and return its format.
 
     Args:
         loaded: the network, from `load`, if it serves several videos.
         on_progress: called after each frame.
+        on_compared: with `compare`, called after each compared frame with the number of frames so far and the total.
         on_warning: called with each warning, such as of sound that the container cannot hold.
 
     Raises:
@@ -163,19 +177,32 @@ def restore_video(options: VideoOptions, *, loaded: LoadedNetwork | None = None,
         for warning in job.warnings[len(early):]:
             on_warning(warning)
         spec = job.pipeline.spec
-        if options.compare_clip is not None:
-            is_folder = options.output.is_dir()
-            with open_source(options.output, rate=spec.rate if is_folder else None) as restored:
-                write_side_by_side(job.source, restored, options.compare_clip)
+        if options.compare_clip is not None or options.compare:
+            _show_both(options, job.source, spec.rate, on_compared)
         return spec
+
+
+def _show_both(options: VideoOptions, given: Source, rate: Fraction,
+               on_compared: Callable[[int, int], None] | None) -> None:
+    """Write the clip and the page that show input and output."""
+    output = options.output
+    try:
+        with open_source(output, rate=rate if output.is_dir() else None) as restored:
+            if options.compare_clip is not None:
+                write_side_by_side(given, restored, options.compare_clip)
+            if options.compare:
+                write_comparison([given, restored], comparison_page(output), any_rate=True, progress=on_compared)
+    except OSError as error:
+        raise RestoreError(f'{output} is complete, but could not be compared with the input: {error}') from error
 
 
 def _restore_through_pipes(options: VideoOptions, loaded: LoadedNetwork,
                            on_progress: Callable[[Progress], None] | None) -> OutputSpec:
     """Restore from standard input, to standard output, or both: in one pass, frames only."""
-    if loaded.builders or options.resume or options.compare_clip or options.start or options.duration:
-        raise ValueError('-: work through a pipe is done in one pass by one device; --resume, --start, --duration and '
-                         '--compare-clip need files')
+    needs_files = options.resume, options.compare_clip, options.compare, options.start, options.duration
+    if loaded.builders or any(needs_files):
+        raise ValueError('-: work through a pipe is done in one pass by one device; --resume, --start, --duration, '
+                         '--compare and --compare-clip need files')
     with ExitStack() as stack:
         source: Source = stack.enter_context(PipeSource(sys.stdin.buffer) if options.source == PIPE else open_source(
             options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,

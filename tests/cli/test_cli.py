@@ -2,6 +2,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,6 +66,24 @@ def test_models_of_the_zoo_restore_videos(video, tmp_path, capsys, name):
     assert [line['frames'] for line in lines] == list(range(1, len(frames) + 1))
     assert lines[-1] == {'output': str(output), 'state': 'running', 'frames': len(frames), 'total': len(frames),
                          'time': float(new_times[-1]), 'remaining': 0.0}
+
+
+def test_a_page_compares_input_and_output(video, tmp_path, capsys):
+    """Of a part, at a rate that has no whole ratio to that of the input."""
+    output = tmp_path / 'out.mp4'
+    command = ['restore', str(video), str(output), '--model', 'dis', '--fps', '30', '--start', '0.05', '--compare']
+    assert main([*command, '--device', 'cpu']) == 0
+    page = tmp_path / 'out.mp4.html'
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f'; comparison: {page}')
+    data = json.loads(re.search(r'id="data">(.*)</script>', page.read_text())[1])
+    assert data['labels'] == ['in.mp4', 'out.mp4'] and data['size'] == [48, 32]
+    assert len(data['times']) == len(read(output)[0]) and data['shown'][0]['held'] == [False, False]
+    # The page is refused before any work
+    assert main([*command, '--size', '100x100', '--overwrite', '--device', 'cpu']) == 2
+    assert 'expected the same proportions' in capsys.readouterr().err
+    output.unlink()
+    assert main([*command, '--device', 'cpu']) == 2
+    assert f'{page}: already exists' in capsys.readouterr().err
 
 
 def test_sound_and_subtitles_are_copied(tmp_path):
