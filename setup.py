@@ -44,7 +44,8 @@ setup(
     ],
     cmdclass={'build_py': BuildWithOptions},
     packages=find_packages(include=['basicsr_stvsr', 'basicsr_stvsr.*', 'stvsr']),
-    package_data={'basicsr_stvsr': ['py.typed', 'weights/*', 'video/*.html', 'protocols/*.yml', 'protocols/*.yaml']},
+    package_data={'basicsr_stvsr': ['py.typed', 'weights/*', 'app/page.*', 'video/*.html', 'protocols/*.yml',
+                                    'protocols/*.yaml']},
     entry_points={'console_scripts': ['stvsr = stvsr.main:main']},
     python_requires='>=3.11, <3.15',
     install_requires=[
@@ -67,6 +68,7 @@ setup(
         'tqdm',
     ],
     extras_require={
+        'app': ['starlette', 'uvicorn'],
         'convert': ['google-crc32c'],
         'face': ['facexlib'],
         'lpips': ['lpips'],
@@ -77,6 +79,6 @@ setup(
         'docs': ['mkdocs-material', 'mkdocstrings[python]'],
         'dev': ['facexlib', 'google-crc32c', 'hypothesis', 'imageio-ffmpeg', 'jsonschema', 'lpips', 'mkdocs-material',
                 'mkdocstrings[python]', 'mypy', 'onnx', 'onnxruntime', 'onnxscript', 'pytest', 'pytest-timeout',
-                'pytest-xdist', 'ruff', 'safetensors', 'spandrel', 'SSIM-PIL'],
+                'pytest-xdist', 'ruff', 'safetensors', 'spandrel', 'SSIM-PIL', 'starlette', 'uvicorn'],
     },
 )

@@ -13,7 +13,7 @@ from .zoo_parser import add_zoo_commands
 # Same as in RestoreOptions, which takes seconds to import
 PRECISIONS, AT_CUT = ('fp32', 'bf16', 'fp16'), ('previous', 'next')
 PIPE_FORMATS = 'y4m', 'nut'  # same as in io.pipes
-ONLY_RESTORE = 'restore', 'info'  # commands that need only networks
+ONLY_RESTORE = 'restore', 'info', 'app'  # commands that need only networks
 # The best PSNR of the zoo's x4 networks, more frames per second than the others, and it does both: --space-only and
 # --time-only choose
 DEFAULT_MODEL = 'mbnet-small'
@@ -103,6 +103,15 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument('--max-frames', type=int, default=240, metavar='N',
                          help='number of frames to show at most; scores cover all frames (default: %(default)s)')
     compare.add_argument('--open', action='store_true', help='open the page in the browser')
+
+    app = add('app', 'restore videos in the browser, with a web app on this machine', 'stvsr app --open')
+    app.add_argument('--host', help='address to serve other machines, such as 0.0.0.0; the printed address then has a '
+                     'token (default: only this machine)')
+    app.add_argument('--port', type=int, help='(default: 8765, or any free port)')
+    app.add_argument('--max-upload', type=float, default=4, metavar='GB', help='largest upload (default: %(default)s)')
+    app.add_argument('--keep-hours', type=float, default=12, metavar='HOURS',
+                     help='remove uploads that were not used for so long (default: %(default)s)')
+    app.add_argument('--open', action='store_true', help='open the app in the browser')
 
     add_zoo_commands(commands.add_parser('zoo', help='the model zoo: list, info, fetch, verify, publish'))
 

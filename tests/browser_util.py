@@ -94,8 +94,8 @@ class Browser:
         assert 'exceptionDetails' not in result, result
         return result['result'].get('value')
 
-    def wait_for(self, script: str) -> None:
-        end = time.monotonic() + 30
+    def wait_for(self, script: str, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
         while not self.run(script):
             assert time.monotonic() < end, f'is still not true: {script}'
             time.sleep(0.02)

@@ -32,7 +32,7 @@ ORDER = (
     ('training', 'video', 'export'),
     ('train', 'test'),
     ('protocols', 'zoo'),  # a protocol is measured by `test`
-    ('openmmlab',),
+    ('openmmlab', 'app'),
     ('cli',),
     ('__init__',),
     ('__main__', 'run'),

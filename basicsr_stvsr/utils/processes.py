@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
 
-def server_context(preload: str) -> 'ForkServerContext | SpawnContext':
+def server_context(*preload: str) -> 'ForkServerContext | SpawnContext':
     """Return a context that starts processes from a clean server, because CUDA does not survive a fork.
 
     Args:
-        preload: the only module that the server imports; its slow import happens once for all processes.
+        preload: the only modules that the server imports; their slow import happens once for all processes.
     """
     if 'forkserver' not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context('spawn')
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload([preload])
+    context.set_forkserver_preload([*preload])
     return context
 
 

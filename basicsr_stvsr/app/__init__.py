@@ -1,0 +1,1 @@
+"""A local web app that restores videos: `stvsr app`."""
