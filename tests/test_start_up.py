@@ -36,6 +36,7 @@ print(json.dumps([code, out.getvalue(), sorted(sys.modules)]))
     ('train -opt a.yml --autoresume', 2, 'did you mean --auto_resume?'),
     ('restore in.mp4 out.mp4 --model mbnet-small --precision int8', 2, "invalid choice: 'int8'"),
     ('zoo publish --help', 0, '--safetensors'),
+    ('app --help', 0, '--max-upload'),
     ('train --help', 0, '--force_yml'),
     ('train', 2, 'the following arguments are required: -opt'),
     ('test --help', 0, '--protocol NAME'),
