@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .video_info import ONLY_FILES, VideoError, url_of
+from .video_info import VideoError, url_of
 
 # Suffix of an output -> FFmpeg's name of its container. AVI lacks time stamps, and transport streams lack tags and
 # chapters, so both are left out.
@@ -47,7 +47,7 @@ def open_input(path: Path) -> Any:
     import av
 
     try:
-        return av.open(url_of(path), metadata_errors='replace', options=ONLY_FILES)
+        return av.open(url_of(path), metadata_errors='replace')
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f'{path}: cannot be read ({error})') from error
 

@@ -23,7 +23,6 @@ _UNSPECIFIED = 2  # of AVColorSpace, AVColorPrimaries and AVColorTransferCharact
 BT709, _BT470BG, _SMPTE170M, SRGB = 1, 5, 6, 13  # AVColorPrimaries, AVColorTransferCharacteristic
 # If a codec does not state the position of chroma, it is at the left pixel, as in MPEG, not in the middle
 DECODER_OPTIONS = {'chroma_sample_location': 'left'}
-ONLY_FILES = {'protocol_whitelist': 'file'}  # a file may be a playlist that names addresses in the internet
 _BROADCAST = frozenset({'mpegts', 'mpeg'})  # containers of transport and program streams
 _NUM_PROBED_PACKETS, _NUM_PROBED_FRAMES = 64, 8
 _ROTATIONS = {  # display matrix [a b; c d] -> clockwise rotation; x' = a x + c y, y' = b x + d y, with y downwards
@@ -277,7 +276,7 @@ def open_container(path: Path) -> 'av.container.InputContainer':
         raise VideoError(f'{path}: the file is empty, expected a video')
     try:
         # Titles may be in any encoding, and must not prevent reading a video
-        return av.open(url_of(path), metadata_errors='replace', options=ONLY_FILES)
+        return av.open(url_of(path), metadata_errors='replace')
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f'{path}: not a readable video ({error})') from error
 

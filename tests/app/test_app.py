@@ -69,10 +69,18 @@ class Server:
 
 
 @pytest.fixture(scope='module')
-def server(tmp_path_factory) -> Iterator[Server]:
+def running(tmp_path_factory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp('app') / 'files')
     yield server
     server.close()
+
+
+@pytest.fixture
+def server(running) -> Iterator[Server]:
+    """The same server for most tests, without files."""
+    yield running
+    for upload in list(running.jobs.uploads.values()):
+        running.jobs.delete_upload(upload)
 
 
 @pytest.fixture
@@ -188,21 +196,21 @@ def test_from_a_file_to_its_download(browser, server, clip):
 
 def test_cancel_and_resume_on_a_phone(browser, server, tmp_path):
     film = tmp_path / 'film.mp4'
-    write_video(film, moving_clip(120, height=48, width=64))
+    write_video(film, moving_clip(40, height=48, width=64))
     browser.open(server.address, width=390, touch=True, dark=True,
                  ready='document.querySelector("#limits").textContent !== ""')
     choose(browser, film)
     wait_for_text(browser, '.upload .name', 'film.mp4')
     set_value(browser, '[name=model]', 'fstrn-small')
     press(browser, '[value=all]')
-    wait_for_text(browser, '.run .state', 'of 120')
+    wait_for_text(browser, '.run .state', 'of 40')
     assert browser.run('document.documentElement.scrollWidth') == 390
     press(browser, '.cancel')
     wait_for_text(browser, '.run .state', 'Stopped')
     run, = server.jobs.uploads_of(session_of(browser, server).partition('=')[2])[0].runs.values()
-    assert run.frames < 120 and (run.folder / 'result.mp4.parts' / 'state.json').is_file()
+    assert run.frames < 40 and (run.folder / 'result.mp4.parts' / 'state.json').is_file()
     press(browser, '.resume')
-    wait_for_text(browser, '.run .state', 'Done: 120 frames, 256\u00d7192')
+    wait_for_text(browser, '.run .state', 'Done: 40 frames, 256\u00d7192')
     assert browser.run('document.documentElement.scrollWidth') == 390
 
 
