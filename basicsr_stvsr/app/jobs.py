@@ -89,7 +89,7 @@ class Upload:
 
     @property
     def is_image(self) -> bool:
-        return self.path.suffix in IMAGE_SUFFIXES
+        return self.path.suffix in IMAGE_SUFFIXES and (self.facts.get('frames') or 1) == 1  # not an animation
 
     def sentence(self, message: str) -> str:
         return message.replace(str(self.path), self.name)
