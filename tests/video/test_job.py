@@ -123,6 +123,19 @@ def test_work_goes_on(film, tmp_path, make, fails_at, monkeypatch):
     assert len(calls) <= 40 - fails_at // 8 * 8 + (11 if make is Pair else 0)
 
 
+@pytest.mark.parametrize('codec, suffix', [('x264', 'mp4'), ('x265', 'mp4'), ('av1', 'webm')])
+def test_the_same_input_gives_the_same_file(film, tmp_path, codec, suffix):
+    """Byte by byte, also where the work was interrupted in its second segment, and the encoder begins anew."""
+    encoding, names = Encoding(codec), [tmp_path / f'{name}.{suffix}' for name in ('one', 'two', 'interrupted')]
+    for output in names[:2]:
+        restore(film, output, Pair(), encoding=encoding, segment_length=16)
+    with pytest.raises(KeyboardInterrupt):
+        restore(film, names[2], Pair(fails_at=24), encoding=encoding, segment_length=16)
+    restore(film, names[2], Pair(), encoding=encoding, segment_length=16, resume=True)
+    first, *others = [path.read_bytes() for path in names]
+    assert [other == first for other in others] == [True, True]
+
+
 def test_a_folder_of_frames(film, tmp_path):
     """From PNGs to PNGs, interrupted and gone on with."""
     images, _ = read(film)
