@@ -14,8 +14,6 @@ from typing import Any, cast
 
 import torch
 
-from .utils.deform_conv import deform_conv2d
-
 # A Library object removes its definitions when it is collected, so these live as long as the process.
 _libraries: list[torch.library.Library] = []
 
@@ -48,7 +46,14 @@ def import_torchvision() -> None:
             library.define(schema)
         _libraries.append(library)
         importlib.import_module('torchvision')
-        cast(Any, importlib.import_module('torchvision.ops')).deform_conv2d = deform_conv2d
+        cast(Any, importlib.import_module('torchvision.ops')).deform_conv2d = _deform_conv2d
+
+
+def _deform_conv2d(*args: Any, **kwargs: Any) -> torch.Tensor:
+    # This module is also used alone, without the package around it
+    from basicsr_stvsr.utils.deform_conv import deform_conv2d
+
+    return deform_conv2d(*args, **kwargs)
 
 
 def alias_functional_tensor() -> None:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, get_args
 
 import numpy as np
-from basicsr.metrics import calculate_psnr, calculate_ssim
 from PIL import Image
 
 from ..io.frame_source import Source
@@ -362,6 +361,8 @@ def _compare(matcher: Matcher, curves: Sequence[_Curve], album: _Album, num_vide
 
 def _scores(image: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     """Return PSNR and SSIM; SSIM is NaN if the images are smaller than its window."""
+    from basicsr.metrics import calculate_psnr, calculate_ssim  # imports torchvision and SciPy
+
     image, reference = with_bits(image, 8), with_bits(reference, 8)
     has_ssim = min(image.shape[:2]) >= SSIM_WINDOW
     return (float(calculate_psnr(image, reference, crop_border=0)),

@@ -354,7 +354,7 @@ def test_nothing_imports_mmengine_unless_asked():
 
 def test_without_mmengine_the_error_tells_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mmengine', None)
-    with pytest.raises(ModuleNotFoundError, match="install it with `pip install 'basicsr_stvsr.mm.'`"):
+    with pytest.raises(ModuleNotFoundError, match='install it with `pip install mmengine`'):
         importlib.reload(registry)  # which gets no further than that
 
 
