@@ -1,4 +1,4 @@
-"""Output of a training run: progress line, log lines, metrics.jsonl, curves.png, scalars in tensorboard."""
+"""Output of a training run: progress line, log lines, metrics.jsonl, curves.png, scalars in tensorboard and wandb."""
 import fcntl
 import json
 import logging
@@ -80,7 +80,8 @@ def test_a_log_line_is_basicsrs(opt, logger, tmp_path):
         log.log(100, epoch=3, lrs=[1e-4, 2.5e-5], values=values)
     basicsrs = MessageLogger(opt, 0)
     basicsrs({'epoch': 3, 'iter': 100, 'lrs': [1e-4, 2.5e-5], 'time': 0.31, 'data_time': 0.002, **values})
-    ours, theirs = (re.sub('eta: [^,]*', 'eta', line) for line in (tmp_path / 'train.log').read_text().splitlines())
+    ours, _report, theirs = (tmp_path / 'train.log').read_text().splitlines()
+    ours, theirs = (re.sub('eta: [^,]*', 'eta', line) for line in (ours, theirs))
     assert ours == theirs
 
 
@@ -201,7 +202,8 @@ def test_a_terminal_shows_one_line_below_the_messages(opt, logger, open_terminal
         logger.warning('Validation vid4: 4 clips\n\t # psnr: all 25.5')
         train(log, 201, 456)
     assert set(logger.handlers) == handlers
-    screen = terminal.screen()
+    *screen, report = terminal.screen()
+    assert report == f'Report: {tmp_path}/report.html'
     assert screen[:-1] == ['Saving models and training states.', 'Validation vid4: 4 clips', '\t # psnr: all 25.5']
     percentage, _, words = screen[-1].split('|')
     assert percentage == ' 46%'
@@ -229,7 +231,7 @@ def test_a_narrow_terminal_shows_the_most_important(
         for iteration in range(1, 251):
             log.count_iteration(iteration, data_time=0.125, iter_time=0.301)
         log.log(250, epoch=0, lrs=[1e-4, 2e-5], values={'l_sr': 0.5, 'l_flow': 0.25, 'grad_norm': 1.5})
-    (line,) = terminal.screen()
+    line, _report = terminal.screen()
     assert len(line) < columns
     shown = line.split(', ')[1:]
     assert shown == [f'eta {eta}', *WORDS][:len(shown)]
@@ -243,7 +245,7 @@ def test_an_exception_ends_the_line_first(opt, open_terminal):
         raise RuntimeError('CUDA out of memory')
     print('Traceback', file=terminal.stream)
     screen = terminal.screen()
-    assert screen[-1] == 'Traceback' and '100/1,000' in screen[-2]
+    assert screen[-1] == 'Traceback' and '100/1,000' in screen[-3]
 
 
 def test_training_outlives_its_terminal(opt, open_terminal, tmp_path, monkeypatch):
@@ -275,7 +277,9 @@ def test_metrics(opt, tmp_path):
         'iter': 2, 'epoch': 0, 'lr': 1e-4, 'lr_1': 2.5e-5, 'time': pytest.approx(0.3), 'data_time': pytest.approx(0.2),
         'l_sr': 0.5, 'l_flow': None, 'grad_norm': None}
     assert parse(lines[1])['time'] == 0.6  # since the line before
-    assert parse(lines[2]) == {'iter': 3, 'validation': {'vid4': {'niqe': {'all': None}}}}
+    row = parse(lines[2])
+    assert 0 <= row.pop('validation_time') < 60
+    assert row == {'iter': 3, 'validation': {'vid4': {'niqe': {'all': None}}}}
     log.close()
     log.close()
 
@@ -295,7 +299,7 @@ def test_a_resumed_run_drops_what_the_killed_one_wrote_later(opt, tmp_path, end)
     lines = path.read_text().splitlines()
     assert lines[:3] == kept
     assert [json.loads(line)['iter'] for line in lines[3:]] == ([100] if end.endswith('}') else []) + [300]
-    assert sorted(os.listdir(tmp_path)) == ['curves.png', 'metrics.jsonl']
+    assert sorted(os.listdir(tmp_path)) == ['curves.png', 'metrics.jsonl', 'report', 'report.html']
     with TrainingLog(opt, start_iter=0, total_iter=1000):
         assert path.read_text() == ''
 
@@ -347,7 +351,8 @@ def test_a_failing_picture_does_not_end_the_training(opt, logger, tmp_path, monk
         train(log, 101, 200)
     assert 'curves.png: OSError: no space left on device' in (tmp_path / 'train.log').read_text()
     assert (tmp_path / 'curves.png').read_bytes() == drawn
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == ['.jsonl', '.log', '.png']
+    assert 'report.html: OSError: no space left on device' in (tmp_path / 'train.log').read_text()
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == ['', '.html', '.jsonl', '.log', '.png']
     assert [row['iter'] for row in read_rows(tmp_path / 'metrics.jsonl')] == [100, 100, 200, 200]
 
 
