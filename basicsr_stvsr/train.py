@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from stvsr.errors import user_errors
 
+from .compat import provide_wandb_ids
 from .config.run_options import RunOptions, read_command, save_options, start_run
 from .data.sample_order import BuiltDataset, SampleStream
 from .io.frames import FrameReadError
@@ -274,6 +275,8 @@ def prepare(run: RunOptions) -> Prepared | None:
         on_first_rank(lambda: make_folders(opt, run, is_new=resume_state is None))
         if opt['rank'] == 0:
             open_log_file(logger, memory, osp.join(opt['path']['log'], f'train_{opt["name"]}_{get_time_str()}.log'))
+        if (opt['logger'].get('wandb') or {}).get('project'):
+            provide_wandb_ids()
         tb_logger = init_tb_loggers(opt)
         log = TrainingLog(opt, start_iter=position.iter, total_iter=position.last_iter, tb_logger=tb_logger,
                           summary=summary)

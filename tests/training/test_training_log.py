@@ -13,11 +13,14 @@ import threading
 import time
 import timeit
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import pytest
 from basicsr.utils import MessageLogger, get_root_logger
 from matplotlib.figure import Figure
+from run_util import train_opt
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
@@ -365,3 +368,37 @@ def test_scalars_in_tensorboard(opt, tmp_path):
     events.Reload()
     assert {tag: events.Scalars(tag)[0].value for tag in events.Tags()['scalars']} == pytest.approx(
         {'losses/l_sr': 0.5, 'grad_norm': 2.0, 'lr': 1e-4, 'lr_1': 2e-5})
+
+
+def test_a_training_in_tensorboard_and_wandb(train_here, clips, tmp_path, monkeypatch):
+    """As in BasicSR, wandb copies what tensorboard gets, so it has to be there first."""
+    wandb, started = ModuleType('wandb'), []
+    wandb.__spec__ = ModuleSpec('wandb', None)
+    wandb.util = SimpleNamespace()  # as of wandb 0.31, whose ids come from elsewhere
+    monkeypatch.setitem(sys.modules, 'wandb.sdk.lib.runid', SimpleNamespace(generate_id=lambda: 'new id'))
+    wandb.init = lambda **options: started.append((options, [*(tmp_path / 'tb_logger' / 'tiny').iterdir()]))
+    monkeypatch.setitem(sys.modules, 'wandb', wandb)
+    opt = train_opt(clips)
+    opt['train']['total_iter'] = 1
+    opt['logger'] |= {'use_tb_logger': True, 'wandb': {'project': 'restoration', 'resume_id': None}}
+    train_here(opt)
+
+    (options, events_before), = started
+    assert not events_before and options.pop('config')['network_g']['type'] == 'MBNet'
+    assert options == {'id': 'new id', 'resume': 'never', 'name': 'tiny', 'project': 'restoration',
+                       'sync_tensorboard': True}
+    events = EventAccumulator(str(tmp_path / 'tb_logger' / 'tiny'))
+    events.Reload()
+    rows = read_rows(str(tmp_path / 'experiments' / 'tiny' / 'metrics.jsonl'))
+    sets = rows[-1]['validation']
+    assert len(sets) == 2
+    for name, metrics in sets.items():
+        for group, value in metrics['psnr'].items():
+            assert events.Scalars(f'metrics/{name}/psnr_{group}')[0].value == pytest.approx(value)
+        clip = 'first' if name == 'both' else 'second'
+        assert {f'{name}/{clip}/{kind}' for kind in ('input', 'result', 'ground_truth')} <= {*events.Tags()['images']}
+    assert events.Scalars('losses/l_sr')[0].value == pytest.approx(rows[0]['l_sr'])
+
+    opt['logger']['wandb']['resume_id'] = 'old id'
+    train_here(opt, '--auto_resume')
+    assert started[1][0] | {'config': None} == options | {'id': 'old id', 'resume': 'allow', 'config': None}
