@@ -166,6 +166,23 @@ def test_the_part_with_the_detail_is_shown(tmp_path):
     assert results(tmp_path) == ['vsr_200', 'vsr_input', 'vsr_truth']
 
 
+@pytest.mark.parametrize('dark', [False, True])
+def test_in_a_browser(browser, experiment, dark):
+    """It asks for nothing outside, shows all pictures, and follows the colours of the system; curves too."""
+    keep_validation(str(experiment), 200, {}, {'vid4': [sample()]})
+    assert cv2.imwrite(str(experiment / 'curves.png'), np.full((60, 300, 3), 255, np.uint8))
+    browser.open(report.write_report(str(experiment)), dark=dark, ready='true')
+    assert browser.run('[...document.images].map(image => image.naturalWidth)') == [300, 40, 160, 160]
+    addresses = [event['params']['request']['url'] for event in browser.complaints()]
+    assert {address.partition(',')[0] for address in addresses} == {'data:image/png;base64', 'data:image/webp;base64'}
+    left, top, width, height = map(int, browser.box('.curves'))
+    browser.run(f'window.scrollTo(0, {top - 100})')
+    left, top, width, height = map(int, browser.box('.curves'))
+    screen = browser.screenshot()
+    for brightness in (screen[5, 5].mean(), screen[top + height // 2, left + width // 2].mean()):
+        assert brightness < 50 if dark else brightness > 230
+
+
 def test_few_validations_are_shown_of_many():
     kept: list[int] = []
     for iteration in range(1, 101):
