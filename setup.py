@@ -44,8 +44,8 @@ setup(
     ],
     cmdclass={'build_py': BuildWithOptions},
     packages=find_packages(include=['basicsr_stvsr', 'basicsr_stvsr.*', 'stvsr']),
-    package_data={'basicsr_stvsr': ['py.typed', 'weights/*', 'app/page.*', 'video/*.html', 'protocols/*.yml',
-                                    'protocols/*.yaml']},
+    package_data={'basicsr_stvsr': ['py.typed', 'weights/*', 'app/page.*', 'training/*.html', 'video/*.html',
+                                    'protocols/*.yml', 'protocols/*.yaml']},
     entry_points={'console_scripts': ['stvsr = stvsr.main:main']},
     python_requires='>=3.11, <3.15',
     install_requires=[

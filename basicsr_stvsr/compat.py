@@ -65,6 +65,13 @@ def alias_functional_tensor() -> None:
         sys.modules[name] = importlib.import_module('torchvision.transforms.functional')
 
 
+def provide_wandb_ids() -> None:
+    """Provide `wandb.util.generate_id`, which current versions of wandb have elsewhere, to BasicSR's logger."""
+    wandb = importlib.import_module('wandb')
+    if not hasattr(wandb.util, 'generate_id'):
+        wandb.util.generate_id = importlib.import_module('wandb.sdk.lib.runid').generate_id
+
+
 class _DeferredPackage(ModuleType):
     """A package whose __init__ runs when one of its names is first used; its modules can be imported before."""
 

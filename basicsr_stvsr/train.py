@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from stvsr.errors import user_errors
 
+from .compat import provide_wandb_ids
 from .config.run_options import RunOptions, read_command, save_options, start_run
 from .data.sample_order import BuiltDataset, SampleStream
 from .io.frames import FrameReadError
@@ -215,7 +216,11 @@ class Training:
     def validate(self) -> None:
         for loader in self.val_loaders:
             self.model.validation(loader, self.position.iter, self.tb_logger, self.opt['val'].get('save_img', False))
-        self.log.validation(self.position.iter, getattr(self.model, 'validation_results', {}))  # BasicSR's have none
+        if isinstance(self.model, STVSRModel):
+            self.log.validation(self.position.iter, self.model.validation_results, clips=self.model.clip_results,
+                                samples=self.model.sample_frames)
+        else:  # BasicSR's models keep no results
+            self.log.validation(self.position.iter, {})
 
 
 class Prepared(NamedTuple):
@@ -270,8 +275,11 @@ def prepare(run: RunOptions) -> Prepared | None:
         on_first_rank(lambda: make_folders(opt, run, is_new=resume_state is None))
         if opt['rank'] == 0:
             open_log_file(logger, memory, osp.join(opt['path']['log'], f'train_{opt["name"]}_{get_time_str()}.log'))
+        if (opt['logger'].get('wandb') or {}).get('project'):
+            provide_wandb_ids()
         tb_logger = init_tb_loggers(opt)
-        log = TrainingLog(opt, start_iter=position.iter, total_iter=position.last_iter, tb_logger=tb_logger)
+        log = TrainingLog(opt, start_iter=position.iter, total_iter=position.last_iter, tb_logger=tb_logger,
+                          summary=summary)
     logger.info(summary)
     if resume_state:
         logger.info(f'Resuming training from epoch: {resume_state["epoch"]}, iter: {resume_state["iter"]}.')

@@ -1,8 +1,8 @@
-"""Pictures of restored clips for tensorboard.
+"""Pictures of restored clips, for tensorboard and for the report of a training.
 
 Shapes: images are (C, H, W), C = 1 or 3 (RGB), 0 to 1; flows are (2, H, W), x and y in pixels.
 """
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,6 +13,33 @@ from torchvision.utils import flow_to_image
 
 WHITE = 255
 MARGIN, TEXT_HEIGHT = 8, 20  # pixels around the legend, and of the text under its wheel
+
+
+class Sample(NamedTuple):
+    """A restored frame next to its input and its ground truth: uint8 (H, W, 3), BGR.
+
+    Attributes:
+        group: 'vsr', a given frame, or 'vfi', an interpolated one.
+        lq: the input; for an interpolated frame, the input before it.
+    """
+
+    group: Literal['vsr', 'vfi']
+    clip: str
+    frame: str
+    lq: np.ndarray
+    result: np.ndarray
+    gt: np.ndarray | None
+
+
+def sample_numbers(first: int, num_frames: int, temporal_scale: int) -> list[int]:
+    """Return the number of the frame in the middle of a clip and, if every second one is new, of the one before it.
+
+    Args:
+        first: number of the first restored frame.
+        num_frames: number of restored frames.
+    """
+    middle = first + num_frames // 2
+    return [number for number in range(middle - temporal_scale + 1, middle + 1) if number >= first]
 
 
 def write_images(tb_logger: Any, tag: str, iteration: int | str, *, lq: Tensor, result: Tensor,

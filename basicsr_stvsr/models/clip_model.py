@@ -33,7 +33,7 @@ from ..evaluation.clip_scores import (
     needs_order,
     usable_metrics,
 )
-from ..evaluation.visuals import write_images
+from ..evaluation.visuals import Sample, sample_numbers, write_images
 from ..inference.precision import PRECISIONS
 from ..inference.scene_cuts import find_cuts
 from ..inference.tiles import Tiles, Tiling
@@ -76,11 +76,15 @@ class ClipModel(SRModel):
     Attributes:
         stop_requested: Called before every clip of a validation; if it returns True, the validation stops early.
         validation_results: data set -> metric -> group -> mean score, of the last validation of each; on rank 0.
+        clip_results: data set -> clip -> the same for this clip.
+        sample_frames: data set -> frames of its first clip, in training.
     """
 
     def __init__(self, opt: dict[str, Any]):
         self.stop_requested: Callable[[], bool] = lambda: False
         self.validation_results: dict[str, dict[str, GroupMeans]] = {}
+        self.clip_results: dict[str, dict[str, dict[str, GroupMeans]]] = {}
+        self.sample_frames: dict[str, list[Sample]] = {}
         self.best_metric_results: dict[str, dict[str, BestScore]] = {}
         self.saved: dict[str, SavedFrames] = {}  # by data set, with val.frames
         val_opt = opt.get('val') or {}
@@ -105,7 +109,8 @@ class ClipModel(SRModel):
         rank, world_size = get_dist_info()
         net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
         net.eval()
-        self.validation_results.pop(dataset.opt['name'], None)
+        for kept in (self.validation_results, self.clip_results, self.sample_frames):
+            kept.pop(dataset.opt['name'], None)
         scores, is_complete = {}, True
         for index in progress_bar(range(rank, len(dataset), world_size), unit='clip', about=dataset.opt['name'],
                                   is_shown=rank == 0 and self.opt['val'].get('pbar', False)):
@@ -115,7 +120,9 @@ class ClipModel(SRModel):
             item = dataset[index]
             clip = item.get('folder', item.get('key', str(index)))
             with torch.compiler.set_stance('force_eager'):  # compiling takes minutes for each frame size
-                scores[clip] = self.validate_clip(net, clip, item, dataset, current_iter, save_img)
+                is_shown = self.is_train and index == 0
+                samples = self.sample_frames.setdefault(dataset.opt['name'], []) if is_shown else None
+                scores[clip] = self.validate_clip(net, clip, item, dataset, current_iter, save_img, samples)
                 if index == 0:
                     tag = f'{dataset.opt["name"]}/{clip}'
                     self.show_clip(net, item, color_of(dataset), tag, current_iter, tb_logger)
@@ -141,8 +148,12 @@ class ClipModel(SRModel):
         return clip, scores
 
     def validate_clip(self, net: nn.Module, clip: str, item: Clip, dataset: BuiltDataset,
-                      current_iter: int | str, save_img: bool) -> dict[str, FrameScores]:
+                      current_iter: int | str, save_img: bool, samples: list[Sample] | None = None) -> (
+            dict[str, FrameScores]):
         """Restore one clip, save its frames if asked, and score them.
+
+        Args:
+            samples: takes one frame or two, see `sample_numbers`.
 
         Returns:
             metric name -> (number of the frame, score) for every scored frame.
@@ -157,6 +168,7 @@ class ClipModel(SRModel):
         gt = dict(enumerate(item.get('gt', ()), start=item.get('gt_start', 0)))
 
         saved = set()
+        wanted = [] if samples is None else sample_numbers(first, num_out, spec.temporal_scale)
         if self.opt['val'].get('frames'):
             restored = self.saved_frames(clip, names, gt, output_numbers(net, len(lq), self.opt['val'].get('overlap')),
                                          dataset)
@@ -179,6 +191,11 @@ class ClipModel(SRModel):
                     if 'lq_chroma' in item:
                         image = add_chroma(frame, item['lq_chroma'][number // spec.temporal_scale], spec.scale)
                     imwrite(image, osp.join(folder, f'{names[number]}_{suffix}.png'))
+                if samples is not None and number in wanted:
+                    wanted.remove(number)
+                    shown_lq = to_image(convert_clip(lq[number // spec.temporal_scale], color_of(dataset), 'rgb'))
+                    samples.append(Sample('vfi' if number % spec.temporal_scale else 'vsr', clip, names[number],
+                                          shown_lq, pair.image, pair.gt_image if number in gt else None))
                 scorer.add(number, pair)
             return scorer.result()
 
@@ -286,7 +303,7 @@ class ClipModel(SRModel):
                     line += f'\tBest all: {digits(best["val"])} @ {best["iter"]} iter'
             lines.append(line)
         get_root_logger().info('\n'.join(lines))
-        self.validation_results[dataset_name] = average
+        self.validation_results[dataset_name], self.clip_results[dataset_name] = average, clips
         if tb_logger:
             for name, groups in average.items():
                 for group, value in groups.items():

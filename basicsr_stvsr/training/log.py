@@ -1,13 +1,14 @@
 """Log a training while it runs.
 
 `TrainingLog` writes a progress line or log lines, tensorboard scalars, and `metrics.jsonl` in the experiment's folder.
-`curves.png` is drawn from metrics.jsonl, which has one JSON object per line, of two kinds:
+`curves.png` and `report.html` show metrics.jsonl, which has one JSON object per line, of two kinds:
 
     {"iter": 100, "epoch": 0, "lr": 0.0001, "time": 0.31, "data_time": 0.002, "l_sr": 0.0123, "grad_norm": 1.5}
-    {"iter": 5000, "validation": {"vid4": {"psnr": {"vsr": 26.1, "vfi": 25.2, "all": 25.7}}}}
+    {"iter": 5000, "validation": {"vid4": {"psnr": {"vsr": 26.1, "vfi": 25.2, "all": 25.7}}}, "validation_time": 30.5}
 
-Times are means in seconds per iteration since the previous line. The learning rates of further parameter groups are
-lr_1, lr_2, ...; NaN and infinity are null. If two lines report the same thing at one iteration, the later counts.
+`time` and `data_time` are means in seconds per iteration since the previous line. The learning rates of further
+parameter groups are lr_1, lr_2, ...; NaN and infinity are null. If two lines report the same thing at one iteration,
+the later counts.
 """
 import datetime
 import logging
@@ -16,7 +17,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from os import path as osp
 from typing import Any, TextIO
@@ -25,7 +26,9 @@ from basicsr.utils.logger import get_root_logger
 from tqdm import tqdm
 
 from ..evaluation.clip_scores import GroupMeans
+from ..evaluation.visuals import Sample
 from ..utils.json_files import drop_later_rows, row_to_line
+from .report_files import ClipMeans, keep_validation, start_files
 
 REDRAW_SECONDS = 0.5  # between updates of the progress line
 RECENT_ITERATIONS = 200  # for the estimate of the remaining time; as many as BasicSR's timers use
@@ -50,12 +53,14 @@ class TrainingLog:
             are removed from it.
         total_iter: The last iteration.
         tb_logger: SummaryWriter, which stays open; None: no tensorboard.
+        summary: what the training printed about itself, for the report.
 
     Raises:
         OSError: metrics.jsonl cannot be written. During the training, this is only a warning.
     """
 
-    def __init__(self, opt: Mapping[str, Any], *, start_iter: int, total_iter: int, tb_logger: Any = None):
+    def __init__(self, opt: Mapping[str, Any], *, start_iter: int, total_iter: int, tb_logger: Any = None,
+                 summary: str = ''):
         self.is_open = opt['rank'] == 0
         if not self.is_open:
             return
@@ -77,6 +82,7 @@ class TrainingLog:
             drop_later_rows(path, start_iter)
         # Unbuffered: each line reaches the file at once, and a failed write is not repeated later.
         self.metrics_file = open(path, 'ab' if start_iter else 'wb', buffering=0)  # noqa: SIM115  (until close)
+        self.attempt('report', lambda: start_files(self.folder, start_iter, summary))
         self.progress_line = ProgressLine(start_iter, total_iter, self.logger) if sys.stderr.isatty() else None
 
     def __enter__(self) -> 'TrainingLog':
@@ -136,21 +142,25 @@ class TrainingLog:
                 self.tb_logger.add_scalar(f'losses/{name}' if name.startswith('l_') else name, value, iteration)
         self.write_row({'iter': iteration, 'epoch': epoch} | rates | times | values)
 
-    def validation(self, iteration: int, results: Scores) -> None:
-        """Write the scores of one or several data sets to metrics.jsonl, and redraw curves.png.
+    def validation(self, iteration: int, results: Scores, *, clips: Mapping[str, ClipMeans] | None = None,
+                   samples: Mapping[str, Sequence[Sample]] | None = None) -> None:
+        """Write the scores of one or several data sets to metrics.jsonl, and redraw curves.png and report.html.
 
         Args:
             results: data set -> metric -> group ('vsr', 'vfi', 'all') -> mean score; empty: nothing was scored.
+            clips: data set -> scores of its clips.
+            samples: data set -> frames that the report shows.
         """
         if not self.is_open:
             return
         self.validation_time = time.perf_counter() - self.last_step
         if results:
-            self.write_row({'iter': iteration, 'validation': results})
+            self.write_row({'iter': iteration, 'validation': results, 'validation_time': self.validation_time})
+            self.attempt('report', lambda: keep_validation(self.folder, iteration, clips or {}, samples or {}))
         self.draw()
 
     def close(self) -> None:
-        """Draw the last curves.png, and release the terminal and files. Further calls do nothing."""
+        """Write the last curves.png and report.html, and release the terminal and files. Further calls do nothing."""
         if not self.is_open:
             return
         self.is_open = False
@@ -159,6 +169,9 @@ class TrainingLog:
             self.progress_line.close()
         self.metrics_file.close()
         self.draw()
+        report = osp.abspath(osp.join(self.folder, 'report.html'))
+        if osp.isfile(report):
+            self.logger.info(f'Report: {report}')
 
     def remaining_seconds(self) -> float | None:
         """Return the time until the end of the training; None before the first iteration."""
@@ -204,14 +217,27 @@ class TrainingLog:
             self.logger.warning(f'{self.metrics_file.name}: cannot write iteration {row["iter"]}: {error}')
 
     def draw(self) -> None:
-        if self.is_drawn:
-            return
+        if not self.is_drawn:
+            # The second even if the first fails
+            self.is_drawn = all([self.attempt('curves.png', self.draw_curves),
+                                 self.attempt('report.html', self.write_report)])
+
+    def draw_curves(self) -> None:
+        from .curves import draw_curves  # here, as matplotlib takes half a second, and may be missing or broken
+        draw_curves(self.folder)
+
+    def write_report(self) -> None:
+        from .report import write_report
+        write_report(self.folder)
+
+    def attempt(self, name: str, write: Callable[[], None]) -> bool:
+        """Write a file for people; whether it succeeded. It must not stop the training."""
         try:
-            from .curves import draw_curves  # here, as matplotlib takes half a second, and may be missing or broken
-            draw_curves(self.folder)
-            self.is_drawn = True
-        except Exception as error:  # a failed picture must not stop the training
-            self.logger.warning(f'cannot draw {self.folder}/curves.png: {type(error).__name__}: {error}')
+            write()
+        except Exception as error:
+            self.logger.warning(f'cannot write {self.folder}/{name}: {type(error).__name__}: {error}')
+            return False
+        return True
 
 
 class ProgressLine:

@@ -131,7 +131,7 @@ def test_what_is_no_video_is_refused(run_demo, monkeypatch, tmp_path):
 
 
 def test_a_failing_script_ends_the_demo(run_demo, monkeypatch):
-    monkeypatch.setattr(run_demo.subprocess, 'run', lambda command, cwd: subprocess.CompletedProcess(command, 3))
+    monkeypatch.setattr(run_demo, 'start', lambda command: 3)
     with pytest.raises(SystemExit, match=r'basicsr/test\.py ended with code 3'):
         run_demo.run('basicsr/test.py', '-opt', 'some.yml')
 
@@ -252,12 +252,22 @@ def test_table(run_demo):
     assert row.split() == ['bicubic', '27.12', '0.8124', '6.50', '25.87', '0.7000', 'none']
 
 
-def test_the_enlarged_part_is_where_the_detail_is(run_demo):
-    image = np.full((90, 120, 3), 128, np.uint8)
-    image[40:70, 20:60] = np.random.default_rng(0).integers(0, 256, (30, 40, 1), np.uint8)
-    top, left = run_demo.richest_corner(image)
-    assert abs(top - 40) <= 1 and abs(left - 20) <= 1
+def test_the_enlarged_part_is_where_the_baseline_is_worst(run_demo):
+    truth = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    image = truth.copy()
+    image[40:70, 20:60] ^= 16
+    image[5, 5] ^= 255  # a single pixel counts less
+    assert run_demo.worst_part(image, truth) == (40, 20)
     np.testing.assert_array_equal(run_demo.zoom(image, 40, 20)[1::3, 1::3], image[40:70, 20:60])
+
+
+def test_a_command_runs_in_a_process_that_has_the_package(run_demo, tmp_path):
+    """From the root of the checkout, and what it says at its end is its exit code."""
+    script = tmp_path / 'script.py'
+    script.write_text("import os, sys, helper\nprint(os.getcwd(), file=open(sys.argv[1], 'w'))\nsys.exit(7)\n")
+    (tmp_path / 'helper.py').write_text('')
+    assert run_demo.start([str(script), str(tmp_path / 'output')]) == 7
+    assert (tmp_path / 'output').read_text() == f'{ROOT}\n'
 
 
 def test_the_video_shows_what_was_written(run_demo, tmp_path):
@@ -278,10 +288,11 @@ def test_the_picture_shows_a_given_frame_and_a_new_one(run_demo, num_frames):
 
     def views(clip, index):
         shown.append(index)
-        return {'ground truth': comparison.gt.frame(clip, index)}
+        truth = comparison.gt.frame(clip, index)
+        return {run_demo.BASELINE: truth // 2, 'ground truth': truth}
 
     comparison.views = views
-    assert comparison.picture('noise').shape == (4 * 48 + 2 * 20, 64, 3)
+    assert comparison.picture('noise').shape == (4 * 48 + 2 * 20, 2 * 64, 3)
     vsr, vfi = shown
     assert vsr % 2 == 0 and vfi % 2 == 1
     assert 0 <= vfi < vsr <= run_demo.last_frame(comparison.gt, 'noise') < num_frames

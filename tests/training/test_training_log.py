@@ -1,4 +1,4 @@
-"""Output of a training run: progress line, log lines, metrics.jsonl, curves.png, scalars in tensorboard."""
+"""Output of a training run: progress line, log lines, metrics.jsonl, curves.png, scalars in tensorboard and wandb."""
 import fcntl
 import json
 import logging
@@ -13,11 +13,14 @@ import threading
 import time
 import timeit
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import pytest
 from basicsr.utils import MessageLogger, get_root_logger
 from matplotlib.figure import Figure
+from run_util import train_opt
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
@@ -80,7 +83,8 @@ def test_a_log_line_is_basicsrs(opt, logger, tmp_path):
         log.log(100, epoch=3, lrs=[1e-4, 2.5e-5], values=values)
     basicsrs = MessageLogger(opt, 0)
     basicsrs({'epoch': 3, 'iter': 100, 'lrs': [1e-4, 2.5e-5], 'time': 0.31, 'data_time': 0.002, **values})
-    ours, theirs = (re.sub('eta: [^,]*', 'eta', line) for line in (tmp_path / 'train.log').read_text().splitlines())
+    ours, _report, theirs = (tmp_path / 'train.log').read_text().splitlines()
+    ours, theirs = (re.sub('eta: [^,]*', 'eta', line) for line in (ours, theirs))
     assert ours == theirs
 
 
@@ -201,7 +205,8 @@ def test_a_terminal_shows_one_line_below_the_messages(opt, logger, open_terminal
         logger.warning('Validation vid4: 4 clips\n\t # psnr: all 25.5')
         train(log, 201, 456)
     assert set(logger.handlers) == handlers
-    screen = terminal.screen()
+    *screen, report = terminal.screen()
+    assert report == f'Report: {tmp_path}/report.html'
     assert screen[:-1] == ['Saving models and training states.', 'Validation vid4: 4 clips', '\t # psnr: all 25.5']
     percentage, _, words = screen[-1].split('|')
     assert percentage == ' 46%'
@@ -229,7 +234,7 @@ def test_a_narrow_terminal_shows_the_most_important(
         for iteration in range(1, 251):
             log.count_iteration(iteration, data_time=0.125, iter_time=0.301)
         log.log(250, epoch=0, lrs=[1e-4, 2e-5], values={'l_sr': 0.5, 'l_flow': 0.25, 'grad_norm': 1.5})
-    (line,) = terminal.screen()
+    line, _report = terminal.screen()
     assert len(line) < columns
     shown = line.split(', ')[1:]
     assert shown == [f'eta {eta}', *WORDS][:len(shown)]
@@ -243,7 +248,7 @@ def test_an_exception_ends_the_line_first(opt, open_terminal):
         raise RuntimeError('CUDA out of memory')
     print('Traceback', file=terminal.stream)
     screen = terminal.screen()
-    assert screen[-1] == 'Traceback' and '100/1,000' in screen[-2]
+    assert screen[-1] == 'Traceback' and '100/1,000' in screen[-3]
 
 
 def test_training_outlives_its_terminal(opt, open_terminal, tmp_path, monkeypatch):
@@ -275,7 +280,9 @@ def test_metrics(opt, tmp_path):
         'iter': 2, 'epoch': 0, 'lr': 1e-4, 'lr_1': 2.5e-5, 'time': pytest.approx(0.3), 'data_time': pytest.approx(0.2),
         'l_sr': 0.5, 'l_flow': None, 'grad_norm': None}
     assert parse(lines[1])['time'] == 0.6  # since the line before
-    assert parse(lines[2]) == {'iter': 3, 'validation': {'vid4': {'niqe': {'all': None}}}}
+    row = parse(lines[2])
+    assert 0 <= row.pop('validation_time') < 60
+    assert row == {'iter': 3, 'validation': {'vid4': {'niqe': {'all': None}}}}
     log.close()
     log.close()
 
@@ -295,7 +302,7 @@ def test_a_resumed_run_drops_what_the_killed_one_wrote_later(opt, tmp_path, end)
     lines = path.read_text().splitlines()
     assert lines[:3] == kept
     assert [json.loads(line)['iter'] for line in lines[3:]] == ([100] if end.endswith('}') else []) + [300]
-    assert sorted(os.listdir(tmp_path)) == ['curves.png', 'metrics.jsonl']
+    assert sorted(os.listdir(tmp_path)) == ['curves.png', 'metrics.jsonl', 'report', 'report.html']
     with TrainingLog(opt, start_iter=0, total_iter=1000):
         assert path.read_text() == ''
 
@@ -347,7 +354,8 @@ def test_a_failing_picture_does_not_end_the_training(opt, logger, tmp_path, monk
         train(log, 101, 200)
     assert 'curves.png: OSError: no space left on device' in (tmp_path / 'train.log').read_text()
     assert (tmp_path / 'curves.png').read_bytes() == drawn
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == ['.jsonl', '.log', '.png']
+    assert 'report.html: OSError: no space left on device' in (tmp_path / 'train.log').read_text()
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == ['', '.html', '.jsonl', '.log', '.png']
     assert [row['iter'] for row in read_rows(tmp_path / 'metrics.jsonl')] == [100, 100, 200, 200]
 
 
@@ -360,3 +368,37 @@ def test_scalars_in_tensorboard(opt, tmp_path):
     events.Reload()
     assert {tag: events.Scalars(tag)[0].value for tag in events.Tags()['scalars']} == pytest.approx(
         {'losses/l_sr': 0.5, 'grad_norm': 2.0, 'lr': 1e-4, 'lr_1': 2e-5})
+
+
+def test_a_training_in_tensorboard_and_wandb(train_here, clips, tmp_path, monkeypatch):
+    """As in BasicSR, wandb copies what tensorboard gets, so it has to be there first."""
+    wandb, started = ModuleType('wandb'), []
+    wandb.__spec__ = ModuleSpec('wandb', None)
+    wandb.util = SimpleNamespace()  # as of wandb 0.31, whose ids come from elsewhere
+    monkeypatch.setitem(sys.modules, 'wandb.sdk.lib.runid', SimpleNamespace(generate_id=lambda: 'new id'))
+    wandb.init = lambda **options: started.append((options, [*(tmp_path / 'tb_logger' / 'tiny').iterdir()]))
+    monkeypatch.setitem(sys.modules, 'wandb', wandb)
+    opt = train_opt(clips)
+    opt['train']['total_iter'] = 1
+    opt['logger'] |= {'use_tb_logger': True, 'wandb': {'project': 'restoration', 'resume_id': None}}
+    train_here(opt)
+
+    (options, events_before), = started
+    assert not events_before and options.pop('config')['network_g']['type'] == 'MBNet'
+    assert options == {'id': 'new id', 'resume': 'never', 'name': 'tiny', 'project': 'restoration',
+                       'sync_tensorboard': True}
+    events = EventAccumulator(str(tmp_path / 'tb_logger' / 'tiny'))
+    events.Reload()
+    rows = read_rows(str(tmp_path / 'experiments' / 'tiny' / 'metrics.jsonl'))
+    sets = rows[-1]['validation']
+    assert len(sets) == 2
+    for name, metrics in sets.items():
+        for group, value in metrics['psnr'].items():
+            assert events.Scalars(f'metrics/{name}/psnr_{group}')[0].value == pytest.approx(value)
+        clip = 'first' if name == 'both' else 'second'
+        assert {f'{name}/{clip}/{kind}' for kind in ('input', 'result', 'ground_truth')} <= {*events.Tags()['images']}
+    assert events.Scalars('losses/l_sr')[0].value == pytest.approx(rows[0]['l_sr'])
+
+    opt['logger']['wandb']['resume_id'] = 'old id'
+    train_here(opt, '--auto_resume')
+    assert started[1][0] | {'config': None} == options | {'id': 'old id', 'resume': 'allow', 'config': None}
