@@ -39,7 +39,7 @@ FRAMES: tuple[Literal['img', 'img2'], ...] = 'img', 'img2'
 LAST_FRAMES: tuple[Literal['last_img', 'last_img2'], ...] = 'last_img', 'last_img2'
 
 
-def usable_metrics(metrics: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def usable_metrics(metrics: Mapping[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
     """Return the metrics that can run here, by their names in logs and results; log why others cannot.
 
     A metric that depends on more than frames has two functions of its options as attributes. `unusable` returns the
@@ -47,6 +47,8 @@ def usable_metrics(metrics: Mapping[str, dict[str, Any]]) -> dict[str, dict[str,
     """
     usable = {}
     for name, metric_opt in metrics.items():
+        if metric_opt is None:  # an option file removed the metric of its base
+            continue
         metric = METRIC_REGISTRY.get(metric_opt['type'])
         reason = metric.unusable(metric_opt) if hasattr(metric, 'unusable') else None
         if reason:
