@@ -28,7 +28,7 @@ from basicsr_stvsr.discovery import import_modules
 from basicsr_stvsr.inference.windows import restore_clip
 from basicsr_stvsr.protocols import PROTOCOLS
 
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md')), *sorted((ROOT / 'scripts').rglob('*.md'))]
+PAGES = [*sorted(ROOT.glob('*.md')), *sorted((ROOT / 'docs').rglob('*.md')), *sorted((ROOT / 'scripts').rglob('*.md'))]
 FIGURES = runpy.run_path(str(ROOT / 'scripts' / 'draw_figures.py'))['FIGURES']
 every_page = pytest.mark.parametrize('page', PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -78,6 +78,20 @@ def test_named_paths_exist(page):
     spelt_out = set(files_of(page))
     assert not [path for path in paths
                 if not re.search('[<{]', path) and path not in spelt_out and not list(ROOT.glob(path))]
+
+
+STIFF = [  # phrases that one has to read twice
+    'lists what frames and clips are scored by', 'unless told otherwise', 'has no place for', 'is told by', 'are told by',
+    'what would have been without', 'answers a signal', 'does not stop the others', 'what follows a change',
+    'said to be', 'found out by', 'it cannot tell', 'want what', 'at hand', 'is in the way', 'there is of both',
+    'where nothing else is said', 'what option files say', 'what is given', 'stands behind', 'take the video for',
+]
+
+
+@every_page
+def test_pages_are_plain_english(page):
+    text = ' '.join(page.read_text().lower().split())
+    assert not [phrase for phrase in STIFF if re.search(rf'\b{phrase}\b', text)]
 
 
 @every_page
