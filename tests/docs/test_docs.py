@@ -81,8 +81,9 @@ def test_named_paths_exist(page):
 
 
 STIFF = [  # phrases that one has to read twice
-    'lists what frames and clips are scored by', 'unless told otherwise', 'has no place for', 'is told by', 'are told by',
-    'what would have been without', 'answers a signal', 'does not stop the others', 'what follows a change',
+    'lists what frames and clips are scored by', 'unless told otherwise', 'has no place for', 'is told by',
+    'are told by', 'what would have been without', 'answers a signal', 'does not stop the others',
+    'what follows a change',
     'said to be', 'found out by', 'it cannot tell', 'want what', 'at hand', 'is in the way', 'there is of both',
     'where nothing else is said', 'what option files say', 'what is given', 'stands behind', 'take the video for',
 ]
