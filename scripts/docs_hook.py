@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / 'docs'
 IN_NAVIGATION = (ROOT / 'CONTRIBUTING.md', ROOT / 'CHANGELOG.md')  # as repository/... in mkdocs.yml
 LINK = re.compile(r'(?<=\]\()(?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))')  # in Markdown, excluding web links
+# Git hosts begin a list right below a line of text. Python's Markdown needs an empty line there.
+BEFORE_LIST = re.compile(r'^((?![*| #-]).+)\n(?=\* )', re.MULTILINE)
 LANGUAGES = {'.yml': 'yaml', '.yaml': 'yaml', '.py': 'python', '.json': 'json'}
 
 
@@ -73,7 +75,7 @@ def turn_links(markdown: str, origin: Path) -> str:
 def page_of(path: Path) -> str:
     """Return Markdown for a repository file or folder; the search indexes only Markdown files."""
     if path.suffix == '.md':
-        return turn_links(path.read_text(encoding='utf-8'), path)
+        return BEFORE_LIST.sub(r'\1\n\n', turn_links(path.read_text(encoding='utf-8'), path))
     title = path.relative_to(ROOT).as_posix()
     head = f'---\nsearch: {{exclude: true}}\n---\n\n# {title}\n\n'
     if path.is_file():
