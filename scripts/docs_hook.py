@@ -2,6 +2,7 @@
 
 Pages link to `../options/train_fstrn.yml`, as git hosts expect. In the site, that file becomes a page in repository/,
 and the link points there. The same holds for links in such pages. A folder becomes one page with all its files.
+CONTRIBUTING.md and CHANGELOG.md are always in the site, because mkdocs.yml names them.
 """
 import os
 import re
@@ -14,13 +15,16 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / 'docs'
+IN_NAVIGATION = (ROOT / 'CONTRIBUTING.md', ROOT / 'CHANGELOG.md')  # as repository/... in mkdocs.yml
 LINK = re.compile(r'(?<=\]\()(?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))')  # in Markdown, excluding web links
+# Git hosts begin a list right below a line of text. Python's Markdown needs an empty line there.
+BEFORE_LIST = re.compile(r'^((?![*| #-]).+)\n(?=\* )', re.MULTILINE)
 LANGUAGES = {'.yml': 'yaml', '.yaml': 'yaml', '.py': 'python', '.json': 'json'}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add a page for every file that pages link to, including pages added here."""
-    waiting = [target for page in sorted(DOCS.rglob('*.md')) for target in linked_files(page)]
+    """Add a page for every file that the navigation names or pages link to, including pages added here."""
+    waiting = [*IN_NAVIGATION] + [target for page in sorted(DOCS.rglob('*.md')) for target in linked_files(page)]
     while waiting:
         path = waiting.pop()
         uri = site_uri(path)
@@ -71,7 +75,7 @@ def turn_links(markdown: str, origin: Path) -> str:
 def page_of(path: Path) -> str:
     """Return Markdown for a repository file or folder; the search indexes only Markdown files."""
     if path.suffix == '.md':
-        return turn_links(path.read_text(encoding='utf-8'), path)
+        return BEFORE_LIST.sub(r'\1\n\n', turn_links(path.read_text(encoding='utf-8'), path))
     title = path.relative_to(ROOT).as_posix()
     head = f'---\nsearch: {{exclude: true}}\n---\n\n# {title}\n\n'
     if path.is_file():

@@ -143,6 +143,15 @@ def models_table() -> Iterator[str]:
         yield row(f'`{name}`', entry.purpose or '–', shape_of(entry.about), *psnr, *speed)
 
 
+def speeds_table() -> Iterator[str]:
+    """Yield the table of speeds: frames per second, and the time for a minute of video at 25 frames per second."""
+    yield from table('model', 'makes', 'output frames/s', 'one minute of video takes')
+    for name, speed in measured_results()['speed'].get('models', {}).items():
+        shape = shape_of(ZOO[name].about)
+        minutes = 25 * (2 if 'fps' in shape else 1) / speed
+        yield row(f'`{name}`', shape, f'{speed:.3g}', f'{minutes:.0f} min')
+
+
 def shape_of(about: str) -> str:
     """Shorten `x4 in space, x2 in time, ...` to `×4, 2× fps`."""
     space, time = re.search(r'x(\d) in space', about), re.search(r'x(\d) in time', about)
@@ -157,6 +166,7 @@ def speed_note() -> str:
 
 WRITERS: dict[str, Callable[[], str]] = {
     'models': lambda: '\n'.join(models_table()) + '\n',
+    'speeds': lambda: '\n'.join(speeds_table()) + '\n',
     'speed-note': speed_note,
     **{name: lambda name=name: '\n'.join(scores_table(name)) + '\n' for name in TABLES},
     **{f'cite-{system.page}': lambda name=name: f'{citation(name)}\n' for name, system in SYSTEMS.items()},

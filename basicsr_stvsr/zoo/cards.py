@@ -34,12 +34,11 @@ yet. The [model card](../basicsr_stvsr/weights/README.md) says what each model i
 USAGE = '''\
 ## Commands
 
-```
+```bash
 stvsr zoo list                  # the models, and where their weights are
-stvsr zoo info NAME             # the facts below
-stvsr zoo fetch NAME            # download weights that do not ship with the package
-stvsr zoo verify [NAME]         # check the sha256 of files, and load them
-stvsr zoo publish CHECKPOINT    # make such a file from a training
+stvsr zoo info fstrn-small      # the facts below
+stvsr zoo fetch fstrn-small     # download weights that do not ship with the package
+stvsr zoo verify                # check the sha256 of all files, and load them
 ```
 
 Files are named `<Method>_<train set>_x<scale>-<first 8 digits of the sha256>.pth`, as in BasicSR's zoo. The full
@@ -53,7 +52,7 @@ sha256 is refused and removed. Nothing else downloads anything: for a missing mo
 
 ## Publishing
 
-```
+```bash
 stvsr zoo publish experiments/FSTRN_small_x4/models/net_g_latest.pth --name FSTRN_small_clips_x4 \\
     --key params_ema --half --results results/test_FSTRN_small_x4/vid4.json
 ```

@@ -28,7 +28,8 @@ from basicsr_stvsr.discovery import import_modules
 from basicsr_stvsr.inference.windows import restore_clip
 from basicsr_stvsr.protocols import PROTOCOLS
 
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md')), *sorted((ROOT / 'scripts').rglob('*.md'))]
+PAGES = [*sorted(ROOT.glob('*.md')), *sorted((ROOT / 'docs').rglob('*.md')), *sorted((ROOT / 'scripts').rglob('*.md'))]
+FIGURES = runpy.run_path(str(ROOT / 'scripts' / 'draw_figures.py'))['FIGURES']
 every_page = pytest.mark.parametrize('page', PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
@@ -79,6 +80,21 @@ def test_named_paths_exist(page):
                 if not re.search('[<{]', path) and path not in spelt_out and not list(ROOT.glob(path))]
 
 
+STIFF = [  # phrases that one has to read twice
+    'lists what frames and clips are scored by', 'unless told otherwise', 'has no place for', 'is told by',
+    'are told by', 'what would have been without', 'answers a signal', 'does not stop the others',
+    'what follows a change',
+    'said to be', 'found out by', 'it cannot tell', 'want what', 'at hand', 'is in the way', 'there is of both',
+    'where nothing else is said', 'what option files say', 'what is given', 'stands behind', 'take the video for',
+]
+
+
+@every_page
+def test_pages_are_plain_english(page):
+    text = ' '.join(page.read_text().lower().split())
+    assert not [phrase for phrase in STIFF if re.search(rf'\b{phrase}\b', text)]
+
+
 @every_page
 def test_code_parses(page):
     for block in code_blocks(page, 'python'):
@@ -103,24 +119,32 @@ def test_figures_are_drawn_by_scripts(page):
             assert script and (ROOT / script[1]).is_file()
 
 
-@pytest.mark.parametrize('name', ['package.png', 'mbnet_rounds.png'])
+def assert_same_picture(stored: Path, encoded: np.ndarray) -> None:
+    drawn, stored = cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.imread(str(stored))
+    assert stored.shape == drawn.shape and np.abs(stored.astype(int) - drawn).mean() < 0.1
+
+
+@pytest.mark.parametrize('name', FIGURES)
 def test_figures_are_those_of_the_script(name):
     """If this fails: python scripts/draw_figures.py"""
-    figures = runpy.run_path(str(ROOT / 'scripts' / 'draw_figures.py'))['FIGURES']
     drawn = io.BytesIO()
-    figures[name]().savefig(drawn, dpi=120)
-    drawn = cv2.imdecode(np.frombuffer(drawn.getvalue(), np.uint8), cv2.IMREAD_COLOR)
-    stored = cv2.imread(str(ROOT / 'docs' / name))
-    assert stored.shape == drawn.shape and np.abs(stored.astype(int) - drawn).mean() < 0.1
+    FIGURES[name]().savefig(drawn, dpi=120)
+    assert_same_picture(ROOT / 'docs' / name, np.frombuffer(drawn.getvalue(), np.uint8))
 
 
-def test_the_example_is_that_of_the_shipped_weights(monkeypatch):
-    """If this fails: python scripts/demo/draw_example.py"""
+@pytest.mark.parametrize('name', ['example', pytest.param('failures', marks=pytest.mark.slow)])
+def test_pictures_are_those_of_the_shipped_weights(monkeypatch, name):
+    """If this fails: python scripts/demo/draw_example.py, or draw_failures.py"""
     monkeypatch.syspath_prepend(ROOT / 'scripts' / 'demo')
-    drawn = runpy.run_path(str(ROOT / 'scripts' / 'demo' / 'draw_example.py'))['encoded']()
-    drawn = cv2.imdecode(drawn, cv2.IMREAD_COLOR)
-    stored = cv2.imread(str(ROOT / 'docs' / 'example.jpg'))
-    assert stored.shape == drawn.shape and np.abs(stored.astype(int) - drawn).mean() < 0.1
+    drawn = runpy.run_path(str(ROOT / 'scripts' / 'demo' / f'draw_{name}.py'))['encoded']()
+    assert_same_picture(ROOT / 'docs' / f'{name}.jpg', drawn)
+
+
+@every_page
+def test_images_have_a_text(page):
+    """Which says what they show, for those who do not see them."""
+    texts = re.findall(r'!\[(.*?)\]\(', page.read_text(), re.DOTALL)
+    assert not [text for text in texts if len(text.split()) < 5]
 
 
 def test_tables_of_scores_are_those_that_were_measured():
@@ -217,6 +241,8 @@ def run_block(block: str, root: Path) -> None:
     commands = root / 'commands'
     for line in commands.read_text().splitlines() if commands.exists() else ():
         script, *arguments = shlex.split(line)
+        if script.startswith('basicsr/'):  # run by tests/docs/test_commands.py
+            continue
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(root)
             patch.setattr(sys, 'argv', [script, *arguments])
@@ -292,9 +318,18 @@ def numbers_of(text: str) -> list[float]:
 @every_system
 def test_systems_tell_the_same_things(system):
     headings = re.findall(r'^##+ (.*)$', (ROOT / 'docs' / f'{system}.md').read_text(), re.MULTILINE)
-    wanted = ['The paper', 'The network', 'What is known, and what is chosen', 'Training', 'Test protocol', 'Numbers',
-              'Published', 'Measured']
+    wanted = ['The paper', 'The network', "What is the paper's, and what is ours", 'Training', 'Test protocol',
+              'Numbers', 'Published', 'Measured']
     assert [heading for heading in headings if heading in wanted] == wanted
+
+
+@every_system
+def test_systems_begin_with_the_idea(system):
+    """Three sentences and a figure of ours."""
+    text = (ROOT / 'docs' / f'{system}.md').read_text()
+    _, idea, picture, _ = text.split('\n\n', 3)
+    assert len(re.findall(r'\.(?=\s|$)', idea)) == 3
+    assert re.search(r'\]\((.*?)\)', picture)[1] in FIGURES
 
 
 @every_system
