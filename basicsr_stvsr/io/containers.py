@@ -18,7 +18,9 @@ def takes_stream(suffix: str, stream: Any, packet: Any = None) -> bool:
         packet: see `trial_error`.
     """
     if stream.type not in ('audio', 'subtitle', 'data', 'attachment'):
-        return False  # a second video is mostly a cover picture, and is not restored
+        return False
+    if stream.type == 'attachment' and suffix == '.webm':
+        return False  # FFmpeg drops it without an error
     return trial_error(suffix, lambda container: container.add_stream_from_template(stream), packet) is None
 
 

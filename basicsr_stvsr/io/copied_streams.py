@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from .broadcast import BroadcastClock
 from .containers import CONTAINERS, demux, is_cut_off, open_input, takes_stream
+from .covers import Cover, is_cover, takes_cover
 from .sound_encoder import SoundEncoder, add_once, can_encode
 from .subtitles import TextCodec, TextConverter, text_codec
 from .video_info import VideoError, is_broadcast, path_of, stream_info
@@ -26,11 +27,11 @@ class Plan(NamedTuple):
 
     Attributes:
         index: of the stream.
-        action: 'copy', the codec into which its sound or text is converted, or 'drop'.
+        action: 'copy', 'cover' to copy a picture, the codec into which its sound or text is converted, or 'drop'.
         warning: what is lost; '' if nothing is.
     """
     index: int  # type: ignore[assignment]  # hides the method of tuples
-    action: Literal['copy', 'aac', 'opus', 'drop'] | TextCodec
+    action: Literal['copy', 'cover', 'aac', 'opus', 'drop'] | TextCodec
     warning: str = ''
 
 
@@ -78,6 +79,11 @@ def _plan(source: Any, stream: Any, suffix: str, audio: Audio, sample: Any) -> P
             because = f'{name} is encoded as {wanted}, {suffix} files cannot hold it'
             return Plan(stream.index, wanted, because if audio == 'copy' else '')
         return Plan(stream.index, 'drop', f'{name} is left out, {suffix} files cannot hold it and it cannot be decoded')
+    if is_cover(stream):
+        return Plan(stream.index, 'cover') if takes_cover(suffix, stream) else Plan(
+            stream.index, 'drop', f'{name}, a cover picture, is left out, {suffix} files cannot hold it')
+    if stream.type == 'video':
+        return Plan(stream.index, 'drop', f'{name} is left out, only one video is restored')
     if stream.type == 'data' and 'timecode' in stream.metadata:
         return Plan(stream.index, 'drop')  # it becomes a tag, of which MOV and MP4 make such a stream
     if takes_stream(suffix, stream, sample):
@@ -101,14 +107,16 @@ def passed_packets(original: Any, container: Any, picture: int, *, audio: Audio,
         is_part: whether to leave out what is before `start`.
     """
     suffix = next(suffix for suffix, name in CONTAINERS.items() if name == container.format.name)
-    outputs: dict[int, _Copy | SoundEncoder | TextConverter] = {}
+    outputs: dict[int, _Copy | Cover | SoundEncoder | TextConverter] = {}
     for plan in plan_streams(original, picture, suffix, audio):
         if plan.action == 'drop':
             continue
         stream = original.streams[plan.index]
-        output: _Copy | SoundEncoder | TextConverter
+        output: _Copy | Cover | SoundEncoder | TextConverter
         if plan.action == 'copy':
             output = _Copy(stream, container, notes)
+        elif plan.action == 'cover':
+            output = Cover(stream, container)
         elif plan.action == 'aac' or plan.action == 'opus':
             output = SoundEncoder(stream, container, plan.action, notes)
         else:

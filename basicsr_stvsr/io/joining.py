@@ -10,6 +10,7 @@ from typing import Any
 from ..utils.atomic_files import whole_file
 from .containers import CONTAINERS, demux, is_cut_off, open_input
 from .copied_streams import Audio, lasting_tags, passed_packets, time_code
+from .matroska import ROOM, display_size, set_display_size
 from .video_info import VideoError, early_start, url_of, video_stream
 
 
@@ -71,6 +72,7 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
             if video.codec_context.name == 'hevc' and container.format.name != 'matroska':
                 video.codec_context.codec_tag = 'hvc1'
             start = since or (Fraction(0) if original is None else _start(original))
+            states_shape = container.format.name in ('matroska', 'webm') and sample_aspect_ratio != 1
             packets = [_video_packets(segments, video, start, rate, unfinished=until is not None)]
             if original is not None and source is not None:
                 given = video_stream(original, Path(source), picture)
@@ -78,8 +80,13 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
                 container.set_chapters(_chapters(original, start, until))
                 packets.append(passed_packets(original, container, given.index, audio=audio, start=start, until=until,
                                               notes=notes, is_part=since is not None))
+            if states_shape:
+                video.metadata['title'] = video.metadata.get('title', '') + ROOM
             for _, packet in heapq.merge(*packets, key=lambda timed: timed[0]):
                 container.mux(packet)
+            stack.close()  # the file is complete
+            if states_shape:
+                set_display_size(part, *display_size(template.width, template.height, sample_aspect_ratio))
     except VideoError:
         raise
     except (av.error.FFmpegError, OSError, ValueError) as error:

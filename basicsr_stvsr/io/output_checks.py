@@ -48,7 +48,10 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
         return [f'a folder of frames cannot hold {stream}' for stream in info.streams]
     if encoding.codec == 'gif' and path.suffix.lower() == '.gif' and not path.is_dir():
         notes = [f'a GIF file cannot hold {stream}' for stream in info.streams]
-        return notes if spec.sample_aspect_ratio == 1 else [*notes, _stretched('GIF files', spec)]
+        if spec.sample_aspect_ratio != 1:
+            notes.append(f'GIF files have no place for the shape of the pixels, {spec.sample_aspect_ratio}: the picture '
+                         'will look stretched')
+        return notes
     if path.suffix.lower() not in CONTAINERS or encoding.codec == 'gif' or path.is_dir():
         known = ', '.join(CONTAINERS)
         raise VideoError(f'{path}: expected the name of a file that ends in one of {known}, or in .gif with the '
@@ -62,16 +65,7 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
     notes += [f'the output will not have {lost}' for lost in info.lost]
     if spec.hdr and encoding.codec not in PARAMETERS:
         notes.append(f'{encoding.codec} has no place for the HDR metadata (mastering display, light level)')
-    # Only the video itself could state it there, as those of x264 and x265 do
-    is_matroska = CONTAINERS[path.suffix.lower()] in ('matroska', 'webm')
-    if is_matroska and spec.sample_aspect_ratio != 1 and encoding.codec not in ('x264', 'x265'):
-        notes.append(_stretched(f'{path.suffix} files with {encoding.codec}', spec))
     return notes
-
-
-def _stretched(files: str, spec: OutputSpec) -> str:
-    return (f'{files} have no place for the shape of the pixels, {spec.sample_aspect_ratio}: the picture will look '
-            'stretched')
 
 
 def _notes_of_streams(path: Path, info: VideoInfo, encoding: Encoding) -> list[str]:

@@ -2,6 +2,7 @@
 import os
 import shutil
 import subprocess
+import zlib
 from fractions import Fraction
 
 import av
@@ -11,6 +12,7 @@ from video_util import beep_time, flash_time, moving_clip, number_of, numbered_c
 
 from basicsr_stvsr.io.encoding import Encoding, OutputSpec
 from basicsr_stvsr.io.joining import join
+from basicsr_stvsr.io.matroska import ROOM, set_display_size
 from basicsr_stvsr.io.output_checks import check_output
 from basicsr_stvsr.io.video_info import probe
 from basicsr_stvsr.io.video_reader import open_source
@@ -160,11 +162,50 @@ def test_main_video(tmp_path, sizes, defaults, main):
     assert probe(tmp_path / 'out.mp4').width == sizes[1][0]
 
 
-@pytest.mark.parametrize(('codec', 'suffix'), [('x264', '.mp4'), ('x264', '.mkv'), ('av1', '.mp4'), ('prores', '.mov')])
+@pytest.mark.parametrize(('codec', 'suffix'), [('x264', '.mp4'), ('x264', '.mkv'), ('av1', '.mp4'), ('prores', '.mov'),
+                                               ('ffv1', '.mkv'), ('prores', '.mkv'), ('av1', '.webm')])
 def test_shape_of_pixels_is_kept(tmp_path, codec, suffix):
     write_video(tmp_path / 'clip.mp4', moving_clip(3), color={'sample_aspect_ratio': Fraction(4, 3)})
     assert restore(tmp_path / 'clip.mp4', tmp_path / f'out{suffix}', codec=codec) == ([], [])
     assert probe(tmp_path / f'out{suffix}').sample_aspect_ratio == Fraction(4, 3)
+    with open_source(tmp_path / f'out{suffix}') as source:
+        assert len(list(source.frames())) == 3
+
+
+def has_right_checksum(data):
+    """Of the element of tracks (RFC 9559): its first child, and the CRC-32 of what follows."""
+    place = data.rindex(bytes.fromhex('1654ae6b')) + 4  # also in the list of elements before it
+    length = 9 - data[place].bit_length()
+    size = int.from_bytes(data[place:place + length]) & (1 << 7 * length) - 1
+    content = data[place + length:place + length + size]
+    return content[:6] == bytes.fromhex('bf84') + zlib.crc32(content[6:]).to_bytes(4, 'little')
+
+
+@pytest.mark.parametrize('title', ['', 'A title'])
+def test_matroska_states_the_size_shown(tmp_path, title):
+    """64 x 48 pixels of shape 4/3 are shown like 64 x 36."""
+    write_film(tmp_path / 'film.mp4', num_frames=3, audio=(), subtitle=None)
+    out = tmp_path / 'out.mkv'
+    with av.open(str(tmp_path / 'film.mp4')) as film, av.open(str(out), 'w') as container:
+        stream = container.add_stream_from_template(film.streams.video[0], opaque=True)
+        stream.metadata['title'] = title + ROOM
+        for packet in film.demux(film.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    before = out.read_bytes()
+    set_display_size(out, 64, 36)
+    after = out.read_bytes()
+    assert len(after) == len(before)
+    assert bytes.fromhex('54b0 10000004 00000040 54ba 10000004 00000024') in after
+    assert has_right_checksum(before)  # of FFmpeg
+    assert has_right_checksum(after)
+    with av.open(str(out)) as container:
+        (stream,) = container.streams
+        assert stream.metadata.get('title', '') == title
+        assert stream.sample_aspect_ratio == Fraction(4, 3)
+    with pytest.raises(ValueError, match='no room'):
+        set_display_size(out, 64, 36)
 
 
 def test_shape_of_turned_pixels(tmp_path):
@@ -172,12 +213,6 @@ def test_shape_of_turned_pixels(tmp_path):
     restore(tmp_path / 'clip.mp4', tmp_path / 'out.mp4')
     info = probe(tmp_path / 'out.mp4')
     assert (info.width, info.height, info.sample_aspect_ratio, info.rotation) == (48, 64, Fraction(3, 4), 0)
-
-
-def test_shape_of_pixels_that_cannot_be_kept_is_a_warning(tmp_path):
-    write_video(tmp_path / 'clip.mp4', moving_clip(3), color={'sample_aspect_ratio': Fraction(4, 3)})
-    (warning,), _ = restore(tmp_path / 'clip.mp4', tmp_path / 'out.mkv', codec='ffv1')
-    assert '4/3' in warning
 
 
 # Names

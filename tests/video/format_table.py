@@ -110,14 +110,12 @@ class Output(NamedTuple):
         codec: as of --codec.
         refused: whether the container does not take the codec.
         sound, subtitle: codecs that AAC and mov_text become.
-        stretched: whether the shape of pixels is lost, with a warning.
     """
     suffix: str
     codec: str
     refused: bool = False
     sound: str = 'aac'
     subtitle: str = 'mov_text'
-    stretched: bool = False
 
     def __str__(self) -> str:
         return f'{self.suffix[1:]}, {self.codec}'
@@ -129,7 +127,7 @@ class Output(NamedTuple):
             return f'as {self.sound.capitalize()}'
         if feature == 'subtitles' and self.subtitle != 'mov_text':
             return {'srt': 'as SubRip', 'webvtt': 'as WebVTT'}[self.subtitle]
-        return 'warning' if feature == 'pixel aspect' and self.stretched else '✓'
+        return '✓'
 
 
 OUTPUTS = (
@@ -146,12 +144,12 @@ OUTPUTS = (
     Output('.mov', 'ffv1', refused=True),
     Output('.mkv', 'x264', subtitle='srt'),
     Output('.mkv', 'x265', subtitle='srt'),
-    Output('.mkv', 'av1', subtitle='srt', stretched=True),
-    Output('.mkv', 'prores', subtitle='srt', stretched=True),
-    Output('.mkv', 'ffv1', subtitle='srt', stretched=True),
+    Output('.mkv', 'av1', subtitle='srt'),
+    Output('.mkv', 'prores', subtitle='srt'),
+    Output('.mkv', 'ffv1', subtitle='srt'),
     Output('.webm', 'x264', refused=True),
     Output('.webm', 'x265', refused=True),
-    Output('.webm', 'av1', sound='opus', subtitle='webvtt', stretched=True),
+    Output('.webm', 'av1', sound='opus', subtitle='webvtt'),
     Output('.webm', 'prores', refused=True),
     Output('.webm', 'ffv1', refused=True),
 )

@@ -349,9 +349,8 @@ def test_output(everything, tmp_path, kind):
     assert_in_sync(output)
     assert codecs_of(output, 'subtitle') == [kind.subtitle]
     assert_line(output)
-    assert info.sample_aspect_ratio == (1 if kind.stretched else 1 / ASPECT)
-    expected = ['encoded as opus'] * (kind.sound == 'opus') + ['converted to'] * (kind.subtitle != 'mov_text') + [
-        'shape of the pixels'] * kind.stretched
+    assert info.sample_aspect_ratio == 1 / ASPECT
+    expected = ['encoded as opus'] * (kind.sound == 'opus') + ['converted to'] * (kind.subtitle != 'mov_text')
     assert len(notes) == len(expected)
     assert all(words in note for words, note in zip(expected, notes, strict=True))
     if command := shutil.which('ffprobe'):
