@@ -107,20 +107,12 @@ def passed_packets(original: Any, container: Any, picture: int, *, audio: Audio,
         is_part: whether to leave out what is before `start`.
     """
     suffix = next(suffix for suffix, name in CONTAINERS.items() if name == container.format.name)
-    outputs: dict[int, _Copy | Cover | SoundEncoder | TextConverter] = {}
+    outputs: dict[int, _Output] = {}
     for plan in plan_streams(original, picture, suffix, audio):
         if plan.action == 'drop':
             continue
         stream = original.streams[plan.index]
-        output: _Copy | Cover | SoundEncoder | TextConverter
-        if plan.action == 'copy':
-            output = _Copy(stream, container, notes)
-        elif plan.action == 'cover':
-            output = Cover(stream, container)
-        elif plan.action == 'aac' or plan.action == 'opus':
-            output = SoundEncoder(stream, container, plan.action, notes)
-        else:
-            output = TextConverter(stream, container, plan.action)
+        output = _output(plan, stream, container, notes)
         output.stream.metadata.update(lasting_tags(stream.metadata))
         output.stream.disposition = stream.disposition
         if stream.type != 'attachment':
@@ -151,6 +143,17 @@ def passed_packets(original: Any, container: Any, picture: int, *, audio: Audio,
             yield from output.rest(start)
 
     return packets()
+
+
+def _output(plan: Plan, stream: Any, container: Any, notes: list[str]) -> '_Output':
+    if plan.action == 'copy':
+        return _Copy(stream, container, notes)
+    if plan.action == 'cover':
+        return Cover(stream, container)
+    if plan.action == 'aac' or plan.action == 'opus':
+        return SoundEncoder(stream, container, plan.action, notes)
+    assert plan.action != 'drop'
+    return TextConverter(stream, container, plan.action)
 
 
 def _steady_packets(original: Any, wanted: dict[int, Any]) -> Iterator[Any]:
@@ -192,6 +195,9 @@ class _Copy:
 
     def rest(self, start: Fraction) -> Iterator[tuple[Fraction, Any]]:
         return iter(())
+
+
+_Output = _Copy | Cover | SoundEncoder | TextConverter
 
 
 def lasting_tags(tags: dict[str, str]) -> dict[str, str]:

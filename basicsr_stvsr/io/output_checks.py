@@ -49,8 +49,8 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
     if encoding.codec == 'gif' and path.suffix.lower() == '.gif' and not path.is_dir():
         notes = [f'a GIF file cannot hold {stream}' for stream in info.streams]
         if spec.sample_aspect_ratio != 1:
-            notes.append(f'GIF files have no place for the shape of the pixels, {spec.sample_aspect_ratio}: the picture '
-                         'will look stretched')
+            notes.append(f'GIF files have no place for the shape of the pixels, {spec.sample_aspect_ratio}: the '
+                         'picture will look stretched')
         return notes
     if path.suffix.lower() not in CONTAINERS or encoding.codec == 'gif' or path.is_dir():
         known = ', '.join(CONTAINERS)

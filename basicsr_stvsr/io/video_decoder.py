@@ -293,7 +293,8 @@ class VideoDecoder:
             packets: Iterator[Any] = self._container.demux(self._stream)
             return packets
         packets = BroadcastClock(self._container, self.notes).packets(self._container)
-        return (packet for packet in packets if packet.stream_index == self._stream.index)
+        # The last packets, which end a stream, state `stream_index` 0 for all streams
+        return (packet for packet in packets if packet.stream.index == self._stream.index)
 
     def _note_corrupt(self, packet: Any) -> None:
         if not self._skips_damage:

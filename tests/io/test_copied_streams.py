@@ -6,6 +6,7 @@ import zlib
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 from video_util import beep_time, flash_time, moving_clip, number_of, numbered_clip, write_film, write_video
@@ -126,6 +127,91 @@ def test_damaged_times_of_sound_are_repaired(tmp_path):
     assert 'audio stream 1 (ac3, deu) of the source has damaged times' in note
     assert streams_of(tmp_path / 'out.mp4')[1] == ('audio', 'ac3')
     assert abs(beep_time(tmp_path / 'out.mp4', 0) - flash_time(tmp_path / 'out.mp4')) < 0.1
+
+
+def write_teletext(path):
+    with av.open(str(path), 'w', format='mpegts') as container:
+        video = container.add_stream('libx264', rate=25, width=64, height=48, options={'bf': '0'})
+        text = container.add_mux_stream('dvb_teletext')
+        video.pix_fmt, text.metadata['language'], text.time_base = 'yuv420p', 'deu', Fraction(1, 90000)
+        for number, image in enumerate(moving_clip(4)):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+            packet = av.Packet(b'\x10' + (b'\x02\x2c' + bytes(44)) * 4)  # EN 300 472: pages without text
+            packet.pts = packet.dts = 3600 * number
+            packet.time_base, packet.stream = Fraction(1, 90000), text
+            container.mux(packet)
+        container.mux(video.encode())
+
+
+def write_unknown_sound(path):
+    """As phones record beside AAC; FFmpeg knows no codec of this name."""
+    write_film(path, num_frames=4, flash=1, audio=('aac',), subtitle=None)
+    data = path.read_bytes()
+    assert data.count(b'mp4a') == data.count(b'esds') == 1
+    path.write_bytes(data.replace(b'mp4a', b'apac').replace(b'esds', b'dapa'))
+
+
+def write_picture_and_font(path, picture=b''):
+    """A cover picture, and in Matroska a font."""
+    with av.open(str(path), 'w') as container:
+        video = container.add_stream('libx264', rate=25, width=64, height=48)
+        video.pix_fmt, cover = 'yuv420p', None
+        if path.suffix == '.mkv':
+            container.add_attachment('cover.png', 'image/png', picture)
+            container.add_attachment('font.ttf', 'font/ttf', bytes(range(256)))
+        else:
+            cover = container.add_mux_stream('png', width=8, height=8)
+            cover.disposition = av.stream.Disposition.attached_pic
+        for image in moving_clip(4):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+        container.mux(video.encode())
+        if cover is not None:
+            packet = av.Packet(picture)
+            packet.stream, packet.pts, packet.dts = cover, 0, 0
+            container.mux(packet)
+
+
+@pytest.mark.parametrize('suffix', ['.mp4', '.mov', '.mkv', '.webm'])
+@pytest.mark.parametrize(('write', 'name', 'stream'), [
+    (write_teletext, 'clip.ts', 'subtitle stream 1 (deu)'),
+    (write_unknown_sound, 'clip.mp4', 'audio stream 1 (deu)')])
+def test_streams_without_a_codec_are_left_out(tmp_path, write, name, stream, suffix):
+    write(tmp_path / name)
+    out = tmp_path / f'out{suffix}'
+    (before,), after = restore(tmp_path / name, out, codec='av1' if suffix == '.webm' else 'x264')
+    assert before.startswith(f'{stream} is left out, {suffix} files cannot hold it')
+    assert after == []
+    assert not {'audio', 'subtitle'} & {kind for kind, _ in streams_of(out)}
+    with open_source(out) as source:
+        assert len(list(source.frames())) == 4
+
+
+@pytest.mark.parametrize('suffix', ['.mp4', '.m4v', '.mov', '.mkv', '.webm'])
+@pytest.mark.parametrize('name', ['clip.mp4', 'clip.mkv'])
+def test_cover_pictures_and_fonts(tmp_path, name, suffix):
+    """Kept byte by byte where the container takes them, else one warning each."""
+    _, data = cv2.imencode('.png', np.full((8, 8, 3), 99, np.uint8))
+    picture = data.tobytes()
+    write_picture_and_font(tmp_path / name, picture)
+    out = tmp_path / f'out{suffix}'
+    before, after = restore(tmp_path / name, out, codec='av1' if suffix == '.webm' else 'x264')
+    keeps_cover, keeps_font, has_font = suffix in ('.mp4', '.m4v', '.mkv'), suffix == '.mkv', name == 'clip.mkv'
+    expected = ([] if keeps_cover else [f'video stream 1 (png), a cover picture, is left out, {suffix} files']) + (
+        [f'attachment stream 2 (font.ttf) is left out, {suffix} files'] if has_font and not keeps_font else [])
+    assert [note[:len(text)] for note, text in zip(before, expected, strict=True)] == expected
+    assert after == []
+    with av.open(str(out)) as container:
+        video, *others = container.streams
+        assert (video.type, video.width) == ('video', 64)
+        kinds = ['video'] * keeps_cover + ['attachment'] * (has_font and keeps_font)
+        assert [stream.type for stream in others] == kinds
+        if keeps_cover:
+            assert int(others[0].disposition) == av.stream.Disposition.attached_pic
+            assert bytes(next(container.demux(others[0]))) == picture
+        if kinds[1:]:
+            assert others[1].metadata == {'filename': 'font.ttf', 'mimetype': 'font/ttf'}
+    with open_source(out) as source:
+        assert len(list(source.frames())) == 4
 
 
 # The picture
