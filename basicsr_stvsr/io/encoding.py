@@ -42,6 +42,8 @@ class Codec(NamedTuple):
 # H.264 and HEVC in 4:2:0 need even sizes. Adding or dropping a row would change the picture, and many players ignore
 # cropping tags. So odd sizes are stored in 4:4:4, which software players can show.
 _YUV420, _YUV444 = {8: 'yuv420p', 10: 'yuv420p10le'}, {8: 'yuv444p', 10: 'yuv444p10le'}
+_FFV1 = {'level': '3', 'slicecrc': '1', 'g': '1'}
+ANIMATIONS = {'gif': '.gif', 'webp': '.webp'}  # codecs of animated images -> suffix
 CODEC_TABLE = {
     'x264': Codec('libx264', _YUV420, _YUV444, crf=(18, 0, 51), preset='medium'),
     # info: the encoder would store its options, including thread counts, in each segment's header
@@ -50,8 +52,8 @@ CODEC_TABLE = {
     'av1': Codec('libsvtav1', _YUV420, crf=(24, 1, 63), preset='8'),
     'prores': Codec('prores_ks', {10: 'yuv422p10le'}, {10: 'yuv444p10le'}, preset='hq', segment_suffix='.mov',
                      profiles={'proxy': 0, 'lt': 1, 'standard': 2, 'hq': 3, '4444': 4}),
-    'gif': Codec('ffv1', {8: 'bgr0'}, options={'level': '3', 'slicecrc': '1', 'g': '1'}),  # its segments; see gif.py
-    'ffv1': Codec('ffv1', {8: 'bgr0', 16: 'gbrp16le'}, options={'level': '3', 'slicecrc': '1', 'g': '1'}),
+    **dict.fromkeys(ANIMATIONS, Codec('ffv1', {8: 'bgr0'}, options=_FFV1)),  # their segments; see animations.py
+    'ffv1': Codec('ffv1', {8: 'bgr0', 16: 'gbrp16le'}, options=_FFV1),
 }
 # Options that pass parameters on to an encoder
 PARAMETERS = {'x264': 'x264-params', 'x265': 'x265-params', 'av1': 'svtav1-params'}
@@ -63,7 +65,8 @@ class Encoding:
     """Codec and quality of a video.
 
     Attributes:
-        codec: 'x264', 'x265', 'av1', 'prores', 'ffv1' (lossless), 'gif' or 'png' (a folder of frames).
+        codec: 'x264', 'x265', 'av1', 'prores', 'ffv1' (lossless), 'gif', 'webp' or 'png' (a folder of
+            frames).
         crf: quality, smaller is better; None: 18 for x264, 20 for x265, 24 for av1. The others have no CRF.
         preset: preset of the encoder; slower ones give smaller files. None: medium for x264 and x265, 8 for av1 (0-13).
             For prores it is a profile: proxy, lt, standard, hq (default), 4444. The others have no presets.
@@ -112,9 +115,11 @@ class Encoding:
         return options
 
 
-def default_codec(output: str | Path) -> str:
-    """Return the default codec of an output, by its name: 'png' for a folder or image, 'av1' for WebM, else 'x264'."""
+def default_codec(output: str | Path, info: VideoInfo) -> str:
+    """Return the default codec of an output, by its name and the source."""
     path = Path(output)
+    if path.suffix.lower() == '.webp' and not path.is_dir() and not info.is_one_image:
+        return 'webp'
     if not path.suffix or path.is_dir() or is_image(path):
         return 'png'
     return {'.webm': 'av1', '.gif': 'gif'}.get(path.suffix.lower(), 'x264')

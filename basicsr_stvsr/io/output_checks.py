@@ -5,9 +5,11 @@ from pathlib import Path
 
 from .containers import CONTAINERS, open_input, trial_error
 from .copied_streams import plan_streams
-from .encoding import CODEC_TABLE, PARAMETERS, Encoding, OutputSpec, add_encoder
+from .encoding import ANIMATIONS, CODEC_TABLE, PARAMETERS, Encoding, OutputSpec, add_encoder
 from .images import is_image
 from .video_info import VideoError, VideoInfo
+
+_LARGEST_WEBP = 16383
 
 
 def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: OutputSpec, *,
@@ -31,7 +33,7 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
     path = Path(path)
     _check_place(path, info, overwrite)
     if encoding.codec == 'png' and is_image(path) and not path.is_dir():
-        if info.format != 'images' or info.num_frames != 1:
+        if not info.is_one_image:
             raise VideoError(f'{path}: is named like an image, but the source is not one image; expected a folder')
         return []
     if encoding.codec == 'png':
@@ -46,16 +48,19 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
         if others := [name for name in there if name not in given and not re.fullmatch(r'\d{8}\.png', name)]:
             raise VideoError(f'{path}: holds other files than frames ({others[0]}) and will not be replaced')
         return [f'a folder of frames cannot hold {stream}' for stream in info.streams]
-    if encoding.codec == 'gif' and path.suffix.lower() == '.gif' and not path.is_dir():
-        notes = [f'a GIF file cannot hold {stream}' for stream in info.streams]
+    if ANIMATIONS.get(encoding.codec) == path.suffix.lower() and not path.is_dir():
+        if encoding.codec == 'webp' and max(spec.width, spec.height) > _LARGEST_WEBP:
+            raise VideoError(f'{path}: WebP files have at most {_LARGEST_WEBP} pixels of width and height, the output '
+                             f'would have {spec.width}x{spec.height}')
+        notes = [f'a {path.suffix} file cannot hold {stream}' for stream in info.streams]
         if spec.sample_aspect_ratio != 1:
-            notes.append(f'GIF files have no place for the shape of the pixels, {spec.sample_aspect_ratio}: the '
+            notes.append(f'{path.suffix} files have no place for the shape of the pixels, {spec.sample_aspect_ratio}: the '
                          'picture will look stretched')
         return notes
-    if path.suffix.lower() not in CONTAINERS or encoding.codec == 'gif' or path.is_dir():
+    if path.suffix.lower() not in CONTAINERS or encoding.codec in ANIMATIONS or path.is_dir():
         known = ', '.join(CONTAINERS)
-        raise VideoError(f'{path}: expected the name of a file that ends in one of {known}, or in .gif with the '
-                         'codec gif, or a folder and the codec png')
+        raise VideoError(f'{path}: expected the name of a file that ends in one of {known}, or in .gif or .webp '
+                         'with the codec of that name, or a folder and the codec png')
     _check_codec(path, spec, encoding)
     notes = _notes_of_streams(path, info, encoding)
     codec = CODEC_TABLE[encoding.codec]

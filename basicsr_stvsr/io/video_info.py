@@ -141,6 +141,10 @@ class VideoInfo:
         return self.num_frames or round(self.duration * self.rate)
 
     @property
+    def is_one_image(self) -> bool:
+        return self.format == 'images' and self.num_frames == 1
+
+    @property
     def rotation(self) -> int:
         """Clockwise rotation of the stored frames for display, in degrees."""
         return _ROTATIONS[self.orientation]

@@ -21,10 +21,10 @@ from ..archs.weight_files import is_dense_floats, load_file
 from ..inference.precision import Precision, fastest_precision
 from ..inference.tiles import device_of
 from ..inference.windows import Carry
-from ..io.encoding import Encoding
+from ..io.animations import write_animation
+from ..io.encoding import ANIMATIONS, Encoding
 from ..io.frame_folder import FolderSource
 from ..io.frame_source import Source
-from ..io.gif import write_gif
 from ..io.images import is_image
 from ..io.joining import join, stored_frames
 from ..io.output_checks import check_output
@@ -224,8 +224,8 @@ class Job:
             write_as(image_path(self.segments.frames_folder, 0), self.output)
         elif self.encoding.codec == 'png':
             move_whole(self._named_images(), self.output)  # an older one holds only such frames
-        elif self.encoding.codec == 'gif':
-            write_gif([self.segments.file(segment) for segment in range(len(state.whole))], self.output)
+        elif self.encoding.codec in ANIMATIONS:
+            write_animation([self.segments.file(segment) for segment in range(len(state.whole))], self.output)
         else:
             self._join(self.output, len(state.whole))
         shutil.rmtree(self.parts)
@@ -273,7 +273,7 @@ class Job:
                 break
         if reached is None:
             return NOTHING_KEPT
-        suffix = '.mkv' if self.encoding.codec == 'gif' else self.output.suffix
+        suffix = '.mkv' if self.encoding.codec in ANIMATIONS else self.output.suffix
         kept, rate = self.parts / f'until_now{suffix}', self.segments.spec.rate
         try:
             self._join(kept, segments, reached + (1 / rate if rate else 0))

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from torch import nn
 
+from ..io.animations import write_animation
 from ..io.copied_streams import Audio
 from ..io.deinterlacing import Deinterlace
-from ..io.encoding import Encoding, OutputSpec, default_codec
+from ..io.encoding import ANIMATIONS, Encoding, OutputSpec, default_codec
 from ..io.frame_source import Source
-from ..io.gif import write_gif
 from ..io.joining import join
 from ..io.output_checks import check_output
 from ..io.pipes import PIPE, PipeFormat, PipeSource, PipeWriter
@@ -136,9 +136,10 @@ def opened(options: VideoOptions, loaded: LoadedNetwork) -> Iterator[Job]:
     for extra in (options.compare_clip, comparison_page(options.output) if options.compare else None):
         if extra is not None and extra.exists() and not options.overwrite:
             raise VideoError(f'{extra}: already exists; --overwrite replaces it')
-    encoding = Encoding(options.codec or default_codec(options.output), options.crf, options.preset, options.audio)
     with open_source(options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
                      stream=options.stream, background=options.background) as whole:
+        codec = options.codec or default_codec(options.output, whole.info)
+        encoding = Encoding(codec, options.crf, options.preset, options.audio)
         is_part = options.start or options.duration
         source: Source = Excerpt(whole, options.start, options.duration) if is_part else whole
         job = Job(source, options.output, loaded.net, model=loaded.fingerprint, options=options.restoring,
@@ -211,7 +212,8 @@ def _restore_through_pipes(options: VideoOptions, loaded: LoadedNetwork,
         spec, rate = pipeline.spec, source.info.rate
         total = pipeline.num_frames(source.info)
         frames = pipeline(source.frames(), last_duration=1 / rate if rate else Fraction(0))
-        encoding = Encoding(options.codec or default_codec(options.output), options.crf, options.preset)
+        encoding = Encoding(options.codec or default_codec(options.output, source.info), options.crf,
+                            options.preset)
         segment = None
         writer: PipeWriter | VideoWriter
         if options.output == PIPE:
@@ -228,8 +230,8 @@ def _restore_through_pipes(options: VideoOptions, loaded: LoadedNetwork,
                 writer.write(*frame)
                 if on_progress:
                     on_progress(Progress(number, max(total, number) if total else 0, frame.time))
-        if segment is not None and encoding.codec == 'gif':
-            write_gif([segment], options.output)
+        if segment is not None and encoding.codec in ANIMATIONS:
+            write_animation([segment], options.output)
         elif segment is not None:
             is_variable = source.info.is_variable and pipeline.retimer is None
             join([segment], None, options.output, rate=Fraction(0) if is_variable else spec.rate,

@@ -87,7 +87,8 @@ def test_one_image(tmp_path, name, output):
     Image.fromarray(moving_clip(1)[0]).save(tmp_path / name)
     expected = read(tmp_path / name)[0].repeat(2, 0).repeat(2, 1)
     with open_source(tmp_path / name) as source:
-        Job(source, tmp_path / output, Enlarge(), model='', encoding=Encoding(default_codec(tmp_path / output))).run()
+        encoding = Encoding(default_codec(tmp_path / output, source.info))
+        Job(source, tmp_path / output, Enlarge(), model='', encoding=encoding).run()
     found = np.asarray(Image.open(tmp_path / output).convert('RGB'))
     assert np.abs(found.astype(int) - expected).mean() <= (5 if output.endswith('jpg') else 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, output])

@@ -357,19 +357,32 @@ def test_output(everything, tmp_path, kind):
         assert_layout(command, output, info)
 
 
-def test_gif(everything, tmp_path):
-    """Its colours come from one palette, its times are rounded; Pillow reads them."""
-    notes = restore(everything, tmp_path / 'out.gif')
+@pytest.mark.parametrize(('suffix', 'unit'), [('.gif', 10), ('.webp', 1)])
+def test_animations(everything, tmp_path, suffix, unit):
+    """GIF has one palette; times are rounded to a unit, milliseconds. Pillow reads both."""
+    output = tmp_path / f'out{suffix}'
+    notes = restore(everything, output)
     expected = ['cannot hold audio stream 1', 'cannot hold subtitle stream 2', 'no place for the shape of the pixels']
     assert all(words in note for words, note in zip(expected, notes, strict=True))
-    with Image.open(tmp_path / 'out.gif') as image:
-        images, durations = [], []
+    with Image.open(output) as image:
+        images, times = [], [0.0]
         for number in range(image.n_frames):
             image.seek(number)
-            images.append(np.rot90(np.asarray(image.convert('RGB')).astype(float)))
-            durations.append(image.info['duration'])
+            image.load()
+            pixels = np.asarray(image.convert('RGBA'))
+            assert pixels[..., 3].min() == 255
+            images.append(np.rot90(pixels[..., :3].astype(float)))
+            times.append(times[-1] + image.info['duration'])
     assert_frames(images, wide=True)
-    assert durations[:-1] == [int(1000 * (after - before)) for before, after in pairwise(VARIABLE)]
+    assert times[:-1] == [round(1000 * time / unit) * unit for time in VARIABLE]
+    assert times[-1] > times[-2]
+
+
+def test_animation_too_large(everything, tmp_path):
+    """libwebp refuses such sizes, but only when it gets a frame."""
+    with pytest.raises(VideoError, match='at most 16383 pixels of width and height, the output would have 16384x10'):
+        restore(everything, tmp_path / 'out.webp', shape=Shape(width=16384, height=10))
+    assert list(tmp_path.iterdir()) == []
 
 
 def assert_layout(command: str, path: Path, info: VideoInfo) -> None:
