@@ -10,15 +10,21 @@ _KINDS = {'mjpeg': ('cover.jpg', 'image/jpeg'), 'png': ('cover.png', 'image/png'
 
 
 def is_cover(stream: Any) -> bool:
+    """Return whether a stream is one picture; others are marked as such, but have many, to show along the video."""
     from av.stream import Disposition
 
-    return stream.type == 'video' and bool(stream.disposition & Disposition.attached_pic)
+    return bool(stream.type == 'video' and stream.disposition == Disposition.attached_pic)
 
 
 def takes_cover(suffix: str, stream: Any) -> bool:
     """Return whether files of a suffix can hold a cover picture. FFmpeg drops it in MOV files without an error."""
     return suffix in ('.mp4', '.m4v', '.mkv') and stream.codec_context is not None and (
-        stream.codec_context.name in _KINDS)
+        stream.codec_context.name in _KINDS and _packet_of(stream).size > 0)
+
+
+def _packet_of(stream: Any) -> Any:
+    with open_input(path_of(stream.container.name)) as source:  # another reader of the file needs its place in it
+        return next(source.demux(source.streams[stream.index]))
 
 
 class Cover:
@@ -30,8 +36,7 @@ class Cover:
     """
 
     def __init__(self, stream: Any, container: Any):
-        with open_input(path_of(stream.container.name)) as source:  # its reader is needed at the beginning
-            self._packet = next(source.demux(source.streams[stream.index]))
+        self._packet = _packet_of(stream)
         self._is_stream = container.format.name == 'mp4'
         if self._is_stream:
             self.stream = container.add_stream_from_template(stream, opaque=True)

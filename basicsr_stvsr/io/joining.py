@@ -81,7 +81,8 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
                 packets.append(passed_packets(original, container, given.index, audio=audio, start=start, until=until,
                                               notes=notes, is_part=since is not None))
             if states_shape:
-                video.metadata['title'] = video.metadata.get('title', '') + ROOM
+                title = next((name for name in video.metadata if name.lower() == 'title'), 'title')
+                video.metadata[title] = video.metadata.get(title, '') + ROOM
             for _, packet in heapq.merge(*packets, key=lambda timed: timed[0]):
                 container.mux(packet)
             stack.close()  # the file is complete

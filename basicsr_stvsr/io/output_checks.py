@@ -54,8 +54,8 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
                              f'would have {spec.width}x{spec.height}')
         notes = [f'a {path.suffix} file cannot hold {stream}' for stream in info.streams]
         if spec.sample_aspect_ratio != 1:
-            notes.append(f'{path.suffix} files have no place for the shape of the pixels, {spec.sample_aspect_ratio}: the '
-                         'picture will look stretched')
+            notes.append(f'{path.suffix} files have no place for the shape of the pixels, {spec.sample_aspect_ratio}: '
+                         'the picture will look stretched')
         return notes
     if path.suffix.lower() not in CONTAINERS or encoding.codec in ANIMATIONS or path.is_dir():
         known = ', '.join(CONTAINERS)
