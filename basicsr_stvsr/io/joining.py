@@ -104,8 +104,9 @@ def _create(path: Path, suffix: str, time_base: Fraction) -> Any:
         options = {'movflags': 'faststart', 'video_track_timescale': timescale, 'movie_timescale': timescale}
     else:
         # Otherwise all streams would shift if the sound starts before 0, as in MP4 files. bitexact: without it,
-        # Matroska files have a random number, so that the same input would not give the same file.
-        options = {'avoid_negative_ts': 'disabled', 'fflags': 'bitexact'}
+        # Matroska files have a random number, so that the same input would not give the same file. '+' keeps the flag
+        # that converts AAC of transport streams.
+        options = {'avoid_negative_ts': 'disabled', 'fflags': '+bitexact'}
     return av.open(url_of(path), 'w', format=container_format, container_options=options)
 
 
