@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,15 @@ train_pipeline(os.getcwd())
 
 # A server that has imported what commands import, which takes most of their time, and forks a process for each of them
 PREPARED = multiprocessing.get_context('forkserver')
-PREPARED.set_forkserver_preload(['basicsr_stvsr.train', 'basicsr_stvsr.test'])
+
+
+def begin_anew() -> None:
+    """Let the next command start the server, also where a test has started one with other imports."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    PREPARED.set_forkserver_preload(['basicsr_stvsr.train', 'basicsr_stvsr.test'])
+
+
+begin_anew()
 
 
 def run(*command: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:

@@ -134,7 +134,7 @@ def test_constraints_pin_everything_that_is_installed():
     lines = (ROOT / 'constraints.txt').read_text().splitlines()
     pins = {canonicalize_name(line.partition('==')[0]) for line in lines if re.fullmatch(r'[\w.-]+==[\w.]+', line)}
 
-    wanted, seen = ['basicsr_stvsr[dev]', 'setuptools', 'wheel', 'cython'], set()
+    wanted, seen = ['basicsr_stvsr[dev]', 'setuptools', 'wheel'], set()
     while wanted:
         requirement = Requirement(wanted.pop())
         name = canonicalize_name(requirement.name)

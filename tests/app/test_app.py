@@ -14,6 +14,7 @@ import av
 import pytest
 from browser_util import Browser
 from conftest import ROOT
+from run_util import begin_anew
 from video_util import moving_clip, write_video
 
 from basicsr_stvsr.app.guard import LOCAL
@@ -24,6 +25,13 @@ from basicsr_stvsr.cli.app import address_of, listen
 from basicsr_stvsr.zoo.table import ZOO
 
 NAME = 'a "film" & more.mp4'
+
+
+@pytest.fixture(scope='module', autouse=True)
+def server_of_processes() -> Iterator[None]:
+    """The app's processes import networks only, which other tests must not inherit."""
+    yield
+    begin_anew()
 
 
 class Answer(NamedTuple):

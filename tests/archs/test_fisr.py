@@ -131,6 +131,7 @@ def weighted_terms(net: FISRNet, x: tuple[torch.Tensor, ...], gt: torch.Tensor, 
     return loss([level[:, :3] for level in outputs], [level[:, 3] for level in outputs], gt)
 
 
+@pytest.mark.slow
 def test_loss_gradients_and_a_step_of_adam(net, reference):
     """Terms, the norms of all 276 gradients, and the total after a step, of the authors' graph."""
     expected = json.loads((REFS / 'fisr_loss.json').read_text())

@@ -247,6 +247,7 @@ def dynamo():
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('dynamo')
 def test_compiled_parts_equal_eager():
     """Traced forwards and backwards, but run by PyTorch's own kernels: compiling them takes minutes on a CPU."""

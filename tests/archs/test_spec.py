@@ -66,5 +66,5 @@ def test_a_missing_method_is_named(spec, method):
 def test_a_network_without_a_spec(spec):
     net = nn.Conv2d(3, 3, 3)
     net.spec = spec
-    with pytest.raises(ValueError, match=r'^Conv2d does not state what it needs: set its attribute spec to'):
+    with pytest.raises(ValueError, match=r'^Conv2d does not state what it needs: describe it by arch_spec'):
         spec_of(net)

@@ -192,7 +192,7 @@ def test_what_is_there_is_not_replaced(video, tmp_path, tiny, capsys):
     assert (tmp_path / 'folder' / 'mine.txt').read_text() == 'mine'
 
 
-@pytest.mark.parametrize('num_processes', [1, 2])
+@pytest.mark.parametrize('num_processes', [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_many_videos(video, tmp_path, tiny, capsys, num_processes):
     """Skip finished videos, report one that fails, and restore the others; one process works on each."""
     films = [tmp_path / 'films' / f'{name}.mp4' for name in 'abcdef']
@@ -514,7 +514,8 @@ def check_resume(command: list[str], output: Path) -> None:
 
 
 @pytest.mark.usefixtures('heard_hangup')
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize('number', [
+    signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_an_interrupt_and_resume(long_video, monkeypatch, capsys, number):
     command, output = long_video
     original, handlers = ProgressBar.__call__, {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)}

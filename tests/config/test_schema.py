@@ -286,8 +286,8 @@ def test_your_classes_are_checked_by_their_signatures(tmp_path, scratch_registri
         ('network_g:widths=[3, x]', "network_g.widths[1] must be a whole number, but is 'x'"),
         ('network_g:widths=[3]', 'network_g: widths must be two, but got [3]'),
         ('network_g:part={type: RDN, num_feats: 8}', 'network_g.part.num_feats is not an option (its value here is 8). '
-         'Did you mean num_feat? Options are joint, num_blocks, num_feat, num_grow, num_layers, residual, scale, type, '
-         'upscale'),
+         'Did you mean num_feat? Options are arch_spec, joint, num_blocks, num_feat, num_grow, num_layers, residual, '
+         'scale, type, upscale'),
         ('train:pixel_opt={type: MyLoss}', 'train.pixel_opt.loss_weight is missing'),
         ('train:pixel_opt:margin=wide', "train.pixel_opt.margin must be a number, but is 'wide'"),
     ):

@@ -30,7 +30,7 @@ pytest.importorskip('onnxscript')
 takes_long = pytest.mark.slow
 # Those that are many operations take a minute to trace; what is special about them, toys below have, too.
 NETWORKS = [
-    pytest.param({'type': 'BicubicAverage', 'scale': 2}, id='BicubicAverage'),
+    pytest.param({'type': 'BicubicAverage', 'scale': 2}, id='BicubicAverage', marks=pytest.mark.slow),
     pytest.param({'type': 'FSTRN', 'num_feat': 8, 'num_frb': 1}, id='FSTRN', marks=takes_long),
     pytest.param({'type': 'VSRResNet', 'num_feat': 4, 'num_block': 1, 'add_center': True}, id='VSRResNet',
                  marks=takes_long),

@@ -1,6 +1,7 @@
 """The training and validation loop, and MBNet's recipe in it."""
 import json
 import math
+import re
 from pathlib import Path
 
 import cv2
@@ -566,7 +567,9 @@ def test_ablations_open_with_row_and_number(path):
     assert 'Table' in opening and 'ublished' in opening or path.stem == 'mbnet_baseline'
 
 
-@pytest.mark.parametrize('path', MBNET_TRAIN_FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [
+    pytest.param(path, marks=pytest.mark.slow) if re.match('mbnet_table[25]', path.stem) else path
+    for path in MBNET_TRAIN_FILES], ids=lambda path: path.stem)
 def test_every_training_file_builds_and_takes_a_step(path, tmp_path, clips):
     opt = load_options(str(path))
     train_set = opt['datasets']['train']

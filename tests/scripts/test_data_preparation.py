@@ -244,6 +244,7 @@ def test_target_that_another_run_has_made_meanwhile(tmp_path):
     assert len(read_lmdb(path)) == 2 and [child.name for child in tmp_path.iterdir()] == ['x.lmdb']
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_data(tmp_path):
     # 100 frames of noise are 79 MB, decoded as well as encoded; 25 frames are 20 MB.
     program = '''

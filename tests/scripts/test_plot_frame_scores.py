@@ -1,7 +1,11 @@
 """Scores by frame, of result files written by hand."""
 import json
+import runpy
+import sys
 
 import cv2
+import pytest
+from conftest import ROOT
 from run_util import run
 
 
@@ -23,7 +27,7 @@ def test_means_over_clips_that_all_files_have(tmp_path):
     assert cv2.imread(str(tmp_path / 'frames.png')).shape[1] == 990
 
 
-def test_files_that_are_refused(tmp_path):
+def test_files_that_are_refused(tmp_path, monkeypatch, capsys):
     write(tmp_path / 'a.json', 'a', {'city': {'psnr': [[0, 20.0]]}})
     write(tmp_path / 'b.json', 'b', {'walk': {'psnr': [[0, 20.0]]}})
     (tmp_path / 'c.json').write_text('[]')
@@ -34,6 +38,8 @@ def test_files_that_are_refused(tmp_path):
             (['c.json'], 'c.json is not a results/<name>/<data set>.json'),
             (['e.json'], 'e.json is not a results/<name>/<data set>.json'),
             (['d.json'], 'No such file')):
-        done = run('scripts/plot_frame_scores.py', *[
-            tmp_path / word if word.endswith('.json') else word for word in arguments])
-        assert done.returncode == 1 and message in done.stderr
+        words = [str(tmp_path / word) if word.endswith('.json') else word for word in arguments]
+        monkeypatch.setattr(sys, 'argv', ['plot_frame_scores.py', *words])
+        with pytest.raises(SystemExit) as exit_info:
+            runpy.run_path(str(ROOT / 'scripts/plot_frame_scores.py'), run_name='__main__')
+        assert exit_info.value.code == 1 and message in capsys.readouterr().err

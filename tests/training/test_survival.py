@@ -255,7 +255,8 @@ def test_moments_that_do_not_fit_are_refused(two_checkpoints, train_here, capsys
     assert error.startswith(f'{path} ') and re.search(message, error)
 
 
-@pytest.mark.parametrize('kind', ['SGD', 'RMSprop', 'NAdam', 'ASGD', 'Adafactor'])
+@pytest.mark.parametrize('kind', ['SGD', *(
+    pytest.param(kind, marks=pytest.mark.slow) for kind in ('RMSprop', 'NAdam', 'ASGD', 'Adafactor'))])
 def test_moments_of_other_optimisers_are_taken(train_here, clips, kind):
     opt = small_train_opt(clips)
     opt['train'].update(total_iter=1, optim_g={'type': kind, 'lr': 1e-4})
@@ -301,7 +302,8 @@ def test_resuming_a_finished_training_changes_nothing(two_checkpoints, train_her
 # ---------------------------------------------------------------- asked to stop
 
 @pytest.mark.usefixtures('heard_hangup')
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize('number', [
+    signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGHUP])
 def test_asked_to_stop_it_finishes_the_step_and_saves(train_here, clips, tmp_path, monkeypatch, capsys, number):
     opt = small_train_opt(clips)
     compute_losses = MBNetModel.compute_losses
