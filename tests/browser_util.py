@@ -1,6 +1,5 @@
 """Headless Chromium for tests of pages."""
 import base64
-import fcntl
 import json
 import os
 import select
@@ -26,6 +25,8 @@ class Browser:
     """Headless Chromium, controlled by its DevTools protocol through two pipes."""
 
     def __init__(self, program: str, profile: Path):
+        import fcntl  # not on Windows, where the other tests run
+
         to_browser, self._output = os.pipe()
         self._input, from_browser = os.pipe()
         # Chromium reads from descriptor 3 and writes to 4; copies beyond them, as one of the pipes may have these

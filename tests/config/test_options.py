@@ -424,6 +424,7 @@ def test_values_that_yaml_cannot_hold(text, message):
     assert len(str(error.value)) < 200
 
 
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='Windows has no such files')
 def test_only_regular_files_of_a_usual_size_are_read(tmp_path):
     os.mkfifo(tmp_path / 'pipe')
     (tmp_path / 'large.yml').write_text(' ' * (2**20 + 1))
