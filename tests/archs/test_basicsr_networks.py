@@ -1,16 +1,21 @@
 """BasicSR's own networks restore clips, train in this package's model, and take part in MBNet."""
+import json
+
 import pytest
 import torch
 from basicsr.archs import build_network
 from basicsr.models import build_model
 from conftest import TINY_NET
 from torch import nn
+from video_util import moving_clip, write_video
 
 from basicsr_stvsr import load_network
 from basicsr_stvsr.archs.basicsr_networks import SPECS, adapt
 from basicsr_stvsr.archs.spec import NetSpec, spec_of
 from basicsr_stvsr.inference.tiles import Tiling, split_into_tiles
 from basicsr_stvsr.inference.windows import restore_clip
+from basicsr_stvsr.io.video_reader import open_source
+from stvsr.main import main
 
 IMAGE = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 4, 'num_block': 1}
 WINDOW = {'first_output': 2, 'pads_ends': True}
@@ -282,3 +287,17 @@ def test_they_train_and_are_validated(train_here, clips, network):
         'val': {'val_freq': 2, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}},
         'logger': {'print_freq': 1, 'save_checkpoint_freq': 2, 'use_tb_logger': False}})
     assert (folder / 'models' / 'net_g_2.pth').is_file() and 'psnr' in (folder / 'metrics.jsonl').read_text()
+
+
+@pytest.mark.parametrize('network', [
+    {'type': 'MSRResNet', 'num_feat': 8, 'num_block': 1}, {'type': 'EDVR', 'num_feat': 8, 'num_frame': 5},
+    {'type': 'BasicVSR', 'num_feat': 8, 'num_block': 1}], ids=lambda network: network['type'])
+def test_they_restore_a_video_file(tmp_path, network):
+    net = build_network(dict(network))
+    torch.save({'params': net.state_dict()}, tmp_path / 'net.pth')
+    (tmp_path / 'net.yml').write_text(json.dumps({'name': 'a', 'scale': 4, 'network_g': network}))
+    write_video(tmp_path / 'in.mkv', moving_clip(6, height=36, width=48))
+    assert main(['restore', str(tmp_path / 'in.mkv'), str(tmp_path / 'out.mkv'), '--opt', str(tmp_path / 'net.yml'),
+                 '--weights', str(tmp_path / 'net.pth'), '--device', 'cpu']) == 0
+    with open_source(tmp_path / 'out.mkv') as source:
+        assert [frame.image.shape for frame in source.frames()] == [(144, 192, 3)] * 6
