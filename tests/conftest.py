@@ -53,6 +53,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason='takes long; run it with --slow'))
 
 
+class TinyFlow(torch.nn.Conv2d):
+    """In place of the five convolutions of a level of SpyNet, which take most of the time of small networks."""
+
+    def __init__(self):
+        super().__init__(8, 2, 3, padding=1)
+
+
+@pytest.fixture
+def tiny_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('basicsr.archs.spynet_arch.BasicModule', TinyFlow)
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     torch.manual_seed(0)

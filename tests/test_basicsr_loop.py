@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, TINY_NET, write_moving_clips
-from torch import nn
 
 from basicsr_stvsr import run
 from basicsr_stvsr.config.loading import load_options
@@ -53,6 +52,8 @@ NETWORKS = {
                 'num_reconstruct_block': 1},
     'clips': {'type': 'BasicVSR', 'num_feat': 4, 'num_block': 1},
 }
+pytestmark = pytest.mark.usefixtures('tiny_flow')
+
 METRICS = {'psnr': {'type': 'calculate_psnr', 'crop_border': 0, 'test_y_channel': False}}
 
 
@@ -78,18 +79,6 @@ def root(tmp_path_factory) -> Path:
         cv2.imwrite(str(small), cv2.resize(cv2.imread(str(path)), (38, 36), interpolation=cv2.INTER_AREA))
     (root / 'clips.txt').write_text(''.join(f'v/{clip} 7 (144,152,3)\n' for clip in ('first', 'second')))
     return root
-
-
-class TinyFlow(nn.Conv2d):
-    """In place of the five convolutions of a level of SpyNet."""
-
-    def __init__(self):
-        super().__init__(8, 2, 3, padding=1)
-
-
-@pytest.fixture(autouse=True)
-def tiny_flow(monkeypatch):
-    monkeypatch.setattr('basicsr.archs.spynet_arch.BasicModule', TinyFlow)
 
 
 def data_sets(kind: str, root: Path, num_frame: int) -> dict:

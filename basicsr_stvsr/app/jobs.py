@@ -1,4 +1,4 @@
-"""Uploads of the users, and the queue of their restorations, which run one at a time."""
+"""Uploads of the users, and the queue of their restorations. One runs at a time."""
 import json
 import secrets
 import shutil
@@ -264,8 +264,8 @@ class Jobs:
         elif run.is_cancelled or self._is_closing:
             run.state = 'stopped'
         else:
-            told = run.result.get('message', '').removeprefix('error: ') or error_in(run.log)
-            run.state, run.message = 'failed', run.sentence(told) or (
+            reason = run.result.get('message', '').removeprefix('error: ') or error_in(run.log)
+            run.state, run.message = 'failed', run.sentence(reason) or (
                 f'The process that restores ended unexpectedly (exit code {process.exitcode}). Perhaps memory ran out.')
 
 

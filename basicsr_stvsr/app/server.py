@@ -73,15 +73,12 @@ class Pages:
                              'keep_hours': self.jobs.keep_seconds / 3600})
 
     async def uploads(self, request: Request) -> Response:
-        uploads = [upload.to_json() for upload in self.jobs.uploads_of(request.state.session)]
-        for upload in uploads:
-            for run in upload['runs']:
-                run['num_before'] = self._num_before(request, run)
-        return JSONResponse({'uploads': uploads})
+        uploads = self.jobs.uploads_of(request.state.session)
+        return JSONResponse({'uploads': [self._shown(upload) for upload in uploads]})
 
-    def _num_before(self, request: Request, run: dict[str, Any]) -> int:
-        found = self.jobs.find_run(request.state.session, run['id'])
-        return self.jobs.num_before(found) if found else 0
+    def _shown(self, upload: Upload) -> dict[str, Any]:
+        runs = [run.to_json() | {'num_before': self.jobs.num_before(run)} for run in upload.runs.values()]
+        return upload.to_json() | {'runs': runs}
 
     async def upload(self, request: Request) -> Response:
         """Store the body of the request, which is the file."""

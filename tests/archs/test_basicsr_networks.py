@@ -43,19 +43,8 @@ NETWORKS = {
     'BasicVSRPlusPlus': ({'mid_channels': 8, 'num_blocks': 1}, {
         'scale': 4, 'num_frames': None, 'min_size': 64, 'min_frames': 2}),
 }
-pytestmark = pytest.mark.filterwarnings('ignore:Deformable alignment module', 'ignore:torch.meshgrid')
-
-
-class TinyFlow(nn.Conv2d):
-    """In place of the five convolutions of a level of SpyNet, which take most of the time of small networks."""
-
-    def __init__(self):
-        super().__init__(8, 2, 3, padding=1)
-
-
-@pytest.fixture(autouse=True)
-def tiny_flow(monkeypatch):
-    monkeypatch.setattr('basicsr.archs.spynet_arch.BasicModule', TinyFlow)
+pytestmark = [pytest.mark.usefixtures('tiny_flow'),
+              pytest.mark.filterwarnings('ignore:Deformable alignment module', 'ignore:torch.meshgrid')]
 
 
 def build(name: str) -> nn.Module:
