@@ -105,6 +105,9 @@ class Browser:
              ready: str = 'current !== null') -> None:
         """Open a file or an address, and wait until the condition `ready` holds in it."""
         address = page.as_uri() if isinstance(page, Path) else page
+        # the page before may still ask a server that has ended; that is no complaint about this one
+        self.call('Page.navigate', url='about:blank')
+        self.wait_for('location.href === "about:blank" && document.readyState === "complete"')
         self.events.clear()
         self.call('Emulation.setDeviceMetricsOverride', width=width, height=800, deviceScaleFactor=1, mobile=touch)
         self.call('Emulation.setTouchEmulationEnabled', enabled=touch)
@@ -150,5 +153,6 @@ class Browser:
     def complaints(self) -> list[dict[str, Any]]:
         """Errors, whatever was written to the console, and requests for anything but the page."""
         kinds = 'Runtime.exceptionThrown', 'Runtime.consoleAPICalled', 'Log.entryAdded'
-        requests = [event for event in self.events if event.get('method') == 'Network.requestWillBeSent']
-        return [event for event in self.events if event.get('method') in kinds] + requests[1:]
+        events = [event for event in self.events if event.get('sessionId') == self._session]
+        requests = [event for event in events if event.get('method') == 'Network.requestWillBeSent']
+        return [event for event in events if event.get('method') in kinds] + requests[1:]

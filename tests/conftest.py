@@ -23,6 +23,9 @@ from basicsr.utils import get_root_logger
 from basicsr_stvsr.evaluation.clip_scores import FramePair, Scorer
 from basicsr_stvsr.train import train_pipeline
 
+# A shell starts `make test &` with SIGINT ignored, and so would be all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'
 
