@@ -161,7 +161,8 @@ class MBNet(nn.Module):
                             color='rgb', sharing='windows' if shares else 'nothing')
 
     def forward(self, lq: Tensor, return_aux: bool = False, flow_only: bool = False, vsr_only: bool = False,
-                earlier: SuperResolved | None = None) -> Tensor | tuple[Tensor, MBNetAux] | MBNetAux:
+                vfi_only: bool = False, earlier: SuperResolved | None = None) -> (
+            Tensor | tuple[Tensor, MBNetAux] | MBNetAux):
         """Restore one window of two frames.
 
         Args:
@@ -169,6 +170,7 @@ class MBNet(nn.Module):
             return_aux: also return additional outputs for the losses.
             flow_only: estimate only the LR flow, to train the flow net alone.
             vsr_only: stop at the given frames of the first round, to train the VSR net alone.
+            vfi_only: the given frames pass no gradient on, to train the frame between them alone.
             earlier: frame a as restored with the previous pair; only b then goes through the VSR net. See
                 `next_window`.
 
@@ -208,11 +210,12 @@ class MBNet(nn.Module):
             # Super-resolve the given frames (eq. 5) ...
             known = (lq_pair, F.pixel_unshuffle(sr_pair, self.scale), warped_lq,
                      F.pixel_unshuffle(feedback, self.scale), torch.cat((flow_ba, flow_ab), dim=1).to(lq.dtype))
-            if earlier is None:
-                sr_pair, feature = run(self.vsr_net, *known)
-            else:
-                restored_b = run(self.vsr_net, *(pair.chunk(2, dim=1)[1] for pair in known))
-                sr_pair, feature = (torch.cat(pair, dim=1) for pair in zip(earlier, restored_b, strict=True))
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not vfi_only):
+                if earlier is None:
+                    sr_pair, feature = run(self.vsr_net, *known)
+                else:
+                    restored_b = run(self.vsr_net, *(pair.chunk(2, dim=1)[1] for pair in known))
+                    sr_pair, feature = (torch.cat(pair, dim=1) for pair in zip(earlier, restored_b, strict=True))
             sr_a, sr_b = sr_pair.chunk(2, dim=1)
             if vsr_only:
                 return torch.stack((sr_a, sr_b), dim=1)

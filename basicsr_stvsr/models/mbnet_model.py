@@ -44,6 +44,8 @@ class MBNetTrainOptions(TrainOptions):
     vsr_only: bool = False
     """A stage before or after the whole, ours: train the VSR net alone, on the given frames, with pixel_opt. The other
     parts do not change. A step takes half the time of a full one in options/train_mbnet_small.yml."""
+    vfi_only: bool = False
+    """A stage after the whole, ours: train all parts but the VSR net, on the frames between the given ones."""
     raft_weights: str | None = None
     """Weights file of torchvision's raft_large."""
     raft_direction: Literal['sampling', 'printed'] = 'sampling'
@@ -57,8 +59,9 @@ class MBNetTrainOptions(TrainOptions):
         if self.flow_only and self.hr_flow_opt and self.flow_loss_images != 'gt':
             raise refuse_field('flow_loss_images', 'must be gt with flow_only, which restores no frames, but is '
                                f'{self.flow_loss_images}')
-        if self.vsr_only and self.flow_only:
-            raise refuse_field('vsr_only', 'and flow_only are two stages: set one of them')
+        stages = [stage for stage in ('vfi_only', 'vsr_only', 'flow_only') if getattr(self, stage)]
+        if len(stages) > 1:
+            raise refuse_field(stages[0], f'and {stages[1]} are two stages: set one of them')
         if self.vsr_only and (self.lq_flow_opt or self.hr_flow_opt or self.flow_sup_opt):
             raise refuse_field('vsr_only', 'trains no flow: remove lq_flow_opt, hr_flow_opt and flow_sup_opt')
         return self
@@ -110,6 +113,8 @@ class MBNetModel(STVSRModel):
     def model_to_device(self, net: nn.Module, *, broadcast_buffers: bool = True) -> nn.Module:
         if self.is_train and (self.train_opt.flow_only or self.train_opt.vsr_only):
             train_alone(net, 'flow_net' if self.train_opt.flow_only else 'vsr_net')
+        elif self.is_train and self.train_opt.vfi_only:
+            net.vsr_net.requires_grad_(False)
         return super().model_to_device(net, broadcast_buffers=broadcast_buffers)
 
     def compute_losses(self) -> dict[str, Tensor]:
@@ -118,10 +123,11 @@ class MBNetModel(STVSRModel):
         if self.train_opt.vsr_only:
             given = self.gt[:, ::2]
             return {'l_sr': given.shape[1] * self.cri_pix(self.net_g(self.lq, vsr_only=True), given)}
-        output, aux = self.net_g(self.lq, return_aux=True)
-        num_frames = self.gt.shape[1]
+        output, aux = self.net_g(self.lq, return_aux=True, vfi_only=self.train_opt.vfi_only)
+        judged = slice(1, None, 2) if self.train_opt.vfi_only else slice(None)
+        gt = self.gt[:, judged]
         losses = {'l_sr': total(
-            weight * num_frames * self.cri_pix(frames, self.gt)
+            weight * gt.shape[1] * self.cri_pix(frames[:, judged], gt)
             for weight, frames in zip(self.iter_weights, aux.rounds, strict=True) if weight)}
         return losses | self.flow_losses(aux, output)
 

@@ -256,8 +256,24 @@ def test_vsr_net_alone_learns_the_given_frames(tmp_path, clips):
     assert float(model.losses['l_sr']) == pytest.approx(2 * float((of_part - model.gt[:, ::2]).abs().mean()), rel=1e-5)
 
 
+def test_all_but_the_vsr_net_learn_the_frames_between(tmp_path, clips):
+    opt = make_opt(tmp_path, clips)
+    opt['train']['vfi_only'] = True
+    model = build_model(opt)
+    before = {name: value.clone() for name, value in model.net_g.state_dict().items()}
+    model.feed_data(batch_of(opt, 0))
+    with torch.no_grad():
+        between = model.net_g(model.lq)[:, 1]
+    model.optimize_parameters(1)
+    changed = {name.partition('.')[0] for name, value in model.net_g.state_dict().items()
+               if not torch.equal(value, before[name])}
+    assert changed == {'flow_net', 'refine_net', 'vfi_net'}
+    assert float(model.losses['l_sr']) == pytest.approx(float((between - model.gt[:, 1]).abs().mean()), rel=1e-5)
+
+
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'flow_only': True}, 'train.vsr_only and flow_only are two stages'),
+    ({'vfi_only': True}, 'train.vfi_only and vsr_only are two stages'),
     ({}, 'train.vsr_only trains no flow: remove lq_flow_opt'),
 ])
 def test_vsr_only_is_a_stage_of_its_own(tmp_path, clips, changes, message):
