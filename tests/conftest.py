@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Tiny networks on several threads wait for each other most of the time. Commands that the tests start inherit this.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -14,6 +15,7 @@ import pytest
 import torch
 import yaml
 from browser_util import Browser, find_chromium
+from matplotlib.figure import Figure
 
 import basicsr_stvsr  # noqa: F401  (registers the classes, and patches what basicsr needs)
 
@@ -22,6 +24,7 @@ from basicsr.utils import get_root_logger
 
 from basicsr_stvsr.evaluation.clip_scores import FramePair, Scorer
 from basicsr_stvsr.train import train_pipeline
+from basicsr_stvsr.training import curves
 
 # A shell starts `make test &` with SIGINT ignored, and so would be all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -171,8 +174,18 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
     browser.close()
 
 
+def empty_figure(rows: list[dict[str, Any]], name: str) -> Figure:
+    return Figure()
+
+
 @pytest.fixture
-def train_here(monkeypatch, tmp_path):
+def quick_curves(monkeypatch) -> None:
+    """An empty curves.png: drawing takes a second, half of a short training. test_curves.py draws."""
+    monkeypatch.setattr(curves, 'plot_metrics', empty_figure)
+
+
+@pytest.fixture
+def train_here(monkeypatch, tmp_path, quick_curves):
     """Runs train_pipeline in this process; experiments/ is written under tmp_path."""
     def train(opt: dict, *flags: str) -> Path:
         options = tmp_path / 'options.yml'

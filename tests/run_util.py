@@ -17,7 +17,9 @@ from typing import Any
 
 import torch
 import yaml
-from conftest import ROOT, TINY_NET
+from conftest import ROOT, TINY_NET, empty_figure
+
+from basicsr_stvsr.training import curves
 
 NUM_ITER = 4
 
@@ -49,7 +51,7 @@ PREPARED = multiprocessing.get_context('forkserver')
 def begin_anew() -> None:
     """Let the next command start the server, also where a test has started one with other imports."""
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
-    PREPARED.set_forkserver_preload(['basicsr_stvsr.train', 'basicsr_stvsr.test'])
+    PREPARED.set_forkserver_preload(['basicsr_stvsr.train', 'basicsr_stvsr.test', 'basicsr_stvsr.training.curves'])
 
 
 begin_anew()
@@ -96,6 +98,7 @@ def _execute(command: list[str], cwd: str, files: list[str], environment: dict[s
     """What Python does with its command line."""
     # Otherwise its own processes would come from the server too, and outlive it
     multiprocessing.set_start_method(None, force=True)
+    curves.plot_metrics = empty_figure
     os.setsid()  # a group that the command may kill
     for descriptor, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)

@@ -11,19 +11,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from run_util import train_opt
 
 from basicsr_stvsr.evaluation.visuals import Sample, sample_numbers
-from basicsr_stvsr.training import curves, report
+from basicsr_stvsr.training import report
 from basicsr_stvsr.training.report_files import MAX_VALIDATIONS, keep_samples, keep_validation, start_files, thin_out
 from basicsr_stvsr.utils.json_files import read_rows
 
-
-@pytest.fixture(autouse=True)
-def simple_curves(monkeypatch) -> None:
-    """Drawing takes seconds; that it draws the right thing is in test_curves.py."""
-    monkeypatch.setattr(curves, 'plot_metrics', lambda rows, name: Figure())
+pytestmark = pytest.mark.usefixtures('quick_curves')
 
 
 def section(page: str, title: str) -> str:
