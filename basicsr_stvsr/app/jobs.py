@@ -92,7 +92,7 @@ class Upload:
         return self.path.suffix in IMAGE_SUFFIXES and (self.facts.get('frames') or 1) == 1  # not an animation
 
     def sentence(self, message: str) -> str:
-        return message.replace(str(self.path), self.name)
+        return message.removeprefix(f'{self.path}: ').replace(str(self.path), self.name)
 
     def to_json(self) -> dict[str, Any]:
         return {'id': self.id, 'name': self.name, 'is_image': self.is_image, 'facts': self.facts,

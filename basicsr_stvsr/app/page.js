@@ -155,7 +155,7 @@ function offer(form, upload) {
     if (lines <= 8 * height) sizes.push([`h${lines}`, `${lines} lines`]);
   }
   fill(form.elements.size, sizes, form.elements.size.value);
-  const shown = number => `${+number.toFixed(2)} a second`;
+  const shown = number => `${+number.toFixed(2)} fps`;
   const rates = [['double', `twice: ${shown(2 * rate)}`], ...RATES.map(number => [String(number), shown(number)])];
   if (scale > 1) rates.unshift(['keep', `as it is: ${shown(rate)}`]);
   const before = form.elements.rate.value;
@@ -192,8 +192,9 @@ function makeUpload(upload) {
   offer(form, upload);
   form.elements.model.addEventListener('change', () => offer(form, upload));
   form.elements.rate.addEventListener('change', () => { form.dataset.choseRate = 'yes'; });
-  form.elements.duration.addEventListener('input', () => {
-    all.textContent = form.elements.duration.value.trim() ? 'Restore this part' : 'Restore all';
+  form.addEventListener('input', () => {
+    const isPart = form.elements.start.value.trim() || form.elements.duration.value.trim();
+    if (moves) all.textContent = isPart ? 'Restore this part' : 'Restore all';
   });
   form.addEventListener('submit', event => {
     event.preventDefault();
@@ -226,7 +227,7 @@ function settingsText({model, scale, height, rate, start, duration, preview}) {
   if (scale) parts.push(`\u00d7${scale}`);
   if (height) parts.push(`${height} lines`);
   if (rate === 'double') parts.push('twice the rate');
-  if (typeof rate === 'number') parts.push(`${rate} a second`);
+  if (typeof rate === 'number') parts.push(`${rate} fps`);
   if (start) parts.push(`from ${clockText(start)}`);
   if (duration && !preview) parts.push(`for ${clockText(duration)}`);
   return parts.join(', ');

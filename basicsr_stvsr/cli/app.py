@@ -5,8 +5,6 @@ import signal
 import socket
 from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ..utils.processes import ending_signals
 from .browser import open_in_browser
@@ -17,6 +15,7 @@ FIRST_PORT = 8765  # if it is free
 def run(args: argparse.Namespace) -> int:
     if missing := [name for name in ('starlette', 'uvicorn') if find_spec(name) is None]:
         raise ValueError(f"stvsr app needs {' and '.join(missing)}: pip install 'basicsr_stvsr[app]'")
+    from ..app.folder import own_folder
     from ..app.guard import LOCAL
     from ..app.jobs import Jobs
     from ..app.server import make_server
@@ -26,10 +25,10 @@ def run(args: argparse.Namespace) -> int:
     host = args.host or LOCAL
     listener = listen(host, args.port)
     token = secrets.token_urlsafe(24) if args.host else None
-    with TemporaryDirectory(prefix='stvsr-app-', ignore_cleanup_errors=True) as folder, suppress(KeyboardInterrupt):
+    with own_folder() as folder, suppress(KeyboardInterrupt):
         for ending in ending_signals():
             signal.signal(ending, signal.default_int_handler)
-        jobs = Jobs(Path(folder), keep_seconds=3600 * args.keep_hours)
+        jobs = Jobs(folder, keep_seconds=3600 * args.keep_hours)
         try:
             server = make_server(jobs, listener, host=host, max_bytes=round(1e9 * args.max_upload), token=token)
             address = address_of(listener) + (f'?token={token}' if token else '')

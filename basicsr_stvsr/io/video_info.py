@@ -282,7 +282,7 @@ def open_container(path: Path) -> 'av.container.InputContainer':
         # Titles may be in any encoding, and must not prevent reading a video
         return av.open(url_of(path), metadata_errors='replace')
     except (av.error.FFmpegError, OSError) as error:
-        raise VideoError(f'{path}: not a readable video ({error})') from error
+        raise VideoError(f'{path}: not a readable video ({error.strerror or error})') from error
 
 
 def video_stream(container: 'av.container.InputContainer', path: Path, number: int | None = None) -> 'av.VideoStream':

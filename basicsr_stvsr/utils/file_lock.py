@@ -1,7 +1,7 @@
 """A lock shared by several processes."""
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 try:
@@ -51,3 +51,13 @@ def locked(path: Path, error: Exception) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_free(path: Path) -> bool:
+    """Return whether a lock file exists and no process holds its lock; False on systems without such locks."""
+    if fcntl is None:
+        return False
+    with suppress(OSError), path.open('rb') as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False

@@ -30,8 +30,9 @@ class Excerpt:
         self.end = None if duration is None else self.since + duration
         first = next(self.times(), None)
         if first is None:
-            raise VideoError(f'{whole.path}: no frame from {float(start):g} s on'
-                             + (f', for {float(duration):g} s' if duration is not None else ''))
+            end = 'on' if duration is None else f'to {float(start + duration):g} s'
+            raise VideoError(f'{whole.path}: no frame from {float(start):g} s {end}'
+                             + (f'; the video is {float(whole.duration):g} s long' if whole.duration else ''))
         left = max(whole.duration - start, Fraction(0))  # 0 if the duration is unknown, too
         seconds = min(duration, left) if duration is not None and left else duration or left
         self.info = replace(whole, start=first, duration=seconds, num_frames=round(seconds * whole.rate))

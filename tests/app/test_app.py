@@ -2,7 +2,9 @@
 import http.client
 import io
 import json
+import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,11 +19,13 @@ from conftest import ROOT
 from run_util import begin_anew
 from video_util import moving_clip, write_video
 
+from basicsr_stvsr.app.folder import own_folder
 from basicsr_stvsr.app.guard import LOCAL
 from basicsr_stvsr.app.jobs import Jobs
 from basicsr_stvsr.app.server import make_server
 from basicsr_stvsr.app.settings import models, read_settings
 from basicsr_stvsr.cli.app import address_of, listen
+from basicsr_stvsr.utils.file_lock import FileLock, is_free
 from basicsr_stvsr.zoo.table import ZOO
 
 NAME = 'a "film" & more.mp4'
@@ -227,7 +231,7 @@ def test_a_broken_file_and_wrong_times_are_explained(browser, server, tmp_path, 
     broken = tmp_path / 'broken.mp4'
     broken.write_bytes(clip.read_bytes()[:900])
     choose(browser, broken)
-    wait_for_text(browser, '#problem', 'broken.mp4 cannot be restored: broken.mp4: ')
+    wait_for_text(browser, '#problem', 'broken.mp4 cannot be restored: not a readable video (Invalid data found when processing input).')
     playlist = tmp_path / 'list.mp4'
     playlist.write_text('#EXTM3U\n#EXTINF:10,\nhttp://example.com/a.ts\n')
     choose(browser, playlist)
@@ -240,7 +244,7 @@ def test_a_broken_file_and_wrong_times_are_explained(browser, server, tmp_path, 
     wait_for_text(browser, 'form .error', 'Start "soon" is no time; write seconds, or minutes:seconds.')
     set_value(browser, '[name=start]', '9')
     press(browser, '[value=preview]')
-    wait_for_text(browser, '.run .state', f'It failed: {NAME}: no frame from 9 s on')
+    wait_for_text(browser, '.run .state', 'It failed: no frame from 9 s to 12 s; the video is 1 s long')
 
 
 # ---------------------------------------------------------------- requests
@@ -289,6 +293,25 @@ def test_uploads_are_limited_and_removed(another, clip):
     server.upload(clip, 40 * 'a')
     server.jobs.close()
     assert not server.jobs.folder.exists()
+
+
+def test_folders_of_killed_apps_are_removed(tmp_path, monkeypatch):
+    """Not that of a running app, one that just begins, or what a link of such a name leads to."""
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    held = FileLock(tmp_path / 'stvsr-app-running' / 'lock')
+    for name in ('stvsr-app-killed', 'stvsr-app-running', 'stvsr-app-beginning', 'elsewhere'):
+        (tmp_path / name / 'upload').mkdir(parents=True)
+        (tmp_path / name / 'lock').touch()
+        if name != 'stvsr-app-beginning':
+            os.utime(tmp_path / name, (0, 0))
+    (tmp_path / 'stvsr-app-link').symlink_to(tmp_path / 'elsewhere')
+    assert held.acquire()
+    before = set(tmp_path.iterdir())
+    with own_folder() as folder:
+        assert set(tmp_path.iterdir()) - {folder} == before - {tmp_path / 'stvsr-app-killed'}
+        assert not is_free(folder / 'lock') and (tmp_path / 'elsewhere' / 'upload').is_dir()
+    assert not folder.exists()
+    held.release()
 
 
 def test_settings_become_arguments():

@@ -32,7 +32,7 @@ def test_the_tables_of_dependencies_are_complete():
     assert {row[0] for row in table} == names(setup_argument('install_requires'))
     extras = setup_argument('extras_require')
     del extras['dev']
-    shown = rows('What needs a missing one names it.\n')
+    shown = rows('the error names it.\n')
     assert {(row[0], row[1]) for row in shown} == {(extra, name) for extra in extras for name in names(extras[extra])}
     assert all(all(row) for row in table + shown)
 

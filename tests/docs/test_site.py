@@ -157,6 +157,17 @@ def test_markdown_is_understood(pages):
     assert not left
 
 
+def test_search_works_from_the_disk(site, browser):
+    """Without a server, in a browser whose system is dark."""
+    browser.open(site / 'index.html', dark=True, ready='document.querySelector(".md-search__input") !== null')
+    browser.run('{const field = document.querySelector(".md-search__input"); field.focus(); field.value = "deinterlace";'
+                'field.dispatchEvent(new KeyboardEvent("keyup", {bubbles: true}));}')
+    browser.wait_for('document.querySelector(".md-search-result__link") !== null')
+    assert browser.run('document.querySelector(".md-search-result__link").href').partition('#')[0] == (
+        site / 'videos.html').as_uri()
+    assert browser.run('document.body.getAttribute("data-md-color-scheme")') == 'slate'
+
+
 # ---------------------------------------------------------------- scripts/docs_hook.py
 
 @pytest.mark.parametrize('page, link, expected', [
