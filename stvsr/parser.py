@@ -63,13 +63,13 @@ def make_parser() -> argparse.ArgumentParser:
                          'of the output selects the container. '
                          '@FILE reads paths from a file, one a line')
     restore.add_argument('--into', type=Path, metavar='FOLDER',
-                         help='restore all inputs, also all videos of a folder, into a folder; skip outputs that '
-                         'exist. The processes of torchrun share the inputs')
+                         help='restore all inputs into a folder; an input folder stands for its videos. Skip outputs '
+                         'that exist. The processes of torchrun share the inputs')
     restore.add_argument('--suffix', metavar='.EXT',
                          help='with --into: suffix of the outputs (default: that of the input)')
     restore.add_argument('--start', type=seconds, metavar='TIME', default=Fraction(0),
-                         help='begin here, for a preview: seconds, or [hours:]minutes:seconds')
-    restore.add_argument('--duration', type=seconds, metavar='TIME', help='restore only so much')
+                         help='where the part to restore begins: seconds, or [hours:]minutes:seconds')
+    restore.add_argument('--duration', type=seconds, metavar='TIME', help='length of the part to restore')
     restore.add_argument('--dry-run', action='store_true', help='write nothing; print what would be done, with an '
                          'estimate of the time and the disk space from the first frames')
     restore.add_argument('--compare-clip', type=Path, metavar='FILE', help='also write a video of the input beside the '
@@ -110,7 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     app.add_argument('--port', type=int, help='(default: 8765, or any free port)')
     app.add_argument('--max-upload', type=float, default=4, metavar='GB', help='largest upload (default: %(default)s)')
     app.add_argument('--keep-hours', type=float, default=12, metavar='HOURS',
-                     help='remove uploads that were not used for so long (default: %(default)s)')
+                     help='hours after which unused uploads are removed (default: %(default)s)')
     app.add_argument('--open', action='store_true', help='open the app in the browser')
 
     add_zoo_commands(commands.add_parser('zoo', help='the model zoo: list, info, fetch, verify, publish'))
@@ -260,10 +260,12 @@ def add_encoding_options(parser: argparse.ArgumentParser) -> None:
     encoding = parser.add_argument_group('encoding')
     encoding.add_argument('--codec', type=codec_name, help='x264 (or h264), x265 (or hevc), av1, prores, ffv1 '
                           '(lossless), gif or png (default: x264; av1 in .webm; gif in .gif; png for a folder)')
-    encoding.add_argument('--crf', type=float, help='quality; lower is better and larger (default: that of the codec)')
+    encoding.add_argument('--crf', type=float, help='quality; a lower value is better, with larger files '
+                          '(default: that of the codec)')
     encoding.add_argument('--preset', help='speed of the encoder (default: that of the codec)')
-    encoding.add_argument('--pipe-format', choices=PIPE_FORMATS, default='y4m', help='of the output -: y4m, which most '
-                          'programs read; nut keeps the times of a variable frame rate (default: %(default)s)')
+    encoding.add_argument('--pipe-format', choices=PIPE_FORMATS, default='y4m', help='format of the output -: y4m, '
+                          'which most programs read; nut keeps the times of a variable frame rate '
+                          '(default: %(default)s)')
     encoding.add_argument('--audio', choices=('copy', 'aac', 'opus', 'none'), default='copy',
-                          help='copy: encode only sound that the output file does not take; aac, opus: encode all '
-                          'sound of other codecs; none: leave it out (default: %(default)s)')
+                          help='copy: encode only sound that the output file cannot hold; aac, opus: encode all '
+                          'sound of other codecs; none: no sound (default: %(default)s)')

@@ -228,7 +228,7 @@ function settingsText({model, scale, height, rate, start, duration, preview}) {
   if (height) parts.push(`${height} lines`);
   if (rate === 'double') parts.push('twice the rate');
   if (typeof rate === 'number') parts.push(`${rate} fps`);
-  if (start) parts.push(`from ${clockText(start)}`);
+  if (start) parts.push(`from ${clockText(Math.floor(start))}${String(+(start % 1).toFixed(2)).slice(1)}`);
   if (duration && !preview) parts.push(`for ${clockText(duration)}`);
   return parts.join(', ');
 }

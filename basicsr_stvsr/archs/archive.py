@@ -40,8 +40,8 @@ def check_archive(path: Path) -> bool:
             entries = archive.infolist()
             unpacked, size = sum(entry.file_size for entry in entries), path.stat().st_size
             if unpacked > size:
-                raise ArchiveError(f'unpacks to {unpacked:,} bytes, but has only {size:,}: torch.save compresses '
-                                   'nothing, so nothing is unpacked')
+                raise ArchiveError(f'unpacks to {unpacked:,} bytes, but has only {size:,}: torch.save never '
+                                   'compresses, so the file is refused')
             has_checksums = any(entry.CRC for entry in entries)  # no: torch.serialization.set_crc32_options(False)
             # torch.load takes an entry that is marked as a folder for an empty one, and leaves its numbers undefined.
             folder = next((entry.filename for entry in entries if entry.is_dir() or entry.external_attr & 0x10), None)

@@ -14,9 +14,9 @@ FEATURE_CHANNELS = 32  # of each frame
 class FramesPart(nn.Module):
     """Let a network that maps frames to frames take part in MBNet's interaction.
 
-    Such a network has no input for the VFI net's result. A convolution adds what it finds there to the LR frames. Its
-    weights start at zero, so that a trained network first does what it did alone. Another one makes the feature for the
-    VFI net from the restored frames. Both are ours; the paper has no such networks.
+    Such a network has no input for the VFI net's result. A convolution of that result is added to the LR frames.
+    Its weights start at zero, so that a trained network first gives the same output as alone. Another convolution makes
+    the feature for the VFI net from the restored frames. Both are ours; the paper has no such networks.
 
     Args:
         net: the network, with a `spec`.

@@ -1,7 +1,7 @@
 """Upscaling that matches MATLAB's bicubic and TensorFlow 1's bilinear interpolation.
 
-This is the bicubic of the package. Where pixels are sampled anywhere, along a flow or a camera's path, PyTorch's and
-OpenCV's are in use, whose kernel is a little sharper (a = -0.75).
+The package uses this bicubic to resize. To sample along a flow or a camera's path, it uses those of PyTorch and OpenCV,
+whose kernel is a little sharper (a = -0.75).
 
 The functions work on whole batches, on any device, with gradients, and export to ONNX. BasicSR's `imresize` gives the
 same as MATLAB's, but takes one image at a time, on a CPU, in ten times the time. `data.degradations.bicubic` downscales

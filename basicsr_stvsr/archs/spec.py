@@ -38,9 +38,9 @@ class NetSpec:
             `inputs(lq, flow)`.
         needs_float32: whether bfloat16 changes its frames too much (less than 50 dB of PSNR between both).
         whole_frames: whether frames are never split into tiles, as motion may be larger than a tile.
-        sharing: what windows share. 'nothing'; 'features', the results of the method `features(frame)`, a list of which
-            the network accepts in place of a window; or 'windows', through the method `next_window(lq, state) ->
-            (frames, state)`, which reuses results of the previous window for common frames.
+        sharing: what windows share. 'nothing'; 'features', the results of the method `features(frame)`: the
+            network then also takes a list of these instead of a window; or 'windows', through the method
+            `next_window(lq, state) -> (frames, state)`, which reuses results of the previous window for common frames.
         state: for a recurrent network, the class of the state between frames. The network restores clips by the method
             `step(frame, state) -> (frame, state)`.
 

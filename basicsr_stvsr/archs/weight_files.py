@@ -251,7 +251,7 @@ def check_finite(name: str, value: Tensor, path: str | Path) -> None:
 
 def load_weights(module: nn.Module, state: dict[str, Tensor], *, path: str | Path, what: str,
                  strict: bool = True) -> None:
-    """Load those of `state`, read from `path`, whose name, shape and type match.
+    """Load the tensors of `state` (read from `path`) whose name, shape and type match.
 
     Args:
         strict: False: skip weights that do not fit, with a warning.

@@ -159,7 +159,7 @@ def load_with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in (file.resolve() for file in above):
         raise ValueError(f'option file {path}{named} is based on itself')
     if len(above) == MOST_BASES:
-        raise ValueError(f'option file {path}{named} is based on {MOST_BASES} others, one on the other')
+        raise ValueError(f'option file {path}{named} is based on a chain of more than {MOST_BASES} files')
     try:
         opt = load_yaml(read_small(path, named), str(path))
     except UnicodeDecodeError as error:

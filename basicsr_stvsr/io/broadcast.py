@@ -41,8 +41,7 @@ class BroadcastClock:
             if part == len(self._shifts):
                 self._shifts.append(last[0] + last[1] - time)
                 if self._notes:
-                    self._notes.add('joint', f'times begin anew after {float(last[0]):.3f} s; what follows is joined '
-                                    'to what is before')
+                    self._notes.add('joint', f'times begin anew after {float(last[0]):.3f} s; the parts are joined')
         shift = self._shifts[part]
         self._last[index] = time + shift, (packet.duration or 0) * packet.time_base
         ticks = round(shift / packet.time_base)

@@ -43,7 +43,8 @@ class PipeSource:
             self._decoded: Iterator[Any] = self._container.decode(video)
             self._first = [frame for _, frame in zip(range(_PROBED), self._decoded, strict=False)]
         except (av.error.FFmpegError, OSError) as error:
-            raise VideoError(f'{path}: not a readable video, expected y4m or NUT ({error.strerror or error})') from error
+            raise VideoError(f'{path}: not a readable video, expected y4m or NUT '
+                             f'({error.strerror or error})') from error
         if not self._first:
             raise VideoError(f'{path}: expected frames, there are none')
         times = [(frame.pts, frame.dts) for frame in self._first]

@@ -144,7 +144,7 @@ class Pipeline:
             raise ValueError('--time-only leaves nothing for the network that enlarges; give the interpolating one as '
                              '--model, without --interpolate')
         if shape.only == 'space' and doublings:
-            raise ValueError('--space-only keeps the frame rate; give either it, or a higher rate')
+            raise ValueError('--space-only keeps the frame rate; leave out either it or the higher rate')
         enlarges = shape.only != 'time' and (interpolator is not None or needs.scale > 1 or needs.temporal_scale == 1)
         size = shape.size(info.width, info.height, needs.scale if enlarges else 1)
         self.spec = _output_spec(info, size, shape.fps, doublings)

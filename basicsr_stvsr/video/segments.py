@@ -131,8 +131,8 @@ class Segments:
                 first = next(coming, None)
                 if first is None:
                     if held:
-                        raise VideoError(f'{self.source.info.path}: {self.length} frames of it take less time than '
-                                         f'one of the output does; give a higher rate')
+                        raise VideoError(f'{self.source.info.path}: {self.length} of its frames are shorter than '
+                                         'one frame of the output; set a higher rate')
                     break
                 encoder.begin(segment, first.time)
                 for frames, frame in enumerate(chain([first], coming), 1):

@@ -4,10 +4,15 @@ Option files are changed: few steps of small networks on a CPU. NOT_RUN lists wh
 The pages in docs/datasets have loops of the shell; tests/docs/test_docs.py runs what prepares data there.
 """
 import glob
+import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import basicsr
 import cv2
@@ -16,11 +21,13 @@ import pytest
 import torch
 import yaml
 from basicsr.archs import build_network
+from basicsr.archs.rrdbnet_arch import RRDBNet
 from conftest import ROOT
-from run_util import run, run_fresh
+from run_util import ENVIRONMENT, run, run_fresh
 from video_util import moving_clip, write_video
 
 from basicsr_stvsr.config.loading import load_options, set_option
+from basicsr_stvsr.io.video_reader import open_source
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md')), ROOT / 'CONTRIBUTING.md',
          *sorted((ROOT / 'scripts').rglob('*.md'))]
@@ -31,15 +38,19 @@ NOT_RUN = {  # pattern -> why
     r'^srun ': 'needs slurm',
     r'--nnodes 2': 'needs two machines',
     r'cuda|gpu_campaign': 'needs a GPU',
-    r'RealESRGAN|EDVR|edvr|fisr_from_tensorflow|FISRnet': 'needs weights of other projects',
-    r'stvsr app': 'serves until it is stopped; tests/app uses it in a browser',
-    r'^ffmpeg ': 'a pipe of the shell; tests/cli restores through pipes',
+    r'fisr_from_tensorflow': 'needs a file of TensorFlow; tests/scripts converts one',
     r'scripts/benchmark/|claims': 'takes minutes to hours, or compares revisions in git',
-    r'train_toy|flat\.yml|ablations/hoffr_no_db|-opt train_mbnet_small ':
+    r'train_toy|ablations/hoffr_no_db|-opt train_mbnet_small ':
         'trains at full size; other tests take a step with such files',
-    r'openmmlab': 'trains thousands of steps; tests/openmmlab runs the configs',
-    r'plot_frame_scores': 'reads results of full tests; tests/scripts runs it',
-    r'generate_meta_info.*reds|make_lr.*my_clips|input datasets/clips': 'reads what docs/datasets makes',
+}
+
+PIPE, APP = '^ffmpeg ', '^stvsr app'  # have a test of their own
+
+# command -> commands that it takes the results of
+NEEDS = {
+    r'-opt flat\.yml': r'options flatten',
+    r'plot_frame_scores': r'test_bicubic_blur\.yml|test_hoffr_small\.yml',
+    r'iter_3800\.pth|--resume$': r'openmmlab\.run train options/mmengine/fstrn_small\.py$',
 }
 
 # What the ordinary suite runs. Everything else is slow: together it takes minutes.
@@ -63,7 +74,12 @@ FEWER_STEPS = [
 ]
 SHORTER = {'--start 1:30 --duration 10': '--start 0 --duration 0.1', '--nproc_per_node 4': '--nproc_per_node 2',
            '--nproc-per-node 4': '--nproc-per-node 2', '--height 1080': '--height 108', '1920x1080': '192x108',
-           ' --open': ''}
+           ' --open': '', 'iter_3800': 'iter_2'}
+MMENGINE = {  # options of its configs
+    'train_cfg.max_iters': 2, 'train_cfg.val_interval': 100, 'train_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False, 'train_dataloader.batch_size': 1,
+    'train_dataloader.dataset.dataset.gt_size': 64, 'default_hooks.checkpoint.interval': 2, 'device': 'cpu',
+}
 
 
 def blocks_of(page: Path, language: str = 'bash') -> list[str]:
@@ -82,7 +98,7 @@ COMMANDS = list(dict.fromkeys(DATA + [
     command for page in PAGES for command in commands_of(page)
     if page.parent.name != 'datasets' or command.startswith('python basicsr/')]))
 RUN = [command for command in COMMANDS
-       if command not in DATA and not any(re.search(pattern, command) for pattern in NOT_RUN)]
+       if command not in DATA and not any(re.search(pattern, command) for pattern in (*NOT_RUN, PIPE, APP))]
 
 
 def write_frames(folder: Path, names: list[str], seed: int) -> None:
@@ -118,22 +134,24 @@ def checkout(tmp_path_factory) -> Path:
         write_video(root / name, moving_clip(4))
     (root / 'videos').mkdir()
     shutil.copy(root / 'in.mp4', root / 'videos')
-    write_reds4(root)
+    write_lmdbs(root)
     (root / 'list.txt').write_text('in.mp4\n')
     (root / 'BasicSR' / 'basicsr').mkdir(parents=True)
     shutil.copy(Path(basicsr.__file__).parent / 'train.py', root / 'BasicSR' / 'basicsr')
-    for page in ('own_network', 'own_loss'):
+    for page in ('own_network', 'own_loss', 'basicsr'):
         for block in blocks_of(ROOT / 'docs' / f'{page}.md', '(?:python|yaml)'):
             if name := re.match(r'# (\w+\.(?:py|yml))\n', block):
                 (root / name[1]).write_text(block)
+    rrdb = RRDBNet(num_in_ch=3, num_out_ch=3, scale=4, num_feat=8, num_block=1, num_grow_ch=32)
+    torch.save({'params_ema': rrdb.state_dict()}, root / 'RealESRGAN_x4plus.pth')
     for command in DATA:
         result = run(*words_of(command, root), cwd=root)
         assert result.returncode == 0, result.stderr
     return root
 
 
-def write_reds4(root: Path) -> None:
-    """Sharp frames, LR frames, and frames of another program."""
+def write_lmdbs(root: Path) -> None:
+    """REDS4: sharp frames, LR frames, and frames of another program; and clips."""
     names = [f'{j:08d}' for j in range(3)]
     write_frames(root / 'reds' / '000', names, 10)
     shutil.copytree(root / 'reds' / '000', root / 'frames' / 'reds4' / '000')
@@ -145,16 +163,18 @@ def write_reds4(root: Path) -> None:
         result = run('scripts/data_preparation/create_lmdb.py', '--dataset', 'folder', '--input', 'reds', '--output',
                      f'datasets/reds4_{kind}.lmdb', cwd=root)
         assert result.returncode == 0, result.stderr
+    for name in ('reds_train_sharp', 'my_clips'):
+        shutil.copytree(root / 'datasets' / 'reds4_sharp.lmdb', root / 'datasets' / f'{name}.lmdb')
 
 
 # ---------------------------------------------------------------- what a command reads, made small
 
 def make_small(checkout: Path, command: str) -> None:
     """Rewrites the option file that the command names, and writes weights that it begins with."""
-    match = re.search(r'(?:-opt|--opt|info) (\S+\.yml)', command)
+    match = re.search(r'(?:-opt|--opt|info|flatten) (\S+\.yml)', command)
     if 'zoo publish' in command:
         write_training(checkout)
-    if not match:
+    if not match or match[1] == 'flat.yml':  # made of a file that is small already
         return
     file = match[1]
     if not (ROOT / file).exists() and (base := re.search(r'^base: (\S+)', (checkout / file).read_text(), re.MULTILINE)):
@@ -169,9 +189,10 @@ def make_small(checkout: Path, command: str) -> None:
         use_stand_ins(checkout, dataset)
     (checkout / file).write_text(yaml.safe_dump(opt))
     start = opt['path'].get('pretrain_network_g')
-    for path in ([start] if start and not ships else []) + re.findall(r'--weights (\S+)', command):
+    network = opt['network_g'] if file == match[1] else load_options(str(checkout / match[1]))['network_g']
+    for path in ([start] if start and not ships else []) + re.findall(r'(?:--weights |_network_g=)(\S+)', command):
         if path == 'net_g_latest.pth' or not (checkout / path).exists():
-            write_weights(checkout / path, opt['network_g'])
+            write_weights(checkout / path, network)
 
 
 def write_training(checkout: Path) -> None:
@@ -220,6 +241,10 @@ def words_of(command: str, checkout: Path) -> list[str]:
         command = command.replace(long, short)
     words = [name for word in shlex.split(command.removeprefix('time '))
              for name in (sorted(glob.glob(word, root_dir=checkout)) if '*' in word else [word])]
+    if 'openmmlab.run t' in command:
+        changes = MMENGINE | ({'train_cfg.max_iters': 4} if '--resume' in command else {})
+        words += [] if '--cfg-options' in words else ['--cfg-options']
+        words += [f'{key}={value}' for key, value in changes.items()]
     words[:1] = {'python': [], 'torchrun': ['-m', 'torch.distributed.run'], 'stvsr': ['-m', 'basicsr_stvsr']}[words[0]]
     return words
 
@@ -234,6 +259,14 @@ def test_every_reason_is_needed():
 @pytest.mark.parametrize('command', [
     pytest.param(command, marks=[] if re.search(QUICK, command) else [pytest.mark.slow]) for command in RUN])
 def test_command(checkout, command):
+    for pattern, needed in NEEDS.items():
+        if re.search(pattern, command):
+            for other in filter(re.compile(needed).search, RUN):
+                run_in(checkout, other)
+    run_in(checkout, command)
+
+
+def run_in(checkout: Path, command: str) -> None:
     make_small(checkout, command)
     command, _, written = command.partition(' > ')
     for name in ('out.*', 'preview.*', 'both.*', 'compare.*'):
@@ -256,3 +289,38 @@ def test_command(checkout, command):
         options = load_options(str(checkout / re.search(r'-opt (\S+)', command)[1]))
         names = {path.stem for path in (checkout / 'results' / options['name']).glob('*.json')}
         assert names == {dataset['name'] for dataset in options['datasets'].values()}
+
+
+@pytest.mark.slow
+def test_the_pipe(checkout):
+    """Through the shell, with an FFmpeg of a Python package."""
+    imageio_ffmpeg = pytest.importorskip('imageio_ffmpeg')
+    command, = filter(re.compile(PIPE).search, COMMANDS)
+    programs = checkout / 'programs'
+    programs.mkdir()
+    (programs / 'ffmpeg').symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    (programs / 'stvsr').write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m stvsr "$@"\n')
+    (programs / 'stvsr').chmod(0o755)
+    (checkout / 'out.mkv').unlink(missing_ok=True)
+    subprocess.run(['bash', '-euo', 'pipefail', '-c', command], cwd=checkout, check=True, timeout=300,
+                   env=ENVIRONMENT | {'PATH': f'{programs}:{os.environ["PATH"]}'})
+    with open_source(checkout / 'in.avi') as before, open_source(checkout / 'out.mkv') as after:
+        assert (after.info.width, after.info.height) == (4 * before.info.width, 4 * before.info.height)
+        assert len(list(after.frames())) == 2 * len(list(before.frames())) - 1
+
+
+@pytest.mark.slow
+def test_the_app(tmp_path):
+    """It serves its page until Ctrl-C, and leaves no files."""
+    command, = filter(re.compile(APP).search, COMMANDS)
+    process = subprocess.Popen([sys.executable, '-m', *command.split()], stdout=subprocess.PIPE, text=True,
+                               env=ENVIRONMENT | {'TMPDIR': str(tmp_path), 'BROWSER': 'true'})
+    try:
+        address = process.stdout.readline().strip()
+        page = urlopen(address).read()
+        assert list(tmp_path.glob('stvsr-app-*'))
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    assert page == (ROOT / 'basicsr_stvsr' / 'app' / 'page.html').read_bytes()
+    assert not list(tmp_path.glob('stvsr-app-*'))

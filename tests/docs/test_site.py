@@ -160,8 +160,8 @@ def test_markdown_is_understood(pages):
 def test_search_works_from_the_disk(site, browser):
     """Without a server, in a browser whose system is dark."""
     browser.open(site / 'index.html', dark=True, ready='document.querySelector(".md-search__input") !== null')
-    browser.run('{const field = document.querySelector(".md-search__input"); field.focus(); field.value = "deinterlace";'
-                'field.dispatchEvent(new KeyboardEvent("keyup", {bubbles: true}));}')
+    browser.run('{const field = document.querySelector(".md-search__input"); field.focus();'
+                'field.value = "deinterlace"; field.dispatchEvent(new KeyboardEvent("keyup", {bubbles: true}));}')
     browser.wait_for('document.querySelector(".md-search-result__link") !== null')
     assert browser.run('document.querySelector(".md-search-result__link").href').partition('#')[0] == (
         site / 'videos.html').as_uri()
