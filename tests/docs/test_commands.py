@@ -272,6 +272,8 @@ def run_in(checkout: Path, command: str) -> None:
     for name in ('out.*', 'preview.*', 'both.*', 'compare.*'):
         for path in checkout.glob(name) if 'stvsr restore' in command else ():
             path.unlink() if path.is_file() else shutil.rmtree(path)
+    if 'flatten' in command:
+        (checkout / 'flat.yml').unlink(missing_ok=True)
     if 'stvsr compare' in command and not (checkout / 'out.mp4').exists():
         shutil.copy(checkout / 'in.mp4', checkout / 'out.mp4')
     is_first = command == next(other for other in RUN if other.split()[0] == command.split()[0])
