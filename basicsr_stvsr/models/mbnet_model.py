@@ -22,7 +22,7 @@ from .stvsr_model import STVSRModel
 
 
 class MBNetTrainOptions(TrainOptions):
-    """`train` of MBNetModel: each term of the loss is off where its block is absent."""
+    """`train` of MBNetModel: terms of the loss without a block are off."""
 
     pixel_opt: Loss
     """L^SR (eq. 7), mean over pixels, summed over the three frames."""
@@ -39,18 +39,19 @@ class MBNetTrainOptions(TrainOptions):
     """L^FLOW (eq. 10), loss_weight = lambda_b. Its target comes with the batch (dataroot_flow or stills of
     datasets.train) or from RAFT (raft_weights); without either it is off, and the log says so."""
     flow_only: bool = False
-    """A stage before the others, ours: train the flow net alone. The flow losses are computed on the LR grid, in LR
-    pixels, against ground truth of that size, so that a step takes a fifth of the time of a full one."""
+    """Train the flow net alone, as a first stage (ours). The flow losses are computed on the LR grid, in LR pixels,
+    against ground truth of that size. A step then takes a fifth of the time of a full one."""
     vsr_only: bool = False
-    """A stage before or after the whole, ours: train the VSR net alone, on the given frames, with pixel_opt. The other
-    parts do not change. A step takes half the time of a full one in options/train_mbnet_small.yml."""
+    """Train the VSR net alone, on the given frames, with pixel_opt; a stage before or after that of the whole network
+    (ours). The other parts do not change. A step takes half the time of a full one in options/train_mbnet_small.yml."""
     vfi_only: bool = False
-    """A stage after the whole, ours: train all parts but the VSR net, on the frames between the given ones."""
+    """Train all parts but the VSR net, on the frames between the given ones; a stage after that of the whole network
+    (ours)."""
     raft_weights: str | None = None
     """Weights file of torchvision's raft_large."""
     raft_direction: Literal['sampling', 'printed'] = 'sampling'
-    """The flows of RAFT that are the target: sampling, those that warp both ends to the middle; or printed, eq. 9
-    exactly as printed: its flows have the opposite sign and are defined on the other grid (only for comparison)."""
+    """Which flows of RAFT are the target. sampling: those that warp both ends to the middle. printed: those of eq. 9 as
+    printed, with the opposite sign and on the other grid, for comparison only."""
 
     @model_validator(mode='after')
     def check_stage(self) -> Self:
