@@ -207,18 +207,29 @@ def test_from_a_file_to_its_download(browser, server, clip):
 
 
 def test_cancel_and_resume_on_a_phone(browser, server, tmp_path):
+    """Another user waits until the first one cancels."""
     film = tmp_path / 'film.mp4'
     write_video(film, moving_clip(40, height=48, width=64))
-    browser.open(server.address, width=390, touch=True, dark=True,
-                 ready='document.querySelector("#limits").textContent !== ""')
-    choose(browser, film)
-    wait_for_text(browser, '.upload .name', 'film.mp4')
-    set_value(browser, '[name=model]', 'fstrn-small')
-    press(browser, '[value=all]')
+    users = browser._session, browser.new_user()
+    for user, model in zip(users, ('fstrn-small', 'dis'), strict=True):
+        browser.as_user(user)
+        browser.open(server.address, width=390, touch=True, dark=True,
+                     ready='document.querySelector("#limits").textContent !== ""')
+        choose(browser, film)
+        wait_for_text(browser, '.upload .name', 'film.mp4')
+        set_value(browser, '[name=model]', model)
+    for user in users:
+        browser.as_user(user)
+        press(browser, '[value=all]')
+    wait_for_text(browser, '.run .state', 'Waiting; 1 before it.')
+    browser.as_user(users[0])
     wait_for_text(browser, '.run .state', 'of 40')
     assert browser.run('document.documentElement.scrollWidth') == 390
     press(browser, '.cancel')
     wait_for_text(browser, '.run .state', 'Stopped')
+    browser.as_user(users[1])
+    wait_for_text(browser, '.run .state', 'Done: 79 frames, 64\u00d748')
+    browser.as_user(users[0])
     run, = server.jobs.uploads_of(session_of(browser, server).partition('=')[2])[0].runs.values()
     assert run.frames < 40 and (run.folder / 'result.mp4.parts' / 'state.json').is_file()
     press(browser, '.resume')
