@@ -40,7 +40,7 @@ NOT_RUN = {  # pattern -> why
     r'cuda|gpu_campaign': 'needs a GPU',
     r'fisr_from_tensorflow': 'needs a file of TensorFlow; tests/scripts converts one',
     r'benchmark/compare_': 'compares revisions in git; tests/scripts compares small ones',
-    r'claims': 'trains for hours; tests/scripts trains two variants',
+    r'claims': 'trains for hours; tests/scripts tests the scripts without training',
     r'train_toy|ablations/hoffr_no_db|-opt train_mbnet_small ':
         'trains at full size; other tests take a step with such files',
 }
@@ -77,7 +77,7 @@ SHORTER = {'--start 1:30 --duration 10': '--start 0 --duration 0.1', '--nproc_pe
            '--nproc-per-node 4': '--nproc-per-node 2', '--height 1080': '--height 108', '1920x1080': '192x108',
            ' --open': '', 'iter_3800': 'iter_2'}
 BENCHMARKS = {
-    'network': '--size 16x16 --frames 2 --runs 1 --networks "MBNet small"',
+    'network': '--size 16x16 --frames 3 --runs 1 --networks "MBNet small"',
     'busy': '--what restore --size 16 --runs 1 --turns 1',
     'training': '--patch 16 --turns 1 --rows checkpoint',
     'video': '--size 32 48 --num_frame 3 --turns 1',

@@ -536,6 +536,7 @@ def test_zoom_shows_the_pixels(browser, tmp_path):
     small = frames[0][::2, ::2]
     paths = [write_folder(tmp_path / 'small', [small]), write_folder(tmp_path / 'large', frames)]
     browser.open(write_comparison(paths, tmp_path / 'page.html', quality=None).path)
+    assert browser.run('byId("timeline").hidden')  # of one frame
     assert browser.run('byId("scores").hidden')  # there are none of videos of two sizes
     x, y, width, height = browser.box('#stage')
     browser.mouse('mouseWheel', x + width / 2, y + height / 2, button='none', deltaX=0, deltaY=-800, modifiers=2)
