@@ -60,9 +60,7 @@ class FlopCounter(TorchDispatchMode):
         total: operations so far; a multiplication with its addition is two.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
+    total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
