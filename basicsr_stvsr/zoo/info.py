@@ -34,7 +34,7 @@ def facts_of_model(net: nn.Module, name: str, weights: str | None) -> Facts:
     device = device_of(net) or torch.device('cpu')
     lq = torch.zeros(1, given, spec.num_channels, h, w, device=device)
     flow = torch.zeros(1, given - 1, 2, 2, h, w, device=device) if spec.needs_flow else None
-    with FlopCounter() as counter:
+    with FlopCounter() as counter:  # type: ignore[no-untyped-call]  # torch's __init__ has no types
         next(restore_windows(Tiles(net), frames_of_clip(lq, flow)))
     return {
         'model': name,
