@@ -215,7 +215,7 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument('--stream', type=int, metavar='N', help='number of the video stream, as `stvsr info` lists them '
                      '(default: the main one)')
     how.add_argument('--background', type=color, metavar='COLOR', help='colour to lay transparent pixels over, such as '
-                     'white or #20a0ff (default: refuse them)')
+                     'white or #20a0ff (default: keep them; black where the output cannot)')
     how.add_argument('--strict', action='store_true',
                      help='fail where the input is damaged or incomplete, also where only a warning is usual')
     how.add_argument('--rate', type=number, help='frames per second of a folder of frames (default: 25)')

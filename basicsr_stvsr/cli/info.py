@@ -46,7 +46,7 @@ def describe(what: str | None, *, with_speed: bool) -> Described:
     from ..io.video_reader import open_source
     from ..zoo.info import describe_video, facts_of_video
 
-    with open_source(what) as source:
+    with open_source(what, keep_alpha=True) as source:
         facts = facts_of_video(source)
     return facts, describe_video(facts)
 

@@ -21,8 +21,10 @@ class Codec(NamedTuple):
         encoder: FFmpeg's name.
         pixels: bits -> pixel format. The format with the fewest bits that holds the source is used.
         odd_pixels: the same for pictures of odd width or height; empty: use `pixels`.
+        alpha_pixels: the same for pictures with alpha; empty: the codec has none.
         crf: default, least, largest; None: the codec has no CRF.
         preset: default; None: the codec has no presets.
+        alpha_preset: the one that keeps alpha; None: all do.
         options: options of the encoder.
         profiles: numbers of the profiles by the names of presets, for codecs whose `preset` selects a profile.
         segment_suffix: container of a segment. It has exact times and is playable when truncated.
@@ -31,8 +33,10 @@ class Codec(NamedTuple):
     encoder: str
     pixels: dict[int, str]
     odd_pixels: dict[int, str] = {}
+    alpha_pixels: dict[int, str] = {}
     crf: tuple[float, float, float] | None = None
     preset: str | None = None
+    alpha_preset: str | None = None
     options: dict[str, str] = {}
     profiles: dict[str, int] = {}
     segment_suffix: str = '.mp4'
@@ -50,11 +54,14 @@ CODEC_TABLE = {
     'x265': Codec('libx265', _YUV420, _YUV444, crf=(20, 0, 51), preset='medium',
                    options={'x265-params': 'log-level=error:info=0'}, least_width=64),
     'av1': Codec('libsvtav1', _YUV420, crf=(24, 1, 63), preset='8'),
-    'prores': Codec('prores_ks', {10: 'yuv422p10le'}, {10: 'yuv444p10le'}, preset='hq', segment_suffix='.mov',
-                     profiles={'proxy': 0, 'lt': 1, 'standard': 2, 'hq': 3, '4444': 4}),
-    **dict.fromkeys(ANIMATIONS, Codec('ffv1', {8: 'bgr0'}, options=_FFV1)),  # their segments; see animations.py
-    'ffv1': Codec('ffv1', {8: 'bgr0', 16: 'gbrp16le'}, options=_FFV1),
+    'prores': Codec('prores_ks', {10: 'yuv422p10le'}, {10: 'yuv444p10le'}, {10: 'yuva444p10le'}, preset='hq',
+                     alpha_preset='4444', profiles={'proxy': 0, 'lt': 1, 'standard': 2, 'hq': 3, '4444': 4},
+                     segment_suffix='.mov'),
+    # Their segments; see animations.py
+    **dict.fromkeys(ANIMATIONS, Codec('ffv1', {8: 'bgr0'}, alpha_pixels={8: 'bgra'}, options=_FFV1)),
+    'ffv1': Codec('ffv1', {8: 'bgr0', 16: 'gbrp16le'}, alpha_pixels={8: 'bgra', 16: 'gbrap16le'}, options=_FFV1),
 }
+_ALPHA_IMAGES = frozenset({'.png', '.webp', '.tif', '.tiff'})
 # Options that pass parameters on to an encoder
 PARAMETERS = {'x264': 'x264-params', 'x265': 'x265-params', 'av1': 'svtav1-params'}
 CODECS = (*CODEC_TABLE, 'png')
@@ -101,13 +108,13 @@ class Encoding:
         """Suffix of the files that `VideoWriter` writes."""
         return CODEC_TABLE[self.codec].segment_suffix
 
-    def encoder_options(self) -> dict[str, str]:
-        """Return the options of FFmpeg's encoder."""
+    def encoder_options(self, *, alpha: bool = False) -> dict[str, str]:
+        """Return the options of FFmpeg's encoder for frames with or without alpha."""
         codec = CODEC_TABLE[self.codec]
         options = dict(codec.options)
         if codec.crf:
             options['crf'] = f'{codec.crf[0] if self.crf is None else self.crf:g}'
-        preset = codec.preset if self.preset is None else self.preset
+        preset = self.preset or (alpha and codec.alpha_preset) or codec.preset
         if preset and codec.profiles:
             options['profile'] = str(codec.profiles[preset])
         elif preset:
@@ -125,6 +132,14 @@ def default_codec(output: str | Path, info: VideoInfo) -> str:
     return {'.webm': 'av1', '.gif': 'gif'}.get(path.suffix.lower(), 'x264')
 
 
+def keeps_alpha(output: Path, encoding: Encoding) -> bool:
+    """Return whether an output can have transparent pixels."""
+    if encoding.codec == 'png':
+        return output.suffix.lower() in _ALPHA_IMAGES or not is_image(output) or output.is_dir()
+    codec = CODEC_TABLE[encoding.codec]
+    return bool(codec.alpha_pixels) and (not codec.alpha_preset or encoding.preset in (None, codec.alpha_preset))
+
+
 @dataclass(frozen=True)
 class OutputSpec:
     """Format of the output frames.
@@ -137,6 +152,7 @@ class OutputSpec:
         time_base: all frames' times are multiples of it, seconds.
         sample_aspect_ratio: width of a shown pixel divided by its height.
         hdr: static HDR metadata to store, if the codec has a place for it.
+        alpha: whether frames have alpha, which the codec can keep.
     """
     width: int
     height: int
@@ -146,19 +162,20 @@ class OutputSpec:
     time_base: Fraction
     sample_aspect_ratio: Fraction = Fraction(1)
     hdr: HdrMetadata | None = None
+    alpha: bool = False
 
     @classmethod
     def of(cls, info: VideoInfo, *, scale: int = 1, temporal_scale: int = 1) -> 'OutputSpec':
         """Return the spec for frames `scale` times as large, at `temporal_scale` times the frame rate of the source."""
         time_base = info.time_base if info.has_times or not info.rate else 1 / info.rate
         return cls(scale * info.width, scale * info.height, info.bits, info.color, temporal_scale * info.rate,
-                   time_base / temporal_scale, info.sample_aspect_ratio, info.hdr)
+                   time_base / temporal_scale, info.sample_aspect_ratio, info.hdr, info.has_alpha)
 
     def pixel_format(self, encoding: Encoding) -> str:
         """Return FFmpeg's pixel format in which a codec stores such frames."""
         codec = CODEC_TABLE[encoding.codec]
         odd = self.width % 2 or self.height % 2
-        pixels = codec.odd_pixels if odd and codec.odd_pixels else codec.pixels
+        pixels = codec.alpha_pixels if self.alpha else codec.odd_pixels if odd and codec.odd_pixels else codec.pixels
         return pixels[min((bits for bits in pixels if bits >= self.bits), default=max(pixels))]
 
     def stored_color(self, encoding: Encoding) -> ColorSpec:
@@ -196,7 +213,7 @@ def default_threads() -> int:
 def add_encoder(container: Any, spec: OutputSpec, encoding: Encoding, threads: int) -> Any:
     """Add a video stream to a container that is open for writing."""
     os.environ.setdefault('SVT_LOG', '1')  # otherwise SVT-AV1 writes its settings to stderr, not only errors
-    options = encoding.encoder_options() | {'chroma_sample_location': 'left'}
+    options = encoding.encoder_options(alpha=spec.alpha) | {'chroma_sample_location': 'left'}
     if encoding.codec == 'x265':
         options['x265-params'] += f':pools={threads}'
     if threads == 1 and encoding.codec == 'av1':  # by default SVT-AV1 considers the cores itself

@@ -1,8 +1,9 @@
 """Read a folder of images as frames with times."""
+import contextlib
 import io
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from .frame_source import Notes, TimedFrame
 from .images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, decode_image, files_with, is_hidden, natural_key
-from .pixels import NEEDS_BACKGROUND, Background, over
+from .transparency import finished
 from .video_info import BT709, SRGB, ColorSpec, VideoError, VideoInfo
+
+_NUM_CHECKED = 500  # images, at most, to find out whether some are transparent
 
 
 class FolderSource:
@@ -22,46 +25,46 @@ class FolderSource:
         path: a folder that directly contains png, jpg, webp, bmp or tif files; or one such file, a single frame.
         rate: frames per second.
         strict: refuse numbers with a gap, instead of a warning.
-        background: see `VideoSource`.
 
     Raises:
         VideoError: no such folder, no images in it, several clips below it, or a first image that is not usable.
     """
 
-    def __init__(self, path: str | Path, *, rate: Fraction = Fraction(25), strict: bool = False,
-                 background: Background | None = None):
-        self.path, self._background = Path(path), background
+    def __init__(self, path: str | Path, *, rate: Fraction = Fraction(25), strict: bool = False):
+        self.path = Path(path)
         self.files = self._list_files()
         if rate <= 0:
             raise VideoError(f'{self.path}: expected a frame rate above 0, got {rate}')
         self.notes = Notes(self.path, strict=strict)
         self._note_gaps()
-        first = _read_image(self.files[0], background)
+        first, alpha = _read_image(self.files[0])
         height, width = first.shape[:2]
         bits = 8 * first.dtype.itemsize
         num_frames = len(self.files)
         rate = Fraction(rate)
-        self.reading = f'{rate} frames a second' + ('' if background is None else f', over {background}')
+        self.reading = f'{rate} frames a second'
         self.info = VideoInfo(
             path=self.path, width=width, height=height, rate=rate, is_variable=False, num_frames=num_frames,
             duration=num_frames / rate, start=Fraction(0), time_base=1 / rate, has_times=False, format='images',
             codec=self.files[0].suffix.lower()[1:], pix_fmt='rgb24' if bits == 8 else 'rgb48le', bits=bits,
-            color=ColorSpec('rgb', True, BT709, SRGB))
+            color=ColorSpec('rgb', True, BT709, SRGB),
+            has_alpha=alpha is not None or not _are_opaque(self.files))
 
     def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame[np.ndarray]]:
         """Read the images, from a time on. Image n is shown at n / `rate`.
 
         Raises:
-            VideoError: at the first image that is damaged, has alpha, or differs from the others in size or bits.
+            VideoError: at the first image that is damaged, or differs from the others in size or bits.
         """
         dtype = np.uint8 if self.info.bits == 8 else np.uint16
         for number in self._numbers(start):
-            image = _read_image(self.files[number], self._background)
+            image, alpha = _read_image(self.files[number])
             if image.shape[:2] != (self.info.height, self.info.width) or image.dtype != dtype:
                 raise VideoError(f'{self.files[number]}: the image has {image.shape[1]}x{image.shape[0]} pixels (w x '
                                  f'h) and {8 * image.dtype.itemsize} bits, {self.files[0].name} has '
                                  f'{self.info.width}x{self.info.height} and {self.info.bits}; all images must match')
-            yield TimedFrame(image, number / self.info.rate)
+            time = number / self.info.rate
+            yield TimedFrame(finished(image, alpha, time, self.info, self.notes), time)
 
     def times(self, start: Fraction | None = None) -> Iterator[Fraction]:
         """Return the times of the frames that `frames` yields, if no image is damaged."""
@@ -123,44 +126,53 @@ def videos_in(folder: Path) -> list[Path]:
     return sorted(videos, key=lambda file: natural_key(file.name))
 
 
-def _read_image(path: Path, background: Background | None) -> np.ndarray:
-    """Read an image as viewers show it: (h, w, 3) RGB, uint8 or uint16."""
+def _read_image(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read an image as viewers show it: (h, w, 3) RGB, uint8 or uint16; and alpha (h, w), None if it is opaque."""
     try:
         data = path.read_bytes()
         image = decode_image(data, cv2.IMREAD_ANYCOLOR)
-        is_opaque = not _may_have_alpha(data) or _is_opaque(decode_image(data, cv2.IMREAD_UNCHANGED))
+        alpha = None if _has_alpha(io.BytesIO(data)) is False else _alpha(data, image.dtype)
     except (ValueError, OSError) as error:
         raise VideoError(f'{path}: {error}') from error
-    if not is_opaque and background is None:
-        raise VideoError(f'{path}: the image has an alpha channel, {NEEDS_BACKGROUND}')
     if image.dtype not in (np.uint8, np.uint16):
         raise VideoError(f'{path}: the image holds {image.dtype} numbers, expected 8 or 16 bits')
-    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.ndim == 3 and image.shape[2] == 3 else cv2.COLOR_GRAY2RGB)
-    return image if is_opaque or background is None else over(background, image, _alpha(path))
+    color = cv2.COLOR_BGR2RGB if image.ndim == 3 and image.shape[2] == 3 else cv2.COLOR_GRAY2RGB
+    return cv2.cvtColor(image, color), alpha
 
 
-def _alpha(path: Path) -> np.ndarray:
-    """Return the alpha of an image, turned as its tag for rotation says: (h, w), 0-1, of 8 bits."""
-    from PIL import Image, ImageOps
+def _alpha(data: bytes, dtype: np.dtype) -> np.ndarray | None:
+    """Return the alpha of an image, turned as its tag for rotation says: (h, w); None if it is opaque."""
+    from PIL import ExifTags, Image, ImageOps
 
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert('RGBA'))[..., 3] / 255
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoError(f'{path}: its alpha cannot be read ({error})') from error
+    stored = decode_image(data, cv2.IMREAD_UNCHANGED)
+    if stored.ndim == 2 or stored.shape[2] != 4 or (stored[..., 3] == np.iinfo(dtype).max).all():
+        return None
+    alpha = Image.fromarray(np.ascontiguousarray(stored[..., 3]))
+    with contextlib.suppress(*_pillow_errors()), Image.open(io.BytesIO(data)) as image:
+        alpha.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return np.asarray(ImageOps.exif_transpose(alpha))
 
 
-def _may_have_alpha(data: bytes) -> bool:
-    """Return whether an image has alpha, by its header; True if that is unknown."""
+def _has_alpha(file: Path | io.BytesIO) -> bool | None:
+    """Return whether an image has alpha, by its header; None if that is unknown, such as for TIFF of 16 bits."""
     from PIL import Image  # here, so that importing the package stays cheap; only this needs it
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(file) as image:
             return image.has_transparency_data
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # such as TIFF of 16 bits
-        return True
+    except _pillow_errors():
+        return None
 
 
-def _is_opaque(image: np.ndarray) -> bool:
-    """Return whether the alpha of an image is that of opaque pixels everywhere."""
-    return image.ndim == 2 or image.shape[2] != 4 or bool((image[..., 3] == np.iinfo(image.dtype).max).all())
+def _pillow_errors() -> tuple[type[Exception], ...]:
+    from PIL import Image
+
+    return OSError, ValueError, SyntaxError, Image.DecompressionBombError
+
+
+def _are_opaque(files: Sequence[Path]) -> bool:
+    """Return whether no image is known to have transparent pixels. Of many files, some are read."""
+    with contextlib.suppress(VideoError):  # reported where frames are read
+        return all(not _has_alpha(file) or _read_image(file)[1] is None
+                   for file in files[::-(-len(files) // _NUM_CHECKED)])
+    return True

@@ -15,8 +15,9 @@ class TimedFrame(NamedTuple, Generic[Image]):
     """A frame and the time at which it is shown.
 
     Attributes:
-        image: (h, w, 3) RGB; uint8, 0-255, from sources of at most 8 bits, else uint16, 0-65535. Its memory may be
-            planar. `restore` also takes tensors.
+        image: (h, w, 3) RGB, or (h, w, 4) with alpha, not premultiplied, if the `info` of the source has it. uint8,
+            0-255, from sources of at most 8 bits, else uint16, 0-65535. Its memory may be planar. `restore` also takes
+            tensors.
         time: seconds, exactly as in the time stamp.
     """
     image: Image

@@ -103,7 +103,7 @@ def _check_codec(path: Path, spec: OutputSpec, encoding: Encoding) -> None:
             raise VideoError(f'{path}: {suffix} files cannot hold {encoding.codec}, but {" and ".join(takes)} files '
                              'can')
         raise VideoError(f'{path}: {encoding.codec} cannot encode {spec.width}x{spec.height} pixels (w x h) with '
-                         f'{encoding.encoder_options()} ({error})')
+                         f'{encoding.encoder_options(alpha=spec.alpha)} ({error})')
 
 
 def _encoding_error(suffix: str, spec: OutputSpec, encoding: Encoding) -> Exception | None:

@@ -15,23 +15,6 @@ _LIMITED_SHIFT = 8
 _WIDE_RGB = frozenset({'gbrp9le', 'gbrp10le', 'gbrp12le', 'gbrp14le'})  # swscale drops bits of these
 
 
-Background = tuple[int, int, int]  # RGB, 0-255
-NEEDS_BACKGROUND = 'which a restored video cannot keep; --background COLOR lays it over a colour'
-
-
-def over(background: Background, image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Lay an image over a colour.
-
-    Args:
-        image: (h, w, 3) RGB, uint8 or uint16.
-        alpha: (h, w), 0-1.
-    """
-    ground = np.array(background, np.float32) * (np.iinfo(image.dtype).max / 255)
-    alpha = alpha[..., None].astype(np.float32)
-    blended: np.ndarray = ground + (image - ground) * alpha
-    return blended.round().astype(image.dtype)
-
-
 class RGBConverter:
     """Convert decoded frames to RGB arrays.
 
@@ -44,13 +27,13 @@ class RGBConverter:
     def __init__(self, color: ColorSpec, bits: int, orientation: tuple[int, int, int, int] = (1, 0, 0, 1)):
         from av.video.reformatter import Interpolation, VideoReformatter
 
-        self._reformatter = VideoReformatter()
+        self._reformatter, self._to_alpha = VideoReformatter(), VideoReformatter()
         # Full-resolution chroma with all bits; swscale's default is off by up to two levels
         self._interpolation = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
         self._color, self._orientation = color, orientation
         self._dtype: type[np.uint8 | np.uint16]
         self._dtype, self._planar = (np.uint8, 'gbrp') if bits <= 8 else (np.uint16, 'gbrp16le')
-        self._shift = bits if color.full_range else _LIMITED_SHIFT
+        self._bits, self._shift = bits, bits if color.full_range else _LIMITED_SHIFT
 
     def __call__(self, frame: 'av.VideoFrame') -> np.ndarray:
         """Return (h, w, 3) RGB as shown: a view of contiguous planes (3, h, w), as networks and encoders use it."""
@@ -71,11 +54,13 @@ class RGBConverter:
         return self._turned(planes).transpose(1, 2, 0)
 
     def alpha(self, frame: 'av.VideoFrame') -> np.ndarray:
-        """Return the alpha of a frame that has it, as shown: (h, w), 0-1."""
-        wide = self._dtype == np.uint16
-        alpha = frame.to_ndarray(format='rgba64le' if wide else 'rgba')[..., 3]
-        # swscale widens ones to ones with zeros behind them
-        turned: np.ndarray = self._turned(np.minimum(alpha / (65280 if wide else 255), 1)[None])[0]
+        """Return the alpha of a frame as shown: (h, w), of the type of its RGB."""
+        is_wide = self._dtype == np.uint16
+        frame = self._to_alpha.reformat(frame, format='gbrap16le' if is_wide else 'gbrap', threads=1)
+        alpha = plane_arrays(frame, self._dtype)[3]
+        if is_wide and self._bits < 16:  # swscale widens ones to ones with zeros behind them
+            alpha = alpha + (alpha >> self._bits)
+        turned: np.ndarray = self._turned(alpha[None])[0]
         return turned
 
     def _turned(self, planes: np.ndarray) -> np.ndarray:

@@ -103,7 +103,8 @@ class VideoInfo:
             the n-th frame shown then has the n-th of these times.
         interlaced: whether frames consist of two fields.
         problem: why frames of this pixel format cannot be restored; '' if they can.
-        has_alpha: whether the first frame has transparent pixels.
+        has_alpha: whether a frame has transparent pixels; `probe` looks at the first one only. Frames of sources then
+            have alpha, see `TimedFrame`.
         hdr: static HDR metadata; None without it.
         lost: what frames carry that no output keeps.
         stream: index of the video among the streams of the file.
@@ -329,13 +330,20 @@ def _problem(frame: 'av.VideoFrame', stream: 'av.VideoStream') -> str:
     return ''
 
 
+def may_have_alpha(pixel_format: str) -> bool:
+    from av import VideoFormat
+
+    form = VideoFormat(pixel_format)
+    return form.has_palette or any(component.is_alpha for component in form.components)
+
+
 def is_opaque(frame: 'av.VideoFrame') -> bool:
     """Return whether a frame has no alpha, or that of opaque pixels everywhere."""
     if frame.format.has_palette:  # the format always allows alpha; only GIF and PNG pictures use it
         planes: Any = frame.planes  # buffers, but not in the stubs of PyAV
         palette = np.frombuffer(planes[1], np.uint32)
         return not (palette[np.unique(np.frombuffer(planes[0], np.uint8))] >> 24 < 255).any()
-    if not any(component.is_alpha for component in frame.format.components):
+    if not may_have_alpha(frame.format.name):
         return True
     wide = frame.format.components[0].bits > 8
     alpha = frame.to_ndarray(format='rgba64le' if wide else 'rgba')[..., 3]

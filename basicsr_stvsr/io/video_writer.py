@@ -17,14 +17,14 @@ from .containers import CONTAINERS
 from .encoding import MATRIX_TAGS, Encoding, OutputSpec, add_encoder, default_threads
 from .joining import stored_frames
 from .pixels import packed
-from .video_info import FULL, LIMITED, SWSCALE_MATRICES, ColorSpec, VideoError, url_of
+from .video_info import FULL, LIMITED, SWSCALE_MATRICES, ColorSpec, VideoError, may_have_alpha, url_of
 
 # A crash keeps all complete fragments. `delay_moov`: required for exact times of the first frames.
 _SEGMENT_OPTIONS = {'movflags': 'frag_keyframe+delay_moov+default_base_moof', 'frag_duration': '1000000'}
 
 
 class YUVConverter:
-    """Convert RGB arrays to frames for an encoder.
+    """Convert RGB arrays, or RGBA arrays for formats with alpha, to frames for an encoder.
 
     Args:
         pixel_format: FFmpeg's name.
@@ -44,7 +44,9 @@ class YUVConverter:
         form = VideoFormat(pixel_format)
         self._bits = form.components[0].bits
         self._widened = self._bits > 8 and not form.is_rgb
-        self._rgb = 'rgb24' if self._bits == 8 else 'rgb48le'  # swscale is faster with these than with planes
+        # swscale is faster with these than with planes
+        self._rgb = {(8, 3): 'rgb24', (8, 4): 'rgba', (16, 3): 'rgb48le', (16, 4): 'rgba64le'}[
+            8 if self._bits == 8 else 16, 4 if may_have_alpha(pixel_format) else 3]
         self._graph = _left_chroma(self._rgb, width, height)
 
     def __call__(self, image: np.ndarray) -> Any:
@@ -52,7 +54,9 @@ class YUVConverter:
 
         image = with_bits(image, self._bits)
         if self._widened:
-            image = image - (image >> 8)  # swscale expects white at 255 * 256 of 16 bits
+            shift = np.full(image.shape[2], 8, np.uint16)  # swscale expects white at 255 * 256 of 16 bits
+            shift[3:] = 16  # but not alpha
+            image = image - (image >> shift)
         frame = VideoFrame.from_numpy_buffer(packed(image), format=self._rgb)
         self._graph.vpush(frame)
         frame = self._graph.vpull()
@@ -67,7 +71,7 @@ class YUVConverter:
 
 
 def _check_image(image: np.ndarray, spec: OutputSpec) -> None:
-    expected = (spec.height, spec.width, 3)
+    expected = (spec.height, spec.width, 4 if spec.alpha else 3)
     if image.shape != expected or image.dtype not in (np.uint8, np.uint16):
         raise ValueError(f'expected an image {expected} of uint8 or uint16, got {image.shape} of {image.dtype}')
 
@@ -134,7 +138,7 @@ class VideoWriter:
         """Encode the next frame.
 
         Args:
-            image: (h, w, 3) RGB of the size in `spec`, uint8 0-255 or uint16 0-65535.
+            image: (h, w, 3) RGB, or (h, w, 4) if `spec` has alpha, of its size; uint8 0-255 or uint16 0-65535.
             time: time at which it is shown, seconds; rounded to a multiple of the time base.
 
         Raises:
@@ -237,7 +241,7 @@ class FolderWriter:
         """Write the next frame; the files do not store times.
 
         Args:
-            image: (h, w, 3) RGB of the size in `spec`, uint8 0-255 or uint16 0-65535.
+            image: (h, w, 3) RGB, or (h, w, 4) if `spec` has alpha, of its size; uint8 0-255 or uint16 0-65535.
             time: time of the frame.
 
         Raises:
@@ -246,7 +250,8 @@ class FolderWriter:
         """
         _check_image(image, self.spec)
         path = image_path(self.path, self._next)
-        _, data = cv2.imencode('.png', cv2.cvtColor(with_bits(image, self.spec.bits), cv2.COLOR_RGB2BGR))
+        color = cv2.COLOR_RGBA2BGRA if self.spec.alpha else cv2.COLOR_RGB2BGR
+        _, data = cv2.imencode('.png', cv2.cvtColor(with_bits(image, self.spec.bits), color))
         try:
             replace_file(path, data.data)
         except OSError as error:

@@ -1,13 +1,15 @@
 """Read an animated WebP file as frames with times. FFmpeg cannot; Pillow can."""
+import contextlib
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from .frame_source import Notes, TimedFrame
-from .pixels import NEEDS_BACKGROUND, Background, over
+from .transparency import finished
 from .video_info import BT709, SRGB, ColorSpec, VideoError, VideoInfo
 
 _MILLISECOND = Fraction(1, 1000)
@@ -24,17 +26,16 @@ class WebPSource:
 
     Args:
         path: the file.
-        strict, background: see `VideoSource`.
+        strict: see `VideoSource`.
 
     Raises:
         VideoError: the file is damaged.
     """
 
-    def __init__(self, path: str | Path, *, strict: bool = False, background: Background | None = None):
+    def __init__(self, path: str | Path, *, strict: bool = False):
         from PIL import Image  # here, so that importing the package stays cheap; only this needs it
 
-        self.path, self.files, self._background = Path(path), [Path(path)], background
-        self.reading = 'as it is' if background is None else f'over {background}'
+        self.path, self.files, self.reading = Path(path), [Path(path)], 'as it is'
         self.notes = Notes(self.path, strict=strict)
         durations = [max(duration, 1) for duration in _durations(self.path)]
         self._times = [time * _MILLISECOND for time in itertools.accumulate(durations, initial=0)]
@@ -49,31 +50,31 @@ class WebPSource:
             is_variable=len(set(durations[:-1])) > 1, num_frames=len(durations), duration=length, start=Fraction(0),
             time_base=_MILLISECOND, has_times=True, format='webp', codec='webp', pix_fmt='rgb24', bits=8,
             color=ColorSpec('rgb', True, BT709, SRGB))
+        with contextlib.suppress(VideoError):  # reported where frames are read
+            self.info = replace(self.info, has_alpha=any(pixels[..., 3].min() < 255 for pixels, _ in self._pictures()))
 
     def frames(self, start: Fraction | None = None) -> Iterator[TimedFrame[np.ndarray]]:
         """Decode the frames, from a time on.
 
         Raises:
-            VideoError: at the first frame that is damaged or has transparent pixels.
+            VideoError: at the first frame that is damaged.
         """
+        for pixels, time in self._pictures():
+            if start is None or time >= start:
+                shown = np.ascontiguousarray(pixels[..., :3])
+                alpha = pixels[..., 3] if self.info.has_alpha else None
+                yield TimedFrame(finished(shown, alpha, time, self.info, self.notes), time)
+
+    def _pictures(self) -> Iterator[tuple[np.ndarray, Fraction]]:
+        """Yield RGBA pixels and times."""
         from PIL import Image
 
         try:
             with Image.open(self.path) as image:
                 for number, time in enumerate(self._times):
                     image.seek(number)
-                    pixels = np.asarray(image.convert('RGBA'))
-                    shown, alpha = np.ascontiguousarray(pixels[..., :3]), pixels[..., 3]
-                    if alpha.min() < 255 and self._background is None:
-                        raise VideoError(f'{self.path}: the frame at {float(time):.3f} s has transparent pixels, '
-                                         f'{NEEDS_BACKGROUND}')
-                    if self._background is not None:
-                        shown = over(self._background, shown, alpha / 255)
-                    if start is None or time >= start:
-                        yield TimedFrame(shown, time)
+                    yield np.asarray(image.convert('RGBA')), time
         except (EOFError, OSError, ValueError, Image.DecompressionBombError) as error:
-            if isinstance(error, VideoError):
-                raise
             raise VideoError(f'{self.path}: the animation is damaged ({error})') from error
 
     def times(self, start: Fraction | None = None) -> Iterator[Fraction]:

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from ..io.frame_source import Source
+from ..io.transparency import BLACK, opaque
 from ..io.video_info import VideoError, VideoInfo
 from ..io.video_reader import open_source
 from ..io.video_writer import with_bits
@@ -187,13 +188,14 @@ def _check_arguments(num_videos: int, num_compared: int, output: Path, mode: str
 
 def _open_sources(stack: ExitStack, videos: Sequence[Video]) -> list[Source]:
     """Open all videos; infer the frame rate of folders from their number of frames relative to the first video."""
-    sources = [stack.enter_context(open_source(video)) if isinstance(video, str | Path) else video for video in videos]
+    sources = [stack.enter_context(open_source(video, background=BLACK)) if isinstance(video, str | Path) else
+               opaque(video, BLACK) for video in videos]
     reference = next((source for source in sources if not source.info.path.is_dir()), sources[0])
     for i, video in enumerate(videos):
         if isinstance(video, str | Path) and Path(video).is_dir() and sources[i] is not reference and (
                 reference.info.rate):
             factor = _frames_per_frame(sources[i].info, reference.info)
-            sources[i] = stack.enter_context(open_source(video, rate=reference.info.rate * factor))
+            sources[i] = stack.enter_context(open_source(video, rate=reference.info.rate * factor, background=BLACK))
     return sources
 
 

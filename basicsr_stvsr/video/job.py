@@ -23,14 +23,12 @@ from ..inference.tiles import device_of
 from ..inference.windows import Carry
 from ..io.animations import write_animation
 from ..io.encoding import ANIMATIONS, Encoding
-from ..io.frame_folder import FolderSource
 from ..io.frame_source import Source
 from ..io.images import is_image
 from ..io.joining import join, stored_frames
 from ..io.output_checks import check_output
 from ..io.video_info import VideoError
 from ..io.video_writer import image_path, write_as
-from ..io.webp_animation import WebPSource
 from ..utils.atomic_files import move_whole, replace_file, whole_file
 from ..utils.file_lock import locked
 from .excerpt import Excerpt
@@ -232,13 +230,12 @@ class Job:
 
     def _named_images(self) -> Path:
         """Return the folder of images, named like those of the input if each of these became one of them."""
-        source, folder, first = self.source, self.segments.frames_folder, 0
-        if isinstance(source, Excerpt):
-            source, first = source.source, round(source.info.start * source.info.rate)
-        files = source.files[first:first + self.source.info.num_frames] if isinstance(source, FolderSource) else []
-        names = [file.stem for file in files]
+        info, folder = self.source.info, self.segments.frames_folder
+        first = round(info.start * info.rate)
+        names = [file.stem for file in self.source.files[first:first + info.num_frames]]
         count = self.segments.num_images()
-        if self.pipeline.temporal_scale != 1 or len(names) != count or len(set(names)) != count:
+        if (info.format != 'images' or self.pipeline.temporal_scale != 1 or len(names) != count
+                or len(set(names)) != count):
             return folder
         named = self.parts / 'named'
         named.mkdir(exist_ok=True)
@@ -251,10 +248,9 @@ class Job:
         info, source, since = self.source.info, self.source, None
         if isinstance(source, Excerpt):
             since, until = info.start, source.end if until is None or source.end is None else min(until, source.end)
-            source = source.source
         is_variable = info.is_variable and self.pipeline.retimer is None
         self.warnings += join([self.segments.file(segment) for segment in range(num_segments)],
-                              None if isinstance(source, FolderSource | WebPSource) else info.path, output,
+                              None if info.format in ('images', 'webp') else info.path, output,
                               rate=Fraction(0) if is_variable else self.segments.spec.rate, picture=info.stream,
                               audio=self.encoding.audio, since=since, until=until,
                               sample_aspect_ratio=self.segments.spec.sample_aspect_ratio)

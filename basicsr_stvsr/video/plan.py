@@ -31,7 +31,7 @@ def plan(job: Job, model: str) -> dict[str, Any]:
         'model': model,
         'precision': job.options.precision,
         'output': {'path': str(job.output), 'frames': frames or None, 'width': spec.width, 'height': spec.height,
-                   'rate': str(spec.rate) if spec.rate else None, 'codec': job.encoding.codec},
+                   'rate': str(spec.rate) if spec.rate else None, 'codec': job.encoding.codec, 'alpha': spec.alpha},
         'streams': [{'index': stream.index, 'type': stream.type, 'codec': stream.codec} for stream in info.streams],
         'notes': list(job.warnings),
         'frames_per_second': 1 / seconds,
@@ -51,7 +51,8 @@ def describe_plan(facts: Mapping[str, Any]) -> dict[str, str]:
     return {
         'input': _video(facts['input']),
         'model': f'{facts["model"]}, {facts["precision"]}',
-        'output': f'{_video(facts["output"])}, {facts["output"]["codec"]}',
+        'output': f'{_video(facts["output"])}, {facts["output"]["codec"]}'
+                  + (' with transparent pixels' if facts['output']['alpha'] else ''),
         'streams': f'{streams}; kept, except as noted below' if streams else 'none besides the video',
         'notes': '; '.join(facts['notes']) or 'none',
         'time': f'{lasts}{rate:.3g} output frames a second',

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -25,13 +25,16 @@ from ..inference.scene_cuts import CONTEXT as CUT_CONTEXT
 from ..inference.scene_cuts import THRESHOLD, mark_cuts
 from ..inference.tiles import DEFAULT_OVERLAP, Tiles, Tiling, device_of
 from ..inference.windows import Carry, StreamFrame, is_finite, restore_stream
-from ..io.color_spaces import convert_clip, levels_of, to_image
+from ..io.color_spaces import Color, convert_clip, levels_of, to_image
 from ..io.frame_source import TimedFrame
 from ..io.pixels import packed, planes_of
+from ..io.transparency import laid_over
 from ..io.video_info import VideoError
 
 AT_CUT = ('previous', 'next')
 Image = TypeVar('Image', np.ndarray, Tensor)
+_ALMOST = 0.02  # alpha that differs less from 0 or 1 becomes it
+_GREY = 128, 128, 128  # so that black and white things on transparent ground are seen
 _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
@@ -96,7 +99,7 @@ class Restorer:
 
     def __init__(self, net: nn.Module, options: RestoreOptions | None = None, flow: FlowEstimator | None = None):
         self.net, self.spec, self.options = net, spec_of(net), options or RestoreOptions()
-        self.flow = (flow or build_flow({'type': 'DISFlow'})) if self.spec.needs_flow else None
+        self.flow = flow or cast(FlowEstimator, build_flow({'type': 'DISFlow'})) if self.spec.needs_flow else None
         self.device = device_of(net) or torch.device('cpu')
         precision = self.options.precision
         self.dtype = PRECISIONS[fastest_precision(net, [self.device]) if precision == 'auto' else precision]
@@ -148,7 +151,7 @@ class Restorer:
                 when = clock(time_of(passing, number, temporal_scale))
                 raise VideoError(f'{type(self.net).__name__} gives values that are not finite for the frame at {when}: '
                                  'its weights or this precision do not suit these frames')
-            restored = self.finished(image, output[0], passing, number)
+            restored = self.finished(image, output, passing, number)
             is_gap = last and number == last[0] + 2 and temporal_scale == 2 and not only_space
             if last and is_gap and number > temporal_scale * skip:  # a cut
                 repeated = last[1] if self.options.at_cut == 'previous' else restored
@@ -186,22 +189,33 @@ class Restorer:
 
     def give(self, frames: Iterable[tuple[TimedFrame[Image], bool]], passing: dict[int, '_Passing']) -> (
             Iterator[StreamFrame]):
-        """Convert frames to the network's input, with flow if needed."""
-        color, last = self.spec.color or 'rgb', None
+        """Convert frames to the network's input, with flow if needed.
+
+        Alpha is a grey picture beside that of the colours, so the network treats both alike, and scenes are the same.
+        """
+        color: Color = self.spec.color or 'rgb'
+        estimate, last = self.flow, list[np.ndarray]()
         for place, ((image, time), begins_scene) in enumerate(frames):
+            pixels: Tensor = to_tensor(image, self.device)
+            pictures = torch.stack([pixels[:3], *(alpha.expand(3, -1, -1) for alpha in pixels[3:])])
             flow = None
-            if self.flow is not None:
-                seen = bgr_bytes(image)
-                if last is not None and not begins_scene:
-                    flow = flow_tensor([self.flow(last, seen), self.flow(seen, last)]).to(self.device)
+            if estimate is not None:
+                seen = list(map(to_image, pictures))
+                if last and not begins_scene:
+                    flow = torch.cat([flow_tensor([estimate(one, other), estimate(other, one)])
+                                      for one, other in zip(last, seen, strict=True)]).to(self.device)
                 last = seen
-            lq = convert_clip(to_tensor(image, self.device), 'rgb', 'yuv' if color == 'y' else color)
-            passing[place] = _Passing(time, lq[1:] if color == 'y' else None,
+            lq = convert_clip(pictures, 'rgb', 'yuv' if color == 'y' else color)
+            passing[place] = _Passing(time, lq[0, 1:] if color == 'y' else None,
                                       image if self.options.only == 'time' else None)
-            yield StreamFrame(lq[None, :1] if color == 'y' else lq[None], flow, begins_scene)
+            yield StreamFrame(lq[:, :1] if color == 'y' else lq, flow, begins_scene)
 
     def finished(self, image: Image, output: Tensor, passing: dict[int, '_Passing'], number: int) -> Image:
-        """Return an output frame in its final size, of the type of `image`."""
+        """Return an output frame in its final size, of the type of `image`.
+
+        Args:
+            output: colours, and alpha if there is one, (1 or 2, C, H, W).
+        """
         place, is_between = divmod(number, self.spec.temporal_scale)
         size, only_time = self.options.size, self.options.only == 'time'
         if only_time and not is_between and size is None:
@@ -209,7 +223,8 @@ class Restorer:
         if only_time and not is_between:
             rgb = to_tensor(passing[place].image, self.device)
         else:
-            rgb = self.to_rgb(output, self.chroma(passing, number))
+            rgb = self.to_rgb(output[0], self.chroma(passing, number))
+            rgb = torch.cat([rgb, self.to_alpha(output[1])]) if len(output) == 2 else rgb
         height, width = size_of(image)
         return like(image, resized(rgb, *(size or (width, height))) if size or only_time else rgb)
 
@@ -229,6 +244,12 @@ class Restorer:
         else:
             return restored
         return convert_clip(restored, 'yuv', 'rgb')
+
+    def to_alpha(self, restored: Tensor) -> Tensor:
+        """Convert network output (C, H, W) for a grey picture to alpha (1, H, W)."""
+        alpha = convert_clip(restored, self.spec.color or 'rgb', 'rgb').mean(dim=0, keepdim=True)
+        # Networks do not give exactly black and white
+        return alpha.where(alpha > _ALMOST, 0).where(alpha < 1 - _ALMOST, 1)
 
 
 class _Passing(NamedTuple):
@@ -256,14 +277,14 @@ def size_of(image: np.ndarray | Tensor) -> tuple[int, int]:
 
 
 def resized(rgb: Tensor, width: int, height: int) -> Tensor:
-    """Resize an image (3, H, W) by bicubic interpolation, antialiased where it becomes smaller."""
+    """Resize an image (C, H, W) by bicubic interpolation, antialiased where it becomes smaller."""
     if rgb.shape[-2:] == (height, width):
         return rgb
     return F.interpolate(rgb[None].float(), (height, width), mode='bicubic', antialias=True)[0]
 
 
 def to_tensor(image: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """Convert an input frame to a float tensor (3, H, W), RGB, 0-1."""
+    """Convert an input frame to a float tensor (3, H, W), RGB, or (4, H, W) with alpha; 0-1."""
     if isinstance(image, Tensor):
         return image.to(device, torch.float32)
     white = np.float32(_WHITE[image.dtype])  # torch takes three times as long to divide bytes
@@ -271,7 +292,7 @@ def to_tensor(image: np.ndarray | Tensor, device: torch.device) -> Tensor:
 
 
 def like(image: Image, rgb: Tensor) -> Image:
-    """Clamp float RGB (3, H, W) to 0-1, and match the type and memory layout of `image`."""
+    """Clamp float RGB (3, H, W), or (4, H, W) with alpha, to 0-1, and match the type and memory layout of `image`."""
     if isinstance(image, Tensor):
         return rgb.clamp(0, 1).to(image)
     if image.dtype == np.uint8:
@@ -286,6 +307,8 @@ def bgr_bytes(image: np.ndarray | Tensor) -> np.ndarray:
     """Convert an input frame to uint8 (H, W, 3), BGR, as OpenCV expects."""
     if isinstance(image, Tensor):
         return to_image(image)
+    if image.shape[2] == 4:
+        image = laid_over(_GREY, image)
     red, green, blue = planes_of(image)
     bgr = cv2.merge((blue, green, red))
     return bgr if bgr.dtype == np.uint8 else (bgr >> 8).astype(np.uint8)

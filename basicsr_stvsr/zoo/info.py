@@ -106,6 +106,7 @@ def facts_of_video(source: Source) -> Facts:
         'codec': info.codec,
         'pixel_format': info.pix_fmt,
         'bits': info.bits,
+        'alpha': info.has_alpha,
         'matrix': info.color.matrix,
         'full_range': info.color.full_range,
         'rotation': info.rotation,
@@ -127,6 +128,7 @@ def describe_video(facts: Mapping[str, Any]) -> dict[str, str]:
         'duration': f'{facts["duration"]:.3f} s' if facts['duration'] else unknown,
         'stored as': f'{facts["format"]}: {facts["codec"]}, {facts["pixel_format"]}',
         'colours': f'{facts["bits"]} bits, {facts["matrix"]}, {"full" if facts["full_range"] else "limited"} range',
+        'transparent pixels': 'yes' if facts['alpha'] else 'no',
         'rotation': f'{facts["rotation"]} degrees',
         'interlaced': 'yes; --deinterlace' if facts['interlaced'] else 'no',
         'other streams': ', '.join(streams) or 'none'}

@@ -15,12 +15,12 @@ from torch import nn
 from ..io.animations import write_animation
 from ..io.copied_streams import Audio
 from ..io.deinterlacing import Deinterlace
-from ..io.encoding import ANIMATIONS, Encoding, OutputSpec, default_codec
+from ..io.encoding import ANIMATIONS, Encoding, OutputSpec, default_codec, keeps_alpha
 from ..io.frame_source import Source
 from ..io.joining import join
 from ..io.output_checks import check_output
 from ..io.pipes import PIPE, PipeFormat, PipeSource, PipeWriter
-from ..io.pixels import Background
+from ..io.transparency import BLACK, Background, opaque
 from ..io.video_info import VideoError
 from ..io.video_reader import open_source
 from ..io.video_writer import VideoWriter
@@ -53,7 +53,9 @@ class VideoOptions:
         channels_last, compile: see `NetworkSource.load`.
         restoring: how to restore frames.
         codec, crf, preset, audio: how to encode them, see `Encoding`; without a codec, by the suffix of the output.
-        deinterlace, strict, stream, background: how to read them, see `VideoSource`.
+        deinterlace, strict, stream: how to read them, see `VideoSource`.
+        background: colour to lay transparent pixels over; None: keep them, or lay them over black where the output has
+            no alpha.
         rate: frames per second of a folder of frames; None: 25.
         resume: whether to continue interrupted work.
         overwrite: whether to replace an existing output once the new one is complete.
@@ -136,19 +138,35 @@ def opened(options: VideoOptions, loaded: LoadedNetwork) -> Iterator[Job]:
     for extra in (options.compare_clip, comparison_page(options.output) if options.compare else None):
         if extra is not None and extra.exists() and not options.overwrite:
             raise VideoError(f'{extra}: already exists; --overwrite replaces it')
-    with open_source(options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
-                     stream=options.stream, background=options.background) as whole:
+    with opened_source(options) as whole:
         codec = options.codec or default_codec(options.output, whole.info)
         encoding = Encoding(codec, options.crf, options.preset, options.audio)
+        whole, lost = fitting(whole, options.output, encoding)
         is_part = options.start or options.duration
         source: Source = Excerpt(whole, options.start, options.duration) if is_part else whole
         job = Job(source, options.output, loaded.net, model=loaded.fingerprint, options=options.restoring,
                   encoding=encoding, shape=options.shape, interpolator=loaded.interpolator, builders=loaded.builders,
                   devices=options.devices, overwrite=options.overwrite)
+        job.warnings[:0] = lost
         if options.compare:
             info, spec = source.info, job.pipeline.spec
             check_proportions([(info.path, info.width, info.height), (options.output, spec.width, spec.height)])
         yield job
+
+
+def opened_source(options: VideoOptions) -> Source:
+    return open_source(options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
+                       stream=options.stream, background=options.background, keep_alpha=True)
+
+
+def fitting(source: Source, output: Path, encoding: Encoding) -> tuple[Source, list[str]]:
+    """Return a source without alpha if the output can have none, and a sentence for what is lost."""
+    if not source.info.has_alpha or (output != PIPE and keeps_alpha(output, encoding)):
+        return source, []
+    kind = f'{output.suffix} files' if encoding.codec == 'png' else 'pipes' if output == PIPE else encoding.codec
+    return opaque(source, BLACK), [
+        f'{source.info.path}: has transparent pixels, which {kind} cannot keep; they are laid over black. --background '
+        'selects another colour; png, webp, gif, ffv1 and prores (with preset 4444) keep them']
 
 
 def restore_video(options: VideoOptions, *, loaded: LoadedNetwork | None = None,
@@ -169,7 +187,7 @@ def restore_video(options: VideoOptions, *, loaded: LoadedNetwork | None = None,
     """
     loaded = loaded or load(options)
     if PIPE in (options.source, options.output):
-        return _restore_through_pipes(options, loaded, on_progress)
+        return _restore_through_pipes(options, loaded, on_progress, on_warning)
     with opened(options, loaded) as job:
         early = list(job.warnings)
         for warning in early:
@@ -188,9 +206,9 @@ def _show_both(options: VideoOptions, given: Source, rate: Fraction,
     """Write the clip and the page that show input and output."""
     output = options.output
     try:
-        with open_source(output, rate=rate if output.is_dir() else None) as restored:
+        with open_source(output, rate=rate if output.is_dir() else None, background=BLACK) as restored:
             if options.compare_clip is not None:
-                write_side_by_side(given, restored, options.compare_clip)
+                write_side_by_side(opaque(given, BLACK), restored, options.compare_clip)
             if options.compare:
                 write_comparison([given, restored], comparison_page(output), any_rate=True, progress=on_compared)
     except OSError as error:
@@ -198,22 +216,25 @@ def _show_both(options: VideoOptions, given: Source, rate: Fraction,
 
 
 def _restore_through_pipes(options: VideoOptions, loaded: LoadedNetwork,
-                           on_progress: Callable[[Progress], None] | None) -> OutputSpec:
+                           on_progress: Callable[[Progress], None] | None,
+                           on_warning: Callable[[str], None]) -> OutputSpec:
     """Restore from standard input, to standard output, or both: in one pass, frames only."""
     needs_files = options.resume, options.compare_clip, options.compare, options.start, options.duration
     if loaded.builders or any(needs_files):
         raise ValueError('-: work through a pipe is done in one pass by one device; --resume, --start, --duration, '
                          '--compare and --compare-clip need files')
     with ExitStack() as stack:
-        source: Source = stack.enter_context(PipeSource(sys.stdin.buffer) if options.source == PIPE else open_source(
-            options.source, deinterlace=options.deinterlace, rate=options.rate, strict=options.strict,
-            stream=options.stream, background=options.background))
+        source: Source = stack.enter_context(PipeSource(sys.stdin.buffer) if options.source == PIPE else
+                                             opened_source(options))
+        encoding = Encoding(options.codec or default_codec(options.output, source.info), options.crf,
+                            options.preset)
+        source, lost = fitting(source, options.output, encoding)
+        for warning in lost:
+            on_warning(warning)
         pipeline = Pipeline(loaded.net, options.restoring, source.info, options.shape, loaded.interpolator)
         spec, rate = pipeline.spec, source.info.rate
         total = pipeline.num_frames(source.info)
         frames = pipeline(source.frames(), last_duration=1 / rate if rate else Fraction(0))
-        encoding = Encoding(options.codec or default_codec(options.output, source.info), options.crf,
-                            options.preset)
         segment = None
         writer: PipeWriter | VideoWriter
         if options.output == PIPE:
