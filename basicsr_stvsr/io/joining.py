@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.atomic_files import whole_file
+from .captions import Caption
 from .containers import CONTAINERS, demux, is_cut_off, open_input
 from .copied_streams import Audio, lasting_tags, passed_packets, time_code
 from .matroska import ROOM, display_size, set_display_size
+from .subtitles import add_captions
 from .video_info import VideoError, early_start, url_of, video_stream
 
 
@@ -26,8 +28,9 @@ def stored_frames(segment: Path) -> tuple[int, Fraction | None]:
 
 
 def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: Fraction = Fraction(0),
-         picture: int | None = None, audio: Audio = 'copy', sample_aspect_ratio: Fraction = Fraction(1),
-         since: Fraction | None = None, until: Fraction | None = None) -> list[str]:
+         picture: int | None = None, audio: Audio = 'copy', captions: Sequence[Caption] = (),
+         sample_aspect_ratio: Fraction = Fraction(1), since: Fraction | None = None,
+         until: Fraction | None = None) -> list[str]:
     """Join segments to one video and copy everything but the picture from the source, without encoding again.
 
     Times stay as written. If the source starts after 0, as recordings of broadcasts do, its start is subtracted, also
@@ -41,6 +44,7 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
         rate: frames per second to state in the file; 0: none, for variable frame rates.
         picture: index of the source's stream that was restored; default: the main video.
         audio: see `plan_streams`.
+        captions: of the source, to add as a text stream.
         sample_aspect_ratio: width of a shown pixel divided by its height.
         since: time of the source in seconds that becomes 0; nothing before it is copied. Default: the source's start.
         until: time of the source in seconds at which to stop copying, for a picture that is incomplete. The last
@@ -80,6 +84,8 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
                 container.set_chapters(_chapters(original, start, until))
                 packets.append(passed_packets(original, container, given.index, audio=audio, start=start, until=until,
                                               notes=notes, is_part=since is not None))
+            if captions:
+                packets.append(add_captions(captions, container, start))
             if states_shape:
                 title = next((name for name in video.metadata if name.lower() == 'title'), 'title')
                 video.metadata[title] = video.metadata.get(title, '') + ROOM

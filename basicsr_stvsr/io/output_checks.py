@@ -47,12 +47,12 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
         given = {f'{file.stem}.png' for file in info.path.iterdir()} if info.path.is_dir() else set()
         if others := [name for name in there if name not in given and not re.fullmatch(r'\d{8}\.png', name)]:
             raise VideoError(f'{path}: holds other files than frames ({others[0]}) and will not be replaced')
-        return [f'a folder of frames cannot hold {stream}' for stream in info.streams]
+        return [f'a folder of frames cannot hold {stream}' for stream in _things_beside(info)]
     if ANIMATIONS.get(encoding.codec) == path.suffix.lower() and not path.is_dir():
         if encoding.codec == 'webp' and max(spec.width, spec.height) > _LARGEST_WEBP:
             raise VideoError(f'{path}: WebP files have at most {_LARGEST_WEBP} pixels of width and height, the output '
                              f'would have {spec.width}x{spec.height}')
-        notes = [f'a {path.suffix} file cannot hold {stream}' for stream in info.streams]
+        notes = [f'a {path.suffix} file cannot hold {stream}' for stream in _things_beside(info)]
         if spec.sample_aspect_ratio != 1:
             notes.append(f'{path.suffix} files have no place for the shape of the pixels, {spec.sample_aspect_ratio}: '
                          'the picture will look stretched')
@@ -68,9 +68,16 @@ def check_output(path: str | Path, info: VideoInfo, encoding: Encoding, spec: Ou
         notes.append(f'{encoding.codec} stores the odd size {spec.width}x{spec.height} in 4:4:4, which some players '
                      'cannot show')
     notes += [f'the output will not have {lost}' for lost in info.lost]
+    if info.has_captions:
+        notes.append('the closed captions in the picture become a subtitle stream, without positions and colours')
     if spec.hdr and encoding.codec not in PARAMETERS:
         notes.append(f'{encoding.codec} has no place for the HDR metadata (mastering display, light level)')
     return notes
+
+
+def _things_beside(info: VideoInfo) -> list[str]:
+    """Return what a video holds besides frames."""
+    return [*map(str, info.streams), *(['closed captions'] if info.has_captions else [])]
 
 
 def _notes_of_streams(path: Path, info: VideoInfo, encoding: Encoding) -> list[str]:

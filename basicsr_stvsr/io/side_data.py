@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 _DOLBY = 'Dolby Vision, of which only the base layer is restored'
 _LOST = {  # FFmpeg's names of side data -> what it is
-    'A53_CC': 'closed captions in the picture', 'DYNAMIC_HDR_PLUS': 'HDR10+ metadata of each frame',
+    'DYNAMIC_HDR_PLUS': 'HDR10+ metadata of each frame',
     'DYNAMIC_HDR_VIVID': 'HDR Vivid metadata of each frame', 'SPHERICAL': 'the 360-degree projection',
     'STEREO3D': 'the arrangement of 3D views', 'DOVI_METADATA': _DOLBY, 'DOVI_RPU_BUFFER': _DOLBY,
     'ICC_PROFILE': 'the ICC profile', 'FILM_GRAIN_PARAMS': 'synthetic film grain'}
@@ -56,6 +56,10 @@ def hdr_of(frame: Any) -> HdrMetadata | None:
         elif data.type.name == 'CONTENT_LIGHT_LEVEL':
             found = found._replace(light=struct.unpack_from('=2I', bytes(data)))
     return found if any(found) else None
+
+
+def have_captions(frames: list[Any]) -> bool:
+    return any(data.type.name == 'A53_CC' for frame in frames for data in frame.side_data)
 
 
 def lost_with(frames: list[Any]) -> tuple[str, ...]:

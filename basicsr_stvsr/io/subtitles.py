@@ -1,10 +1,11 @@
 """Convert subtitles of text that a container does not take. Only bold, italic and underlined text stays so."""
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any, Literal
 
+from .captions import Caption
 from .containers import CONTAINERS, trial_error
 
 TextCodec = Literal['mov_text', 'subrip', 'webvtt']
@@ -48,14 +49,36 @@ class TextConverter:
             return
         if not text:
             return
-        converted = av.Packet(_as_stored(text, self._codec))
-        converted.pts = converted.dts = round((packet.pts * packet.time_base - start) / _MILLISECOND)
-        converted.duration = round((packet.duration or 0) * packet.time_base / _MILLISECOND)
-        converted.time_base, converted.stream = _MILLISECOND, self.stream
-        yield converted.pts * _MILLISECOND, converted
+        begin = packet.pts * packet.time_base
+        yield _text_packet(text, begin - start, (packet.duration or 0) * packet.time_base, self.stream, self._codec)
 
     def rest(self, start: Fraction) -> Iterator[tuple[Fraction, Any]]:
         return iter(())
+
+
+def add_captions(captions: Iterable[Caption], container: Any, start: Fraction) -> Iterator[tuple[Fraction, Any]]:
+    """Add closed captions as a text stream to a container, and return its packets by time.
+
+    Args:
+        start: time of the captions that becomes 0, seconds.
+    """
+    codec = _TAKEN[container.format.name]
+    stream = add_text(container, codec)
+    stream.metadata['title'] = 'Closed captions'
+    return (_text_packet(text, max(begin, start) - start, end - max(begin, start), stream, codec)
+            for begin, end, text in captions)
+
+
+def _text_packet(text: str, begin: Fraction, duration: Fraction, stream: Any, codec: TextCodec) -> (
+        tuple[Fraction, Any]):
+    """Return a packet of a text with ASS tags, and its time."""
+    import av
+
+    packet = av.Packet(_as_stored(text, codec))
+    packet.pts = packet.dts = round(begin / _MILLISECOND)
+    packet.duration = round(duration / _MILLISECOND)
+    packet.time_base, packet.stream = _MILLISECOND, stream
+    return packet.pts * _MILLISECOND, packet
 
 
 def _as_stored(text: str, codec: TextCodec) -> bytes:

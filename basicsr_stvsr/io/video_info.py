@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from .side_data import HdrMetadata, hdr_of, lost_with
+from .side_data import HdrMetadata, have_captions, hdr_of, lost_with
 
 if TYPE_CHECKING:
     import av
@@ -107,6 +107,7 @@ class VideoInfo:
             have alpha, see `TimedFrame`.
         hdr: static HDR metadata; None without it.
         lost: what frames carry that no output keeps.
+        has_captions: whether frames carry closed captions, see `captions`.
         stream: index of the video among the streams of the file.
         streams: the other streams of the file.
     """
@@ -133,6 +134,7 @@ class VideoInfo:
     has_alpha: bool = False
     hdr: HdrMetadata | None = None
     lost: tuple[str, ...] = ()
+    has_captions: bool = False
     stream: int = 0
     streams: tuple[StreamInfo, ...] = ()
 
@@ -227,6 +229,7 @@ def describe_stream(path: Path, container: Any, stream: Any, packets: list[tuple
         interlaced=stream.codec_context.field_order > 1 or any(frame.interlaced_frame for frame in frames),
         hdr=hdr_of(first),
         lost=lost_with(frames),
+        has_captions=have_captions(frames),
         stream=stream.index,
         streams=tuple(stream_info(other) for other in container.streams if other.index != stream.index),
     )

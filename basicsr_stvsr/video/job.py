@@ -22,6 +22,7 @@ from ..inference.precision import Precision, fastest_precision
 from ..inference.tiles import device_of
 from ..inference.windows import Carry
 from ..io.animations import write_animation
+from ..io.captions import Caption, read_captions
 from ..io.encoding import ANIMATIONS, Encoding
 from ..io.frame_source import Source
 from ..io.images import is_image
@@ -225,7 +226,7 @@ class Job:
         elif self.encoding.codec in ANIMATIONS:
             write_animation([self.segments.file(segment) for segment in range(len(state.whole))], self.output)
         else:
-            self._join(self.output, len(state.whole))
+            self._join(self.output, len(state.whole), captions=self._captions())
         shutil.rmtree(self.parts)
 
     def _named_images(self) -> Path:
@@ -243,7 +244,18 @@ class Job:
             image_path(folder, number).replace(named / f'{name}.png')
         return named
 
-    def _join(self, output: Path, num_segments: int, until: Fraction | None = None) -> None:
+    def _captions(self) -> list[Caption]:
+        """Return the closed captions in the picture."""
+        if not self.source.info.has_captions:
+            return []
+        since, until = (self.source.since, self.source.end) if isinstance(self.source, Excerpt) else (None, None)
+        captions = read_captions(self.source.info, since, until)
+        if not captions:
+            self.warnings.append('the closed captions have no text in their first channel (CC1)')
+        return captions
+
+    def _join(self, output: Path, num_segments: int, until: Fraction | None = None, *,
+              captions: Sequence[Caption] = ()) -> None:
         """Join the first segments into one video."""
         info, source, since = self.source.info, self.source, None
         if isinstance(source, Excerpt):
@@ -252,7 +264,7 @@ class Job:
         self.warnings += join([self.segments.file(segment) for segment in range(num_segments)],
                               None if info.format in ('images', 'webp') else info.path, output,
                               rate=Fraction(0) if is_variable else self.segments.spec.rate, picture=info.stream,
-                              audio=self.encoding.audio, since=since, until=until,
+                              audio=self.encoding.audio, captions=captions, since=since, until=until,
                               sample_aspect_ratio=self.segments.spec.sample_aspect_ratio)
 
     def _kept(self, state: '_State') -> str:

@@ -1,5 +1,4 @@
 """HDR metadata and what else frames carry."""
-import av
 import pytest
 from video_util import moving_clip, write_video
 
@@ -56,21 +55,3 @@ def test_other_videos_have_none(tmp_path):
     write_video(tmp_path / 'clip.mp4', moving_clip(3))
     info = probe(tmp_path / 'clip.mp4')
     assert (info.hdr, info.lost) == (None, ())
-
-
-def test_captions_are_named(tmp_path):
-    """CEA-608 as ATSC A/53 stores it in the user data of H.264, here in each picture."""
-    path = tmp_path / 'clip.h264'
-    write_video(path, moving_clip(3), options={'bf': '0'})
-    sei = bytes.fromhex('000001 06 04 0d b5 0031 47413934 03 41 ff fc9420 ff 80'.replace(' ', ''))
-    size = len(sei) - 7  # of the payload: without start code, type, size, and the final bits
-    sei = sei[:5] + bytes([size]) + sei[6:]
-    data = path.read_bytes().split(b'\x00\x00\x01')
-    out = b''.join((sei if part[:1] and part[0] & 31 in (1, 5) else b'') + b'\x00\x00\x01' + part for part in data[1:])
-    path.write_bytes(b'\x00' + out)
-    with av.open(str(path)) as container:
-        kinds = {side.type.name for frame in container.decode(video=0) for side in frame.side_data}
-    assert 'A53_CC' in kinds
-    info = probe(path)
-    assert info.lost == ('closed captions in the picture',)
-    assert 'closed captions' in check_output(tmp_path / 'out.mp4', info, Encoding(), OutputSpec.of(info))[0]
