@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal
 
 import numpy as np
@@ -83,7 +83,7 @@ class Retimer:
         shown, duration, number = None, last_duration, 0
         for frame in frames:
             if shown is None:
-                number = math.ceil((frame.time - self.start) * self.fps)
+                number = self.number_at(frame.time)
             else:
                 duration = frame.time - shown.time
                 while (time := self.time(number)) < (shown.time + frame.time) / 2:
@@ -94,6 +94,10 @@ class Retimer:
         while shown is not None and (time := self.time(number)) < shown.time + duration - 1 / (2 * self.fps):
             yield TimedFrame(shown.image, time)
             number += 1
+
+    def number_at(self, time: Fraction) -> int:
+        """Return the number of the first output frame that is not before a time."""
+        return math.ceil((time - self.start) * self.fps)
 
     def time(self, number: int) -> Fraction:
         return self.start + number / self.fps
@@ -136,7 +140,7 @@ class Pipeline:
         if shape.fps is None:
             doublings = int(doubles and shape.only != 'space')
         else:
-            doublings = self._doublings(shape, info, needs.recurrent)
+            doublings = self._doublings(shape, info)
             if doublings and not doubles:
                 raise ValueError(f'{name} does not interpolate frames, and {shape.fps} a second are more than the '
                                  f'{info.rate} of the video; add an interpolating network: --interpolate mbnet-small')
@@ -155,9 +159,13 @@ class Pipeline:
         last = replace(options, size=size, even=even)
         self.before: list[Restorer] = []
         self.after: Callable[[Iterable[TimedFrame[np.ndarray]]], Iterator[TimedFrame[np.ndarray]]] | None = None
+        self.recurrent: Restorer | None = None  # comes last
         if not enlarges:
             self.before = [Restorer(between, in_time) for _ in range(doublings)]
             self.after = partial(resize_frames, size=size) if size != (info.width, info.height) else None
+        elif needs.recurrent and shape.fps is not None:
+            self.before = [Restorer(between, in_time) for _ in range(doublings)]
+            self.recurrent = Restorer(net, last)
         elif interpolator is None:
             self.before = [Restorer(net, in_time) for _ in range(doublings - 1)]
             self.before.append(Restorer(net, last if doublings else replace(last, only='space')))
@@ -171,13 +179,10 @@ class Pipeline:
         self.retimer = None if shape.fps is None else Retimer(shape.fps, info.start)
 
     @staticmethod
-    def _doublings(shape: Shape, info: VideoInfo, recurrent: bool) -> int:
+    def _doublings(shape: Shape, info: VideoInfo) -> int:
         if not info.rate:
             raise ValueError(f'{info.path}: states no frame rate, so its frames cannot be counted for a rate of '
                              f'{shape.fps}')
-        if recurrent:
-            raise ValueError('a recurrent network, such as HOFFR, keeps the times of the video; '
-                             'change the rate of its output in a second run, with --model dis')
         assert shape.fps is not None
         doublings = 0
         while info.rate * 2**doublings < shape.fps:
@@ -186,7 +191,7 @@ class Pipeline:
 
     @property
     def context(self) -> int:
-        return sum(stage.context for stage in self.before)
+        return sum(stage.context for stage in (*self.before, *([self.recurrent] if self.recurrent else [])))
 
     def num_frames(self, info: VideoInfo) -> int:
         """Return the expected number of output frames; 0: unknown."""
@@ -200,6 +205,8 @@ class Pipeline:
     def __call__(self, frames: Iterable[TimedFrame[np.ndarray]], *, carry: Carry | None = None, skip: int = 0,
                  last_duration: Fraction = Fraction(0)) -> Iterator[TimedFrame[np.ndarray]]:
         """Make the output frames of a stream; see `Restorer`."""
+        if self.recurrent is not None and self.retimer is not None:
+            return self._by_state(self.recurrent, self.retimer, iter(frames), carry, skip, last_duration)
         for number, stage in enumerate(self.before, 1):
             is_last = number == len(self.before)
             frames = stage(frames, carry=carry if is_last else None, skip=skip if is_last else 0,
@@ -209,6 +216,16 @@ class Pipeline:
         if self.retimer is not None:
             frames = self.retimer(islice(frames, 0 if self.before else skip, None), last_duration)
         return iter(frames if self.after is None else self.after(frames))
+
+    def _by_state(self, last: Restorer, retimer: Retimer, frames: Iterator[TimedFrame[np.ndarray]],
+                  carry: Carry | None, skip: int, last_duration: Fraction) -> Iterator[TimedFrame[np.ndarray]]:
+        """Make the output frames by a recurrent network, whose state does not know frames that are not shown."""
+        skipped = list(islice(frames, skip + 1))
+        given: Iterable[TimedFrame[np.ndarray]] = chain(skipped, frames)
+        for stage in self.before:
+            given, last_duration = stage(given, last_duration=last_duration), last_duration / 2
+        num_skipped = retimer.number_at(skipped[-1].time) - retimer.number_at(skipped[0].time) if skipped else 0
+        return last(retimer(given, last_duration), carry=carry, skip=num_skipped)
 
 
 def _output_spec(info: VideoInfo, size: tuple[int, int], fps: Fraction | None, doublings: int) -> OutputSpec:

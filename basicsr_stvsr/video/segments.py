@@ -123,11 +123,11 @@ class Segments:
         rate = self.source.info.rate
         restored = restorer(given, carry=carry, skip=len(start.context),
                             last_duration=1 / rate if rate else Fraction(0))
-        held: list[TimedFrame[np.ndarray]] = []
+        held: list[_Held] = []
         with _Encoder(self.writer, report) as encoder:
             for segment in count(start.segment) if end is None else range(start.segment, end):
-                coming = (_until(partial(given.is_after, segment), restored, held) if self.output_length is None else
-                          islice(restored, self.output_length))
+                coming = (_until(partial(given.is_after, segment), restored, held, carry)
+                          if self.output_length is None else islice(restored, self.output_length))
                 first = next(coming, None)
                 if first is None:
                     if held:
@@ -142,7 +142,8 @@ class Segments:
                 if given.failure is not None and is_partial:
                     break
                 context = given.times_before(self.length * (segment + 1))
-                encoder.end(Whole(segment, frames, frame.time, context, carry.state))
+                left = held[0].left if held else carry.state
+                encoder.end(Whole(segment, frames, frame.time, context, left))
             else:  # all complete; the process that restores later segments meets any failure after them
                 return
         if given.failure is not None:
@@ -167,12 +168,23 @@ class Segments:
                 context.append(time)
 
 
-def _until(is_after: Callable[[Fraction], bool], frames: Iterator[TimedFrame[np.ndarray]],
-           held: list[TimedFrame[np.ndarray]]) -> Iterator[TimedFrame[np.ndarray]]:
+class _Held(NamedTuple):
+    """The first frame of the next segment, and the state of a recurrent network before it."""
+
+    frame: TimedFrame[np.ndarray]
+    left: State | None
+
+
+def _until(is_after: Callable[[Fraction], bool], frames: Iterator[TimedFrame[np.ndarray]], held: list[_Held],
+           carry: Carry) -> Iterator[TimedFrame[np.ndarray]]:
     """Yield frames up to the first one whose time `is_after`, and hold that one for the next call."""
-    while (frame := held.pop() if held else next(frames, None)) is not None:
+    while True:
+        left = held[-1].left if held else carry.state
+        frame = held.pop().frame if held else next(frames, None)
+        if frame is None:
+            return
         if is_after(frame.time):
-            held.append(frame)
+            held.append(_Held(frame, left))
             return
         yield frame
 

@@ -4,9 +4,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from test_job import FILM, LOSSLESS, Pair, film, read, restore  # noqa: F401  (film is a fixture)
+from test_job import FILM, LOSSLESS, Pair, film, read, restore, tiny_hoffr  # noqa: F401  (film is a fixture)
 from torch import nn
-from video_util import write_film, write_video
+from video_util import moving_clip, write_film, write_video
 
 from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.io.encoding import Encoding
@@ -127,6 +127,35 @@ def test_one_network_enlarges_another_interpolates(film, tmp_path):  # noqa: F81
     restore(film, tmp_path / 'slow.mkv', Counted(), interpolator=Mean(), encoding=LOSSLESS,
             shape=Shape(fps=Fraction(30)))
     assert len(calls) == len(read(tmp_path / 'slow.mkv')[0]) == 50  # frames that are not shown are not enlarged
+
+
+@pytest.mark.parametrize('fps', [60, 10])
+def test_a_recurrent_network_at_another_rate(tmp_path, fps):
+    """As in two runs, also where the work was interrupted: the network does not see frames that are not shown."""
+    interpolator, film = Mean() if fps == 60 else None, tmp_path / 'film.mkv'
+    write_video(film, moving_clip(14, height=24, width=32), codec='ffv1', pix_fmt='bgr0', rate=FILM)
+    restore(film, tmp_path / 'between.mkv', Mean(), encoding=LOSSLESS, shape=Shape(fps=Fraction(fps), only='time'))
+    restore(tmp_path / 'between.mkv', tmp_path / 'expected.mkv', tiny_hoffr(), encoding=LOSSLESS)
+    expected, times = read(tmp_path / 'expected.mkv')
+    assert len(expected) == round(14 / FILM * fps)
+    same = {'encoding': LOSSLESS, 'segment_length': 4, 'shape': Shape(fps=Fraction(fps)), 'interpolator': interpolator}
+    net = tiny_hoffr()
+    step, calls = net.step, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == len(expected) // 2:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    net.step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        restore(film, tmp_path / 'out.mkv', net, **same)
+    restore(film, tmp_path / 'out.mkv', net, resume=True, **same)
+    assert len(calls) < 2 * len(expected)
+    frames, shown = read(tmp_path / 'out.mkv')
+    np.testing.assert_array_equal(frames, expected)
+    assert shown == times
 
 
 def test_uneven_times_become_even_and_stay_in_sync(tmp_path):
