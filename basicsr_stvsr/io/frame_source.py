@@ -44,6 +44,9 @@ class Notes:
         if text not in texts:
             texts.append(text)
 
+    def has(self, kind: str) -> bool:
+        return kind in self._found
+
     def warnings(self) -> list[str]:
         return [f'{self.path}: {texts[0]}' + (f' ({len(texts) - 1} more of these)' if texts[1:] else '')
                 for texts in self._found.values()]

@@ -32,8 +32,9 @@ def finished(image: np.ndarray, alpha: np.ndarray | None, time: Fraction, info: 
     frame = np.stack([*cv2.split(_filled(image, alpha)), alpha]).transpose(1, 2, 0)  # planar, see `TimedFrame`
     if info.has_alpha:
         return frame
-    notes.add('alpha', f'the frame at {float(time):.3f} s is the first with transparent pixels, which are laid over '
-              'black')
+    if not notes.has('alpha'):
+        notes.add('alpha', f'the frame at {float(time):.3f} s is the first with transparent pixels, which are laid '
+                  'over black')
     return laid_over(BLACK, frame)
 
 

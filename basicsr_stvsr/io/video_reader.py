@@ -96,6 +96,9 @@ class VideoSource:
         to_rgb = RGBConverter(self.info.color, self.info.bits, self.info.orientation)
 
         def shown(frame: 'av.VideoFrame', time: Fraction) -> np.ndarray:
+            if frame.interlaced_frame and not self._deinterlace and not self.notes.has('interlaced'):
+                self.notes.add('interlaced', f'the frame at {float(time):.3f} s is the first interlaced one; '
+                               '--deinterlace=auto makes whole frames of these')
             alpha = None if is_opaque(frame) else to_rgb.alpha(frame)
             return finished(to_rgb(frame), alpha, time, self.info, self.notes)
 

@@ -290,6 +290,22 @@ def test_interlaced_part_is_found(tmp_path):
     assert all(np.array_equal(a.image, b.image) for a, b in zip(frames[:29], progressive, strict=False))
 
 
+def test_short_interlaced_part_is_named(tmp_path):
+    """One second between progressive frames, and between the places that are looked at before."""
+    data = b''
+    for start, end, options in ((0, 31, {}), (31, 32, {'x264-params': 'tff=1'}), (32, 60, {})):
+        write_video(tmp_path / 'part.ts', moving_clip(1, height=32, width=32) * 25 * (end - start),
+                    options={'g': '25', 'bf': '0', 'preset': 'ultrafast', **options},
+                    times=[n * UNIT for n in range(25 * start, 25 * end)])
+        data += (tmp_path / 'part.ts').read_bytes()
+    path = tmp_path / 'all.ts'
+    path.write_bytes(data)
+    _, times, warnings = read(path)
+    named = [text for text in warnings if '--deinterlace=auto' in text]
+    assert len(times) >= 1498 and len(named) == 1 and 'the frame at 31.0' in named[0]
+    assert not any('interlace' in text for text in read(path, deinterlace='auto')[2])
+
+
 # Folders
 
 def test_gap_in_numbered_images(tmp_path):

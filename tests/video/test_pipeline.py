@@ -132,12 +132,12 @@ def test_one_network_enlarges_another_interpolates(film, tmp_path):  # noqa: F81
 @pytest.mark.parametrize('fps', [60, 10])
 def test_a_recurrent_network_at_another_rate(tmp_path, fps):
     """As in two runs, also where the work was interrupted: the network does not see frames that are not shown."""
-    interpolator, film = Mean() if fps == 60 else None, tmp_path / 'film.mkv'
-    write_video(film, moving_clip(14, height=24, width=32), codec='ffv1', pix_fmt='bgr0', rate=FILM)
-    restore(film, tmp_path / 'between.mkv', Mean(), encoding=LOSSLESS, shape=Shape(fps=Fraction(fps), only='time'))
+    interpolator, path = Mean() if fps == 60 else None, tmp_path / 'in.mkv'
+    write_video(path, moving_clip(10, height=24, width=32), codec='ffv1', pix_fmt='bgr0', rate=FILM)
+    restore(path, tmp_path / 'between.mkv', Mean(), encoding=LOSSLESS, shape=Shape(fps=Fraction(fps), only='time'))
     restore(tmp_path / 'between.mkv', tmp_path / 'expected.mkv', tiny_hoffr(), encoding=LOSSLESS)
     expected, times = read(tmp_path / 'expected.mkv')
-    assert len(expected) == round(14 / FILM * fps)
+    assert len(expected) == round(10 / FILM * fps)
     same = {'encoding': LOSSLESS, 'segment_length': 4, 'shape': Shape(fps=Fraction(fps)), 'interpolator': interpolator}
     net = tiny_hoffr()
     step, calls = net.step, []
@@ -150,8 +150,8 @@ def test_a_recurrent_network_at_another_rate(tmp_path, fps):
 
     net.step = interrupted
     with pytest.raises(KeyboardInterrupt):
-        restore(film, tmp_path / 'out.mkv', net, **same)
-    restore(film, tmp_path / 'out.mkv', net, resume=True, **same)
+        restore(path, tmp_path / 'out.mkv', net, **same)
+    restore(path, tmp_path / 'out.mkv', net, resume=True, **same)
     assert len(calls) < 2 * len(expected)
     frames, shown = read(tmp_path / 'out.mkv')
     np.testing.assert_array_equal(frames, expected)
