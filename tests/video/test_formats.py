@@ -294,6 +294,8 @@ def test_input(restored, number, feature):
             assert_frames(images)
         case 'times':
             assert_times(times, EVEN, .001)
+            if command := shutil.which('ffprobe'):
+                assert_times(packet_times(command, made.output), EVEN, .001)
         case 'variable rate':
             assert_times(times, VARIABLE, kind.unit)
         case 'B-frames':
@@ -355,6 +357,7 @@ def test_output(everything, tmp_path, kind):
     assert all(words in note for words, note in zip(expected, notes, strict=True))
     if command := shutil.which('ffprobe'):
         assert_layout(command, output, info)
+        assert_times(packet_times(command, output), VARIABLE, .001)
 
 
 @pytest.mark.parametrize(('suffix', 'unit'), [('.gif', 10), ('.webp', 1)])
@@ -396,6 +399,13 @@ def assert_layout(command: str, path: Path, info: VideoInfo) -> None:
     assert video.get('sample_aspect_ratio', '1:1') == f'{aspect.numerator}:{aspect.denominator}'
     assert (video['color_primaries'], video['color_transfer']) == ('bt709', 'bt709')
     assert [stream['codec_type'] for stream in others] == [stream.type for stream in info.streams]
+
+
+def packet_times(command: str, path: Path) -> list[Fraction]:
+    """When frames are shown, as another program reads the file."""
+    process = subprocess.run([command, '-v', 'error', '-select_streams', 'v:0', '-show_entries', 'packet=pts_time',
+                              '-of', 'json', path], capture_output=True, check=True)
+    return sorted(Fraction(packet['pts_time']) for packet in json.loads(process.stdout)['packets'])
 
 
 @pytest.mark.parametrize(('net', 'options'), [
