@@ -303,7 +303,7 @@ def test_short_interlaced_part_is_named(tmp_path):
     _, times, warnings = read(path)
     named = [text for text in warnings if '--deinterlace=auto' in text]
     assert len(times) >= 1498 and len(named) == 1 and 'the frame at 31.0' in named[0]
-    assert not any('interlace' in text for text in read(path, deinterlace='auto')[2])
+    assert not any('--deinterlace' in text for text in read(path, deinterlace='auto')[2])
 
 
 # Folders

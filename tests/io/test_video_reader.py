@@ -257,7 +257,7 @@ def test_alpha_is_refused(tmp_path, codec, suffix, pix_fmt):
     path = tmp_path / f'clip{suffix}'
     frame = av.VideoFrame.from_ndarray(np.full((48, 64, 4), 128, np.uint8), format='rgba').reformat(format=pix_fmt)
     write_video(path, [frame], codec=codec, pix_fmt=pix_fmt)
-    with pytest.raises(VideoError, match='alpha channel'):
+    with pytest.raises(VideoError, match='transparent pixels|alpha channel .* cannot be read'):
         open_source(path)
 
 
@@ -402,7 +402,7 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(VideoError, match='only video files can be deinterlaced'):
         open_source(tmp_path / 'a', deinterlace=True)
     cv2.imwrite(str(tmp_path / 'b' / '0.png'), np.zeros((8, 8, 4), np.uint8))
-    with pytest.raises(VideoError, match='0.png.*alpha'):
+    with pytest.raises(VideoError, match='transparent pixels'):
         open_source(tmp_path / 'b')
 
 
