@@ -71,6 +71,8 @@ def join(segments: Sequence[Path], source: Path | None, output: Path, *, rate: F
                 assert template.time_base is not None
                 container = stack.enter_context(_create(part, output.suffix, template.time_base))
                 video = container.add_stream_from_template(template, opaque=True)
+                if video.codec_context.name == 'prores':  # only the tag states the profile
+                    video.codec_context.codec_tag = template.codec_context.codec_tag
             video.codec_context.framerate = rate
             video.codec_context.sample_aspect_ratio = sample_aspect_ratio  # segments do not state it for all codecs
             if video.codec_context.name == 'hevc' and container.format.name != 'matroska':
