@@ -292,7 +292,8 @@ def test_uploads_are_limited_and_removed(another, clip):
     server = another(max_bytes=clip.stat().st_size, keep_seconds=0)
     answer = server.ask('/api/uploads?name=a.mp4', 'POST', bytes(clip.stat().st_size + 1))
     assert answer.status == 413 and 'takes at most' in answer.data['error']
-    assert server.ask('/api/uploads?name=a.mp4', 'POST', iter([b'in', b'chunks'])).status == 411
+    # Only the headers: the server closes the connection while a client is still sending
+    assert server.ask('/api/uploads?name=a.mp4', 'POST', **{'Transfer-Encoding': 'chunked'}).status == 411
     answer = server.upload(clip, 40 * 'a')
     assert answer.status == 200 and answer.data['facts']['width'] == 96
     for session, count in (('a', 1), ('b', 0)):
