@@ -66,13 +66,20 @@ class Interpolated(NamedTuple):
 @torch.no_grad()
 def interpolate(first: Tensor, second: Tensor, preset: Preset) -> Interpolated:
     """Interpolate the frame halfway between two of (B, 3, H, W), 0-1, float32."""
-    images = [list(map(to_image, frames)) for frames in (first, second)]
-    there, back = (estimate(one, other, preset).to(first) for one, other in (images, reversed(images)))
+    there, back = flows(first, second, preset)
     motions = torch.stack([there, -back, (there - back) / 2])
     frames, gaps = (torch.stack(parts) for parts in zip(*(between(first, second, motion) for motion in motions),
                                                         strict=True))
     weights = torch.softmax(-_SHARPNESS * gaps, dim=0)
     return Interpolated((frames * weights).sum(dim=0).clamp(0, 1), motions, gaps, weights)
+
+
+def flows(first: Tensor, second: Tensor, preset: Preset) -> tuple[Tensor, Tensor]:
+    """Estimate the flow between frames (B, 3, H, W) in both directions, (B, 2, H, W) each."""
+    if first.is_meta:  # frames without values, to count operations
+        return first.new_zeros(2, len(first), 2, *first.shape[-2:]).unbind()
+    images = [list(map(to_image, frames)) for frames in (first, second)]
+    return estimate(*images, preset).to(first), estimate(*reversed(images), preset).to(first)
 
 
 def estimate(first: Sequence[np.ndarray], second: Sequence[np.ndarray], preset: Preset) -> Tensor:
@@ -83,9 +90,9 @@ def estimate(first: Sequence[np.ndarray], second: Sequence[np.ndarray], preset: 
 
 def between(first: Tensor, second: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
     """Return the frame halfway for a motion (B, 2, H, W) from `first` to `second`; and their gap, (B, 1, H, W)."""
-    warped = [warp(frame, flow, mode='bicubic') for frame, flow in ((first, -motion / 2), (second, motion / 2))]
-    frame = torch.lerp(*warped, share_of_second(motion))
-    gap = (warped[0] - warped[1]).abs().mean(dim=1, keepdim=True)
+    first, second = warp(first, -motion / 2, mode='bicubic'), warp(second, motion / 2, mode='bicubic')
+    frame = torch.lerp(first, second, share_of_second(motion))
+    gap = (first - second).abs().mean(dim=1, keepdim=True)
     return frame, F.avg_pool2d(gap, _WINDOW, stride=1, padding=_WINDOW // 2, count_include_pad=False)
 
 

@@ -20,16 +20,18 @@ _FLOW_GRID = 2  # of the corrections of the flows
 # What the network sees and makes has similar ranges in these units, so that it learns faster.
 _FLOW_UNIT = 8.0  # pixels
 _GAP_UNIT = 0.1  # of differences between frames, which are in 0-1
+_SMALL_GAP = 0.02  # between a and b: half of the correction applies
 
 
 @ARCH_REGISTRY.register()
 class RefinedDIS(nn.Module):
     """Interpolate the frame between every two: along the flow of OpenCV's DIS, then corrected by a small network.
 
-    `DISInterpolation` gives a first frame and the motion of each pixel. A U-Net corrects the flows from t to a and b.
-    Then the corrected pair of warped frames replaces the pair along DIS's motion: the network weights a against b, says
-    how much of the rest of the first frame to keep, and adds a residual. All work is on a quarter of the size and
-    below. As the last layers start at zero, an untrained network returns the frame of `DISInterpolation`.
+    `DISInterpolation` gives a first frame and the motion of each pixel. A U-Net corrects the flows from t to a and b,
+    and both frames are warped again. From these, the network predicts which of the two to prefer, how much of DIS's
+    choice between motions to undo, and a residual. The correction fades where a and b agree along DIS's motion. All
+    layers work at a quarter of the size and below. The last ones start at zero, so that an untrained network returns
+    the frame of `DISInterpolation`.
 
     Args:
         channels: widths at 1/4, 1/8 and 1/16 of the size.
@@ -46,8 +48,8 @@ class RefinedDIS(nn.Module):
             raise ValueError(f'channels must name the widths of 3 levels, but got {list(channels)}')
         self.preset = preset
         fine, middle, coarse = channels
-        # three images in detail; means of three motions and their gaps, and of the chosen motion
-        self.encode_fine = ConvBlock(3 * 3 * _GRID**2 + 3 * 3 + 2, fine)
+        # three images in detail; means of three gaps, and of six motions: DIS's three, the chosen one, and two strays
+        self.encode_fine = ConvBlock(3 * 3 * _GRID**2 + 3 + 6 * 2, fine)
         self.encode_middle = ConvBlock(fine, middle, stride=2)
         self.encode_coarse = ConvBlock(middle, coarse, stride=2)
         self.coarse = ConvBlock(coarse, coarse)
@@ -76,34 +78,45 @@ class RefinedDIS(nn.Module):
         a, b = lq.unbind(1)
         return torch.stack([a, self.frame_between(a, b), b], dim=1)
 
-    def frame_between(self, a: Tensor, b: Tensor) -> Tensor:
+    def frame_between(self, a: Tensor, b: Tensor) -> Tensor:  # (B, 3, H, W) each
         a_wide, b_wide = at_least_float32(a), at_least_float32(b)
         start = interpolate(a_wide, b_wide, self.preset)
         motion = (start.motions * start.weights).sum(dim=0)
         flow_ta, flow_tb = -motion / 2, motion / 2
-        plain = warp(a_wide, flow_ta), warp(b_wide, flow_tb)
+        plain = warp(a_wide, flow_ta, mode='bicubic'), warp(b_wide, flow_tb, mode='bicubic')
+        # By how much a pixel in a, and one in b, moves differently from the pixel in t that it is taken for
+        strays = warp(start.motions[0], flow_ta) - motion, warp(start.motions[1], flow_tb) - motion
 
-        feature = self.feature(start, motion, plain, a.dtype)
+        feature = self.feature(start, torch.cat([motion, *strays], dim=1), plain, a.dtype)
         change = at_least_float32(F.pixel_shuffle(self.flow_head(feature), _GRID // _FLOW_GRID))
         change_ta, change_tb = upsample(change, _FLOW_GRID).chunk(2, dim=1)
-        warped = warp(a_wide, flow_ta + change_ta), warp(b_wide, flow_tb + change_tb)
+        warped = (warp(a_wide, flow_ta + change_ta, mode='bicubic'),
+                  warp(b_wide, flow_tb + change_tb, mode='bicubic'))
 
         merged = self.merge(torch.cat([to_images(start.frame, warped).to(a.dtype), feature], dim=1))
         output = at_least_float32(F.pixel_shuffle(self.frame_head(merged + self.merge_more(merged)), _GRID))
         residual, preference, replaced = output.split([3, 1, 1], dim=1)
         share = share_of_second(motion)
-        # What the first frame has beyond the plain pair: its sharper sampling, and the choice between three motions
-        rest = start.frame - torch.lerp(*plain, share)
         weight = torch.sigmoid(torch.logit(share) + preference)
-        return (torch.lerp(*warped, weight) + (1 - replaced) * rest + _GAP_UNIT * residual).to(a.dtype)
+        before = torch.lerp(*plain, share)
+        correction = (torch.lerp(*warped, weight) - before - replaced * (start.frame - before)
+                      + _GAP_UNIT * residual)
+        gap = start.gaps.amin(dim=0)
+        return (start.frame + gap / (gap + _SMALL_GAP) * correction).to(a.dtype)
 
-    def feature(self, start: Interpolated, motion: Tensor, plain: tuple[Tensor, Tensor], dtype: torch.dtype) -> Tensor:
-        """Return what the network finds in the first frame, the pair along its motion, the motions and their gaps.
+    def feature(self, start: Interpolated, motions: Tensor, plain: tuple[Tensor, Tensor], dtype: torch.dtype) -> Tensor:
+        """Return what the U-Net finds in the first frame, and in what it was made from.
+
+        Args:
+            start: the first frame.
+            motions: (B, 6, H, W), the chosen motion and the strays of a and b.
+            plain: a and b warped along the chosen motion, (B, 3, H, W) each.
+            dtype: of the weights.
 
         Returns:
             (B, channels[0], H / 4, W / 4).
         """
-        motions = torch.cat([*start.motions, motion], dim=1) / _FLOW_UNIT
+        motions = torch.cat([*start.motions, motions], dim=1) / _FLOW_UNIT
         coarse = F.avg_pool2d(torch.cat([motions, *start.gaps / _GAP_UNIT], dim=1), _GRID)
         fine = self.encode_fine(torch.cat([to_images(start.frame, plain), coarse], dim=1).to(dtype))
         middle = self.encode_middle(fine)

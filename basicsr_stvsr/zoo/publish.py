@@ -175,9 +175,8 @@ def zoo_name(name: str) -> str:
 
 def about(net: nn.Module) -> str:
     spec = spec_of(net)
-    factors = {'space': spec.scale, 'time': spec.temporal_scale}
-    made = ', '.join(f'x{factor} in {what}' for what, factor in factors.items() if factor > 1)
-    return made + (', of luma' if spec.color == 'y' else '')
+    time = f', x{spec.temporal_scale} in time' if spec.temporal_scale > 1 else ''
+    return f'x{spec.scale} in space{time}{", of luma" if spec.color == "y" else ""}'
 
 
 def train_set_of(options: Mapping[str, Any]) -> Mapping[str, Any]:

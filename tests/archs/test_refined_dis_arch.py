@@ -5,16 +5,8 @@ from test_dis_interpolation_arch import scene
 
 from basicsr_stvsr.archs.dis_interpolation_arch import DISInterpolation
 from basicsr_stvsr.archs.refined_dis_arch import RefinedDIS
-from basicsr_stvsr.zoo.table import load
 
 pytestmark = pytest.mark.numeric
-
-
-def error(net: torch.nn.Module, positions: tuple[int, int, int]) -> float:
-    """Mean squared error of the middle frame of a square that moves before a background at rest."""
-    first, middle, second = map(scene, positions)
-    with torch.no_grad():
-        return float((net(torch.stack([first, second], dim=1))[:, 1] - middle).square().mean())
 
 
 def test_untrained_it_is_dis_interpolation():
@@ -22,18 +14,18 @@ def test_untrained_it_is_dis_interpolation():
     torch.testing.assert_close(RefinedDIS(channels=(4, 4, 4))(pair), DISInterpolation()(pair), rtol=0, atol=1e-6)
 
 
-def test_one_step_later_every_parameter_learns():
-    pair, true = torch.stack([scene(44), scene(52)], dim=1), torch.stack([scene(44), scene(48), scene(52)], dim=1)
-    net = RefinedDIS(channels=(4, 4, 4))
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    for _ in range(2):
+def test_it_learns_what_dis_gets_wrong_around_a_moving_object():
+    """After a few steps every parameter has a gradient, and the error halves."""
+    torch.manual_seed(0)
+    true = torch.stack([scene(44), scene(48), scene(52)], dim=1)[..., 16:80, 32:112]  # a border of the square and more
+    net, pair = RefinedDIS(channels=(16, 16, 16)), true[:, ::2]
+    optimizer = torch.optim.Adam(net.parameters(), lr=4e-3)
+    errors = []
+    for _ in range(12):
         optimizer.zero_grad()
-        (net(pair) - true).abs().mean().backward()
+        error = (net(pair) - true).square().mean()
+        error.backward()
         optimizer.step()
+        errors.append(error.item())
     assert not [name for name, parameter in net.named_parameters() if not parameter.grad.any()]
-
-
-@pytest.mark.parametrize('positions', [(44, 48, 52), (50, 44, 38)], ids=['right', 'left, faster'])
-def test_around_a_moving_object_it_is_nearer_to_the_truth_than_dis(positions):
-    """There, each frame hides a part of the background that the middle frame shows."""
-    assert error(load('interpolation-small'), positions) < 0.8 * error(DISInterpolation(), positions)
+    assert errors[-1] < 0.5 * errors[0]
