@@ -77,9 +77,10 @@ def interpolate(first: Tensor, second: Tensor, preset: Preset) -> Interpolated:
 def flows(first: Tensor, second: Tensor, preset: Preset) -> tuple[Tensor, Tensor]:
     """Estimate the flow between frames (B, 3, H, W) in both directions, (B, 2, H, W) each."""
     if first.is_meta:  # frames without values, to count operations
-        return first.new_zeros(2, len(first), 2, *first.shape[-2:]).unbind()
-    images = [list(map(to_image, frames)) for frames in (first, second)]
-    return estimate(*images, preset).to(first), estimate(*reversed(images), preset).to(first)
+        zeros = first.new_zeros(len(first), 2, *first.shape[-2:])
+        return zeros, zeros
+    one, other = (list(map(to_image, frames)) for frames in (first, second))
+    return estimate(one, other, preset).to(first), estimate(other, one, preset).to(first)
 
 
 def estimate(first: Sequence[np.ndarray], second: Sequence[np.ndarray], preset: Preset) -> Tensor:
