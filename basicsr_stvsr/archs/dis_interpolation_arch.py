@@ -1,5 +1,6 @@
 """Interpolation of frames by OpenCV's optical flow: fast, without weights."""
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,29 +44,67 @@ class DISInterpolation(nn.Module):
         return torch.stack([first, self.frame_between(first, second), second], dim=1)
 
     def frame_between(self, first: Tensor, second: Tensor) -> Tensor:
-        images = [list(map(to_image, frames.float())) for frames in (first, second)]
-        there, back = self.flow(*images).to(first.device), self.flow(*reversed(images)).to(first.device)
-        candidates = [between(first.float(), second.float(), motion) for motion in (there, -back, (there - back) / 2)]
-        frames, gaps = (torch.stack(parts) for parts in zip(*candidates, strict=True))
-        return (frames * torch.softmax(-_SHARPNESS * gaps, dim=0)).sum(dim=0).clamp(0, 1).to(first.dtype)
+        return interpolate(first.float(), second.float(), self.preset).frame.to(first.dtype)
 
-    def flow(self, first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Tensor:
-        """Estimate the flow from `first` to `second`, images (H, W, 3) each -> (B, 2, H, W)."""
-        flows = [torch.from_numpy(dis_flow(one, other, self.preset)) for one, other in zip(first, second, strict=True)]
-        return torch.stack(flows).permute(0, 3, 1, 2)
+
+class Interpolated(NamedTuple):
+    """A frame interpolated along the flow of DIS, and how; float32. The first dimension of the last two is the motion.
+
+    Attributes:
+        frame: (B, 3, H, W), 0-1.
+        motions: (3, B, 2, H, W), from the first frame to the second, in pixels: that of the first frame, that of the
+            second, and their mean.
+        gaps: (3, B, 1, H, W), by how much the two frames differ along each motion.
+        weights: (3, B, 1, H, W), share of each motion in the frame.
+    """
+    frame: Tensor
+    motions: Tensor
+    gaps: Tensor
+    weights: Tensor
+
+
+@torch.no_grad()
+def interpolate(first: Tensor, second: Tensor, preset: Preset) -> Interpolated:
+    """Interpolate the frame halfway between two of (B, 3, H, W), 0-1, float32."""
+    there, back = flows(first, second, preset)
+    motions = torch.stack([there, -back, (there - back) / 2])
+    frames, gaps = (torch.stack(parts) for parts in zip(*(between(first, second, motion) for motion in motions),
+                                                        strict=True))
+    weights = torch.softmax(-_SHARPNESS * gaps, dim=0)
+    return Interpolated((frames * weights).sum(dim=0).clamp(0, 1), motions, gaps, weights)
+
+
+def flows(first: Tensor, second: Tensor, preset: Preset) -> tuple[Tensor, Tensor]:
+    """Estimate the flow between frames (B, 3, H, W) in both directions, (B, 2, H, W) each."""
+    if first.is_meta:  # frames without values, to count operations
+        zeros = first.new_zeros(len(first), 2, *first.shape[-2:])
+        return zeros, zeros
+    one, other = (list(map(to_image, frames)) for frames in (first, second))
+    return estimate(one, other, preset).to(first), estimate(other, one, preset).to(first)
+
+
+def estimate(first: Sequence[np.ndarray], second: Sequence[np.ndarray], preset: Preset) -> Tensor:
+    """Estimate the flow from `first` to `second`, images (H, W, 3) each -> (B, 2, H, W)."""
+    flows = [torch.from_numpy(dis_flow(one, other, preset)) for one, other in zip(first, second, strict=True)]
+    return torch.stack(flows).permute(0, 3, 1, 2)
 
 
 def between(first: Tensor, second: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
     """Return the frame halfway for a motion (B, 2, H, W) from `first` to `second`; and their gap, (B, 1, H, W)."""
-    warped = [warp(frame, flow, mode='bicubic') for frame, flow in ((first, -motion / 2), (second, motion / 2))]
-    weights = [visible(flow) + _LEAST for flow in (-motion / 2, motion / 2)]
-    frame = (warped[0] * weights[0] + warped[1] * weights[1]) / (weights[0] + weights[1])
-    gap = (warped[0] - warped[1]).abs().mean(dim=1, keepdim=True)
+    first, second = warp(first, -motion / 2, mode='bicubic'), warp(second, motion / 2, mode='bicubic')
+    frame = torch.lerp(first, second, share_of_second(motion))
+    gap = (first - second).abs().mean(dim=1, keepdim=True)
     return frame, F.avg_pool2d(gap, _WINDOW, stride=1, padding=_WINDOW // 2, count_include_pad=False)
 
 
+def share_of_second(motion: Tensor) -> Tensor:
+    """Return the weight of the second frame, (B, 1, H, W): one half, except where only one frame shows the pixel."""
+    first, second = (visible(flow) + _LEAST for flow in (-motion / 2, motion / 2))
+    return second / (first + second)
+
+
 def visible(flow: Tensor) -> Tensor:
-    """Return 1 where a flow points into the picture."""
+    """Return 1 where a flow (B, 2, H, W) points into the picture, else 0: (B, 1, H, W)."""
     h, w = flow.shape[-2:]
     x = torch.arange(w, device=flow.device) + flow[:, :1]
     y = torch.arange(h, device=flow.device).unsqueeze(1) + flow[:, 1:]

@@ -74,7 +74,7 @@ class Degradation:
     border of the frame if that is nearer, therefore gives the same bits as the whole frame.
 
     Attributes:
-        filters: see `Filter`.
+        filters: see `Filter`; none: frames stay as they are.
         rounding: 'round' (halves upwards, as MATLAB's im2uint8) or 'floor'.
     """
     filters: tuple[Filter, ...]
@@ -108,6 +108,8 @@ class Degradation:
         if frame.shape[0] % self.scale or frame.shape[1] % self.scale:
             raise ValueError(f'frame size {frame.shape[0]}x{frame.shape[1]} is not a multiple of scale {self.scale}; '
                              'crop it first, for example with mod_crop')
+        if not self.filters:
+            return frame
         out = frame.astype(np.float64)
         for step in self.filters:
             out = step(out)
@@ -119,8 +121,11 @@ class Degradation:
 def bicubic(scale: int) -> Degradation:
     """MATLAB's `imresize(frame, 1 / scale, 'bicubic')` with antialiasing, the LR frames of most papers.
 
-    BasicSR's `imresize` is the same filter in float32; about one value in 100,000 differs by one grey level.
+    BasicSR's `imresize` is the same filter in float32; about one value in 100,000 differs by one grey level. With scale
+    1, for networks that only interpolate, frames stay as they are.
     """
+    if scale == 1:
+        return Degradation(())
     centre = (scale - 1) / 2
     offsets = np.arange(math.floor(centre - 2 * scale) + 1, math.ceil(centre + 2 * scale))
     taps = np.array([keys_cubic((offset - centre) / scale) for offset in offsets])

@@ -58,6 +58,7 @@ CASES = {
     'RDN, small': (
         dict(num_feat=8, num_grow=4, num_blocks=2, num_layers=1, joint=False, upscale='direct', residual='last'),
         VSR_INPUTS, ((2, 6, 32, 40), (2, 16, 8, 10))),
+    'RefinedDIS': (dict(channels=(4, 6, 8)), ((2, 2, 3, 16, 48),), ((2, 3, 3, 16, 48),)),
     'UNet': (
         dict(feature_channels=16, channels=(4, 6, 8)),
         ((2, 6, 32, 40), (2, 16, 8, 10)), ((2, 3, 32, 40),)),

@@ -43,6 +43,10 @@ def test_bicubic_equals_matlab_bit_for_bit(calendar):
     np.testing.assert_array_equal(bicubic(4)(frame), reference('tdan_calendar_BI'))
 
 
+def test_scale_1_keeps_frames(noise):
+    np.testing.assert_array_equal(bicubic(1)(noise), noise)
+
+
 @pytest.mark.real_clips
 @pytest.mark.parametrize('name, floor_psnr, params', [
     ('duf_L_input', 57, dict(sigma=1.6, border='replicate', rounding='floor')),
