@@ -174,6 +174,15 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
     browser.close()
 
 
+@pytest.fixture(autouse=True)
+def usual_priority() -> Iterator[None]:
+    """Fails a test that leaves a real-time priority, as SVT-AV1 does: all tests after it would starve the machine."""
+    get = getattr(os, 'sched_getscheduler', lambda process: None)  # not on macOS and Windows
+    before = get(0)
+    yield
+    assert get(0) == before
+
+
 def empty_figure(rows: list[dict[str, Any]], name: str) -> Figure:
     return Figure()
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..utils.threads import available_cores
+from ..utils.threads import available_cores, same_priority
 from .copied_streams import Audio
 from .images import is_image
 from .side_data import HdrMetadata
@@ -237,4 +237,7 @@ def add_encoder(container: Any, spec: OutputSpec, encoding: Encoding, threads: i
     context.thread_type = 'AUTO'
     if encoding.codec == 'x265' and 'matroska' not in container.format.name:
         context.codec_tag = 'hvc1'  # the tag that Apple's players recognise
+    if encoding.codec == 'av1':
+        with same_priority():
+            context.open()
     return stream

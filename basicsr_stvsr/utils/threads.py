@@ -1,6 +1,8 @@
 """Share the cores of a machine with other processes. Importing this module is fast."""
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 # Turns of the loop in which an OpenMP thread waits for work before it sleeps. libgomp defaults to 300,000. If another
 # process takes the core of one thread, all other threads then burn their cores until it is back. This happens at each
@@ -34,3 +36,23 @@ def available_cores() -> int:
     if hasattr(os, 'sched_getaffinity'):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def same_priority() -> Iterator[None]:
+    """Give all threads of this process the priority that the caller had before the block.
+
+    SVT-AV1 gives its threads, and the one that opens the encoder, the highest real-time priority if it runs as root.
+    They and their child processes would then keep all other programs from running, for hours if one of them spins.
+    """
+    if not hasattr(os, 'sched_setscheduler'):  # macOS and Windows
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        for thread in map(int, os.listdir('/proc/self/task')):
+            with contextlib.suppress(OSError):  # a thread that has ended
+                if os.sched_getscheduler(thread) != policy:
+                    os.sched_setscheduler(thread, policy, parameters)

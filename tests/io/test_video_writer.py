@@ -508,6 +508,24 @@ def test_every_encoder_option_is_known_to_ffmpeg(tmp_path):
             assert set(stream.codec_context.options) | set(encoding.encoder_options()) <= names
 
 
+@pytest.mark.skipif(not hasattr(os, 'sched_getscheduler'), reason='no such priorities')
+@pytest.mark.parametrize('codec', CODEC_TABLE)
+def test_threads_keep_their_priority(codec):
+    """SVT-AV1 takes the highest one as root, for the calling thread, too."""
+    def policies() -> set[int]:
+        return {os.sched_getscheduler(int(thread)) for thread in os.listdir('/proc/self/task')}
+
+    before = policies()
+    with av.open(io.BytesIO(), 'w', format='matroska') as container:
+        stream = add_encoder(container, spec_of(64, 64), Encoding(codec), 1)
+        for number in range(3):
+            frame = av.VideoFrame(64, 64, stream.pix_fmt)
+            frame.pts = number
+            container.mux(stream.encode(frame))
+            assert policies() == before
+        container.mux(stream.encode())
+
+
 # Folders
 
 @pytest.mark.parametrize('bits', [8, 10])

@@ -22,6 +22,7 @@ from video_util import beep_time, shown
 
 from basicsr_stvsr.archs.spec import NetSpec
 from basicsr_stvsr.io.video_info import BT709, VideoError, VideoInfo, probe
+from basicsr_stvsr.utils.threads import same_priority
 from basicsr_stvsr.video.pipeline import Shape
 from basicsr_stvsr.zoo.network_source import NetworkSource
 from basicsr_stvsr.zoo.restore_video import LoadedNetwork, VideoOptions, restore_video
@@ -122,7 +123,7 @@ def write_video(path: Path, frames: list[np.ndarray], times: list[Fraction], kin
     """Lossy encoders keep flat pictures nearly as they are at this bit rate."""
     formats = {'.ts': 'mpegts', '.mpg': 'mpeg', '.y4m': 'yuv4mpegpipe', '.wmv': 'asf'}
     strict = {'strict': '-1'}  # y4m of 10 bits
-    with av.open(str(path), 'w', format=formats.get(kind.suffix), options=strict) as container:
+    with same_priority(), av.open(str(path), 'w', format=formats.get(kind.suffix), options=strict) as container:
         options = {'bf': '2', 'g': '6'} if 'B-frames' in features else {}
         if kind.codec in ('libx264', 'libx265'):
             options |= {'preset': 'veryfast', 'qp': '4', 'x265-params': 'log-level=error:qp=4'}
