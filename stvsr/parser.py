@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
                          'of the output selects the container. '
                          '@FILE reads paths from a file, one a line')
     restore.add_argument('--into', type=Path, metavar='FOLDER',
-                         help='restore all inputs into a folder; an input folder stands for its videos. Skip outputs '
+                         help='restore all inputs into a folder; of an input folder, all its videos. Skip outputs '
                          'that exist. The processes of torchrun share the inputs')
     restore.add_argument('--suffix', metavar='.EXT',
                          help='with --into: suffix of the outputs (default: that of the input)')

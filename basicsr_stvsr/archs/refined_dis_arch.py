@@ -19,7 +19,7 @@ _GRID = 4  # of the finest level: pixels of the frames in each direction
 _FLOW_GRID = 2  # of the corrections of the flows
 # What the network sees and makes has similar ranges in these units, so that it learns faster.
 _FLOW_UNIT = 8.0  # pixels
-_GAP_UNIT = 0.1  # of differences between frames, which are in 0-1
+_GAP_UNIT = 0.1  # of differences between frames in 0-1
 _SMALL_GAP = 0.02  # between a and b: half of the correction applies
 
 
@@ -126,7 +126,7 @@ class RefinedDIS(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Keep the range of features from layer to layer, which PyTorch's own initial weights shrink."""
+    """Keep the range of features from layer to layer; PyTorch's own initial weights shrink it."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight)
         nn.init.zeros_(module.get_parameter('bias'))

@@ -152,7 +152,7 @@ class OutputSpec:
         time_base: all frames' times are multiples of it, seconds.
         sample_aspect_ratio: width of a shown pixel divided by its height.
         hdr: static HDR metadata to store, if the codec has a place for it.
-        alpha: whether frames have alpha, which the codec can keep.
+        alpha: whether frames have alpha; the codec must be able to keep it.
     """
     width: int
     height: int

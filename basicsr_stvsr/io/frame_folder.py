@@ -12,10 +12,8 @@ import numpy as np
 
 from .frame_source import Notes, TimedFrame
 from .images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, decode_image, files_with, is_hidden, natural_key
-from .transparency import finished
+from .transparency import NUM_CHECKED, finished
 from .video_info import BT709, SRGB, ColorSpec, VideoError, VideoInfo
-
-_NUM_CHECKED = 500  # images, at most, to find out whether some are transparent
 
 
 class FolderSource:
@@ -174,5 +172,5 @@ def _are_opaque(files: Sequence[Path]) -> bool:
     """Return whether no image is known to have transparent pixels. Of many files, some are read."""
     with contextlib.suppress(VideoError):  # reported where frames are read
         return all(not _has_alpha(file) or _read_image(file)[1] is None
-                   for file in files[::-(-len(files) // _NUM_CHECKED)])
+                   for file in files[::-(-len(files) // NUM_CHECKED)])
     return True

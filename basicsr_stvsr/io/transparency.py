@@ -13,6 +13,7 @@ from .video_info import VideoInfo
 
 Background = tuple[int, int, int]  # RGB, 0-255
 BLACK: Background = (0, 0, 0)
+NUM_CHECKED = 500  # frames of a source, at most, to find out whether some are transparent
 
 
 def finished(image: np.ndarray, alpha: np.ndarray | None, time: Fraction, info: VideoInfo, notes: Notes) -> np.ndarray:
@@ -33,7 +34,7 @@ def finished(image: np.ndarray, alpha: np.ndarray | None, time: Fraction, info: 
     if info.has_alpha:
         return frame
     if not notes.has('alpha'):
-        notes.add('alpha', f'the frame at {float(time):.3f} s is the first with transparent pixels, which are laid '
+        notes.add('alpha', f'the frame at {float(time):.3f} s is the first with transparent pixels; they are laid '
                   'over black')
     return laid_over(BLACK, frame)
 

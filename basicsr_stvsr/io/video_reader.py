@@ -23,7 +23,7 @@ from .frame_source import Notes, Source, TimedFrame
 from .images import is_animated_png, is_image
 from .interlacing import interlaced_since
 from .pixels import RGBConverter
-from .transparency import Background, finished, opaque
+from .transparency import NUM_CHECKED, Background, finished, opaque
 from .video_decoder import VideoDecoder, scan
 from .video_info import DamageError, VideoError, is_opaque, may_have_alpha, probe
 from .webp_animation import WebPSource, is_animated_webp
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import av
 
 T = TypeVar('T')
-_NUM_CHECKED = 500  # frames, to find out whether some are transparent
 
 
 class VideoSource:
@@ -76,7 +75,7 @@ class VideoSource:
     def _becomes_transparent(self) -> bool:
         """Return whether one of the first frames has transparent pixels, up to where the video is damaged."""
         with contextlib.suppress(VideoError), contextlib.closing(cast(Any, self._frames(None))) as frames:
-            return any(not is_opaque(frame) for frame, _ in itertools.islice(frames, _NUM_CHECKED))
+            return any(not is_opaque(frame) for frame, _ in itertools.islice(frames, NUM_CHECKED))
         return False
 
     @cached_property

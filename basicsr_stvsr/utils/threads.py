@@ -45,7 +45,7 @@ def same_priority() -> Iterator[None]:
     SVT-AV1 gives its threads, and the one that opens the encoder, the highest real-time priority if it runs as root.
     They and their child processes would then keep all other programs from running, for hours if one of them spins.
     """
-    if not hasattr(os, 'sched_setscheduler'):  # macOS and Windows
+    if sys.platform != 'linux':
         yield
         return
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)

@@ -204,7 +204,7 @@ def test_video_that_becomes_transparent(tmp_path, monkeypatch):
         assert [frame.image[-1, -1, 3] for frame in source.frames()] == 10 * [255] + 2 * [100]
     with pytest.raises(VideoError, match='has transparent pixels'):
         open_source(tmp_path / 'clip.png')
-    monkeypatch.setattr('basicsr_stvsr.io.video_reader._NUM_CHECKED', 8)
+    monkeypatch.setattr('basicsr_stvsr.io.video_reader.NUM_CHECKED', 8)
     with open_source(tmp_path / 'clip.png', keep_alpha=True) as source:
         assert not source.info.has_alpha
         assert [frame.image.shape for frame in source.frames()] == 12 * [(*SIZE, 3)]

@@ -126,7 +126,8 @@ def write_video(path: Path, frames: list[np.ndarray], times: list[Fraction], kin
     with same_priority(), av.open(str(path), 'w', format=formats.get(kind.suffix), options=strict) as container:
         options = {'bf': '2', 'g': '6'} if 'B-frames' in features else {}
         if kind.codec in ('libx264', 'libx265'):
-            # With its usual blocks of 64 pixels, x265 spoils some of these small frames, others in each run
+            # With its usual blocks of 64 pixels, x265 spoils some of these frames, others in each run; the cause is
+            # unknown. With blocks of 16 it encodes them the same each time.
             options |= {'preset': 'veryfast', 'qp': '4', 'x265-params': 'log-level=error:qp=4:min-cu-size=16:ctu=16'}
         video = container.add_stream(kind.codec, rate=RATE, options=options | kind.options, width=WIDTH, height=HEIGHT)
         context = video.codec_context
